@@ -1,0 +1,85 @@
+"""Deepfake detection on the edge.
+
+Example:
+    >>> from dfd_edge import Detector
+    >>> detector = Detector.load()
+    >>> verdict = detector.analyze("clip.mp4")
+    >>> print(verdict.label, verdict.p_fake)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfd_edge.bundle import Bundle
+    from dfd_edge.detector import Detector
+    from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
+    from dfd_edge.providers import ProviderReport
+    from dfd_edge.results import (
+        Event,
+        EventKind,
+        FrameResult,
+        Interval,
+        Label,
+        PersonResult,
+        PersonVerdict,
+        Verdict,
+    )
+    from dfd_edge.stream import Stream
+    from dfd_edge.watching import Watch
+
+_HOMES = {
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "Detector": "detector",
+    "DfdError": "errors",
+    "Event": "results",
+    "EventKind": "results",
+    "FrameResult": "results",
+    "Interval": "results",
+    "Label": "results",
+    "PersonResult": "results",
+    "PersonVerdict": "results",
+    "ProviderError": "errors",
+    "ProviderReport": "providers",
+    "SourceError": "errors",
+    "Stream": "stream",
+    "UsageError": "errors",
+    "Verdict": "results",
+    "Watch": "watching",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Detector",
+    "DfdError",
+    "Event",
+    "EventKind",
+    "FrameResult",
+    "Interval",
+    "Label",
+    "PersonResult",
+    "PersonVerdict",
+    "ProviderError",
+    "ProviderReport",
+    "SourceError",
+    "Stream",
+    "UsageError",
+    "Verdict",
+    "Watch",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Loads a public name on first use, so that `import dfd_edge` costs next to nothing."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
