@@ -1,0 +1,26 @@
+"""From a frame to the crops that the model sees: detection, tracking, crop geometry, quality.
+
+Training and inference must do these alike, so they stand here once and `dfd_training` calls
+them here.
+"""
+
+from dfd_edge.faces.crop import CropRegion, crop_region, extract_crop
+from dfd_edge.faces.detector import DETECTOR_NAME, DetectorOptions, Face, FaceDetector
+from dfd_edge.faces.mesh import FaceMesh
+from dfd_edge.faces.quality import Quality, assess
+from dfd_edge.faces.tracker import TrackedFace, Tracker
+
+__all__ = [
+    "DETECTOR_NAME",
+    "CropRegion",
+    "DetectorOptions",
+    "Face",
+    "FaceDetector",
+    "FaceMesh",
+    "Quality",
+    "TrackedFace",
+    "Tracker",
+    "assess",
+    "crop_region",
+    "extract_crop",
+]

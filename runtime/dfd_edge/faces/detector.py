@@ -1,0 +1,229 @@
+"""Face detection with BlazeFace, full-range model.
+
+BlazeFace: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs",
+2019. The full-range model takes 192x192 px RGB in [-1, 1] and gives, for each cell of a 48x48
+grid, a box and six key points relative to the cell's centre, and a score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model
+
+DETECTOR_NAME = "blazeface_full_range"
+DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
+
+_INPUT_SIZE = 192
+_GRID = 48
+_SCORE_LOGIT_LIMIT = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One detected face, in pixels of the frame.
+
+    Attributes:
+        box: float32 [4], x0, y0, x1, y1; from the brows to the chin, may reach beyond the frame.
+        keypoints: float32 [6, 2], x and y of the subject's right eye, left eye, nose tip, mouth
+            centre, right ear and left ear.
+        score: the detector's confidence in [0, 1].
+    """
+
+    box: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
+    score: float
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels."""
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOptions:
+    """What a bundle records of the detector it was trained with.
+
+    Attributes:
+        min_score: detections below this confidence are dropped.
+        max_overlap: detections that overlap by more than this intersection over union are
+            merged into one, weighted by score.
+        tile_min_side: frames whose longer side has at least this many pixels are searched again
+            in overlapping square tiles when the whole frame shows no face.
+    """
+
+    min_score: float = 0.5
+    max_overlap: float = 0.3
+    tile_min_side: float = 400.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "max_overlap"):
+            value = getattr(self, name)
+            if not 0.0 < value < 1.0:
+                raise UsageError(f"detector option {name} is {value}: it must lie between 0 and 1")
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the options as plain numbers, for the manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, float]) -> DetectorOptions:
+        """Build the options from a manifest.
+
+        Raises:
+            UsageError: for an option that this version does not know, or a value out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"unknown detector options {unknown}; known are {sorted(known)}")
+        return cls(**values)
+
+
+class FaceDetector:
+    """Finds faces in a frame; may be shared between threads."""
+
+    name = DETECTOR_NAME
+
+    def __init__(self, *, options: DetectorOptions | None = None, threads: int = 1) -> None:
+        """Open the model.
+
+        Args:
+            options: thresholds; the defaults are those of the shipped bundle.
+            threads: threads that onnxruntime may use inside one operator.
+
+        Raises:
+            ProviderError: when onnxruntime is not installed.
+            BundleError: when the model file is missing or unreadable.
+        """
+        self.options = options or DetectorOptions()
+        self._session: Any = open_face_model(DETECTOR_FILE, threads=threads)
+        self._input = self._session.get_inputs()[0].name
+        centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * (_INPUT_SIZE / _GRID)
+        grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
+        self._anchors = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model file, hexadecimal."""
+        return face_model_sha256(DETECTOR_FILE)
+
+    def detect(self, frame: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces of a frame, the largest first.
+
+        The whole frame is searched at 192 px. When that shows nothing, the frame is searched
+        again with a border round it, since the model misses most faces that fill a picture;
+        and when it is large, in overlapping square tiles, so that small faces are seen.
+
+        Args:
+            frame: uint8 [height, width, 3], BGR.
+        """
+        faces = self._detect_once(frame) or self._detect_padded(frame)
+        if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
+            found: list[Face] = []
+            for x0, y0, side in _tiles(frame.shape[1], frame.shape[0]):
+                tile = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side])
+                found += [_shifted(face, x0, y0) for face in self._detect_once(tile)]
+            faces = _merge(found, self.options.max_overlap)
+        return sorted(faces, key=lambda face: face.size, reverse=True)
+
+    def _detect_padded(self, frame: NDArray[np.uint8]) -> list[Face]:
+        pad = max(frame.shape[:2]) // 2
+        padded = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
+        found = self._detect_once(np.asarray(padded, dtype=np.uint8))
+        return [_shifted(face, -pad, -pad) for face in found]
+
+    def _detect_once(self, frame: NDArray[np.uint8]) -> list[Face]:
+        height, width = frame.shape[:2]
+        scale = _INPUT_SIZE / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(
+            frame, size, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+        )
+        left, top = (_INPUT_SIZE - size[0]) // 2, (_INPUT_SIZE - size[1]) // 2
+        square = np.zeros((1, _INPUT_SIZE, _INPUT_SIZE, 3), np.float32)
+        square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
+        square *= 1.0 / 127.5
+        square -= 1.0
+        raw, logits = self._session.run(None, {self._input: square})
+        logits = np.clip(logits[0, :, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
+        scores = 1.0 / (1.0 + np.exp(-logits))
+        kept = np.flatnonzero(scores >= self.options.min_score)
+        if not kept.size:
+            return []
+        points = raw[0, kept].reshape(-1, 8, 2).astype(np.float32)
+        points[:, 0] += self._anchors[kept]
+        points[:, 2:] += self._anchors[kept, None]
+        offset = np.array([left, top], np.float32)
+        centre = (points[:, 0] - offset) / scale
+        half = points[:, 1] / (2.0 * scale)
+        keypoints = (points[:, 2:] - offset) / scale
+        boxes = np.concatenate([centre - half, centre + half], axis=1)
+        faces = [
+            Face(box=box, keypoints=keys, score=float(score))
+            for box, keys, score in zip(boxes, keypoints, scores[kept], strict=True)
+        ]
+        return _merge(faces, self.options.max_overlap)
+
+
+def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
+    """Square tiles (x0, y0, side) that cover a frame with overlap, side 0.6 of the short side."""
+    side = int(min(width, height) * 0.6)
+    columns = _starts(width, side)
+    rows = _starts(height, side)
+    return [(x0, y0, side) for y0 in rows for x0 in columns]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    count = max(2, int(np.ceil((length - side) / (side * 0.75))) + 1)
+    return [int(start) for start in np.linspace(0, length - side, count)]
+
+
+def _shifted(face: Face, x: int, y: int) -> Face:
+    offset = np.array([x, y], np.float32)
+    return Face(
+        box=face.box + np.tile(offset, 2), keypoints=face.keypoints + offset, score=face.score
+    )
+
+
+def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
+    """Merge overlapping detections into score-weighted means (BlazeFace, section 3.4)."""
+    left = sorted(faces, key=lambda face: face.score, reverse=True)
+    merged: list[Face] = []
+    while left:
+        best = left[0]
+        overlaps = [box_overlap(best.box, face.box) for face in left]
+        cluster = [face for face, iou in zip(left, overlaps, strict=True) if iou > max_overlap]
+        cluster = cluster or [best]
+        left = [
+            face for face, iou in zip(left[1:], overlaps[1:], strict=True) if iou <= max_overlap
+        ]
+        weights = np.array([face.score for face in cluster], np.float32)
+        weights /= weights.sum()
+        box = np.einsum("n,nc->c", weights, np.stack([face.box for face in cluster]))
+        keypoints = np.einsum("n,nkc->kc", weights, np.stack([face.keypoints for face in cluster]))
+        merged.append(
+            Face(
+                box=box.astype(np.float32),
+                keypoints=keypoints.astype(np.float32),
+                score=best.score,
+            )
+        )
+    return merged
+
+
+def box_overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return the intersection over union of two boxes (x0, y0, x1, y1), in [0, 1]."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = float(width * height)
+    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)]
+    return shared / (sum(areas) - shared)

@@ -1,0 +1,55 @@
+"""The face models' files and how one is opened: fixed shapes, batch 1, on the CPU."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from dfd_edge.errors import BundleError, ProviderError
+
+FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
+
+
+def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Open a face model of `models/face`.
+
+    The face models run on the CPU whatever the provider of the bundle: one takes some 5 ms on
+    a single thread, and a copy to an accelerator and back would cost about as much.
+
+    Args:
+        file_name: name of the ONNX file inside `models/face`.
+        threads: threads that onnxruntime may use inside one operator.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        ProviderError: when onnxruntime is not installed.
+        BundleError: when the file is missing or unreadable.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415 - `import dfd_edge` must work without onnxruntime
+    except ImportError as error:
+        raise ProviderError(
+            f"onnxruntime cannot be imported ({error}): pip install 'dfd-edge[cpu]'"
+        ) from error
+    path = FACE_MODELS_DIR / file_name
+    if not path.is_file():
+        raise BundleError(f"{path}: the face model is missing: install dfd-edge again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises many types of its own
+        raise BundleError(f"{path}: onnxruntime refuses the face model: {error}") from error
+
+
+def face_model_sha256(file_name: str) -> str:
+    """Return the SHA-256 of a face model's file, in hexadecimal."""
+    return hashlib.sha256((FACE_MODELS_DIR / file_name).read_bytes()).hexdigest()
