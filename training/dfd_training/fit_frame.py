@@ -1,0 +1,319 @@
+"""Fitting the frame model on pairs of real and fake crops."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_training.curves import write_curves
+from dfd_training.folds import FOLD_SHARES, assign_folds
+from dfd_training.metrics import auc
+from dfd_training.models import build_frame_model, load_frame_model, save_model
+from dfd_training.pairs import PairOptions, PairSampler
+from dfd_training.store import CropStore
+
+_AVERAGE_EVERY = 10
+
+
+class Media(StrEnum):
+    """Kinds of files."""
+
+    PHOTOGRAPHS = "photographs"
+    CLIPS = "clips"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class FitFrameOptions:
+    """How the frame model is fitted.
+
+    Attributes:
+        backbone: name in the registry.
+        weights: "imagenet", "none", a file of weights, or a `.keras` frame model to go on from.
+        train_on: which rows are trained on.
+        validate_on: which rows of the held-out fold choose the best weights.
+        holdout: the fold that is not trained on; -1 trains on all rows marked train.
+        epochs: at most so many.
+        steps: batches an epoch.
+        batch_size: crops a batch, half of them real.
+        learning_rate: at the start of the cosine.
+        weight_decay: of AdamW.
+        label_smoothing: of the binary cross-entropy.
+        average_decay: of the moving average of weights, a step of 10 batches.
+        patience: epochs without a better validation AUC before the fit ends.
+        validation_pairs: pairs drawn once from the held-out fold.
+        seed: of everything drawn.
+        threads: threads that draw batches.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    train_on: Media = Media.ALL
+    validate_on: Media = Media.ALL
+    holdout: int = 0
+    epochs: int = 30
+    steps: int = 100
+    batch_size: int = 32
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    average_decay: float = 0.9
+    patience: int = 10
+    validation_pairs: int = 300
+    seed: int = 0
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise UsageError(f"batch size {self.batch_size} must be even: half of it is real")
+        for name in ("epochs", "steps", "validation_pairs", "threads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; 1 or more")
+
+
+class PairBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyped
+    """Batches of one epoch; the same seed, epoch and index give the same batch."""
+
+    def __init__(
+        self, sampler: PairSampler, *, epoch: int, steps: int, batch_size: int, seed: int, threads: int
+    ) -> None:
+        super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=6)
+        self._sampler = sampler
+        self._epoch = epoch
+        self._steps = steps
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return crops float32 [batch, size, size, 3] in 0..255, and labels, 1 for fake."""
+        crops, labels = draw_pairs(
+            self._sampler, self._batch_size // 2, seed=(self._seed, self._epoch, index)
+        )
+        return crops.astype(np.float32), labels.astype(np.float32)
+
+
+def draw_pairs(
+    sampler: PairSampler, count: int, *, seed: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw pairs: uint8 [2 count, size, size, 3] and labels, real and fake alternating."""
+    rng = np.random.default_rng(seed)
+    crops = [crop for _ in range(count) for crop in sampler.draw(rng)]
+    return np.stack(crops), np.tile(np.array([0, 1], np.int64), count)
+
+
+class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is untyped
+    """Keeps a moving average of all weights, batch-norm statistics included.
+
+    Averaged weights (Polyak and Juditsky, 1992) generalise better than the last ones and let
+    the learning rate stay high for longer.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self._decay = decay
+        self.weights: list[NDArray[np.float32]] | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Fold the current weights in, every tenth batch."""
+        del logs
+        if batch % _AVERAGE_EVERY:
+            return
+        current = self.model.get_weights()
+        if self.weights is None:
+            self.weights = current
+            return
+        for average, weight in zip(self.weights, current, strict=True):
+            average *= self._decay
+            average += (1.0 - self._decay) * weight
+
+
+def fit_frame(
+    store: CropStore,
+    out: Path,
+    *,
+    options: FitFrameOptions | None = None,
+    pairs: PairOptions | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+) -> Path:
+    """Fit the frame model and keep the weights that separate the held-out fold best.
+
+    Writes `best.keras`, `last.keras` (to go on from), `history.csv`, `curves.png` and
+    `run.json` into `out`.
+
+    Args:
+        store: the crops; only rows marked train are read.
+        out: the run's folder.
+        options: of the fit.
+        pairs: of the drawing of pairs.
+        resume: go on where a broken-off run stopped.
+        on_epoch: called with each epoch's row of the history.
+
+    Returns:
+        The path of `best.keras`.
+
+    Raises:
+        UsageError: when `out` holds a run and `resume` is False, or the rows do not suffice.
+    """
+    options = options or FitFrameOptions()
+    pairs = pairs or PairOptions()
+    best, last = out / "best.keras", out / "last.keras"
+    if last.exists() and not resume:
+        raise UsageError(f"{out}: holds a run already: give --resume or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(options.seed)
+    training, validation = _samplers(store, options, pairs)
+    crops, labels = draw_pairs(
+        validation, options.validation_pairs, seed=(options.seed, 1_000_003)
+    )
+    _write_settings(out, store, options, pairs)
+    history: list[dict[str, float]] = []
+    average = WeightAverage(options.average_decay)
+    if last.exists():
+        model = load_frame_model(last)
+        history = pd.read_csv(out / "history.csv").to_dict("records")
+        with np.load(out / "average.npz", allow_pickle=False) as saved:
+            average.weights = [saved[f"w{i}"] for i in range(len(saved.files))]
+    else:
+        model = _starting_model(options, pairs)
+    trainer = _compiled(model, options, done_steps=len(history) * options.steps)
+    for epoch in range(len(history), options.epochs):
+        start = time.monotonic()
+        batches = PairBatches(
+            training,
+            epoch=epoch,
+            steps=options.steps,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            threads=options.threads,
+        )
+        fitted = trainer.fit(batches, epochs=1, verbose=0, callbacks=[average])
+        raw = trainer.get_weights()
+        assert average.weights is not None
+        trainer.set_weights(average.weights)
+        logits = trainer.predict(crops.astype(np.float32), batch_size=64, verbose=0)
+        row = {
+            "epoch": float(epoch),
+            "loss": float(fitted.history["loss"][0]),
+            "val_loss": _binary_cross_entropy(labels, logits),
+            "val_auc": auc(labels, logits.astype(np.float64)),
+            "seconds": time.monotonic() - start,
+        }
+        if row["val_auc"] > max((past["val_auc"] for past in history), default=-1.0):
+            save_model(model, best)
+        trainer.set_weights(raw)
+        history.append(row)
+        save_model(model, last)
+        np.savez(out / "average.npz", **{f"w{i}": w for i, w in enumerate(average.weights)})
+        frame = pd.DataFrame(history)
+        frame.to_csv(out / "history.csv", index=False)
+        write_curves(frame, out / "curves.png")
+        on_epoch(row)
+        if len(history) - 1 - int(frame["val_auc"].idxmax()) >= options.patience:
+            break
+    return best
+
+
+def training_rows(store: CropStore) -> pd.DataFrame:
+    """The rows of a store that are marked train, with their fold in the column `fold`."""
+    rows = store.index[store.index["split"] == "train"].copy()
+    rows["fold"] = assign_folds(rows)
+    return rows
+
+
+def _starting_model(options: FitFrameOptions, pairs: PairOptions) -> keras.Model:
+    if options.weights.endswith(".keras"):
+        model = load_frame_model(Path(options.weights))
+        if model.input.shape[1] != pairs.input_size:
+            raise UsageError(
+                f"{options.weights}: made for crops of {model.input.shape[1]} px, not "
+                f"{pairs.input_size}: give --input-size {model.input.shape[1]}"
+            )
+        return model
+    return build_frame_model(
+        backbone=options.backbone, input_size=pairs.input_size, weights=options.weights
+    )
+
+
+def _only(rows: pd.DataFrame, media: Media) -> pd.DataFrame:
+    if media is Media.ALL:
+        return rows
+    crops_per_file = rows.groupby("shard")["shard"].transform("size")
+    still = (crops_per_file == 1) & (rows["time_s"] == 0.0)
+    return rows[still if media is Media.PHOTOGRAPHS else ~still]
+
+
+def _samplers(
+    store: CropStore, options: FitFrameOptions, pairs: PairOptions
+) -> tuple[PairSampler, PairSampler]:
+    rows = training_rows(store)
+    if not -1 <= options.holdout < len(FOLD_SHARES):
+        raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
+    held = rows["fold"] == max(options.holdout, 0)
+    training = rows if options.holdout < 0 else rows[~held]
+    return (
+        PairSampler(store, _only(training, options.train_on), pairs),
+        PairSampler(store, _only(rows[held], options.validate_on), pairs),
+    )
+
+
+def _compiled(model: keras.Model, options: FitFrameOptions, *, done_steps: int) -> keras.Model:
+    """A model of the logit alone, which shares the weights."""
+    total = options.epochs * options.steps
+    warmup = min(200, total // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=options.learning_rate / 20,
+        decay_steps=max(1, total - warmup),
+        warmup_target=options.learning_rate,
+        warmup_steps=max(1, warmup),
+        alpha=0.01,
+    )
+    optimizer = keras.optimizers.AdamW(
+        learning_rate=schedule, weight_decay=options.weight_decay, clipnorm=1.0
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    trainer = keras.Model(model.input, model.output["fake_logit"])
+    optimizer.build(trainer.trainable_variables)
+    optimizer.iterations.assign(done_steps)
+    trainer.compile(
+        optimizer=optimizer,
+        loss=keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=options.label_smoothing
+        ),
+        jit_compile=False,  # XLA made a step 8 times slower on processors
+    )
+    return trainer
+
+
+def _binary_cross_entropy(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> float:
+    signed = np.where(labels == 1, -logits, logits).astype(np.float64)
+    return float(np.mean(np.logaddexp(0.0, signed)))
+
+
+def _write_settings(
+    out: Path, store: CropStore, options: FitFrameOptions, pairs: PairOptions
+) -> None:
+    settings = {
+        "options": dataclasses.asdict(options),
+        "pairs": dataclasses.asdict(pairs),
+        "store": store.settings,
+        "rows": len(store.index),
+        "keras": keras.version(),
+        "backend": keras.backend.backend(),
+    }
+    (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")

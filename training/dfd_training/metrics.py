@@ -1,0 +1,132 @@
+"""How well scores separate fakes from reals, each figure with an interval over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+Labels = NDArray[np.int64]
+Scores = NDArray[np.float64]
+Metric = Callable[[Labels, Scores], float]
+
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval.
+
+    Attributes:
+        value: the figure on all rows; NaN where one class is missing.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        n: number of rows.
+        groups: number of groups that the bootstrap drew from.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    groups: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auc(labels: Labels, scores: Scores) -> float:
+    """Area under the ROC curve; labels 1 for fake, 0 for real."""
+    return float(roc_auc_score(labels, scores))
+
+
+def average_precision(labels: Labels, scores: Scores) -> float:
+    """Average precision of the fakes."""
+    return float(average_precision_score(labels, scores))
+
+
+def equal_error_rate(labels: Labels, scores: Scores) -> float:
+    """The error rate where as many reals are called fake as fakes real."""
+    false_positive, true_positive, _ = roc_curve(labels, scores, drop_intermediate=False)
+    gap = false_positive - (1.0 - true_positive)
+    return float(np.interp(0.0, gap, false_positive))
+
+
+def accuracy(labels: Labels, scores: Scores) -> float:
+    """Share of rows on their side of P(fake) 0.5."""
+    return float(np.mean((scores >= 0.5) == (labels == 1)))
+
+
+def true_positive_rate_at_5(labels: Labels, scores: Scores) -> float:
+    """Share of fakes found when at most 5 % of the reals are called fake."""
+    false_positive, true_positive, _ = roc_curve(labels, scores, drop_intermediate=False)
+    return float(true_positive[false_positive <= 0.05].max())
+
+
+def calibration_error(labels: Labels, scores: Scores) -> float:
+    """Expected calibration error over ten bins of P(fake) (Guo et al., ICML 2017)."""
+    bins = np.clip((scores * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
+    error = 0.0
+    for number in range(CALIBRATION_BINS):
+        inside = bins == number
+        if inside.any():
+            error += inside.mean() * abs(scores[inside].mean() - labels[inside].mean())
+    return float(error)
+
+
+METRICS: dict[str, Metric] = {
+    "auc": auc,
+    "average_precision": average_precision,
+    "eer": equal_error_rate,
+    "accuracy": accuracy,
+    "tpr_at_5_fpr": true_positive_rate_at_5,
+    "calibration_error": calibration_error,
+}
+
+
+def estimate(
+    metric: Metric,
+    labels: Labels,
+    scores: Scores,
+    groups: NDArray[np.str_],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Compute a metric with a 95 % bootstrap interval over groups.
+
+    Rows of one group share footage or a person and are not independent, so whole groups are
+    drawn with replacement (percentile bootstrap, Efron and Tibshirani, 1993).
+
+    Args:
+        metric: a function of labels and scores.
+        labels: int [n], 1 for fake.
+        scores: float [n], P(fake).
+        groups: text [n].
+        draws: bootstrap samples.
+        seed: of the bootstrap.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    if len(np.unique(labels)) < 2:
+        return Estimate(float("nan"), float("nan"), float("nan"), len(labels), len(names))
+    rows_of = [np.flatnonzero(member == number) for number in range(len(names))]
+    rng = np.random.default_rng(seed)
+    values: list[float] = []
+    for _ in range(draws):
+        drawn = np.concatenate([rows_of[i] for i in rng.integers(0, len(names), len(names))])
+        if 0 < labels[drawn].sum() < len(drawn):
+            values.append(metric(labels[drawn], scores[drawn]))
+    low, high = np.percentile(values, [2.5, 97.5]) if values else (np.nan, np.nan)
+    return Estimate(metric(labels, scores), float(low), float(high), len(labels), len(names))
+
+
+def rate_upper_bound(hits: int, n: int, confidence: float = 0.95) -> float:
+    """One-sided upper bound of a rate (Clopper and Pearson, 1934); 1 when n is 0."""
+    from scipy.stats import beta  # noqa: PLC0415 - slow to import, rarely needed
+
+    if n == 0 or hits >= n:
+        return 1.0
+    return float(beta.ppf(confidence, hits + 1, n - hits))
