@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend has to be chosen first
+from matplotlib import pyplot as plt
 
 
 def write_curves(history: pd.DataFrame, path: Path) -> None:

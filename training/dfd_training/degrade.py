@@ -82,8 +82,8 @@ def degrade(image: Picture, degradation: Degradation, rng: np.random.Generator) 
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), degradation.blur), np.uint8)
     if degradation.noise > 0:
         noise = rng.normal(0.0, degradation.noise, (height, width, 1)).astype(np.float32)
-        tint = rng.normal(0.0, degradation.noise / 2, (height // 2 + 1, width // 2 + 1, 3))
-        tint = cv2.resize(tint.astype(np.float32), (width, height))
+        coarse = rng.normal(0.0, degradation.noise / 2, (height // 2 + 1, width // 2 + 1, 3))
+        tint = cv2.resize(coarse.astype(np.float32), (width, height))
         image = np.clip(image + noise + tint, 0, 255).astype(np.uint8)
     if degradation.jpeg is not None and degradation.scale >= 1.0:
         image = _jpeg(image, degradation.jpeg, degradation.grid)

@@ -87,7 +87,14 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyp
     """Batches of one epoch; the same seed, epoch and index give the same batch."""
 
     def __init__(
-        self, sampler: PairSampler, *, epoch: int, steps: int, batch_size: int, seed: int, threads: int
+        self,
+        sampler: PairSampler,
+        *,
+        epoch: int,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        threads: int,
     ) -> None:
         super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=6)
         self._sampler = sampler
@@ -138,8 +145,8 @@ class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is 
             self.weights = current
             return
         for average, weight in zip(self.weights, current, strict=True):
-            average *= self._decay
-            average += (1.0 - self._decay) * weight
+            np.multiply(average, self._decay, out=average)
+            np.add(average, (1.0 - self._decay) * weight, out=average)
 
 
 def fit_frame(
@@ -178,17 +185,15 @@ def fit_frame(
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     training, validation = _samplers(store, options, pairs)
-    crops, labels = draw_pairs(
-        validation, options.validation_pairs, seed=(options.seed, 1_000_003)
-    )
+    crops, labels = draw_pairs(validation, options.validation_pairs, seed=(options.seed, 1_000_003))
     _write_settings(out, store, options, pairs)
     history: list[dict[str, float]] = []
     average = WeightAverage(options.average_decay)
     if last.exists():
         model = load_frame_model(last)
-        history = pd.read_csv(out / "history.csv").to_dict("records")
-        with np.load(out / "average.npz", allow_pickle=False) as saved:
-            average.weights = [saved[f"w{i}"] for i in range(len(saved.files))]
+        saved_rows = pd.read_csv(out / "history.csv").to_dict("records")
+        history = [{str(name): float(value) for name, value in row.items()} for row in saved_rows]
+        average.weights = load_weights(out / "average.npz")
     else:
         model = _starting_model(options, pairs)
     trainer = _compiled(model, options, done_steps=len(history) * options.steps)
@@ -219,14 +224,29 @@ def fit_frame(
         trainer.set_weights(raw)
         history.append(row)
         save_model(model, last)
-        np.savez(out / "average.npz", **{f"w{i}": w for i, w in enumerate(average.weights)})
+        save_weights(average.weights, out / "average.npz")
         frame = pd.DataFrame(history)
         frame.to_csv(out / "history.csv", index=False)
         write_curves(frame, out / "curves.png")
         on_epoch(row)
-        if len(history) - 1 - int(frame["val_auc"].idxmax()) >= options.patience:
+        if epoch - int(np.argmax(frame["val_auc"])) >= options.patience:
             break
     return best
+
+
+def save_weights(weights: list[NDArray[np.float32]], path: Path) -> None:
+    """Write weights in their order as `.npz`; a file of that name is replaced once it is whole."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        arrays: dict[str, Any] = {f"w{number}": weight for number, weight in enumerate(weights)}
+        np.savez(stream, **arrays)
+    partial.replace(path)
+
+
+def load_weights(path: Path) -> list[NDArray[np.float32]]:
+    """Read what `save_weights` wrote."""
+    with np.load(path, allow_pickle=False) as saved:
+        return [saved[f"w{number}"] for number in range(len(saved.files))]
 
 
 def training_rows(store: CropStore) -> pd.DataFrame:
@@ -238,12 +258,14 @@ def training_rows(store: CropStore) -> pd.DataFrame:
 
 def _starting_model(options: FitFrameOptions, pairs: PairOptions) -> keras.Model:
     if options.weights.endswith(".keras"):
-        model = load_frame_model(Path(options.weights))
-        if model.input.shape[1] != pairs.input_size:
-            raise UsageError(
-                f"{options.weights}: made for crops of {model.input.shape[1]} px, not "
-                f"{pairs.input_size}: give --input-size {model.input.shape[1]}"
-            )
+        start = load_frame_model(Path(options.weights))
+        if start.input.shape[1] == pairs.input_size:
+            return start
+        # Convolutions do not depend on the size of the picture: a fit may begin on small crops.
+        model = build_frame_model(
+            backbone=options.backbone, input_size=pairs.input_size, weights="none"
+        )
+        model.set_weights(start.get_weights())
         return model
     return build_frame_model(
         backbone=options.backbone, input_size=pairs.input_size, weights=options.weights

@@ -8,7 +8,6 @@ without fakes of its own gets synthesised ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -153,8 +152,7 @@ class PairSampler:
         degradation = draw_degradation(rng)
         size = self.options.input_size
         first, second = (
-            to_input(degrade(picture, degradation, rng), size, flip=jitter.flip)
-            for picture in pair
+            to_input(degrade(picture, degradation, rng), size, flip=jitter.flip) for picture in pair
         )
         return first, second
 
@@ -232,9 +230,9 @@ def _sources(rows: pd.DataFrame) -> list[_Source]:
             continue
         fakes: dict[str, list[_File]] = {}
         for row in part[part["label"] == "FAKE"].itertuples():
-            original = shard_of.get(row.original)
+            original = shard_of.get(str(row.original))
             if original is not None:
-                fakes.setdefault(original, []).append(files[row.shard])
+                fakes.setdefault(original, []).append(files[str(row.shard)])
         groups = [
             [files[shard] for shard in sorted(group["shard"])]
             for _, group in real.groupby("group", sort=True)

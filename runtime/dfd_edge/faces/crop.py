@@ -49,9 +49,7 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
     return CropRegion(x0=x0, y0=y0, side=side)
 
 
-def extract_crop(
-    frame: NDArray[np.uint8], region: CropRegion, size: int
-) -> NDArray[np.uint8]:
+def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDArray[np.uint8]:
     """Cut a square out of a frame and bring it to the model's size.
 
     What lies beyond the frame repeats its border. Shrinking averages areas, enlarging

@@ -53,9 +53,7 @@ class FaceMesh:
         cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
         to_input = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0]], np.float64)
         to_input[:, 2] = _INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
-        region = cv2.warpAffine(
-            frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR
-        )
+        region = cv2.warpAffine(frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR)
         image = region[None, :, :, ::-1].astype(np.float32) / 255.0
         raw, presence = self._session.run(None, {self._input: image})
         if float(np.ravel(presence)[0]) < _MIN_PRESENCE_LOGIT:

@@ -73,9 +73,7 @@ class Tracker:
         for _, index, number in pairs:
             if index not in by_face and number in free:
                 by_face[index] = free.pop(number)
-        return [
-            self._follow(by_face.get(index), face, time_s) for index, face in enumerate(faces)
-        ]
+        return [self._follow(by_face.get(index), face, time_s) for index, face in enumerate(faces)]
 
     def reset(self) -> None:
         """End all tracks; numbers go on counting."""

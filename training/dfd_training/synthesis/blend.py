@@ -64,9 +64,7 @@ class BlendParameters:
         """The parameters a frame later: place and edge of the mask wander a little."""
         return dataclasses.replace(
             self,
-            wobble=(0.9 * self.wobble + rng.normal(0, 0.006, self.wobble.shape)).astype(
-                np.float32
-            ),
+            wobble=(0.9 * self.wobble + rng.normal(0, 0.006, self.wobble.shape)).astype(np.float32),
             shift=(0.9 * self.shift + rng.normal(0, 0.004, 2)).astype(np.float32),
             zoom=float(1.0 + 0.9 * (self.zoom - 1.0) + rng.normal(0, 0.004)),
         )

@@ -50,9 +50,7 @@ def synthesise_clip(
     return fakes
 
 
-def nearest_pose(
-    landmarks: NDArray[np.float32], others: Sequence[NDArray[np.float32]]
-) -> int:
+def nearest_pose(landmarks: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> int:
     """Which of `others`, brought to unit size, lies nearest to `landmarks` (float32 [468, 2])."""
     shape = _unit_shape(landmarks)
     return int(np.argmin([np.abs(_unit_shape(other) - shape).mean() for other in others]))

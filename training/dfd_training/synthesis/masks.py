@@ -64,9 +64,7 @@ def soft_mask(
     cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
     field = cv2.resize(wobble * size, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_CUBIC)
     grid_y, grid_x = np.mgrid[0:MASK_SIZE, 0:MASK_SIZE].astype(np.float32)
-    moved = cv2.remap(
-        mask, grid_x + field[:, :, 0], grid_y + field[:, :, 1], cv2.INTER_LINEAR
-    )
+    moved = cv2.remap(mask, grid_x + field[:, :, 0], grid_y + field[:, :, 1], cv2.INTER_LINEAR)
     sigma = max(0.4, feather * size)
     soft = cv2.GaussianBlur(moved, (0, 0), sigma)
     # The blur also spreads the mask outwards; squaring it draws the edge back inside the face.

@@ -1,0 +1,102 @@
+"""An evaluation as a readable table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from dfd_edge.manifest import Metric
+from dfd_edge.results import Label
+from dfd_training.calibrate import to_metric
+from dfd_training.evaluation import Evaluation, Report
+
+_METRIC_NAMES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "eer": "EER",
+    "accuracy": "accuracy at 0.5",
+    "tpr_at_5_fpr": "TPR at 5 % FPR",
+    "calibration_error": "calibration error",
+}
+_LABELS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
+
+
+def to_text(report: Report) -> str:
+    """The report as Markdown tables; intervals are 95 %, over groups."""
+    lines: list[str] = []
+    for section in report.sections:
+        lines += [f"### {section.title}", ""]
+        names = list(next(iter(section.rows.values())))
+        lines.append("| score | n | groups | " + " | ".join(_METRIC_NAMES[n] for n in names) + " |")
+        lines.append("|---|---:|---:|" + "---|" * len(names))
+        for score, figures in section.rows.items():
+            first = figures[names[0]]
+            values = " | ".join(str(figures[name]) for name in names)
+            lines.append(f"| {score} | {first.n} | {first.groups} | {values} |")
+        lines.append("")
+    lines += ["### Verdicts", ""]
+    lines.append("| files | n | " + " | ".join(_LABELS) + " | called fake, upper bound |")
+    lines.append("|---|---:|" + "---:|" * (len(_LABELS) + 1))
+    for row in report.verdicts:
+        counts = " | ".join(str(row.counts.get(label, 0)) for label in _LABELS)
+        lines.append(f"| {row.name} | {row.n} | {counts} | {row.called_fake_upper:.3f} |")
+    lines += [
+        "",
+        f"Pairs won (a fake above its own original): {report.pairs_won} of {report.pairs}",
+    ]
+    lines += [f"Not judged: {path}: {error}" for path, error in report.errors.items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(report: Report, facts: dict[str, Any]) -> str:
+    """The report as JSON; figures that could not be computed are null."""
+    plain = {**facts, **dataclasses.asdict(report)}
+    return json.dumps(_without_nan(plain), indent=2) + "\n"
+
+
+def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[str, Any]) -> None:
+    """Write `evaluation.json`, `evaluation.md`, `files.csv` and `frames.csv` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(to_json(report, facts))
+    (out / "evaluation.md").write_text(to_text(report))
+    evaluation.files.to_csv(out / "files.csv", index=False)
+    evaluation.frames.to_csv(out / "frames.csv", index=False)
+
+
+def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
+    """The figures that belong on the model's card, by name.
+
+    Args:
+        report: of the evaluation.
+        rows: which rows were evaluated, such as "validation rows".
+    """
+    metrics: dict[str, Metric] = {}
+    for section in report.sections:
+        for score, figures in section.rows.items():
+            for name, figure in figures.items():
+                if not math.isnan(figure.value):
+                    title = f"{rows}, {section.title}, {_METRIC_NAMES[name]} ({score})"
+                    metrics[title] = to_metric(figure)
+    if report.pairs:
+        metrics[f"{rows}, pairs won (share of fakes above their own original)"] = Metric(
+            value=round(report.pairs_won / report.pairs, 4), n=report.pairs
+        )
+    for row in report.verdicts:
+        if row.name.startswith("all "):
+            for label in (Label.FAKE.value, Label.UNSURE.value):
+                upper = round(row.called_fake_upper, 4) if label == Label.FAKE.value else None
+                metrics[f"{rows}, {row.name}: share called {label}"] = Metric(
+                    value=round(row.counts.get(label, 0) / row.n, 4), high=upper, n=row.n
+                )
+    return metrics
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
