@@ -1,0 +1,115 @@
+# Each target sets up what it needs: a virtual environment in .venv with the extras it uses,
+# installed again only when pyproject.toml changed.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The first Python that runs and is new enough; choose another with `make PYTHON=/path/to/python`.
+CANDIDATES := python3.13 python3.12 python3.11 python3 python
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+# The data folder for training: a table labels.csv beside the files that it names.
+DFD_DATA ?= data/table
+# What training makes: crops, fitted models, calibration. `make export` reads it.
+RUNS ?= runs
+# One frame model for each training fold, fitted without it; the first is the one that ships.
+FOLDS := 0 1 2
+FRAME_MODELS = $(foreach fold,$(FOLDS),--frame '$(RUNS)/frame$(fold)/best.keras')
+BUNDLE ?= runtime/dfd_edge/models/default
+CLIP ?= samples/real_astronaut.mp4
+
+.PHONY: help
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
+	@$(BIN)/dfd-edge samples
+
+.PHONY: test
+test: $(INSTALLED)-dev  ## run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(INSTALLED)-dev  ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: bench
+bench: $(INSTALLED)-bench  ## what the stages cost on this machine (CLIP=FILE for another clip)
+	@$(BIN)/dfd-bench stages $(CLIP)
+	@$(BIN)/dfd-bench gru
+
+.PHONY: samples
+samples: $(INSTALLED)-samples  ## make the sample clips anew
+	@$(BIN)/python samples/make_samples.py
+
+.PHONY: train
+train: labels $(INSTALLED)-export  ## train on a data folder and export (DFD_DATA=FOLDER with labels.csv)
+	@mkdir -p '$(RUNS)'
+# ---- the training recipe: begin ----
+	$(BIN)/dfd-train prepare '$(DFD_DATA)/labels.csv' --out '$(RUNS)/store'
+	for fold in $(FOLDS); do \
+	  $(BIN)/dfd-train fit frame '$(RUNS)/store' --holdout $$fold --out "$(RUNS)/frame$$fold" \
+	    || exit 1; \
+	done
+	$(BIN)/dfd-train fit sequence '$(RUNS)/store' $(FRAME_MODELS) --out '$(RUNS)/sequence'
+	$(BIN)/dfd-train calibrate '$(RUNS)/store' $(FRAME_MODELS) --sequence '$(RUNS)/sequence' \
+	  --out '$(RUNS)'
+# ---- the training recipe: end ----
+	@$(MAKE) export
+
+.PHONY: export
+export: fitted $(INSTALLED)-export  ## write the shipped bundle from what training left in runs/
+	$(BIN)/dfd-export bundle '$(RUNS)/frame0/best.keras' '$(RUNS)/sequence/sequence.keras' \
+	  --decision '$(RUNS)/decision.json' --card '$(RUNS)/card.json' \
+	  --crops '$(RUNS)/store' --out '$(BUNDLE)'
+
+# What a target needs that it cannot make itself, asked before anything is installed.
+.PHONY: labels fitted
+labels:
+	@test -f '$(DFD_DATA)/labels.csv' || { \
+	  echo "error: no labels.csv in '$(DFD_DATA)': make train DFD_DATA=FOLDER, where" \
+	    "FOLDER/labels.csv names the files and their labels" >&2; \
+	  exit 2; }
+
+fitted:
+	@for file in frame0/best.keras sequence/sequence.keras decision.json card.json; do \
+	  test -f "$(RUNS)/$$file" || { \
+	    echo "error: $(RUNS)/$$file is missing: make train DFD_DATA=FOLDER first" >&2; \
+	    exit 2; }; \
+	done
+
+.PHONY: clean
+clean:  ## remove the environment, caches and build outputs; keep data and runs
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find runtime training export benchmarks tests samples -name __pycache__ -type d \
+	  -prune -exec rm -rf {} +
+
+# One stamp for each set of extras.
+$(INSTALLED)-%: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for dfd-edge[$*]" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@for candidate in '$(PYTHON)' $(CANDIDATES); do \
+	  test -n "$$candidate" || continue; \
+	  if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then \
+	    echo "creating $(VENV) with $$candidate" >&2; \
+	    exec "$$candidate" -m venv $(VENV); \
+	  fi; \
+	  test -z '$(PYTHON)' || { \
+	    echo "error: '$(PYTHON)' does not run, is older than Python 3.11, or lacks venv" >&2; \
+	    exit 1; }; \
+	done; \
+	echo "error: no usable Python 3.11 or newer among: $(CANDIDATES)." \
+	  "Install one (with venv: on Debian and Ubuntu, apt install python3-venv)," \
+	  "or name it: make PYTHON=/path/to/python3.11" >&2; \
+	exit 1
