@@ -1,0 +1,108 @@
+"""`dfd-bench`: what this machine can carry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from dfd_edge.errors import DfdError
+
+_MODEL = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Folder of a bundle.  [default: the shipped one]",
+)
+_RUNS = click.option(
+    "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements."
+)
+_JSON = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Also write the figures and the machine to this file.",
+)
+
+
+class _Group(click.Group):
+    """Turns the program's own errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except DfdError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dfd-edge")
+def main() -> None:
+    """Measure what this machine can carry.
+
+    Figures are taken several times and given as minimum, median and maximum. Ratios compare two
+    things measured in the same run. Leave the machine idle meanwhile.
+    """
+
+
+@main.command()
+@click.argument("clip", type=click.Path(path_type=Path))
+@_MODEL
+@click.option("--precision", default="auto", show_default=True, help="Variant of the frame graph.")
+@_RUNS
+@_JSON
+def stages(
+    clip: Path, model: Path | None, precision: str, runs: int, json_file: Path | None
+) -> None:
+    """CPU time of each stage on CLIP, and how much of the cores the whole makes use of.
+
+    The costs of the stages alone, summed per judged frame, say how many frames a second the
+    cores allow; Detector.analyze is held against that.
+    """
+    from dfd_benchmarks import report
+    from dfd_benchmarks.machine import describe_machine
+    from dfd_benchmarks.stages import measure_stages
+
+    machine = describe_machine()
+    _warn(machine.warning)
+    with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
+        result = measure_stages(
+            clip, model=model, precision=precision, runs=runs, on_run=lambda: bar.update(1)
+        )
+    _print(report.machine_lines(machine))
+    _print(report.stage_lines(result))
+    if json_file is not None:
+        report.write_json(json_file, machine, result)
+
+
+@main.command()
+@_MODEL
+@click.option("--steps", default=10_000, show_default=True, help="Steps of a run.")
+@_RUNS
+@_JSON
+def gru(model: Path | None, steps: int, runs: int, json_file: Path | None) -> None:
+    """Cost of a step of the sequence graph beside the frame graph, from the first to the last."""
+    from dfd_benchmarks import report
+    from dfd_benchmarks.gru import measure_gru
+    from dfd_benchmarks.machine import describe_machine
+
+    machine = describe_machine()
+    _warn(machine.warning)
+    with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
+        result = measure_gru(model=model, steps=steps, runs=runs, on_run=lambda: bar.update(1))
+    _print(report.machine_lines(machine))
+    _print(report.gru_lines(result))
+    if json_file is not None:
+        report.write_json(json_file, machine, result)
+
+
+def _print(lines: Iterator[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _warn(text: str | None) -> None:
+    if text is not None:
+        click.echo(f"warning: {text}", err=True)

@@ -1,0 +1,53 @@
+"""The machine's description, and how several measurements are told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dfd_benchmarks import machine
+from dfd_benchmarks.timing import Spread, cpu_seconds, wall_seconds
+
+
+def test_machine_says_what_matters() -> None:
+    found = machine.describe_machine()
+    assert found.processor
+    assert found.cores > 0
+    assert {"onnxruntime", "numpy", "av"} <= set(found.versions)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("150000 100000\n", 1.5), ("max 100000\n", 64.0), ("", 64.0), ("6400000 100000", 64.0)],
+)
+def test_a_container_gets_the_cores_of_its_quota(
+    limit: str, expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(limit)
+    monkeypatch.setattr(machine, "_CGROUP_LIMIT", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert machine.usable_cores() == expected
+
+
+@pytest.mark.parametrize(("load", "warned"), [(None, False), (0.1, False), (1.9, True)])
+def test_a_busy_machine_is_warned_of(load: float | None, warned: bool) -> None:
+    found = dataclasses.replace(machine.describe_machine(), load=load)
+    assert (found.warning is not None) == warned
+
+
+def test_spread_is_minimum_median_and_maximum() -> None:
+    assert Spread.of([3.0, 1.0, 10.0, 2.0]) == Spread(1.0, 2.5, 10.0, 4)
+
+
+def test_cpu_time_counts_work_and_not_waiting() -> None:
+    import time
+
+    def wait() -> None:
+        time.sleep(0.3)
+
+    assert cpu_seconds(wait) < 0.2
+    assert wall_seconds(wait) >= 0.3
+    assert cpu_seconds(lambda: sum(range(3_000_000))) > 0.005
