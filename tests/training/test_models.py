@@ -103,6 +103,7 @@ def test_a_saved_sequence_model_is_the_same_when_loaded(
     np.testing.assert_array_equal(np.array(sequence_model(inputs)), np.array(loaded(inputs)))
 
 
+@pytest.mark.usefixtures("quick_gate")
 @pytest.mark.parametrize("head", sorted(HEADS))
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_every_backbone_and_head_exports(backbone: str, head: str, tmp_path: Path):
@@ -223,7 +224,7 @@ def test_files_that_are_other_models_are_refused(tmp_path: Path, sequence_model:
         load_frame_model(tmp_path / "noise.keras")
     with pytest.raises(UsageError, match="no such model file"):
         load_sequence_model(tmp_path / "missing.keras")
-    with pytest.raises(UsageError, match="ends in .keras"):
+    with pytest.raises(UsageError, match=r"ends in \.keras"):
         save_model(sequence_model, tmp_path / "model.h5")
 
 

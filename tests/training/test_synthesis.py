@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import cv2
 import numpy as np
@@ -55,9 +56,7 @@ def test_a_swap_shows_the_donor_in_the_target(
         draw_blend(np.random.default_rng(3)), region=MaskRegion.FACE, ratio=1.0, feather=0.02
     )
     image, marks = astronaut_crop.image, astronaut_crop.landmarks
-    fake = face_swap(
-        image, marks, hopper_crop.image, hopper_crop.landmarks, blend, poisson=poisson
-    )
+    fake = face_swap(image, marks, hopper_crop.image, hopper_crop.landmarks, blend, poisson=poisson)
     inside = blend.mask(marks, image.shape[:2]) > 0.9
     donor = warp_face(hopper_crop.image, hopper_crop.landmarks, marks, image.shape[:2])[:, :, :3]
 
@@ -74,7 +73,7 @@ def test_a_clip_keeps_one_forgery_that_drifts(
     frames = [astronaut_crop] * 6
     fakes = synthesise_clip(frames, np.random.default_rng(5), donors=[hopper_crop])
     other = synthesise_clip(frames, np.random.default_rng(6), donors=[hopper_crop])
-    steps = [np.abs(a.astype(int) - b).mean() for a, b in zip(fakes, fakes[1:], strict=False)]
+    steps = [np.abs(a.astype(int) - b).mean() for a, b in itertools.pairwise(fakes)]
     between = np.abs(fakes[0].astype(int) - other[0]).mean()
     assert all(step > 0 for step in steps), "nothing drifts"
     assert max(steps) < between, "two frames differ more than two forgeries"

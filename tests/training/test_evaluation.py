@@ -1,0 +1,77 @@
+"""Evaluation goes through the runtime and counts what it should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfd_edge import Detector
+from dfd_edge.manifest import CardInfo
+from dfd_training.evaluation import Evaluation, evaluate, pairs_won, summarise
+from dfd_training.report import card_metrics, to_text, write_report
+from dfd_training.table import read_table
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_bundle: Path, small_data: Path) -> Evaluation:
+    """The small data set, judged by an untrained bundle."""
+    table = read_table(small_data / "labels.csv")
+    return evaluate(Detector.load(tiny_bundle), table, small_data)
+
+
+def test_the_figures_are_those_of_the_runtime(
+    judged: Evaluation, tiny_bundle: Path, small_data: Path
+) -> None:
+    row = judged.files.set_index("path").loc["clip2_fake.mp4"]
+    verdict = Detector.load(tiny_bundle).analyze(small_data / "clip2_fake.mp4")
+    assert row["p_fake"] == pytest.approx(verdict.p_fake)
+    assert row["verdict"] == verdict.label.value
+    assert row["kind"] == "clip"
+    assert row["gru"] == pytest.approx(verdict.p_fake, abs=1e-4), "same calibrators in the bundle"
+
+
+def test_unreadable_files_are_counted_and_named(judged: Evaluation) -> None:
+    report = summarise(judged, draws=50)
+    assert list(report.errors) == ["broken.mp4"]
+    assert "Not judged: broken.mp4" in to_text(report)
+
+
+def test_a_picture_without_a_face_is_not_called_real(judged: Evaluation) -> None:
+    row = judged.files.set_index("path").loc["leaf.png"]
+    assert row["verdict"] == "no_face"
+    assert np.isnan(row["p_fake"])
+
+
+def test_pairs_are_won_by_fakes_above_their_own_original() -> None:
+    clips = pd.DataFrame(
+        [
+            ("a", "REAL", "", 0.2),
+            ("a2", "FAKE", "a", 0.3),
+            ("b", "REAL", "", 0.6),
+            ("b2", "FAKE", "b", 0.5),
+            ("c", "FAKE", "", 0.9),
+        ],
+        columns=["path", "label", "original", "p_fake"],
+    )
+    assert pairs_won(clips) == (1, 2)
+
+
+def test_the_report_is_written_as_table_and_json(judged: Evaluation, tmp_path: Path) -> None:
+    report = summarise(judged, draws=50)
+    write_report(judged, report, tmp_path, {"bundle": "tiny"})
+    stored = json.loads((tmp_path / "evaluation.json").read_text())
+    assert stored["bundle"] == "tiny"
+    assert stored["pairs"] == 6
+    assert len(pd.read_csv(tmp_path / "files.csv")) == len(judged.files)
+    text = (tmp_path / "evaluation.md").read_text()
+    assert "### clips: fakes against their originals" in text
+    assert "| CNN, mean | 12 | 6 |" in text
+    metrics = card_metrics(report, "val rows")
+    name = "val rows, clips: fakes against all reals, AUC (runtime)"
+    assert 0.0 <= metrics[name].value <= 1.0
+    card = CardInfo("data", "protocol", metrics, "licence", ["limit"])
+    assert CardInfo.from_json(card.to_json()) == card
