@@ -1,0 +1,80 @@
+"""CARD.md: what people should know before they trust a model, from the manifest's facts."""
+
+from __future__ import annotations
+
+from dfd_edge.manifest import Calibrator, DecisionSpec, Manifest, Metric, Threshold
+
+CARD_FILE = "CARD.md"
+
+
+def render_card(manifest: Manifest) -> str:
+    """Writes the card of a bundle as Markdown."""
+    card, frame, sequence = manifest.card, manifest.frame, manifest.sequence
+    parts = [
+        f"# {manifest.name}",
+        "Tells how likely a face in a picture or video is a deepfake. A score is evidence, not "
+        "proof: see the limits below.",
+        "## Training data",
+        card.training_data,
+        "## Protocol",
+        card.protocol,
+        "## Figures",
+        _figures(card.metrics),
+        "## Decision",
+        _decision(manifest.decision),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in card.limits),
+        "## Model",
+        "\n".join(
+            [
+                f"- Face crops of {frame.input_size} x {frame.input_size} px, the side "
+                f"{frame.crop_scale:g} times the face's box, found by {manifest.face.detector}",
+                f"- {frame.feature_width} features a crop; precisions: {', '.join(frame.variants)}",
+                f"- {sequence.rate_hz:g} steps a second; after a gap of {sequence.max_gap_s:g} s "
+                "the sequence starts anew",
+                f"- Written {manifest.created}, schema version {manifest.schema_version}",
+            ]
+        ),
+        "## Licence",
+        card.licence,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(metrics: dict[str, Metric]) -> str:
+    if not metrics:
+        return "None were measured."
+    lines = ["| figure | value | 95 % interval | n |", "|---|---|---|---|"]
+    for name, metric in metrics.items():
+        interval = (
+            ""
+            if metric.low is None or metric.high is None
+            else f"{metric.low:.3f} to {metric.high:.3f}"
+        )
+        n = "" if metric.n is None else str(metric.n)
+        lines.append(f"| {name} | {metric.value:.3f} | {interval} | {n} |")
+    return "\n".join(lines)
+
+
+def _decision(decision: DecisionSpec) -> str:
+    fake, real = decision.thresholds["fake"], decision.thresholds["real"]
+    lines = [
+        f"- A person's score is the mean of the {decision.person_score.value} logits, calibrated "
+        f"({_formula(decision.calibrators['person'])}).",
+        f"- `fake` from {fake.probability:.3f} on: {_rate(fake, 'real', 'fake')}.",
+        f"- `real` up to {real.probability:.3f}: {_rate(real, 'fake', 'real')}.",
+        f"- `unsure` between the two, and with fewer than {decision.min_steps} judged steps.",
+    ]
+    return "\n".join(lines)
+
+
+def _rate(threshold: Threshold, truth: str, label: str) -> str:
+    return (
+        f"set so that at most {threshold.target_rate:.1%} of {truth} sources are called {label}; "
+        f"on the training's own folds {threshold.rate:.1%} of {threshold.n} were, at most "
+        f"{threshold.upper_bound:.1%} with 95 % confidence"
+    )
+
+
+def _formula(calibrator: Calibrator) -> str:
+    return f"P = sigmoid({calibrator.slope:.3f} x logit {calibrator.intercept:+.3f})"

@@ -1,0 +1,81 @@
+"""The frame model as ONNX: uint8 crops in, features, logit and evidence out."""
+
+from __future__ import annotations
+
+import keras
+import onnx
+
+from dfd_edge.bundle import frame_contract
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import FrameSpec, VariantSpec
+from dfd_export.graph_passes import simplify
+from dfd_export.onnx_model import finish
+
+FRAME_FILE = "frame.onnx"
+
+
+def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
+    """Reads sizes and outputs off a frame model.
+
+    Args:
+        model: As `dfd_training.models.build_frame_model` builds it.
+        crop_scale: Side of the square crop over the longer side of the face's box.
+
+    Raises:
+        UsageError: The model has other inputs or outputs than a frame model.
+    """
+    shape = tuple(model.inputs[0].shape)
+    outputs = model.output
+    if len(model.inputs) != 1 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise UsageError(f"frame model {model.name}: its input is {shape}, not [B, S, S, 3]")
+    if not isinstance(outputs, dict) or not {"features", "fake_logit"} <= outputs.keys():
+        raise UsageError(f"frame model {model.name}: it has no outputs features and fake_logit")
+    evidence = outputs.get("evidence")
+    return FrameSpec(
+        input_size=int(shape[1]),
+        crop_scale=crop_scale,
+        feature_width=int(outputs["features"].shape[-1]),
+        evidence_size=None if evidence is None else (evidence.shape[1], evidence.shape[2]),
+        variants={"fp32": VariantSpec(FRAME_FILE)},
+    )
+
+
+def export_frame_graph(
+    model: keras.Model, spec: FrameSpec, *, metadata: dict[str, str]
+) -> onnx.ModelProto:
+    """Converts a frame model through tf2onnx.
+
+    Batch norms go into the convolutions, constants are folded, and what no output needs is gone.
+
+    Args:
+        model: The Keras model.
+        spec: What `describe_frame_model` says of it.
+        metadata: Goes into the file's own metadata.
+
+    Returns:
+        A checked graph with the inputs, outputs and axes of `frame_contract`.
+
+    Raises:
+        UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise UsageError(
+            f"export needs Keras on TensorFlow, but it runs on {keras.config.backend()}: "
+            "set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
+    import tf2onnx  # noqa: PLC0415
+
+    inputs, outputs = frame_contract(spec)
+    size = spec.input_size
+    signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="image")]
+
+    def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        results = model(tf.cast(image, tf.float32), training=False)
+        return {name: results[name] for name in outputs}
+
+    converted, _ = tf2onnx.convert.from_function(
+        tf.function(infer, input_signature=signature), input_signature=signature, opset=17
+    )
+    simplify(converted)
+    return finish(converted, inputs, outputs, name="frame", metadata=metadata)

@@ -1,0 +1,61 @@
+"""What every graph of a bundle has in common: opset, names of axes, metadata, checks."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, checker, helper, shape_inference
+
+from dfd_edge.bundle import Signatures
+
+OPSET = 17
+"""Since onnxruntime 1.12; all that the graphs need, and what TensorRT and OpenVINO read too."""
+
+IR_VERSION = 8
+"""The file format of ONNX 1.12, which had opset 17."""
+
+_ELEMENTS = {
+    "float32": TensorProto.FLOAT,
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+}
+
+
+def value_infos(signatures: Signatures) -> list[onnx.ValueInfoProto]:
+    """Inputs or outputs as ONNX declares them, axes named."""
+    return [
+        helper.make_tensor_value_info(name, _ELEMENTS[signature.dtype], list(signature.axes))
+        for name, signature in signatures.items()
+    ]
+
+
+def finish(
+    model: onnx.ModelProto,
+    inputs: Signatures,
+    outputs: Signatures,
+    *,
+    name: str,
+    metadata: dict[str, str],
+) -> onnx.ModelProto:
+    """Declares inputs and outputs with named axes, adds metadata, and checks the graph.
+
+    Raises:
+        onnx.checker.ValidationError: The graph is not valid ONNX.
+        onnx.shape_inference.InferenceError: Shapes inside contradict what is declared.
+    """
+    graph = model.graph
+    del graph.input[:], graph.output[:]
+    graph.input.extend(value_infos(inputs))
+    graph.output.extend(value_infos(outputs))
+    graph.name = name
+    graph.doc_string = ""
+    used = {node.domain for node in graph.node}
+    imports = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    model.ir_version = IR_VERSION
+    model.producer_name = "dfd-export"
+    model.producer_version = ""
+    helper.set_model_props(model, metadata)
+    checker.check_model(model, full_check=True)
+    shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    return model

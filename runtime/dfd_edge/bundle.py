@@ -1,0 +1,199 @@
+"""A bundle on disk: found, checked against its manifest and the graphs' contract."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfd_edge.errors import BundleError
+from dfd_edge.manifest import MANIFEST_NAME, FrameSpec, Manifest, SequenceSpec
+from dfd_edge.onnx_file import OnnxFile, TensorSignature, read_onnx
+from dfd_edge.schema import SchemaError
+
+DEFAULT_BUNDLE = Path(__file__).resolve().parent / "models" / "default"
+"""The shipped bundle."""
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_LOOPS = ("Loop", "If", "Scan")
+
+Signatures = dict[str, TensorSignature]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files have been checked.
+
+    Attributes:
+        path: Its folder.
+        manifest: What it says of itself.
+        sha256: Hash of `manifest.json`, hexadecimal: with the hashes in it, of the whole bundle.
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+    @property
+    def hash(self) -> str:
+        """The first 12 digits of `sha256`, for reports."""
+        return self.sha256[:12]
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Bundle:
+        """Opens a bundle and checks it: schema, paths, hashes, and what each graph declares.
+
+        Args:
+            path: The bundle's folder; None for the shipped one.
+
+        Raises:
+            BundleError: It is missing, damaged, or does not keep the contract. The message names
+                the file, what was found and what was expected.
+        """
+        folder = DEFAULT_BUNDLE if path is None else Path(path)
+        text = _read_manifest(folder)
+        try:
+            manifest = Manifest.from_json(text.decode("utf-8"))
+        except (SchemaError, UnicodeDecodeError) as error:
+            raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
+        bundle = cls(folder, manifest, hashlib.sha256(text).hexdigest())
+        contract = graph_contract(manifest)
+        for name in manifest.files:
+            data = bundle.read(name)
+            if name in contract:
+                check_graph(folder / name, data, *contract[name])
+        return bundle
+
+    def read(self, name: str) -> bytes:
+        """Reads one file and checks it against the manifest.
+
+        Raises:
+            BundleError: The file is missing, leads out of the folder, or is not the one that the
+                manifest lists.
+        """
+        entry = self.manifest.files[name]
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(f"{path}: leads out of the bundle, to {path.resolve()}: refused")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{path}: listed in the manifest but cannot be read ({error.strerror}): "
+                "copy or export the bundle again"
+            ) from error
+        if len(data) != entry.size:
+            raise BundleError(
+                f"{path}: {len(data)} bytes, but the manifest says {entry.size}: "
+                "copy or export the bundle again"
+            )
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != entry.sha256:
+            raise BundleError(
+                f"{path}: sha256 {sha256[:12]}…, but the manifest says {entry.sha256[:12]}…: the "
+                "file was changed or damaged: copy or export the bundle again"
+            )
+        return data
+
+
+def graph_contract(manifest: Manifest) -> dict[str, tuple[Signatures, Signatures]]:
+    """By file name, the inputs and outputs that each graph of a bundle must declare."""
+    frame = frame_contract(manifest.frame)
+    contract = {variant.file: frame for variant in manifest.frame.variants.values()}
+    contract[manifest.sequence.file] = sequence_contract(manifest.frame, manifest.sequence)
+    return contract
+
+
+def frame_contract(frame: FrameSpec) -> tuple[Signatures, Signatures]:
+    """Inputs and outputs of a frame graph."""
+    size = frame.input_size
+    outputs = {
+        "features": TensorSignature("float32", ("batch", frame.feature_width)),
+        "fake_logit": TensorSignature("float32", ("batch",)),
+    }
+    if frame.evidence_size is not None:
+        outputs["evidence"] = TensorSignature("float32", ("batch", *frame.evidence_size))
+    return {"image": TensorSignature("uint8", ("batch", size, size, 3))}, outputs
+
+
+def sequence_contract(frame: FrameSpec, sequence: SequenceSpec) -> tuple[Signatures, Signatures]:
+    """Inputs and outputs of a sequence graph."""
+    state = TensorSignature("float32", ("batch", sequence.state_width))
+    inputs = {
+        "features": TensorSignature("float32", ("batch", "time", frame.feature_width)),
+        "lengths": TensorSignature("int32", ("batch",)),
+        "state": state,
+    }
+    logit = TensorSignature("float32", ("batch", "time"))
+    return inputs, {"fake_logit": logit, "next_state": state}
+
+
+def check_graph(path: Path, data: bytes, inputs: Signatures, outputs: Signatures) -> OnnxFile:
+    """Checks what a graph declares.
+
+    Args:
+        path: The file, for messages.
+        data: Its bytes.
+        inputs: The inputs that it must declare, and no others.
+        outputs: The outputs that it must declare, and no others.
+
+    Returns:
+        What the file declares.
+
+    Raises:
+        BundleError: It does not keep to that, loops, or keeps weights in another file.
+    """
+    try:
+        graph = read_onnx(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: not an ONNX graph ({error}): export the bundle again"
+        ) from error
+    if graph.external_data:
+        raise BundleError(
+            f"{path}: keeps weights in another file ({graph.external_data[0]!r:.80}); a bundle's "
+            "graphs hold all of theirs: export it again"
+        )
+    if loops := [name for name in _LOOPS if name in graph.operators]:
+        raise BundleError(
+            f"{path}: holds {', '.join(loops)}; a bundle's graphs have no loops: export it again"
+        )
+    _check_side(path, "input", graph.inputs, inputs)
+    _check_side(path, "output", graph.outputs, outputs)
+    return graph
+
+
+def _check_side(path: Path, side: str, found: Signatures, wanted: Signatures) -> None:
+    if found.keys() != wanted.keys():
+        raise BundleError(
+            f"{path}: its {side}s are {', '.join(found) or 'none'}, but the contract has "
+            f"{', '.join(wanted)}: export the bundle again"
+        )
+    for name, signature in wanted.items():
+        if found[name] != signature:
+            raise BundleError(
+                f"{path}: {side} {name} is {found[name]}, but the manifest makes it "
+                f"{signature}: the graph belongs to another bundle"
+            )
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        mend = (
+            "dfd-edge was installed without its model: install it again, or name a bundle"
+            if folder == DEFAULT_BUNDLE
+            else "give the folder of a bundle"
+        )
+        raise BundleError(f"{folder}: no such folder: {mend}")
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{path}: {path.stat().st_size} bytes, but a manifest has at most "
+                f"{_MAX_MANIFEST_BYTES}: this is no bundle"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror}): this folder is no bundle"
+        ) from error

@@ -1,0 +1,313 @@
+"""`dfd-edge`: judges videos, images and cameras from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.version import version_of
+
+if TYPE_CHECKING:
+    from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.sources import SourceItem
+
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
+LABELS = ("real", "fake", "unsure", "no_face")
+
+EXIT_SOURCE_FAILED = 1
+EXIT_MATCHED = 3
+
+_FIRST_CAMERA = "0"
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_EPILOG = (
+    "Exit codes: 0 done; 1 a source failed (the others were still done); 2 usage; 3 --fail-on "
+    "matched; 4 the provider asked for cannot run; 5 the bundle was refused."
+)
+
+
+def _labels(context: click.Context, parameter: click.Parameter, text: str | None) -> set[str]:
+    labels = {label.strip() for label in text.split(",")} if text else set()
+    if unknown := sorted(labels - set(LABELS)):
+        raise click.BadParameter(f"{unknown[0]!r} is no label; labels are {', '.join(LABELS)}")
+    return labels
+
+
+def _cameras(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> list[int | str]:
+    return [_camera(value) for value in values]
+
+
+def _camera(value: str) -> int | str:
+    if value.isdigit():
+        return int(value)
+    if value.startswith("/dev/"):
+        return value
+    if "://" in value:
+        from dfd_edge.sources.address import redact
+
+        raise click.BadParameter(
+            f"{redact(value)} is an address, not a camera number: leave --webcam out and give the "
+            "address alone"
+        )
+    if Path(value).exists() or Path(value).suffix:
+        raise click.BadParameter(
+            f"{value!r} is a file, not a camera number: to judge the file, run `dfd-edge {value}`; "
+            f"to judge it beside the first camera, `dfd-edge {value} --webcam`"
+        )
+    raise click.BadParameter(f"{value!r} is no camera: give a number such as 0, or /dev/video0")
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"dfd-edge {version_of('dfd-edge') or 'unknown'}")
+        context.exit()
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("sources", nargs=-1)
+@click.option(
+    "--webcam",
+    "cameras",
+    is_flag=False,
+    flag_value=_FIRST_CAMERA,
+    multiple=True,
+    metavar="[INDEX]",
+    callback=_cameras,
+    help="Watch a camera, the first one by default. Repeatable.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Folder of the bundle; the shipped one by default.",
+)
+@click.option(
+    "--provider",
+    type=click.Choice(PROVIDERS),
+    default="auto",
+    show_default=True,
+    help="What the frame model runs on. A named one never falls back.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Variant of the frame model.",
+)
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=_POSITIVE,
+    metavar="HZ",
+    help="Frames judged per second; the bundle's own rate by default.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["every", "latest"]),
+    help="Live sources: judge every due frame, or only the newest.",
+)
+@click.option(
+    "--max-staleness",
+    "max_staleness_ms",
+    type=_POSITIVE,
+    metavar="MS",
+    help="Live sources: drop frames that waited longer.",
+)
+@click.option(
+    "--duration",
+    "duration_s",
+    type=_POSITIVE,
+    metavar="S",
+    help="Judge only so many seconds of each source.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Threads that each library may use; the stages overlap anyway.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a row for each person in each judged frame.",
+)
+@click.option(
+    "--save-video",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write an annotated video of the one source.",
+)
+@click.option(
+    "--window/--no-window",
+    default=None,
+    help="Show annotated frames; by default for cameras where there is a display.",
+)
+@click.option(
+    "--fail-on",
+    callback=_labels,
+    metavar="LABEL[,LABEL]",
+    help="Exit with 3 when a verdict is one of these labels.",
+)
+@click.option("--doctor", is_flag=True, help="Check this installation and machine.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+def command(
+    sources: tuple[str, ...],
+    cameras: list[int | str],
+    model: Path | None,
+    doctor: bool,
+    verbose: bool,
+    **options: Any,  # noqa: ANN401 - click's own, each named and typed above
+) -> None:
+    """Tells whether the faces in videos, images and live streams are real or deepfaked.
+
+    SOURCES are files, images, folders, http/rtsp/udp addresses, or - for a video on standard
+    input.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="dfd-edge: %(message)s"
+    )
+    try:
+        if doctor:
+            from dfd_edge.doctor import examine
+
+            sys.exit(examine(model, provider=options["provider"]))
+        sys.exit(_judge(sources, cameras, model, verbose=verbose, **options))
+    except DfdError as error:
+        click.echo(f"dfd-edge: error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _judge(
+    sources: tuple[str, ...],
+    cameras: list[int | str],
+    model: Path | None,
+    *,
+    verbose: bool,
+    provider: str,
+    precision: str,
+    threads: int,
+    as_json: bool,
+    csv_path: Path | None,
+    save_video: Path | None,
+    window: bool | None,
+    fail_on: set[str],
+    rate_hz: float | None,
+    policy: str | None,
+    max_staleness_ms: float | None,
+    duration_s: float | None,
+) -> int:
+    """Runs the command and returns its exit code."""
+    import cv2
+
+    from dfd_edge.detector import Detector
+    from dfd_edge.outputs import CsvFile, written_whole
+    from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
+    from dfd_edge.sources import expand
+    from dfd_edge.sources.live import Policy
+
+    if not sources and not cameras:
+        raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
+    cv2.setNumThreads(threads)
+    items, errors = expand([*sources, *cameras])
+    if save_video is not None and len(items) + len(errors) > 1:
+        raise UsageError(f"--save-video takes one source, {len(items) + len(errors)} were given")
+    if errors and not items:
+        for error in errors:
+            click.echo(f"dfd-edge: error: {error}", err=True)
+        return EXIT_SOURCE_FAILED
+    live = [item for item in items if item.kind in LIVE_KINDS]
+    files = [item for item in items if item.kind not in LIVE_KINDS]
+    detector = Detector.load(model, provider=provider, precision=precision, threads=threads)
+    with contextlib.ExitStack() as outputs:
+        csv_file = None
+        if csv_path is not None:
+            csv_file = CsvFile(outputs.enter_context(written_whole(csv_path)))
+            outputs.callback(csv_file.close)
+        reporter = Reporter(as_json=as_json, csv_file=csv_file)
+        reporter.record(detector.run_record(rate_hz=rate_hz))
+        if verbose or not detector.provider:
+            reporter.note(f"provider {detector.provider}")
+        trained_hz = detector.bundle.manifest.sequence.rate_hz
+        if rate_hz not in (None, trained_hz):
+            reporter.note(f"judging at {rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz")
+        reporter.failures_of(errors)
+        run = Run(
+            detector,
+            reporter,
+            RunOptions(
+                rate_hz=rate_hz,
+                policy=None if policy is None else Policy(policy),
+                max_staleness_ms=max_staleness_ms,
+                duration_s=duration_s,
+                threads=threads,
+                save_video=save_video,
+                window=_wants_window(window, live, reporter),
+            ),
+        )
+        with stopped_by_signals(run.stop):
+            run.files(files)
+            if live and not run.stop.is_set():
+                run.live(live)
+    if any(verdict.label.value in fail_on for verdict in reporter.verdicts):
+        return EXIT_MATCHED
+    return EXIT_SOURCE_FAILED if reporter.failures else 0
+
+
+def _wants_window(wanted: bool | None, live: list[SourceItem], reporter: Reporter) -> bool:
+    """Whether to open windows: as asked, else for live sources where a display works."""
+    if wanted is False or (wanted is None and (not live or reporter.as_json)):
+        return False
+    from dfd_edge.display import display_fault
+
+    fault = display_fault()
+    if fault is not None and wanted:
+        raise UsageError(f"--window: {fault}; leave it out, or use --save-video")
+    if fault is not None:
+        reporter.note(f"no window: {fault}")
+    return fault is None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        command(prog_name="dfd-edge")
+    except ImportError as error:
+        click.echo(f"dfd-edge: error: {_import_advice(error)}", err=True)
+        sys.exit(1)
+
+
+def _import_advice(error: ImportError) -> str:
+    text = str(error)
+    if "libGL" in text or "libxcb" in text or "libgthread" in text:
+        return (
+            f"OpenCV needs a system library ({text}): on Debian or Ubuntu run "
+            "`apt install libgl1 libxcb1 libglib2.0-0`, on Fedora `dnf install mesa-libGL libxcb`"
+        )
+    return f"a library cannot be imported ({text}); run `pip install 'dfd-edge[cpu]'`"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""From logits to labels: calibration, scores of people, thresholds, hysteresis."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
+from dfd_edge.results import Interval, Label, PersonVerdict
+
+#: A person looked fake in those seconds whose steps' mean score says so.
+INTERVAL_WINDOW_S = 1.0
+#: A live label has to hold this long before it is shown.
+HOLD_S = 1.0
+#: A shown label is left once the score has come this share of the way towards the other one.
+LEAVE_SHARE = 0.25
+
+
+def calibrated(logit: float, calibrator: Calibrator) -> float:
+    """Probability of fake by Platt scaling: sigmoid(slope * logit + intercept)."""
+    scaled = calibrator.slope * logit + calibrator.intercept
+    if scaled >= 0:
+        return 1.0 / (1.0 + math.exp(-scaled))
+    odds = math.exp(scaled)
+    return odds / (1.0 + odds)
+
+
+class Decision:
+    """The rules of a bundle, ready to use.
+
+    Args:
+        spec: The `decision` part of the bundle's manifest.
+    """
+
+    def __init__(self, spec: DecisionSpec) -> None:
+        self.spec = spec
+        self.fake_threshold = spec.thresholds["fake"].probability
+        self.real_threshold = spec.thresholds["real"].probability
+
+    def p_frame(self, logit: float) -> float:
+        """Calibrated probability of one crop."""
+        return calibrated(logit, self.spec.calibrators["frame"])
+
+    def p_step(self, logit: float) -> float:
+        """Calibrated probability after one step of the sequence model."""
+        return calibrated(logit, self.spec.calibrators["step"])
+
+    def p_person(self, mean_logit: float) -> float:
+        """Calibrated probability of a person, from the mean logit over judged steps."""
+        return calibrated(mean_logit, self.spec.calibrators["person"])
+
+    def choose(self, frame_logit: float, step_logit: float) -> float:
+        """The logit that a person's score is made of, as the manifest says."""
+        return frame_logit if self.spec.person_score is PersonScore.FRAME else step_logit
+
+    def label(self, p_fake: float) -> Label:
+        """`fake`, `real` or, between the thresholds, `unsure`."""
+        if p_fake >= self.fake_threshold:
+            return Label.FAKE
+        if p_fake <= self.real_threshold:
+            return Label.REAL
+        return Label.UNSURE
+
+    def source(
+        self, people: Iterable[PersonVerdict], *, face_seen: bool
+    ) -> tuple[Label, float | None]:
+        """Label and probability of a source from its people's verdicts.
+
+        The probability is the highest among the people judged long enough; where nobody was, it
+        is None and the label `unsure`, or `no_face` where no face was seen at all.
+        """
+        scores = [
+            person.p_fake
+            for person in people
+            if person.p_fake is not None and person.judged_steps >= self.spec.min_steps
+        ]
+        if scores:
+            return self.label(max(scores)), max(scores)
+        return (Label.UNSURE if face_seen else Label.NO_FACE), None
+
+
+class Hysteresis:
+    """Keeps a live label from flickering.
+
+    A label is entered when its threshold has been passed for `HOLD_S`, and left when the score
+    has moved a quarter of the way to the opposite threshold, again for `HOLD_S`.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self._decision = decision
+        margin = LEAVE_SHARE * (decision.fake_threshold - decision.real_threshold)
+        self._leave_fake = decision.fake_threshold - margin
+        self._leave_real = decision.real_threshold + margin
+        self._candidate = Label.UNSURE
+        self._since_s = 0.0
+        self.label = Label.UNSURE
+
+    def update(self, p_fake: float, time_s: float) -> Label:
+        """Takes the score at a time and returns the label to show."""
+        wanted = self._wanted(p_fake)
+        if wanted == self.label:
+            self._candidate = wanted
+            return self.label
+        if wanted != self._candidate:
+            self._candidate = wanted
+            self._since_s = time_s
+        if time_s - self._since_s >= HOLD_S:
+            self.label = wanted
+        return self.label
+
+    def _wanted(self, p_fake: float) -> Label:
+        if self.label is Label.FAKE and p_fake >= self._leave_fake:
+            return Label.FAKE
+        if self.label is Label.REAL and p_fake <= self._leave_real:
+            return Label.REAL
+        return self._decision.label(p_fake)
+
+
+class PersonHistory:
+    """Score history of one person; its memory does not grow with the length of the stream.
+
+    Args:
+        track: Number of the person.
+        decision: The bundle's rules.
+        step_s: Seconds between two sampled frames.
+    """
+
+    def __init__(self, track: int, decision: Decision, step_s: float) -> None:
+        self.track = track
+        self.judged_steps = 0
+        self.last_s = 0.0
+        self._decision = decision
+        self._step_s = step_s
+        self._sum = 0.0
+        self._window: deque[tuple[float, float]] = deque()
+        self._hysteresis = Hysteresis(decision)
+        self._intervals: list[Interval] = []
+
+    def add(self, time_s: float, frame_logit: float, step_logit: float) -> None:
+        """Takes one judged step."""
+        logit = self._decision.choose(frame_logit, step_logit)
+        self.judged_steps += 1
+        self.last_s = time_s
+        self._sum += logit
+        self._window.append((time_s, logit))
+        oldest_s = time_s - self._decision.spec.window_s
+        while self._window[0][0] <= oldest_s:
+            self._window.popleft()
+        self._extend_intervals(time_s)
+        if self.judged_steps >= self._decision.spec.min_steps:
+            self._hysteresis.update(self.live_p_fake or 0.0, time_s)
+
+    @property
+    def live_p_fake(self) -> float | None:
+        """Probability over the sliding window; None before the first judged step."""
+        if not self._window:
+            return None
+        return self._decision.p_person(sum(logit for _, logit in self._window) / len(self._window))
+
+    @property
+    def live_label(self) -> Label:
+        """The label to show now."""
+        return self._hysteresis.label
+
+    def verdict(self, *, end_s: float | None = None) -> PersonVerdict:
+        """The verdict over all judged steps so far; intervals end with the source at `end_s`."""
+        if not self.judged_steps:
+            return PersonVerdict(self.track, Label.UNSURE, None, 0)
+        p_fake = self._decision.p_person(self._sum / self.judged_steps)
+        enough = self.judged_steps >= self._decision.spec.min_steps
+        label = self._decision.label(p_fake) if enough else Label.UNSURE
+        intervals = tuple(self._intervals)
+        if end_s is not None:
+            intervals = tuple(Interval(i.start_s, min(i.end_s, end_s)) for i in intervals)
+        return PersonVerdict(self.track, label, p_fake, self.judged_steps, intervals)
+
+    def _extend_intervals(self, time_s: float) -> None:
+        """Joins the last second to the intervals when its mean score says fake."""
+        recent = [entry for entry in self._window if entry[0] > time_s - INTERVAL_WINDOW_S]
+        p_recent = self._decision.p_person(sum(logit for _, logit in recent) / len(recent))
+        enough = self.judged_steps >= self._decision.spec.min_steps
+        if not enough or p_recent < self._decision.fake_threshold:
+            return
+        start_s, end_s = recent[0][0], time_s + self._step_s
+        if self._intervals and start_s <= self._intervals[-1].end_s + self._step_s:
+            start_s = min(start_s, self._intervals.pop().start_s)
+        self._intervals.append(Interval(start_s, end_s))

@@ -1,0 +1,377 @@
+"""The way in: a bundle loaded once, judging files, live sources and pushed frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from dfd_edge.decision import Decision
+from dfd_edge.errors import BundleError, SourceError, UsageError
+from dfd_edge.pipeline import judge_frames
+from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
+from dfd_edge.sampling import Sampler
+from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.image import read_image
+from dfd_edge.sources.live import FrameSource, Policy
+from dfd_edge.sources.video import VideoFile
+from dfd_edge.stream import Stream
+from dfd_edge.version import version_of
+from dfd_edge.watching import Watch
+
+if TYPE_CHECKING:
+    from dfd_edge.bundle import Bundle
+    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.providers import ProviderReport
+    from dfd_edge.session import Session
+
+logger = logging.getLogger(__name__)
+
+OnResult = Callable[[FrameResult], None]
+OnImage = Callable[[Frame, FrameResult | None], None]
+OnProgress = Callable[[float, float | None], None]
+
+
+class Detector:
+    """A loaded bundle. May be shared between threads; each source has its own `Stream`.
+
+    Example:
+        >>> detector = Detector.load()
+        >>> detector.analyze("clip.mp4").label
+        <Label.REAL: 'real'>
+    """
+
+    def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
+        self._session = session
+        self._faces = faces
+        self._threads = threads
+        self._closed = False
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        provider: str = "auto",
+        precision: str = "auto",
+        threads: int = 1,
+    ) -> Detector:
+        """Loads a bundle and its face detector.
+
+        Args:
+            path: Folder of the bundle; the shipped one by default.
+            provider: "auto" (may fall back, and says so in `provider`), or one that must run:
+                "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
+            precision: "auto", "fp32", "fp16" or "int8".
+            threads: Threads that each library may use on its own; 1 is fastest on few cores,
+                since the stages overlap.
+
+        Raises:
+            BundleError: The bundle is missing, damaged, or does not keep the contract.
+            ProviderError: The provider asked for cannot run, or onnxruntime is not installed.
+            UsageError: An option is out of range.
+        """
+        from dfd_edge.bundle import Bundle  # noqa: PLC0415
+        from dfd_edge.session import Session  # noqa: PLC0415
+
+        if threads < 1:
+            raise UsageError(f"threads {threads}: give 1 or more")
+        bundle = Bundle.load(None if path is None else Path(path))
+        session = Session.open(bundle, provider=provider, precision=precision, threads=threads)
+        return cls(session, _load_faces(bundle, threads), threads=threads)
+
+    @property
+    def provider(self) -> ProviderReport:
+        """What runs: true if it is what was asked for; its text says why not."""
+        return self._session.provider
+
+    @property
+    def bundle(self) -> Bundle:
+        """The loaded bundle."""
+        return self._session.bundle
+
+    @property
+    def decision(self) -> Decision:
+        """The bundle's rules: thresholds and calibration."""
+        return Decision(self.bundle.manifest.decision)
+
+    def stream(self, source: str = "stream", *, rate_hz: float | None = None) -> Stream:
+        """Opens a stream that you push your own frames to.
+
+        Args:
+            source: Name that results carry.
+            rate_hz: Sampling rate; the bundle's own by default.
+
+        Raises:
+            UsageError: The detector is closed, or the rate is out of range.
+        """
+        if self._closed:
+            raise UsageError(f"{source}: the detector is closed; load another one")
+        return Stream(self._session, self._faces, source=source, rate_hz=rate_hz)
+
+    def analyze(
+        self,
+        source: str | Path | SourceItem,
+        *,
+        on_frame: OnResult | None = None,
+        on_image: OnImage | None = None,
+        on_progress: OnProgress | None = None,
+        rate_hz: float | None = None,
+        duration_s: float | None = None,
+        stop: threading.Event | None = None,
+    ) -> Verdict:
+        """Judges a video file or an image.
+
+        Decoding, face detection and the models overlap. The scores are those of pushing the
+        file's frames one by one to a `Stream`.
+
+        Args:
+            source: Path of the file, or "-" for a video on standard input.
+            on_frame: Called with each result, in order.
+            on_image: Called with every decoded frame, due or not, and the newest result: for
+                drawing. Costs the conversion of frames that need not be judged.
+            on_progress: Called with the seconds done and the length of the source, or None.
+            rate_hz: Sampling rate; the bundle's own by default.
+            duration_s: Judge only so many seconds from the start.
+            stop: Set it from another thread or a signal handler to get the verdict so far.
+
+        Raises:
+            SourceError: The source cannot be read; the message names it and the cause.
+        """
+        item = source if isinstance(source, SourceItem) else SourceItem.of(source)
+        if item.kind is SourceKind.IMAGE:
+            return self._analyze_image(item, on_frame, on_image)
+        if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
+            raise SourceError(f"{item.name}: a live source; use `watch`")
+        started_s = time.perf_counter()
+        stop = stop or threading.Event()
+        piped = item.kind is SourceKind.STANDARD_INPUT
+        location: str | BinaryIO = sys.stdin.buffer if piped else str(item.location)
+        stream = self.stream(item.name, rate_hz=rate_hz)
+        video = VideoFile(location, threads=self._threads, name=item.name)
+
+        def tell(result: FrameResult) -> None:
+            if on_frame is not None:
+                on_frame(result)
+            if on_progress is not None:
+                on_progress(result.time_s, video.duration_s)
+
+        judge_frames(
+            _file_frames(video, stream, duration_s=duration_s, every=on_image is not None),
+            stream,
+            stop=stop,
+            on_result=tell,
+            on_image=on_image,
+        )
+        elapsed_s = time.perf_counter() - started_s
+        if stop.is_set():
+            verdict = stream.verdict(complete=False, reason="stopped before its end")
+        elif duration_s is not None and video.end_s > duration_s:
+            reason = f"only the first {duration_s:g} s were asked for"
+            verdict = stream.verdict(duration_s=duration_s, complete=False, reason=reason)
+        else:
+            verdict = stream.verdict(
+                duration_s=video.end_s, complete=video.complete, reason=video.reason
+            )
+        stream.close()
+        return _timed(verdict, elapsed_s)
+
+    def watch(
+        self,
+        source: int | str | Path | SourceItem,
+        *,
+        policy: Policy | str | None = None,
+        rate_hz: float | None = None,
+        max_staleness_ms: float | None = None,
+        duration_s: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_image: OnImage | None = None,
+    ) -> Watch:
+        """Watches a camera, an address or a file: iterate over the results.
+
+        A camera or stream that is lost is opened again, and events say so.
+
+        Args:
+            source: Camera index, device file, address (`rtsp://...`) or path of a video.
+            policy: "latest" judges only the newest frame, "every" all that are due; by default
+                `latest`, and `every` for sources that have an end.
+            rate_hz: Sampling rate; the bundle's own by default.
+            max_staleness_ms: Frames that waited longer than this are dropped.
+            duration_s: Seconds after which to end.
+            on_event: Called with gaps, reconnects and drops, from the reader's thread.
+            on_image: Called with every frame and the newest result, for display.
+
+        Raises:
+            SourceError: The source cannot be opened.
+        """
+        item = source if isinstance(source, SourceItem) else SourceItem.of(source)
+        return Watch(
+            self.stream(item.name, rate_hz=rate_hz),
+            lambda: self._connect(item),
+            policy=None if policy is None else Policy(policy),
+            max_staleness_ms=max_staleness_ms,
+            duration_s=duration_s,
+            on_event=on_event,
+            on_image=on_image,
+        )
+
+    def run_record(self, *, rate_hz: float | None = None) -> Record:
+        """The JSON Lines object that describes this run."""
+        report, bundle = self.provider, self.bundle
+        return {
+            "record": "run",
+            "versions": {
+                "dfd-edge": version_of("dfd-edge"),
+                "python": platform.python_version(),
+                "onnxruntime": version_of("onnxruntime") or version_of("onnxruntime-gpu"),
+                "av": version_of("av"),
+                "opencv": version_of("opencv-python"),
+                "numpy": np.__version__,
+            },
+            "bundle": {"name": bundle.manifest.name, "hash": bundle.hash},
+            "provider": {
+                "requested": report.requested,
+                "actual": report.actual,
+                "sequence": report.sequence_actual,
+                "reason": report.reason,
+            },
+            "precision": report.precision,
+            "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
+        }
+
+    def close(self) -> None:
+        """Opens no more streams; those that are open go on. Safe to call twice."""
+        self._closed = True
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _connect(self, item: SourceItem) -> FrameSource:
+        from dfd_edge.sources.camera import Camera  # noqa: PLC0415
+        from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
+
+        if item.kind is SourceKind.CAMERA:
+            return Camera(item.location)
+        if item.kind is SourceKind.ADDRESS:
+            return NetworkStream(str(item.location), threads=self._threads)
+        if item.kind is SourceKind.VIDEO:
+            return VideoFile(str(item.location), threads=self._threads, name=item.name)
+        raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
+
+    def _analyze_image(
+        self, item: SourceItem, on_frame: OnResult | None, on_image: OnImage | None
+    ) -> Verdict:
+        """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
+        image = read_image(str(item.location))
+        stream = self.stream(item.name)
+        scored = stream.score([stream.observe(image, 0.0)])[0]
+        decision = self.decision
+        people = tuple(_still(person, decision) for person in scored.people)
+        scores = [person.p_fake for person in people if person.p_fake is not None]
+        label = decision.label(max(scores)) if scores else Label.UNSURE
+        if not people:
+            label = Label.NO_FACE
+        result = FrameResult(item.name, 0.0, people, label)
+        if on_frame is not None:
+            on_frame(result)
+        if on_image is not None:
+            on_image(Frame(image, 0.0, 0), result)
+        return Verdict(
+            source=item.name,
+            label=label,
+            p_fake=max(scores, default=None),
+            coverage=1.0 if scores else 0.0,
+            frames=1,
+            duration_s=0.0,
+            people=tuple(
+                PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
+            ),
+            provider=self.provider.actual,
+        )
+
+
+class _EveryFrame:
+    """Asks for all frames and remembers which are due."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self.due = False
+
+    def is_due(self, time_s: float) -> bool:
+        self.due = self._sampler.is_due(time_s)
+        return True
+
+
+def _file_frames(
+    video: VideoFile, stream: Stream, *, duration_s: float | None, every: bool
+) -> Generator[tuple[Frame, bool], None, None]:
+    """The frames of a file, each with whether it is due. Closes the file."""
+    wanted = _EveryFrame(stream.sampler)
+    with video:
+        for frame in video.frames(wanted if every else stream.sampler):
+            if duration_s is not None and frame.time_s >= duration_s:
+                return
+            yield frame, wanted.due or not every
+
+
+def _still(person: PersonResult, decision: Decision) -> PersonResult:
+    label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
+    return PersonResult(
+        track=person.track,
+        box=person.box,
+        crop=person.crop,
+        judged=person.judged,
+        reason=person.reason,
+        p_frame=person.p_frame,
+        p_fake=person.p_frame,
+        label=label,
+        evidence=person.evidence,
+    )
+
+
+def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
+    factor = verdict.duration_s / elapsed_s if elapsed_s > 0 else None
+    return dataclasses.replace(verdict, realtime_factor=factor)
+
+
+def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
+    """The face detector that the bundle was trained with; None for whole-frame models.
+
+    Raises:
+        BundleError: The bundle names another detector than the one that ships here.
+    """
+    from dfd_edge.faces.detector import DetectorOptions, FaceDetector  # noqa: PLC0415
+
+    wanted = bundle.manifest.face
+    if wanted.detector == "none":
+        return None
+    if wanted.detector != FaceDetector.name:
+        raise BundleError(
+            f"{bundle.path}: made with the face detector {wanted.detector!r}, this program has "
+            f"{FaceDetector.name!r}; export the bundle again"
+        )
+    faces = FaceDetector(options=DetectorOptions.from_dict(wanted.options), threads=threads)
+    if wanted.sha256 != faces.sha256:
+        raise BundleError(
+            f"{bundle.path}: made with a {wanted.detector} of sha256 {wanted.sha256[:12]}, this "
+            f"program has {faces.sha256[:12]}; export the bundle again"
+        )
+    return faces

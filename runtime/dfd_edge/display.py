@@ -1,0 +1,88 @@
+"""A window for annotated frames, on machines that have a display."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+
+import cv2
+
+from dfd_edge.sources.frame import Image
+
+_PROBE = (
+    "import cv2, numpy\n"
+    "cv2.imshow('dfd-edge', numpy.zeros((16, 16, 3), numpy.uint8))\n"
+    "cv2.waitKey(1)\n"
+    "cv2.destroyAllWindows()\n"
+)
+_PROBE_TIMEOUT_S = 20.0
+_ESCAPE = 27
+
+
+@cache
+def display_fault() -> str | None:
+    """Why no window can be opened, or None where one can.
+
+    Without a usable display `cv2.imshow` aborts the process, so a child process tries first.
+    """
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if platform.system() == "Linux" and not named:
+        return "no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the display {named or ''} does not answer"
+    if probe.returncode == 0:
+        return None
+    said = [line.strip() for line in probe.stderr.splitlines() if line.strip()]
+    return f"a window cannot be opened on {named or 'this display'} ({said[-1] if said else ''})"
+
+
+class Window:
+    """A window that shows frames. To be used from the main thread only.
+
+    Args:
+        title: Text of its title bar; one window for each title.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        self._sized = False
+
+    def show(self, image: Image) -> None:
+        """Shows a frame, uint8 BGR."""
+        if not self._sized:
+            height, width = image.shape[:2]
+            cv2.resizeWindow(self.title, width, height)
+            self._sized = True
+        cv2.imshow(self.title, image)
+
+    def close(self) -> None:
+        """Closes the window, if its user has not."""
+        if self.is_open():
+            cv2.destroyWindow(self.title)
+
+    def is_open(self) -> bool:
+        """Whether the window is still there."""
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            return False
+
+
+def poll_key(wait_ms: int = 1) -> str:
+    """Lets the windows draw themselves; returns the key pressed, "quit", or ""."""
+    key = cv2.waitKey(wait_ms) & 0xFF
+    if key in (_ESCAPE, ord("q")):
+        return "quit"
+    return chr(key) if key < 128 else ""

@@ -1,0 +1,308 @@
+"""What a bundle's `manifest.json` says, schema version 1."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from dfd_edge.schema import SchemaError, dump_json, from_plain, parse_json
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class PersonScore(enum.StrEnum):
+    """Which logits a person's score is the mean of."""
+
+    SEQUENCE = "sequence"
+    FRAME = "frame"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of the bundle: SHA-256 in hexadecimal, size in bytes."""
+
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        _check(_SHA256.fullmatch(self.sha256), f"sha256 is {self.sha256!r:.70}, not 64 hex digits")
+        _check(self.size >= 0, f"size is {self.size}, not 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """One precision of the frame model, and what it changes against fp32 (empty for fp32)."""
+
+    file: str
+    changes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """The frame model.
+
+    Attributes:
+        input_size: Height and width of a crop in pixels.
+        crop_scale: Side of the square crop over the longer side of the face's box.
+        feature_width: F, the width of `features`.
+        evidence_size: Height and width of `evidence`; None where the model has none.
+        variants: By precision; "fp32" is always there.
+    """
+
+    input_size: int
+    crop_scale: float
+    feature_width: int
+    evidence_size: tuple[int, int] | None
+    variants: dict[str, VariantSpec]
+
+    def __post_init__(self) -> None:
+        _check(self.input_size >= 1, f"input_size is {self.input_size}, not 1 or more")
+        _check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
+        _check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
+        _check("fp32" in self.variants, "variants has no fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """The sequence model.
+
+    Attributes:
+        file: Its graph.
+        rate_hz: Steps per second that it was trained at.
+        state_width: S, the width of `state`.
+        max_gap_s: After a gap longer than this between two steps the state starts anew.
+    """
+
+    file: str
+    rate_hz: float
+    state_width: int
+    max_gap_s: float
+
+    def __post_init__(self) -> None:
+        _check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
+        _check(self.state_width >= 1, f"state_width is {self.state_width}, not 1 or more")
+        _check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSpec:
+    """The face detector that the model was trained with ("none" for whole-frame models)."""
+
+    detector: str
+    sha256: str
+    options: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """Platt scaling: probability of fake = sigmoid(slope * logit + intercept)."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where a label starts, and how it was set.
+
+    Attributes:
+        probability: `fake` at or above it, or `real` at or below it.
+        target_rate: The rate of wrong labels that it was chosen for.
+        rate: The rate measured on the training's own folds.
+        n: How many sources that rate was measured on.
+        upper_bound: Upper end of the rate's 95 % interval.
+    """
+
+    probability: float
+    target_rate: float
+    rate: float
+    n: int
+    upper_bound: float
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "target_rate", "rate", "upper_bound"):
+            value = getattr(self, name)
+            _check(0.0 <= value <= 1.0, f"{name} is {value}, not between 0 and 1")
+        _check(self.n >= 0, f"n is {self.n}, not 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionSpec:
+    """How logits become labels.
+
+    Attributes:
+        person_score: Which logits a person's score is the mean of.
+        calibrators: "frame", "step" and "person".
+        thresholds: "real" and "fake"; between the two the label is `unsure`.
+        min_steps: With fewer judged steps the label is `unsure`.
+        window_s: Length of the sliding window of a live score in seconds.
+    """
+
+    person_score: PersonScore
+    calibrators: dict[str, Calibrator]
+    thresholds: dict[str, Threshold]
+    min_steps: int = 4
+    window_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_keys("calibrators", self.calibrators, {"frame", "step", "person"})
+        _check_keys("thresholds", self.thresholds, {"real", "fake"})
+        real, fake = self.thresholds["real"].probability, self.thresholds["fake"].probability
+        _check(real <= fake, f"thresholds: real ({real}) lies above fake ({fake})")
+        _check(self.min_steps >= 1, f"min_steps is {self.min_steps}, not 1 or more")
+        _check(self.window_s > 0, f"window_s is {self.window_s}, not above 0")
+
+    @classmethod
+    def from_json(cls, text: str) -> DecisionSpec:
+        """Reads the JSON that `to_json` writes.
+
+        Raises:
+            SchemaError: The text does not keep the schema.
+        """
+        return from_plain(cls, parse_json(text))
+
+    def to_json(self) -> str:
+        """Writes it as JSON."""
+        return dump_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """A stored input with what came out of it when the bundle was written.
+
+    Attributes:
+        file: A PNG picture, RGB: the crops one below the other.
+        fake_logit: The frame model's logit of each crop.
+        step_logit: The sequence model's logit after each crop, the crops taken as one clip.
+        tolerance: How far a logit may be off on another machine.
+    """
+
+    file: str
+    fake_logit: list[float]
+    step_logit: list[float]
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        same = len(self.fake_logit) == len(self.step_logit) > 0
+        _check(same, "fake_logit and step_logit are not equally many, one or more")
+        _check(self.tolerance > 0, f"tolerance is {self.tolerance}, not above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measured figure with the ends of its 95 % interval and how many items it rests on."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardInfo:
+    """What people should know before they trust the model.
+
+    Attributes:
+        training_data: What it was trained on, in sentences.
+        protocol: How it was trained, calibrated and evaluated, in sentences.
+        metrics: Figures by name, in the order in which the card shows them.
+        licence: Terms of the model files and of the weights it started from.
+        limits: What it cannot do, a sentence each.
+    """
+
+    training_data: str
+    protocol: str
+    metrics: dict[str, Metric]
+    licence: str
+    limits: list[str]
+
+    @classmethod
+    def from_json(cls, text: str) -> CardInfo:
+        """Reads the JSON that `to_json` writes.
+
+        Raises:
+            SchemaError: The text does not keep the schema.
+        """
+        return from_plain(cls, parse_json(text))
+
+    def to_json(self) -> str:
+        """Writes it as JSON."""
+        return dump_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole manifest.
+
+    Attributes:
+        schema_version: 1.
+        name: The bundle's name.
+        created: When it was written, ISO 8601 in UTC.
+        files: Every file of the bundle but the manifest, by its name inside the folder.
+    """
+
+    schema_version: int
+    name: str
+    created: str
+    files: dict[str, FileEntry]
+    frame: FrameSpec
+    sequence: SequenceSpec
+    face: FaceSpec
+    decision: DecisionSpec
+    probe: ProbeSpec
+    card: CardInfo
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            _check(is_inside(name), f"files: the path {name!r:.80} leads out of the folder")
+        for name in (*self.graphs(), self.probe.file):
+            _check(name in self.files, f"files: {name!r:.80} is used but not listed")
+
+    def graphs(self) -> tuple[str, ...]:
+        """Names of the ONNX files."""
+        return (*(v.file for v in self.frame.variants.values()), self.sequence.file)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Reads the text of a `manifest.json`.
+
+        Raises:
+            SchemaError: The text is not JSON, is of a newer schema, or does not keep the schema.
+        """
+        value = parse_json(text)
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"schema version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+                "program reads: upgrade dfd-edge"
+            )
+        if version != SCHEMA_VERSION:
+            raise SchemaError(f"schema_version is {version!r:.20}, not {SCHEMA_VERSION}")
+        return from_plain(cls, value)
+
+    def to_json(self) -> str:
+        """Writes the text of a `manifest.json`."""
+        return dump_json(self)
+
+
+def is_inside(name: str) -> bool:
+    """Tells whether a path stays inside its folder on every system, by its text alone."""
+    parts = PurePosixPath(name).parts
+    plain = not any(character in name for character in "\\:\0")
+    return plain and bool(parts) and parts[0] != "/" and ".." not in parts
+
+
+def _check(condition: object, message: str) -> None:
+    if not condition:
+        raise SchemaError(message)
+
+
+def _check_keys(name: str, entries: Mapping[str, object], wanted: set[str]) -> None:
+    found = ", ".join(sorted(entries)) or "nothing"
+    _check(entries.keys() == wanted, f"{name} has {found}, not {', '.join(sorted(wanted))}")

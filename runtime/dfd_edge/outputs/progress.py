@@ -1,0 +1,60 @@
+"""One line of progress on a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+_REFRESH_S = 0.1
+_BAR_WIDTH = 24
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """A progress bar with time left, on a line that is wiped afterwards. Silent off terminals.
+
+    Args:
+        file: Where to draw, standard error as a rule.
+        enabled: False draws nothing; by default whether `file` is a terminal.
+    """
+
+    def __init__(self, file: TextIO, *, enabled: bool | None = None) -> None:
+        self._file = file
+        self._enabled = file.isatty() if enabled is None else enabled
+        self._drawn_s = 0.0
+        self._started_s = time.monotonic()
+        self._name = ""
+
+    def start(self, name: str) -> None:
+        """Begins a source."""
+        self._name = name
+        self._started_s = time.monotonic()
+
+    def update(self, done_s: float, whole_s: float | None) -> None:
+        """Draws how much of the source is done, in its own seconds; at most ten times a second."""
+        now_s = time.monotonic()
+        if not self._enabled or now_s - self._drawn_s < _REFRESH_S:
+            return
+        if not whole_s:
+            self.text(f"{self._name}  {done_s:.0f} s done")
+            return
+        share = min(1.0, done_s / whole_s)
+        filled = round(share * _BAR_WIDTH)
+        bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
+        left = ""
+        if share > 0.02:
+            left = f"  {(now_s - self._started_s) * (1.0 - share) / share:.0f} s left"
+        self.text(f"{self._name}  [{bar}] {share:4.0%}{left}")
+
+    def text(self, line: str) -> None:
+        """Puts this text on the line."""
+        if self._enabled:
+            self._drawn_s = time.monotonic()
+            self._file.write(_CLEAR_LINE + line)
+            self._file.flush()
+
+    def clear(self) -> None:
+        """Wipes the line."""
+        if self._enabled and self._drawn_s:
+            self._file.write(_CLEAR_LINE)
+            self._file.flush()

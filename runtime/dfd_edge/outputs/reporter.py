@@ -1,0 +1,122 @@
+"""What the command line prints: JSON Lines or one human line a source."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import click
+
+from dfd_edge.errors import DfdError, SourceError
+from dfd_edge.outputs.csv_file import CsvFile
+from dfd_edge.outputs.progress import ProgressLine
+from dfd_edge.results import Event, EventKind, FrameResult, Label, Record, Verdict
+
+_STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
+_SHOWN_INTERVALS = 4
+
+
+class Reporter:
+    """Prints results to standard output and troubles to standard error; thread-safe.
+
+    Args:
+        as_json: JSON Lines instead of human lines; then nothing else goes to standard output.
+        csv_file: Takes a row for each person in each frame, or None.
+    """
+
+    def __init__(self, *, as_json: bool, csv_file: CsvFile | None = None) -> None:
+        self.as_json = as_json
+        self.progress = ProgressLine(sys.stderr)
+        self.verdicts: list[Verdict] = []
+        self.failures = 0
+        self._csv = csv_file
+        self._lock = threading.Lock()
+
+    def record(self, record: Record) -> None:
+        """Prints a record, where JSON Lines were asked for."""
+        if self.as_json:
+            with self._lock:
+                click.echo(json.dumps(record, allow_nan=False))
+
+    def frame(self, result: FrameResult) -> None:
+        """Takes the result of a frame."""
+        self.record(result.to_record())
+        if self._csv is not None:
+            with self._lock:
+                self._csv.add(result)
+
+    def live(self, result: FrameResult, *, changed: bool) -> None:
+        """Shows the state of a live source: on one line of a terminal, else when it changes."""
+        if self.as_json:
+            return
+        with self._lock:
+            self.progress.text(live_line(result))
+            if changed and not sys.stderr.isatty():
+                click.echo(live_line(result))
+
+    def event(self, event: Event) -> None:
+        """Takes what happened to a source."""
+        self.record(event.to_record())
+        if not self.as_json:
+            self.note(f"{event.source}: {event.kind.value}: {event.detail}")
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Takes a verdict."""
+        self.verdicts.append(verdict)
+        self.record(verdict.to_record())
+        if not self.as_json:
+            with self._lock:
+                self.progress.clear()
+                click.echo(verdict_line(verdict))
+
+    def failure(self, source: str, error: DfdError) -> None:
+        """Takes a source that could not be judged; the others are still done."""
+        self.failures += 1
+        self.record(Event(source, 0.0, EventKind.ERROR, str(error)).to_record())
+        self.note(f"error: {error}")
+
+    def failures_of(self, errors: list[SourceError]) -> None:
+        """Takes what could not be found."""
+        for error in errors:
+            self.failure(str(error).partition(": ")[0], error)
+
+    def note(self, line: str) -> None:
+        """Prints a line to standard error."""
+        with self._lock:
+            self.progress.clear()
+            click.echo(f"dfd-edge: {line}", err=True)
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """One line for people: verdict, P(fake), coverage, speed, and what to know besides."""
+    label = click.style(f"{verdict.label.value.upper():8}", fg=_STYLES[verdict.label], bold=True)
+    probability = "   -" if verdict.p_fake is None else f"{verdict.p_fake:.2f}"
+    parts = [f"P(fake) {probability}", f"coverage {verdict.coverage:4.0%}"]
+    if verdict.realtime_factor is not None:
+        parts.append(f"{verdict.realtime_factor:.1f}x real time")
+    if len(verdict.people) > 1:
+        parts.append(f"{len(verdict.people)} people")
+    spans = [
+        f"{interval.start_s:.1f}-{interval.end_s:.1f}"
+        for person in verdict.people
+        if person.label is Label.FAKE
+        for interval in person.intervals
+    ]
+    if spans:
+        more = " ..." if len(spans) > _SHOWN_INTERVALS else ""
+        parts.append(f"looked fake at {', '.join(spans[:_SHOWN_INTERVALS])} s{more}")
+    if verdict.reason:
+        parts.append(f"({verdict.reason})")
+    return f"{label} {verdict.source}  " + "  ".join(parts)
+
+
+def live_line(result: FrameResult) -> str:
+    """One line for people on the state of a live source."""
+    people = "  ".join(
+        f"#{p.track} {p.reason or p.label.value} {'-' if p.p_fake is None else f'{p.p_fake:.2f}'}"
+        for p in result.people
+    )
+    stale = "" if result.staleness_ms is None else f"  {result.staleness_ms:.0f} ms old"
+    label = result.label.value.upper()
+    return f"{result.source}  {result.time_s:.1f} s  {label}  {people or 'no face'}{stale}"

@@ -1,0 +1,68 @@
+"""Annotated video: H.264 in MP4 through PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from dfd_edge.errors import UsageError
+from dfd_edge.sources.frame import Image
+
+_TIME_BASE = Fraction(1, 90_000)
+_NOMINAL_RATE = 30
+_QUALITY = {"crf": "20", "preset": "veryfast"}
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+
+
+class VideoFileWriter:
+    """Writes frames with their own times; the size is that of the first frame.
+
+    Args:
+        path: File to write; its suffix chooses the container.
+        threads: Threads that the encoder may use.
+
+    Raises:
+        UsageError: The suffix is none of `SUFFIXES`.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{path}: annotated video is written as {', '.join(SUFFIXES)}")
+        self._container = av.open(str(path), mode="w")
+        self._threads = threads
+        self._stream: av.VideoStream | None = None
+        self._last_pts = -1
+
+    def add(self, image: Image, time_s: float) -> None:
+        """Writes a frame, uint8 BGR, at its time in seconds; times that step back follow on."""
+        if self._stream is None:
+            self._stream = self._add_stream(image)
+        width, height = self._stream.width, self._stream.height
+        if image.shape[:2] != (height, width):
+            fits = (image.shape[0] // 2 * 2, image.shape[1] // 2 * 2) == (height, width)
+            if fits:
+                image = image[:height, :width]
+            else:
+                image = np.asarray(cv2.resize(image, (width, height)), dtype=np.uint8)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+        frame.pts = self._last_pts = max(self._last_pts + 1, round(time_s / _TIME_BASE))
+        frame.time_base = _TIME_BASE
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finishes the file."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _add_stream(self, image: Image) -> av.VideoStream:
+        stream = self._container.add_stream("libx264", rate=_NOMINAL_RATE, options=_QUALITY)
+        stream.height, stream.width = (side // 2 * 2 for side in image.shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = _TIME_BASE
+        stream.codec_context.thread_count = self._threads
+        return stream

@@ -1,0 +1,65 @@
+"""Which frames are judged: sampling by timestamp at a fixed rate.
+
+The sequence model was trained on steps of a fixed length, so frames are picked by their time and
+never by their number. Training and inference share this class.
+"""
+
+from __future__ import annotations
+
+import math
+
+from dfd_edge.errors import UsageError
+
+#: A frame that comes this share of a period early still counts as on time (jitter).
+EARLY_TOLERANCE = 0.1
+#: Two due frames are never closer than this share of a period.
+MIN_SPACING = 0.5
+
+
+class Sampler:
+    """Picks frames at `rate_hz` from a stream of timestamps.
+
+    Due times lie on a grid that starts with the first frame, so the mean rate is kept exactly
+    whatever the frame rate of the source. A frame up to a tenth of a period early is taken, two
+    due frames are at least half a period apart, and a source slower than the rate has all its
+    frames taken. After a gap, or when timestamps jump back by more than a period, the grid starts
+    anew with that frame; smaller steps back are taken for reordering and are not due.
+
+    Args:
+        rate_hz: Sampling rate in frames per second, above zero.
+
+    Raises:
+        UsageError: `rate_hz` is not a positive finite number.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        if not (math.isfinite(rate_hz) and rate_hz > 0):
+            raise UsageError(f"sampling rate {rate_hz} Hz: give a number above 0")
+        self.rate_hz = float(rate_hz)
+        self.period_s = 1.0 / self.rate_hz
+        self._last_s: float | None = None
+        self._next_s = 0.0
+
+    def is_due(self, time_s: float) -> bool:
+        """Says whether the frame at `time_s` (seconds, any origin) is judged, and remembers it."""
+        if self._last_s is None or time_s < self._last_s - self.period_s:
+            self._start_grid(time_s)
+            return True
+        if time_s < self._next_s - EARLY_TOLERANCE * self.period_s:
+            return False
+        if time_s < self._last_s + MIN_SPACING * self.period_s:
+            return False
+        if time_s >= self._next_s + self.period_s:
+            self._start_grid(time_s)
+        else:
+            self._last_s = time_s
+            self._next_s += self.period_s
+        return True
+
+    def reset(self) -> None:
+        """Forgets the grid: the next frame is due."""
+        self._last_s = None
+
+    def _start_grid(self, time_s: float) -> None:
+        self._last_s = time_s
+        self._next_s = time_s + self.period_s

@@ -1,0 +1,215 @@
+"""The loaded graphs of a bundle: immutable, shared by all streams, safe to call from threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.bundle import Bundle
+from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.providers import (
+    Provider,
+    ProviderReport,
+    open_best,
+    open_session,
+    parse_provider,
+)
+
+MAX_BATCH: Final = 8
+"""Crops that go through the frame graph at once; larger batches gain nothing on a CPU."""
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameOutputs:
+    """What the frame model says of n crops.
+
+    Attributes:
+        features: float32 [n, F].
+        fake_logit: float32 [n], higher = more fake.
+        evidence: float32 [n, h, w], where in the crop the logit comes from (its mean is the
+            logit); None where the model has no such map.
+    """
+
+    features: Float32
+    fake_logit: Float32
+    evidence: Float32 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceOutputs:
+    """What the sequence model says of n tracks.
+
+    Attributes:
+        fake_logit: float32 [n, T], after each step; beyond a track's length without meaning.
+        next_state: float32 [n, S], to carry into the next call.
+    """
+
+    fake_logit: Float32
+    next_state: Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """A bundle's graphs, loaded. Open one with `Session.open`.
+
+    Attributes:
+        bundle: Where they come from.
+        provider: What they run on.
+    """
+
+    bundle: Bundle
+    provider: ProviderReport
+    _frame: Any
+    _sequence: Any
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        *,
+        provider: str = "auto",
+        precision: str = "auto",
+        threads: int = 1,
+    ) -> Session:
+        """Loads a bundle's graphs.
+
+        Args:
+            bundle: A checked bundle.
+            provider: A name of `Provider`. `auto` may fall back and says why; a named one never.
+            precision: A variant of the frame graph ("fp32", and what else the bundle carries),
+                or "auto".
+            threads: Threads inside an operator, 1 or more.
+
+        Raises:
+            UsageError: An option is out of range, or the bundle has no such variant.
+            ProviderError: The provider asked for, or any onnxruntime, cannot run.
+            BundleError: A file changed since the bundle was checked, or a graph is refused.
+        """
+        if threads < 1:
+            raise UsageError(f"threads is {threads}; give 1 or more")
+        wanted = parse_provider(provider)
+        variant = _pick_variant(bundle, precision)
+        frame_file = bundle.manifest.frame.variants[variant].file
+        frame, actual, reason = open_best(
+            bundle.read(frame_file), wanted, threads=threads, name=str(bundle.path / frame_file)
+        )
+        sequence_file = bundle.manifest.sequence.file
+        sequence = open_session(
+            bundle.read(sequence_file),
+            Provider.CPU,
+            threads=threads,
+            name=str(bundle.path / sequence_file),
+        )
+        report = ProviderReport(
+            requested=wanted.value,
+            actual=actual.value,
+            sequence_actual=Provider.CPU.value,
+            precision=variant,
+            reason=reason,
+        )
+        return cls(bundle, report, frame, sequence)
+
+    def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:
+        """Runs the frame model, in batches of at most `MAX_BATCH`.
+
+        Args:
+            crops: uint8 [n, S, S, 3], RGB, n at least 1, S the bundle's input size.
+
+        Raises:
+            UsageError: The crops have another shape or dtype, or there are none.
+        """
+        size = self.bundle.manifest.frame.input_size
+        if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
+            raise UsageError(
+                f"crops are {crops.dtype} {list(crops.shape)}; the frame model takes "
+                f"uint8 [n, {size}, {size}, 3]"
+            )
+        if not len(crops):
+            raise UsageError("there are no crops; call the frame model with 1 or more")
+        parts = [
+            self._frame.run(self._frame_outputs, {"image": np.ascontiguousarray(batch)})
+            for batch in (crops[i : i + MAX_BATCH] for i in range(0, len(crops), MAX_BATCH))
+        ]
+        features, fake_logit, *evidence = (
+            np.concatenate(part) for part in zip(*parts, strict=True)
+        )
+        return FrameOutputs(features, fake_logit, evidence[0] if evidence else None)
+
+    def run_sequence(
+        self, features: Float32, lengths: NDArray[np.int32], state: Float32
+    ) -> SequenceOutputs:
+        """Runs the sequence model over one or more steps of n tracks.
+
+        Args:
+            features: float32 [n, T, F], n and T at least 1, all finite, padding included.
+            lengths: int32 [n], real steps of each track, 1 to T.
+            state: float32 [n, S]: zeros, or the `next_state` of the track's last call.
+
+        Raises:
+            UsageError: An array has another shape or dtype, a length is out of range, or there
+                are no tracks.
+            DfdError: Features or states are not finite. (onnxruntime's GRU would turn them into
+                logits that look right.)
+        """
+        self._check_sequence(features, lengths, state)
+        inputs = {"features": features, "lengths": lengths, "state": state}
+        logit, next_state = self._sequence.run(["fake_logit", "next_state"], inputs)
+        return SequenceOutputs(logit, next_state)
+
+    def initial_state(self, n: int) -> Float32:
+        """State of n tracks that have not begun: float32 [n, S], zeros."""
+        return np.zeros((n, self.bundle.manifest.sequence.state_width), np.float32)
+
+    @property
+    def _frame_outputs(self) -> list[str]:
+        names = ["features", "fake_logit"]
+        return names if self.bundle.manifest.frame.evidence_size is None else [*names, "evidence"]
+
+    def _check_sequence(
+        self, features: Float32, lengths: NDArray[np.int32], state: Float32
+    ) -> None:
+        manifest = self.bundle.manifest
+        n, steps = features.shape[:2] if features.ndim == 3 else (0, 0)
+        wanted = {
+            "features": (features, np.float32, (n, steps, manifest.frame.feature_width)),
+            "lengths": (lengths, np.int32, (n,)),
+            "state": (state, np.float32, (n, manifest.sequence.state_width)),
+        }
+        for name, (array, dtype, shape) in wanted.items():
+            if array.shape != shape or array.dtype != dtype:
+                raise UsageError(
+                    f"{name} are {array.dtype} {list(array.shape)}; with features "
+                    f"{list(features.shape)} the sequence model takes {np.dtype(dtype)} "
+                    f"{list(shape)}"
+                )
+        if not n or not steps:
+            raise UsageError(
+                f"features are {list(features.shape)}; call the sequence model with 1 track and "
+                "1 step or more"
+            )
+        if lengths.min() < 1 or lengths.max() > steps:
+            raise UsageError(
+                f"lengths are {lengths.min()} to {lengths.max()}; each is 1 to {steps} (leave "
+                "tracks without a step out of the call)"
+            )
+        if not (np.isfinite(features).all() and np.isfinite(state).all()):
+            raise DfdError(
+                "features or states of a track are not finite: the frame model gave numbers that "
+                "cannot be judged: check the crops, or run with --precision fp32"
+            )
+
+
+def _pick_variant(bundle: Bundle, precision: str) -> str:
+    variants = bundle.manifest.frame.variants
+    wanted = "fp32" if precision == "auto" else precision
+    if wanted not in variants:
+        raise UsageError(
+            f"precision {precision!r} is not in bundle {bundle.manifest.name}; it has "
+            f"{', '.join(variants)}"
+        )
+    return wanted

@@ -1,0 +1,141 @@
+"""From what was asked for to a list of sources: files, folders, globs, cameras, addresses."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dfd_edge.errors import SourceError
+from dfd_edge.sources.address import is_address, redact
+from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image
+from dfd_edge.sources.video import read_head
+
+logger = logging.getLogger(__name__)
+
+STANDARD_INPUT = "-"
+
+
+class SourceKind(StrEnum):
+    """How a source is read."""
+
+    VIDEO = "video"
+    IMAGE = "image"
+    CAMERA = "camera"
+    ADDRESS = "address"
+    STANDARD_INPUT = "standard input"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem:
+    """One source.
+
+    Attributes:
+        kind: How it is read.
+        location: Path, address or camera index.
+        name: What messages and records call it; credentials are taken out of addresses.
+    """
+
+    kind: SourceKind
+    location: str | int
+    name: str
+
+    @classmethod
+    def of(cls, source: str | Path | int) -> SourceItem:
+        """Classifies a single source; nothing is opened but the first bytes of a file.
+
+        Raises:
+            SourceError: The file is missing, a folder, unreadable or empty.
+        """
+        if isinstance(source, int):
+            return cls(SourceKind.CAMERA, source, f"camera {source}")
+        if source == STANDARD_INPUT:
+            return cls(SourceKind.STANDARD_INPUT, STANDARD_INPUT, "standard input")
+        text = str(source)
+        if isinstance(source, str) and is_address(source):
+            return cls(SourceKind.ADDRESS, text, redact(text))
+        path = Path(text)
+        if path.is_char_device():
+            return cls(SourceKind.CAMERA, text, text)
+        still = is_image(read_head(path)) and path.suffix.lower() not in VIDEO_SUFFIXES
+        return cls(SourceKind.IMAGE if still else SourceKind.VIDEO, text, text)
+
+
+def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[SourceError]]:
+    """Finds the sources that `sources` stand for.
+
+    A folder stands for the videos and pictures in it and below it, by file name suffix, sorted;
+    hidden files are left out. A name with `*`, `?` or `[` that is no file is a glob (`**` goes
+    into folders).
+
+    Returns:
+        The sources in the order given, each file once, and what could not be found: the others
+        are still to be done.
+    """
+    items: dict[tuple[SourceKind, str | int], SourceItem] = {}
+    errors: list[SourceError] = []
+    for source in sources:
+        try:
+            for item in _expand_one(source, errors):
+                items.setdefault((item.kind, item.location), item)
+        except SourceError as error:
+            errors.append(error)
+    return list(items.values()), errors
+
+
+def _expand_one(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
+    if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
+        yield SourceItem.of(source)
+        return
+    path = Path(source)
+    if path.is_dir():
+        yield from _files(_media_below(path, errors), errors)
+    elif not path.exists() and glob.has_magic(str(source)):
+        matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207
+        media = [match for match in matches if not match.is_dir()]
+        if not media:
+            raise SourceError(f"{source}: no file matches this pattern")
+        yield from _files(media, errors)
+    else:
+        yield SourceItem.of(path)
+
+
+def _files(paths: Iterable[Path], errors: list[SourceError]) -> Iterator[SourceItem]:
+    for path in paths:
+        try:
+            yield SourceItem.of(path)
+        except SourceError as error:
+            errors.append(error)
+
+
+def _media_below(folder: Path, errors: list[SourceError]) -> list[Path]:
+    """Videos and pictures in a folder and below it, sorted.
+
+    Raises:
+        SourceError: The folder cannot be read, or holds none.
+    """
+    unreadable: list[OSError] = []
+    found: list[Path] = []
+    skipped = 0
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                found.append(Path(parent, name))
+            else:
+                skipped += 1
+    for error in unreadable:
+        errors.append(
+            SourceError(f"{error.filename}: the folder cannot be read ({error.strerror})")
+        )
+    if skipped:
+        logger.info("%s: %d files that are no video and no picture were left out", folder, skipped)
+    if not found and not unreadable:
+        raise SourceError(f"{folder}: no video and no picture in this folder")
+    return found

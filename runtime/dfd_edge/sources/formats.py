@@ -1,0 +1,78 @@
+"""What may be opened: whitelists of containers and pictures, and a look at the first bytes.
+
+FFmpeg follows playlists (HLS, DASH, concat) under any file name, and playlists name other files
+and addresses. So only containers that carry their own pictures are opened.
+"""
+
+from __future__ import annotations
+
+#: FFmpeg's names of the containers that are opened as files.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    "avi",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "m4v",
+    "h264",
+    "hevc",
+    "obu",
+    "ivf",
+    "asf",
+    "flv",
+    "ogg",
+    "mxf",
+    "dv",
+    "nut",
+    "rm",
+    "gif",
+    "apng",
+    "yuv4mpegpipe",
+    "mjpeg",
+)
+#: Sound files: opened only to be told apart from files that are no media at all.
+SOUNDS = ("mp3", "wav", "flac", "aac", "aiff", "amr", "ac3")
+
+FORMAT_WHITELIST = ",".join(CONTAINERS + SOUNDS)
+
+_VIDEO_SUFFIXES = """
+    .mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .mpg .mpeg .mpe .m2v .ts .m2ts .mts .vob .wmv .asf
+    .flv .ogv .ogg .mxf .dv .nut .rm .rmvb .gif .mjpeg .mjpg .h264 .264 .hevc .h265 .y4m
+"""
+VIDEO_SUFFIXES = frozenset(_VIDEO_SUFFIXES.split())
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+)
+
+_PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD", b"v=0\r\n", b"v=0\n")
+
+
+def is_image(head: bytes) -> bool:
+    """Whether these first bytes (32 or more) begin a still picture that `read_image` reads."""
+    return image_format(head) is not None
+
+
+def image_format(head: bytes) -> str | None:
+    """Name of the picture format that these first bytes (32 or more) begin, or None."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith((b"II*\x00", b"MM\x00*")):
+        return "tiff"
+    if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":
+        return "bmp"
+    return None
+
+
+def is_playlist(head: bytes) -> bool:
+    """Whether these first bytes begin a playlist, which names other files instead of pictures."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLIST_STARTS)
+
+
+def is_mp4(head: bytes) -> bool:
+    """Whether these first bytes begin an MP4 or QuickTime file."""
+    return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")

@@ -1,0 +1,390 @@
+"""One stream of frames: who is in it, what each of them scored, and the verdict so far."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.decision import Decision, PersonHistory
+from dfd_edge.errors import UsageError
+from dfd_edge.faces.crop import crop_region, extract_crop
+from dfd_edge.faces.detector import Face
+from dfd_edge.faces.quality import Quality, assess
+from dfd_edge.faces.tracker import Tracker
+from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
+from dfd_edge.sampling import Sampler
+
+if TYPE_CHECKING:
+    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.session import FrameOutputs, Session
+
+#: People unseen for this long who were never judged long enough are forgotten.
+FORGET_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceCrop:
+    """A face of one frame, cut out.
+
+    Attributes:
+        track: Number of the person.
+        box: float32 [4], x0, y0, x1, y1 in pixels of the frame.
+        region: x0, y0 and side in pixels of the square that was cut out.
+        crop: uint8 [size, size, 3], RGB.
+        quality: Whether it is judged.
+    """
+
+    track: int
+    box: NDArray[np.float32]
+    region: tuple[int, int, int]
+    crop: NDArray[np.uint8]
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """The faces of one due frame, before any model has judged them.
+
+    Attributes:
+        time_s: Time of the frame in seconds.
+        faces: The faces, the largest first.
+        captured_s: `time.monotonic()` at capture, or None.
+    """
+
+    time_s: float
+    faces: tuple[FaceCrop, ...]
+    captured_s: float | None = None
+
+    @property
+    def judged(self) -> tuple[FaceCrop, ...]:
+        """The faces that are judged."""
+        return tuple(face for face in self.faces if face.quality.judged)
+
+
+@dataclass(slots=True, eq=False)
+class _Person:
+    """What a stream remembers of one person."""
+
+    score: PersonHistory
+    state: NDArray[np.float32] | None = None
+    last_step_s: float = -math.inf
+    last_seen_s: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """What the models said about one face in one frame."""
+
+    p_frame: float | None = None
+    p_step: float | None = None
+    evidence: NDArray[np.float32] | None = None
+
+
+_NOT_JUDGED = _Scores()
+
+
+@dataclass(slots=True)
+class _Counts:
+    frames: int = 0
+    with_judged_face: int = 0
+    with_face: int = 0
+    seen_s: float = 0.0
+    last_s: float | None = None
+
+
+class Stream:
+    """Judges the frames of one source; owns its tracker, sampler and the people's states.
+
+    Made by `Detector.stream()`. A stream may be pushed to and asked from several threads, one at
+    a time; different streams share the loaded graphs and nothing else.
+
+    Args:
+        session: The loaded graphs.
+        faces: The face detector, or None for models that judge whole frames.
+        source: Name that results carry.
+        rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
+            trained at.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        faces: FaceDetector | None,
+        *,
+        source: str = "stream",
+        rate_hz: float | None = None,
+    ) -> None:
+        manifest = session.bundle.manifest
+        self.source = source
+        self.sampler = Sampler(manifest.sequence.rate_hz if rate_hz is None else rate_hz)
+        self._session = session
+        self._finder = faces
+        self._size = manifest.frame.input_size
+        self._crop_scale = manifest.frame.crop_scale
+        self._max_gap_s = manifest.sequence.max_gap_s
+        self._decision = Decision(manifest.decision)
+        self._tracker = Tracker()
+        self._people: dict[int, _Person] = {}
+        self._counts = _Counts()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def push(
+        self,
+        frame: NDArray[np.uint8],
+        timestamp: float,
+        *,
+        captured_s: float | None = None,
+    ) -> FrameResult | None:
+        """Judges a frame if it is due.
+
+        Args:
+            frame: uint8 [height, width, 3], BGR. Not kept and not changed.
+            timestamp: Time of the frame in seconds, any origin.
+            captured_s: `time.monotonic()` when the frame was captured; the result then says how
+                stale it is.
+
+        Returns:
+            The result, or None when the frame is not due at the sampling rate.
+
+        Raises:
+            UsageError: The stream is closed, or the frame or its time is not as stated.
+        """
+        _check(frame, timestamp)
+        with self._lock:
+            if not self.is_due(timestamp):
+                return None
+            return self.score([self.observe(frame, timestamp, captured_s=captured_s)])[0]
+
+    def is_due(self, time_s: float) -> bool:
+        """Whether the frame at this time is to be judged; each time is asked about once."""
+        if self._closed:
+            raise UsageError(f"{self.source}: the stream is closed; open a new one")
+        return self.sampler.is_due(time_s)
+
+    def observe(
+        self, frame: NDArray[np.uint8], time_s: float, *, captured_s: float | None = None
+    ) -> Observation:
+        """Finds, follows and cuts out the faces of a due frame: the first half of `push`.
+
+        Observations are made in the order of the frames, by one thread at a time; they may be
+        made while earlier ones are being scored.
+        """
+        finder = self._finder
+        found = [_whole(frame)] if finder is None else finder.detect(frame)
+        scale = 1.0 if finder is None else self._crop_scale
+        faces = []
+        for tracked in self._tracker.update(found, time_s):
+            region = crop_region(tracked.face.box, scale)
+            crop = extract_crop(frame, region, self._size)
+            quality = Quality(True) if finder is None else assess(tracked.face, crop)
+            square = (region.x0, region.y0, region.side)
+            faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
+        return Observation(time_s, tuple(faces), captured_s)
+
+    def score(self, observations: list[Observation]) -> list[FrameResult]:
+        """Judges observations in their order: the second half of `push`.
+
+        All crops go through the frame model together; the people of each frame then go one step
+        through the sequence model, each with its own state. How many observations are given at
+        once changes nothing in the scores.
+        """
+        with self._lock:
+            judged = [face for observation in observations for face in observation.judged]
+            outputs = (
+                self._session.run_frame(np.stack([f.crop for f in judged])) if judged else None
+            )
+            results = []
+            first = 0
+            for observation in observations:
+                count = len(observation.judged)
+                rows = slice(first, first + count)
+                first += count
+                results.append(self._score_one(observation, outputs, rows))
+            return results
+
+    def verdict(
+        self,
+        *,
+        duration_s: float | None = None,
+        realtime_factor: float | None = None,
+        complete: bool = True,
+        reason: str | None = None,
+    ) -> Verdict:
+        """The verdict on everything seen so far; may be asked at any time, also after `close`.
+
+        Args:
+            duration_s: Length seen, where the caller knows it better than the timestamps tell.
+            realtime_factor: Seconds of the source judged per second, for files.
+            complete: False when part of the source could not be judged.
+            reason: Why not.
+        """
+        with self._lock:
+            people = tuple(
+                person.score.verdict(end_s=duration_s) for _, person in sorted(self._people.items())
+            )
+            counts = self._counts
+            label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
+            return Verdict(
+                source=self.source,
+                label=label,
+                p_fake=p_fake,
+                coverage=counts.with_judged_face / counts.frames if counts.frames else 0.0,
+                frames=counts.frames,
+                duration_s=counts.seen_s if duration_s is None else duration_s,
+                people=people,
+                provider=self._session.provider.actual,
+                realtime_factor=realtime_factor,
+                complete=complete,
+                reason=reason,
+            )
+
+    def close(self) -> None:
+        """Ends the stream: nothing can be pushed any more. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _score_one(
+        self, observation: Observation, outputs: FrameOutputs | None, rows: slice
+    ) -> FrameResult:
+        time_s = observation.time_s
+        self._count(observation)
+        for face in observation.faces:
+            self._person(face.track).last_seen_s = time_s
+        judged = observation.judged
+        scores: dict[int, _Scores] = {}
+        if judged and outputs is not None:
+            step_logits = self._step([f.track for f in judged], time_s, outputs.features[rows])
+            evidence = outputs.evidence
+            for i, face in enumerate(judged):
+                frame_logit = float(outputs.fake_logit[rows][i])
+                step_logit = float(step_logits[i])
+                self._people[face.track].score.add(time_s, frame_logit, step_logit)
+                scores[face.track] = _Scores(
+                    self._decision.p_frame(frame_logit),
+                    self._decision.p_step(step_logit),
+                    None if evidence is None else evidence[rows][i],
+                )
+        people = tuple(
+            self._result(face, scores.get(face.track, _NOT_JUDGED)) for face in observation.faces
+        )
+        self._forget(time_s)
+        captured_s = observation.captured_s
+        return FrameResult(
+            source=self.source,
+            time_s=time_s,
+            people=people,
+            label=_most_suspicious(people),
+            staleness_ms=None if captured_s is None else (time.monotonic() - captured_s) * 1e3,
+        )
+
+    def _step(
+        self, tracks: list[int], time_s: float, features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """One step of the sequence model for these people: float32 [n] logits."""
+        fresh = self._session.initial_state(len(tracks))
+        states = []
+        for row, track in enumerate(tracks):
+            person = self._people[track]
+            gap_s = time_s - person.last_step_s
+            carried = person.state
+            if carried is not None and not 0.0 <= gap_s <= self._max_gap_s:
+                carried = None
+            states.append(fresh[row] if carried is None else carried)
+        outputs = self._session.run_sequence(
+            features[:, None, :], np.ones(len(tracks), np.int32), np.stack(states)
+        )
+        for row, track in enumerate(tracks):
+            self._people[track].state = outputs.next_state[row]
+            self._people[track].last_step_s = time_s
+        return np.asarray(outputs.fake_logit[:, 0], dtype=np.float32)
+
+    def _result(self, face: FaceCrop, scores: _Scores) -> PersonResult:
+        score = self._people[face.track].score
+        x0, y0, x1, y1 = (float(side) for side in face.box)
+        return PersonResult(
+            track=face.track,
+            box=(x0, y0, x1, y1),
+            crop=face.region,
+            judged=face.quality.judged,
+            reason=face.quality.reason,
+            p_frame=scores.p_frame,
+            p_step=scores.p_step,
+            p_fake=score.live_p_fake,
+            label=score.live_label,
+            evidence=scores.evidence,
+        )
+
+    def _person(self, track: int) -> _Person:
+        person = self._people.get(track)
+        if person is None:
+            score = PersonHistory(track, self._decision, self.sampler.period_s)
+            person = self._people[track] = _Person(score)
+        return person
+
+    def _count(self, observation: Observation) -> None:
+        counts = self._counts
+        counts.frames += 1
+        counts.with_face += bool(observation.faces)
+        counts.with_judged_face += bool(observation.judged)
+        if counts.last_s is None:
+            counts.seen_s = self.sampler.period_s
+        else:
+            counts.seen_s += max(0.0, observation.time_s - counts.last_s)
+        counts.last_s = observation.time_s
+
+    def _forget(self, time_s: float) -> None:
+        """Drops passers-by, so that memory does not grow with the length of a live stream."""
+        min_steps = self._decision.spec.min_steps
+        gone = [
+            track
+            for track, person in self._people.items()
+            if time_s - person.last_seen_s > FORGET_AFTER_S
+            and person.score.judged_steps < min_steps
+        ]
+        for track in gone:
+            del self._people[track]
+
+
+def _most_suspicious(people: tuple[PersonResult, ...]) -> Label:
+    labels = {person.label for person in people}
+    for label in (Label.FAKE, Label.UNSURE, Label.REAL):
+        if label in labels:
+            return label
+    return Label.NO_FACE
+
+
+def _whole(frame: NDArray[np.uint8]) -> Face:
+    """The whole frame as one face, for models that judge frames without looking for faces."""
+    height, width = frame.shape[:2]
+    box = np.array([0, 0, width, height], np.float32)
+    return Face(box=box, keypoints=np.zeros((6, 2), np.float32), score=1.0)
+
+
+def _check(frame: NDArray[np.uint8], timestamp: float) -> None:
+    shape = getattr(frame, "shape", None)
+    dtype = getattr(frame, "dtype", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        raise UsageError(
+            f"frame of shape {shape} and dtype {dtype}: give uint8 [height, width, 3] in BGR order"
+        )
+    if not math.isfinite(timestamp):
+        raise UsageError(f"timestamp {timestamp}: give finite seconds")

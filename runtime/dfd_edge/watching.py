@@ -1,0 +1,146 @@
+"""Watching a live source: results as they come, and the verdict so far at any time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from dfd_edge.results import Event, EventKind, FrameResult, Verdict
+from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.live import Captured, FrameSource, LiveReader, Policy
+from dfd_edge.stream import Stream
+
+_POLL_S = 0.05
+
+
+class Watch(Iterator[FrameResult]):
+    """Iterates over the results of a live source. Made by `Detector.watch`.
+
+    Ends with the source, after `duration_s`, or after `close()`, which may be called from another
+    thread or a signal handler. Use as a context manager where the loop may be left early.
+
+    Args:
+        stream: Judges the frames.
+        connect: Opens the source.
+        policy: `every` or `latest`; by what the source is where None.
+        max_staleness_ms: Frames that waited longer than this are dropped, not judged.
+        duration_s: Seconds after which to end.
+        on_event: Called with gaps, reconnects and drops, from the reader's thread.
+        on_image: Called in the iterating thread with every frame and the newest result.
+
+    Raises:
+        SourceError: The source cannot be opened.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        connect: Callable[[], FrameSource],
+        *,
+        policy: Policy | None = None,
+        max_staleness_ms: float | None = None,
+        duration_s: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_image: Callable[[Frame, FrameResult | None], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._max_staleness_s = None if max_staleness_ms is None else max_staleness_ms / 1e3
+        self._duration_s = duration_s
+        self._on_event = on_event
+        self._on_image = on_image
+        self._newest: FrameResult | None = None
+        self._closed = threading.Event()
+        self._stale = 0
+        self._start_s = time.monotonic()
+        self._reader = LiveReader(
+            connect,
+            name=stream.source,
+            is_due=stream.is_due,
+            on_event=self._tell,
+            policy=policy,
+            every_image=on_image is not None,
+        )
+        self._reader.start()
+
+    @property
+    def source(self) -> str:
+        """Name of the source."""
+        return self._stream.source
+
+    @property
+    def dropped(self) -> int:
+        """Due frames that were not judged: overtaken by newer ones, or too stale."""
+        return self._reader.dropped + self._stale
+
+    @property
+    def gaps(self) -> int:
+        """How often the source was lost."""
+        return self._reader.gaps
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> FrameResult:
+        while not self._closed.is_set():
+            try:
+                captured = self._reader.take(_POLL_S)
+            except EOFError:
+                break
+            if captured is None:
+                if self._over(time.monotonic() - self._start_s):
+                    break
+                continue
+            frame = captured.frame
+            if self._over(frame.time_s):
+                break
+            if captured.due and self._is_stale(captured):
+                self._stale += 1
+                continue
+            result = None
+            if captured.due:
+                observation = self._stream.observe(
+                    frame.image, frame.time_s, captured_s=captured.captured_s
+                )
+                self._newest = result = self._stream.score([observation])[0]
+            if self._on_image is not None:
+                self._on_image(frame, self._newest)
+            if result is not None:
+                return result
+        self.close()
+        raise StopIteration
+
+    def verdict(self) -> Verdict:
+        """The verdict so far."""
+        gaps = self.gaps
+        reason = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}" if gaps else None
+        return self._stream.verdict(complete=not gaps, reason=reason)
+
+    def close(self) -> None:
+        """Ends the watch; returns at once. `verdict()` stays."""
+        self._closed.set()
+        self._reader.close()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _over(self, time_s: float) -> bool:
+        return self._duration_s is not None and time_s >= self._duration_s
+
+    def _is_stale(self, captured: Captured) -> bool:
+        if self._max_staleness_s is None:
+            return False
+        return time.monotonic() - captured.captured_s > self._max_staleness_s
+
+    def _tell(self, kind: EventKind, time_s: float, detail: str) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(self._stream.source, time_s, kind, detail))

@@ -1,0 +1,59 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).resolve().parents[1]
+_SOURCES = (
+    "runtime/dfd_edge/manifest.py",
+    "runtime/dfd_edge/schema.py",
+    "runtime/dfd_edge/faces/detector.py",
+    "training/dfd_training/models/*.py",
+    "export/dfd_export/*.py",
+    "tests/tiny_bundle.py",
+)
+_PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle() -> Path:
+    """A bundle with the real graphs at 64 px and random heads. Not to be written to.
+
+    It is exported anew only when the code that makes it has changed.
+    """
+    digest = hashlib.sha256()
+    for pattern in _SOURCES:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.read_bytes())
+    for package in _PACKAGES:
+        digest.update(importlib.metadata.version(package).encode())
+    out = ROOT / ".cache" / "tests" / f"tiny-bundle-{digest.hexdigest()[:16]}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be building it
+        if not out.is_dir():
+            import tiny_bundle
+
+            for stale in out.parent.glob("tiny-bundle-*"):
+                shutil.rmtree(stale)
+            tiny_bundle.build(out)
+    return out
+
+
+@pytest.fixture
+def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parity gate with few of its cases, where a test is about something else."""
+    from dfd_export import parity
+
+    monkeypatch.setattr(parity, "BATCHES", (1, 3))
+    monkeypatch.setattr(parity, "TIMES", (1, 7))

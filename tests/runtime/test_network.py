@@ -1,0 +1,146 @@
+"""Network streams, from a server on this machine that sends a clip in real time."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from clip_maker import face_frames, write_clip
+
+from dfd_edge import Detector, EventKind, SourceError
+
+SECONDS = 3.0
+CHUNK_S = 0.1
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Sends a clip at its own speed and breaks off at its end, like a sender that dies."""
+
+    def do_GET(self):
+        if self.path.startswith("/playlist"):
+            self.answer("application/vnd.apple.mpegurl")
+            self.wfile.write(b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n")
+            return
+        if not self.path.startswith("/live"):
+            self.send_error(404)
+            return
+        self.answer("video/mp2t")
+        data = self.server.clip
+        size = max(188, int(len(data) * CHUNK_S / SECONDS))
+        for start in range(0, len(data), size):
+            try:
+                self.wfile.write(data[start : start + size])
+                self.wfile.flush()
+            except OSError:
+                return
+            time.sleep(CHUNK_S)
+
+    def answer(self, kind):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of the server."""
+    path = tmp_path_factory.mktemp("stream") / "clip.ts"
+    frames = face_frames(int(25 * SECONDS))
+    write_clip(path, frames, options={"g": "5", "tune": "zerolatency", "preset": "ultrafast"})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.clip = path.read_bytes()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle):
+    return Detector.load(tiny_bundle)
+
+
+def test_a_stream_is_judged_while_it_plays(detector, server):
+    with detector.watch(f"http://{server}/live.ts", duration_s=1.5) as watch:
+        results = list(watch)
+    assert len(results) >= 3
+    assert all(result.staleness_ms is not None for result in results)
+    assert watch.verdict().people
+
+
+def test_a_sender_that_dies_is_a_gap_and_comes_back(detector, server):
+    events = []
+    with detector.watch(f"http://{server}/live.ts", on_event=events.append) as watch:
+        times_s = []
+        for result in watch:
+            times_s.append(result.time_s)
+            if watch.gaps and result.time_s > SECONDS + 0.3:
+                break
+    assert [event.kind for event in events[:2]] == [EventKind.GAP, EventKind.RECONNECT]
+    assert all(b > a for a, b in itertools.pairwise(times_s))
+
+
+def test_an_address_that_cannot_be_reached(detector):
+    with pytest.raises(
+        SourceError, match=r"http://127\.0\.0\.1:9/live: cannot be opened"
+    ) as caught:
+        detector.watch("http://user:secret@127.0.0.1:9/live")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_is_not_there(detector, server):
+    with pytest.raises(SourceError, match="cannot be opened"):
+        detector.watch(f"http://{server}/gone.ts")
+
+
+def test_a_playlist_cannot_name_local_files(detector, server):
+    with pytest.raises(SourceError):
+        detector.watch(f"http://{server}/playlist.m3u8")
+
+
+def test_an_unknown_scheme_is_refused(detector):
+    with pytest.raises(SourceError, match="gopher is not supported"):
+        detector.watch("gopher://host/clip")
+
+
+def test_the_command_line_watches_and_ends(tiny_bundle, server):
+    address = f"http://user:secret@{server}/live.ts?token=secret"
+    arguments = ["--model", str(tiny_bundle), "--json", "--duration", "1.5", address]
+    done = subprocess.run(
+        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[0]["record"] == "run"
+    assert rows[-1]["record"] == "verdict"
+    assert rows[-1]["frames"] >= 1
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_two_streams_at_once(tiny_bundle, server):
+    addresses = [f"http://{server}/live{number}.ts" for number in (1, 2)]
+    arguments = ["--model", str(tiny_bundle), "--duration", "1.5", *addresses]
+    done = subprocess.run(
+        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for address in addresses:
+        assert address in done.stdout

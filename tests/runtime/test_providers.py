@@ -1,0 +1,181 @@
+"""A named provider runs or the program says why it cannot; `auto` says what it left out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from dfd_edge import providers
+from dfd_edge.bundle import Bundle
+from dfd_edge.errors import BundleError, ProviderError, UsageError
+from dfd_edge.faces.detector import DETECTOR_FILE
+from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
+from dfd_edge.providers import Provider, ProviderReport
+from dfd_edge.session import Session
+
+HAS_CUDA_WHEEL = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+cpu_wheel_only = pytest.mark.skipif(HAS_CUDA_WHEEL, reason="the wheel here is built with CUDA")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.load(tiny_bundle)
+
+
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, **wheels: str) -> None:
+    def version(name: str) -> str:
+        if name.replace("-", "_") not in wheels:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return wheels[name.replace("-", "_")]
+
+    monkeypatch.setattr(providers.importlib.metadata, "version", version)
+
+
+def pretend_built_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+
+
+def test_auto_and_cpu_run_on_the_cpu_here(bundle: Bundle):
+    for name in ("cpu", *([] if HAS_CUDA_WHEEL else ["auto"])):
+        report = Session.open(bundle, provider=name).provider
+        assert (report.requested, report.actual, report.precision) == (name, "cpu", "fp32")
+        assert report
+        assert str(report) == "cpu (fp32)"
+
+
+@cpu_wheel_only
+@pytest.mark.parametrize("name", ["cuda", "tensorrt", "openvino", "coreml", "directml"])
+def test_a_named_provider_never_falls_back(bundle: Bundle, name: str):
+    with pytest.raises(ProviderError, match=f"provider {name} cannot run") as caught:
+        Session.open(bundle, provider=name)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+@cpu_wheel_only
+def test_cuda_with_the_cpu_wheel_names_wheel_and_mend(bundle: Bundle):
+    version = importlib.metadata.version("onnxruntime")
+    with pytest.raises(ProviderError) as caught:
+        Session.open(bundle, provider="cuda")
+    assert f"onnxruntime {version} is built without it" in str(caught.value)
+    assert "pip uninstall -y onnxruntime" in str(caught.value)
+    assert "pip install 'dfd-edge[gpu]'" in str(caught.value)
+
+
+@cpu_wheel_only
+def test_cuda_that_is_built_in_but_does_not_load_is_an_error_when_named(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    pretend_built_with_cuda(monkeypatch)
+    with (
+        pytest.warns(UserWarning, match="not in available provider names"),
+        pytest.raises(ProviderError, match=r"provider cuda cannot run: .*--provider auto"),
+    ):
+        Session.open(bundle, provider="cuda")
+
+
+@cpu_wheel_only
+def test_auto_says_why_it_did_not_take_cuda(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    pretend_built_with_cuda(monkeypatch)
+    with pytest.warns(UserWarning, match="not in available provider names"):
+        report = Session.open(bundle, provider="auto").provider
+    assert report.actual == "cpu"
+    assert not report
+    assert "provider cuda cannot run" in str(report)
+
+
+def test_two_wheels_at_once_are_refused_with_the_command_that_mends_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    pretend_installed(monkeypatch, onnxruntime="1.30.0", onnxruntime_gpu="1.29.0")
+    with pytest.raises(ProviderError) as caught:
+        Session.open(bundle)
+    assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.29.0 are installed together" in str(
+        caught.value
+    )
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in str(caught.value)
+    assert "pip install 'dfd-edge[gpu]'" in str(caught.value)
+
+
+def test_no_wheel_at_all_names_the_command_that_mends_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    pretend_installed(monkeypatch)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ProviderError, match="onnxruntime is not installed") as caught:
+        Session.open(bundle)
+    assert "pip install 'dfd-edge[cpu]'" in str(caught.value)
+
+
+def test_a_broken_wheel_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch):
+    pretend_installed(monkeypatch, onnxruntime="1.30.0")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ProviderError, match=r"onnxruntime 1\.30\.0 is installed but cannot be"):
+        providers.load_onnxruntime()
+
+
+def test_importing_needs_no_onnxruntime():
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; "
+        "import dfd_edge, dfd_edge.bundle, dfd_edge.providers, dfd_edge.session"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_unknown_provider_is_refused_with_the_known_ones(bundle: Bundle):
+    with pytest.raises(UsageError, match=r"provider 'gpu' is unknown; known are auto, cpu, cuda"):
+        Session.open(bundle, provider="gpu")
+
+
+def test_a_graph_that_onnxruntime_refuses_is_the_bundle_s_fault():
+    with pytest.raises(BundleError, match=r"x\.onnx: onnxruntime .* refuses the graph"):
+        providers.open_session(b"nonsense", Provider.CPU, threads=1, name="x.onnx")
+
+
+def test_threads_are_as_asked_and_do_not_spin():
+    data = (FACE_MODELS_DIR / DETECTOR_FILE).read_bytes()
+    session = providers.open_session(data, Provider.CPU, threads=2, name=DETECTOR_FILE)
+    options = session.get_session_options()
+    assert options.intra_op_num_threads == 2
+    assert options.inter_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_probing_runs_a_graph_on_every_provider_of_the_wheel():
+    probes = {p.provider: p for p in providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)}
+    assert probes["cpu"].works
+    assert len(probes) <= len(onnxruntime.get_available_providers())
+
+
+def test_probing_runs_the_bundle_s_graphs_too(tiny_bundle: Path):
+    assert all(p.works for p in providers.probe_providers(tiny_bundle / "frame.onnx"))
+    assert all(p.works for p in providers.probe_providers(tiny_bundle / "sequence.onnx"))
+
+
+@cpu_wheel_only
+def test_probing_tells_why_a_provider_does_not_load(monkeypatch: pytest.MonkeyPatch):
+    pretend_built_with_cuda(monkeypatch)
+    with pytest.warns(UserWarning, match="not in available provider names"):
+        probes = providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)
+    assert {p.provider: p.works for p in probes} == {"cpu": True, "cuda": False}
+    assert "provider cuda cannot run" in next(p.detail for p in probes if not p.works)
+
+
+def test_a_report_names_both_providers_where_they_differ():
+    report = ProviderReport("cuda", "cuda", "cpu", "fp16")
+    assert report
+    assert str(report) == "cuda (fp16), sequence model on cpu"
+
+
+def test_the_same_crops_give_the_same_logits_with_more_threads(bundle: Bundle):
+    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    one = Session.open(bundle, threads=1).run_frame(crops)
+    two = Session.open(bundle, threads=2).run_frame(crops)
+    np.testing.assert_allclose(one.fake_logit, two.fake_logit, atol=1e-5)

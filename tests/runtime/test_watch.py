@@ -1,0 +1,211 @@
+"""Live sources, driven by a device that does what it is told."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+from clip_maker import face_frames
+
+from dfd_edge import Detector, EventKind, SourceError
+from dfd_edge.sources import Frame
+from dfd_edge.sources.live import LiveReader, Policy
+from dfd_edge.watching import Watch
+
+RATE = 25
+
+
+class Device:
+    """A camera in real time: shows pictures at 25 frames a second, then is lost."""
+
+    finite = False
+
+    def __init__(self, pictures, *, rate=RATE):
+        self.pictures = pictures
+        self.rate = rate
+        self.closed = threading.Event()
+
+    def frames(self, sampler):
+        start_s = time.monotonic()
+        for index, picture in enumerate(self.pictures):
+            time_s = index / self.rate
+            if self.closed.wait(max(0.0, start_s + time_s - time.monotonic())):
+                return
+            if sampler.is_due(time_s):
+                yield Frame(picture, time_s, index)
+        raise SourceError("device: gives no more frames")
+
+    def close(self):
+        self.closed.set()
+
+
+class Stalled:
+    """A device that hangs in its read."""
+
+    finite = False
+
+    def __init__(self):
+        self.released = threading.Event()
+
+    def frames(self, sampler):
+        self.released.wait(20)
+        yield from ()
+
+    def close(self):
+        self.released.set()
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle):
+    return Detector.load(tiny_bundle)
+
+
+def endless():
+    return itertools.cycle(face_frames(75))
+
+
+def reader_threads():
+    return [thread for thread in threading.enumerate() if "dfd-edge reader" in thread.name]
+
+
+def watch_device(detector, connect, **options):
+    return Watch(detector.stream("device"), connect, **options)
+
+
+def test_results_come_while_the_device_runs(detector):
+    with watch_device(detector, lambda: Device(endless()), duration_s=2.0) as watch:
+        results = list(watch)
+    assert 8 <= len(results) + watch.dropped <= 11
+    assert all(result.staleness_ms < 2000 for result in results)
+    assert watch.verdict().frames == len(results)
+    assert watch.verdict().realtime_factor is None
+
+
+def test_close_returns_at_once_with_the_verdict_so_far(detector):
+    watch = watch_device(detector, lambda: Device(endless()))
+    next(watch)
+    start_s = time.monotonic()
+    watch.close()
+    verdict = watch.verdict()
+    assert time.monotonic() - start_s < 0.2
+    assert verdict.frames == 1
+    with pytest.raises(StopIteration):
+        next(watch)
+
+
+def test_close_does_not_wait_for_a_stalled_device(detector):
+    device = Stalled()
+    watch = watch_device(detector, lambda: device)
+    threading.Timer(0.2, watch.close).start()
+    start_s = time.monotonic()
+    assert list(watch) == []
+    assert time.monotonic() - start_s < 0.6
+    device.close()
+
+
+def test_no_thread_stays_behind(detector):
+    before = len(reader_threads())
+    with watch_device(detector, lambda: Device(endless())) as watch:
+        next(watch)
+    deadline_s = time.monotonic() + 2.0
+    while len(reader_threads()) > before and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert len(reader_threads()) == before
+
+
+def test_a_lost_device_is_opened_again_and_the_gap_is_told(detector):
+    devices = iter([Device(face_frames(20)), None, Device(endless())])
+    events = []
+
+    def connect():
+        device = next(devices)
+        if device is None:
+            raise SourceError("device: not back yet")
+        return device
+
+    with watch_device(detector, connect, on_event=events.append, duration_s=6.0) as watch:
+        results = list(watch)
+    kinds = [event.kind for event in events]
+    assert kinds[:2] == [EventKind.GAP, EventKind.RECONNECT]
+    assert "gives no more frames" in events[0].detail
+    assert watch.gaps == 1
+    times_s = [result.time_s for result in results]
+    assert times_s == sorted(times_s)
+    assert max(b - a for a, b in itertools.pairwise(times_s)) > 0.8, "no frame was made up"
+    verdict = watch.verdict()
+    assert not verdict.complete
+    assert "lost 1 time" in verdict.reason
+
+
+def test_a_device_that_cannot_be_opened_is_told_at_once(detector):
+    def connect():
+        raise SourceError("device: no such camera")
+
+    with pytest.raises(SourceError, match="no such camera"):
+        watch_device(detector, connect)
+
+
+def read(policy, *, pause_s, count=50):
+    """What a slow taker gets of a device that shows `count` pictures."""
+    reader = LiveReader(
+        lambda: Device(face_frames(1) * count, rate=200),
+        name="device",
+        is_due=lambda time_s: True,
+        on_event=lambda *event: None,
+        policy=policy,
+    )
+    reader.start()
+    taken = []
+    while reader.gaps == 0 or not taken:
+        captured = reader.take(0.05)
+        if captured is not None:
+            taken.append(captured.frame.index)
+            time.sleep(pause_s)
+        elif reader.gaps:
+            break
+    while (captured := reader.take(0.05)) is not None:
+        taken.append(captured.frame.index)
+    reader.close()
+    return taken, reader.dropped
+
+
+def test_latest_keeps_only_the_newest_and_counts_the_rest():
+    taken, dropped = read(Policy.LATEST, pause_s=0.05)
+    assert len(taken) < 30
+    assert taken == sorted(taken)
+    assert taken[-1] == 49
+    assert len(taken) + dropped == 50
+
+
+def test_every_loses_nothing():
+    taken, dropped = read(Policy.EVERY, pause_s=0.002)
+    assert taken == list(range(50))
+    assert dropped == 0
+
+
+def test_stale_frames_are_dropped_and_counted(detector):
+    with watch_device(
+        detector, lambda: Device(endless()), max_staleness_ms=1e-6, duration_s=0.7
+    ) as watch:
+        assert list(watch) == []
+        assert watch.dropped >= 2
+
+
+def test_every_picture_is_shown(detector):
+    shown = []
+    with watch_device(
+        detector,
+        lambda: Device(endless()),
+        duration_s=1.0,
+        on_image=lambda frame, result: shown.append((frame.index, result)),
+    ) as watch:
+        results = list(watch)
+    assert len(shown) > len(results) > 0
+    assert [index for index, _ in shown] == sorted(index for index, _ in shown)
+
+
+def test_no_camera_says_which_were_found(detector):
+    with pytest.raises(SourceError, match=r"camera 97: no such camera; (no camera was )?found"):
+        detector.watch(97)

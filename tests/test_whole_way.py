@@ -1,0 +1,75 @@
+"""The whole way at a tiny scale, by the commands that people type."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import dfd_edge.cli
+import dfd_export.cli
+import dfd_training.cli
+
+pytest_plugins = ["training.conftest"]
+
+
+def run(command: click.Command, *arguments: object) -> str:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None:
+    train, export = dfd_training.cli.main, dfd_export.cli.main
+    store, frame, sequence = tmp_path / "store", tmp_path / "frame", tmp_path / "sequence"
+    run(train, "prepare", small_data / "labels.csv", "--out", store, "--workers", 2)
+    fit = ["fit", "frame", store, "--out", frame, "--input-size", 64, "--steps", 20]
+    fit += ["--batch-size", 8, "--learning-rate", 1e-3]
+    run(train, *fit, "--epochs", 1)
+    said = run(train, *fit, "--epochs", 2, "--resume")
+    assert "epoch 2/2" in said
+    assert "epoch 1/2" not in said, "a resumed run began anew"
+    assert (frame / "curves.png").stat().st_size > 1000
+
+    # One frame model serves all folds here; a real run fits one a fold.
+    models = ["--frame", frame / "best.keras"] * 3
+    run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 2)
+    calibrated = tmp_path / "calibrated"
+    run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)
+
+    bundle = tmp_path / "bundle"
+    run(
+        export,
+        "bundle",
+        frame / "best.keras",
+        sequence / "sequence.keras",
+        "--decision",
+        calibrated / "decision.json",
+        "--card",
+        calibrated / "card.json",
+        "--crops",
+        store,
+        "--out",
+        bundle,
+    )
+    operators = {node.op_type for node in onnx.load(bundle / "sequence.onnx").graph.node}
+    assert "GRU" in operators
+    assert not operators & {"Loop", "If", "Scan"}
+
+    # The bundle stands alone: what it was made from is gone.
+    shutil.rmtree(store)
+    shutil.rmtree(frame)
+    lines = run(
+        dfd_edge.cli.main, "--json", "--model", bundle, small_data / "clip0_fake.mp4"
+    ).splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [records[0]["record"], records[-1]["record"]] == ["run", "verdict"]
+    assert 0.0 < records[-1]["p_fake"] < 1.0
+    assert records[-1]["label"] in {"real", "fake", "unsure"}
+    assert sum(record["record"] == "frame" for record in records) >= 7

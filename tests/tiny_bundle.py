@@ -1,0 +1,89 @@
+"""Models and bundles for tests: the real graphs, nothing trained.
+
+Loads TensorFlow; tests that only need a bundle take the fixture `tiny_bundle`, which is cached.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
+from dfd_edge.faces.detector import DETECTOR_FILE
+from dfd_edge.faces.onnx_model import face_model_sha256
+from dfd_edge.manifest import (
+    Calibrator,
+    CardInfo,
+    DecisionSpec,
+    FaceSpec,
+    Metric,
+    PersonScore,
+    Threshold,
+)
+from dfd_export.bundle_writer import BundleInfo, write_bundle
+from dfd_training.models import build_frame_model, build_sequence_model
+
+DECISION = DecisionSpec(
+    person_score=PersonScore.SEQUENCE,
+    calibrators={name: Calibrator(1.5, 0.2) for name in ("frame", "step", "person")},
+    thresholds={
+        "real": Threshold(0.4, 0.05, 0.04, 100, 0.09),
+        "fake": Threshold(0.6, 0.05, 0.03, 100, 0.08),
+    },
+)
+CARD = CardInfo(
+    training_data="None: the weights are random. For tests only.",
+    protocol="None.",
+    metrics={"clip AUC": Metric(0.5, 0.4, 0.6, 30)},
+    licence="Apache-2.0",
+    limits=["It knows nothing."],
+)
+
+
+def make_info(name: str = "tiny", crop_scale: float = 1.5) -> BundleInfo:
+    """What a test bundle says beside its models."""
+    return BundleInfo(
+        name=name,
+        face=FaceSpec(DETECTOR_NAME, face_model_sha256(DETECTOR_FILE), DetectorOptions().to_dict()),
+        crop_scale=crop_scale,
+        decision=DECISION,
+        card=CARD,
+    )
+
+
+def make_models(
+    input_size: int = 64, *, backbone: str = "efficientnet_lite0", head: str = "gru", seed: int = 3
+) -> tuple[keras.Model, keras.Model]:
+    """A frame model with ImageNet weights and random head, and a random sequence model.
+
+    Random convolutions would say the same of every picture, and hide what goes wrong before them.
+    """
+    keras.utils.set_random_seed(seed)
+    frame = build_frame_model(backbone=backbone, input_size=input_size)
+    width = frame.output["features"].shape[-1]
+    sequence = build_sequence_model(feature_width=width, head=head)
+    rng = np.random.default_rng(seed)
+    for variable in [*frame.get_layer("evidence_head").weights, *sequence.weights]:
+        if not variable.path.endswith("kernel"):
+            low = 0.5 if variable.path.endswith(("variance", "gamma")) else -0.3
+            variable.assign(rng.uniform(low, low + 0.6, variable.shape))
+    return frame, sequence
+
+
+def make_crops(count: int, size: int, seed: int = 5) -> np.ndarray:
+    """Pictures of noise at several scales: uint8 [count, size, size, 3]."""
+    rng = np.random.default_rng(seed)
+    fine = rng.integers(0, 128, (count, size, size, 3))
+    coarse = rng.integers(0, 128, (count, 4, 4, 3))
+    block = -(-size // 4)
+    large = coarse.repeat(block, axis=1).repeat(block, axis=2)[:, :size, :size]
+    return (fine + large).astype(np.uint8)
+
+
+def build(out: Path, input_size: int = 64) -> Path:
+    """Exports such models into a bundle."""
+    frame, sequence = make_models(input_size)
+    write_bundle(frame, sequence, out=out, info=make_info(), crops=make_crops(4, input_size))
+    return out
