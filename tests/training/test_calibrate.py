@@ -47,11 +47,11 @@ def shifted(sequences: list[ClipSequence], gain: float) -> list[np.ndarray]:
 def test_the_better_score_on_the_folds_is_chosen(
     sequences: list[ClipSequence], gain: float, chosen: PersonScore
 ) -> None:
-    assert calibrate(sequences, shifted(sequences, gain)).decision.person_score is chosen
+    assert calibrate(sequences, shifted(sequences, gain), draws=20).decision.person_score is chosen
 
 
 def test_probabilities_mean_what_they_say(sequences: list[ClipSequence]) -> None:
-    decision = calibrate(sequences, shifted(sequences, -1.0)).decision
+    decision = calibrate(sequences, shifted(sequences, -1.0), draws=20).decision
     means = np.array([s.frame_logit.mean() for s in sequences])
     p = np.array([calibrated(float(mean), decision.calibrators["person"]) for mean in means])
     fake = np.array([s.fake for s in sequences])
@@ -61,7 +61,7 @@ def test_probabilities_mean_what_they_say(sequences: list[ClipSequence]) -> None
 
 
 def test_thresholds_keep_their_rates(sequences: list[ClipSequence]) -> None:
-    decision = calibrate(sequences, shifted(sequences, -1.0)).decision
+    decision = calibrate(sequences, shifted(sequences, -1.0), draws=20).decision
     means = np.array([s.frame_logit.mean() for s in sequences])
     p = np.array([calibrated(float(mean), decision.calibrators["person"]) for mean in means])
     fake = np.array([s.fake for s in sequences])

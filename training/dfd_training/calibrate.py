@@ -50,7 +50,10 @@ def read_out_of_fold(folder: Path, sequences: list[ClipSequence]) -> list[NDArra
 
 
 def calibrate(
-    sequences: list[ClipSequence], sequence_logits: list[NDArray[np.float32]]
+    sequences: list[ClipSequence],
+    sequence_logits: list[NDArray[np.float32]],
+    *,
+    draws: int = 1000,
 ) -> Calibration:
     """Choose the person's score, fit the calibrators (Platt, 1999) and set the thresholds.
 
@@ -61,6 +64,7 @@ def calibrate(
     Args:
         sequences: out-of-fold features and frame logits.
         sequence_logits: out-of-fold logits of each step, in the same order.
+        draws: bootstrap samples for the intervals.
 
     Raises:
         UsageError: when there are no true fakes or no reals.
@@ -95,7 +99,7 @@ def calibrate(
         thresholds=_thresholds(p_person[real_plain], p_person[fake_true]),
         min_steps=MIN_STEPS,
     )
-    return Calibration(decision, _fold_metrics(sequences, scores))
+    return Calibration(decision, _fold_metrics(sequences, scores, draws))
 
 
 def _weights(
@@ -109,6 +113,8 @@ def _weights(
         _, member, counts = np.unique(groups[inside], return_inverse=True, return_counts=True)
         each = 1.0 / counts[member]
         weights[inside] = each * share / each.sum()
+    # Where one kind of fake is absent, the other carries the whole weight.
+    weights[fake] /= weights[fake].sum()
     return weights
 
 
@@ -180,15 +186,16 @@ def _thresholds(p_real: Floats, p_fake: Floats) -> dict[str, Threshold]:
 
 
 def _above(probability: float) -> float:
-    return float(min(1.0, np.nextafter(probability, 1.0)))
+    """The next probability of four decimals: one that survives being printed."""
+    return float(min(1.0, np.round(np.floor(probability * 1e4) / 1e4 + 1e-4, 4)))
 
 
 def _below(probability: float) -> float:
-    return float(max(0.0, np.nextafter(probability, 0.0)))
+    return float(max(0.0, np.round(np.ceil(probability * 1e4) / 1e4 - 1e-4, 4)))
 
 
 def _fold_metrics(
-    sequences: list[ClipSequence], scores: dict[PersonScore, Floats]
+    sequences: list[ClipSequence], scores: dict[PersonScore, Floats], draws: int
 ) -> dict[str, Metric]:
     """Clip AUC of head and of mean on the held-out folds, for true and for synthesised fakes."""
     plain = np.array([sequence.variant is Variant.PLAIN for sequence in sequences])
@@ -207,7 +214,7 @@ def _fold_metrics(
     for case, rows in cases.items():
         for kind, values in scores.items():
             labels = (~real[rows]).astype(np.int64)
-            figure = estimate(auc, labels, values[rows], groups[rows])
+            figure = estimate(auc, labels, values[rows], groups[rows], draws=draws)
             metrics[f"training folds, {case}, clip AUC ({_SCORE_NAMES[kind]})"] = to_metric(figure)
     return metrics
 
