@@ -294,7 +294,7 @@ class TestInterrupt:
         verdict = json.loads(lines[-1])
         assert verdict["complete"] is False
         assert 0 < verdict["frames"] < 1500
-        assert waited_s < 2.0
+        assert waited_s < 5.0, "as a rule it takes a tenth of a second"
         process.stdout.close()
         process.stderr.close()
 

@@ -1,0 +1,172 @@
+"""Fitting: what batches hold, what is refused, and that a head learns from whole clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfd_edge.errors import UsageError
+from dfd_training.calibrate import read_out_of_fold
+from dfd_training.fit_frame import (
+    FitFrameOptions,
+    Media,
+    PairBatches,
+    WeightAverage,
+    fit_frame,
+    load_weights,
+    save_weights,
+    training_rows,
+)
+from dfd_training.fit_sequence import FitSequenceOptions, WindowBatches, fit_sequence, pad
+from dfd_training.pairs import PairOptions, PairSampler
+from dfd_training.sequences import ClipSequence, Variant, list_tracks
+from dfd_training.store import CropStore
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 7}, "must be even"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"validation_pairs": -1}, "validation_pairs is -1"),
+    ],
+)
+def test_bad_options_are_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        FitFrameOptions(**changes)
+
+
+def test_a_finished_run_is_not_overwritten(small_store: CropStore, tmp_path: Path) -> None:
+    (tmp_path / "last.keras").write_bytes(b"")
+    with pytest.raises(UsageError, match="holds a run already: give --resume"):
+        fit_frame(small_store, tmp_path)
+
+
+def test_a_fold_that_does_not_exist_is_refused(small_store: CropStore, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fold 3 does not exist"):
+        fit_frame(small_store, tmp_path, options=FitFrameOptions(holdout=3))
+
+
+def test_a_batch_is_half_real_half_fake_and_always_the_same(small_store: CropStore) -> None:
+    sampler = PairSampler(small_store, small_store.index, PairOptions(input_size=48))
+
+    def batch(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        batches = PairBatches(sampler, epoch=epoch, steps=2, batch_size=6, seed=1, threads=1)
+        assert len(batches) == 2
+        return batches[1]
+
+    crops, labels = batch(0)
+    assert crops.shape == (6, 48, 48, 3)
+    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert (batch(0)[0] == crops).all()
+    assert (batch(1)[0] != crops).any()
+
+
+def test_training_rows_leave_val_out_and_keep_groups_whole(small_store: CropStore) -> None:
+    rows = training_rows(small_store)
+    assert set(rows["split"]) == {"train"}
+    assert (rows.groupby("group")["fold"].nunique() == 1).all()
+    pairs = rows[rows["label"] == "FAKE"].merge(
+        rows[["path", "fold"]], left_on="original", right_on="path"
+    )
+    assert (pairs["fold_x"] == pairs["fold_y"]).all(), "a fake lies in its original's fold"
+
+
+def test_photographs_and_clips_are_told_apart(small_store: CropStore) -> None:
+    from dfd_training.fit_frame import _only
+
+    rows = small_store.index
+    assert set(_only(rows, Media.PHOTOGRAPHS)["source"]) == {"photographs"}
+    assert set(_only(rows, Media.CLIPS)["source"]) == {"clips"}
+    assert len(_only(rows, Media.ALL)) == len(rows)
+
+
+def test_averaged_weights_follow_and_survive_the_disk(tmp_path: Path) -> None:
+    class Model:
+        value = 0.0
+
+        def get_weights(self) -> list[np.ndarray]:
+            return [np.full(3, self.value, np.float32)]
+
+    model, average = Model(), WeightAverage(0.9)
+    average.set_model(model)
+    average.on_train_batch_end(0)
+    model.value = 1.0
+    average.on_train_batch_end(1)
+    assert average.weights is not None
+    assert average.weights[0].tolist() == [0.0] * 3, "only every tenth batch counts"
+    average.on_train_batch_end(10)
+    assert average.weights[0] == pytest.approx(0.1)
+    save_weights(average.weights, tmp_path / "average.npz")
+    assert (load_weights(tmp_path / "average.npz")[0] == average.weights[0]).all()
+
+
+def test_tracks_of_clips_only(small_store: CropStore) -> None:
+    tracks = list_tracks(small_store)
+    assert len(tracks) == 12
+    assert all(len(track.positions) >= 4 for track in tracks)
+
+
+def sequence(number: int, *, fake: bool, length: int) -> ClipSequence:
+    """Features of noise, with the label in how the third one changes over time."""
+    rng = np.random.default_rng((number, fake))
+    features = rng.normal(0, 0.3, (length, 6)).astype(np.float32)
+    features[:, 2] += np.where(np.arange(length) % 2 == 0, 1.0, -1.0) if fake else 0.0
+    return ClipSequence(
+        path=f"{number}-{fake}",
+        group=f"g{number}",
+        source=f"s{number % 2}",
+        fold=number % 3,
+        variant=Variant.PLAIN,
+        fake=fake,
+        true_fake=fake,
+        features=features,
+        frame_logit=rng.normal(size=length).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def sequences() -> list[ClipSequence]:
+    return [
+        sequence(number, fake=fake, length=6 + number)
+        for number in range(24)
+        for fake in (False, True)
+    ]
+
+
+def test_windows_are_balanced_padded_and_masked(sequences: list[ClipSequence]) -> None:
+    options = FitSequenceOptions(batch_size=16, max_steps=12)
+    inputs, labels, weights = WindowBatches(sequences, options, epoch=0)[0]
+    assert inputs["features"].shape == (16, 12, 6)
+    assert labels[:, 0].tolist() == [0.0, 1.0] * 8
+    assert (weights == inputs["mask"]).all()
+    lengths = inputs["mask"].sum(axis=1)
+    assert lengths.min() >= 4
+    assert len(set(lengths.tolist())) > 3, "windows are of random length"
+    assert (inputs["features"][~inputs["mask"]] == 0).all()
+    assert (np.diff(inputs["mask"].astype(int), axis=1) <= 0).all(), "padding comes last"
+
+
+def test_padding() -> None:
+    stacked, mask = pad([np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)], 5)
+    assert stacked.sum(axis=(1, 2)).tolist() == [6.0, 12.0]
+    assert mask.sum(axis=1).tolist() == [2, 4]
+
+
+@pytest.mark.slow
+def test_a_head_learns_what_only_time_shows(sequences: list[ClipSequence], tmp_path: Path) -> None:
+    """Frame by frame the classes have the same mean; the head must find the flicker."""
+    options = FitSequenceOptions(epochs=12, steps=15, batch_size=16, max_steps=16, patience=12)
+    result = fit_sequence(sequences, tmp_path, options=options)
+    assert sorted(result.fold_auc) == [0, 1, 2]
+    assert np.mean(list(result.fold_auc.values())) > 0.85
+    logits = read_out_of_fold(tmp_path, sequences)
+    assert [len(part) for part in logits] == [len(s.frame_logit) for s in sequences]
+    history = pd.read_csv(tmp_path / "history_fold0.csv")
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert (tmp_path / "curves_fold0.png").stat().st_size > 1000
+    with pytest.raises(UsageError, match="fit the sequence again"):
+        read_out_of_fold(tmp_path, sequences[:-1])
