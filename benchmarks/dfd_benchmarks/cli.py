@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dfd_edge.errors import DfdError
+from dfd_edge.console import CommandGroup
 
 _MODEL = click.option(
     "--model",
@@ -26,18 +26,7 @@ _JSON = click.option(
 )
 
 
-class _Group(click.Group):
-    """Turns the program's own errors into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except DfdError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Measure what this machine can carry.

@@ -10,7 +10,8 @@ from typing import TypeVar
 import click
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.console import CommandGroup
+from dfd_edge.errors import UsageError
 from dfd_edge.manifest import CardInfo, DecisionSpec
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError
@@ -20,18 +21,7 @@ T = TypeVar("T")
 _PATH = click.Path(path_type=Path)
 
 
-class _Group(click.Group):
-    """Turns the program's own errors into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except DfdError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Export trained Keras models into bundles for the runtime, and examine bundles."""

@@ -186,7 +186,8 @@ def open_session(graph: bytes, provider: Provider, *, threads: int, name: str) -
     options.log_severity_level = 3 if provider is Provider.CPU else 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(graph, options, providers=[build.name])
+        # onnxruntime's own fall-back prints to standard output and hides the cause.
+        session = ort.InferenceSession(graph, options, providers=[build.name], enable_fallback=0)
     except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
         reason = str(error).strip().splitlines()[0]
         if provider is Provider.CPU:
@@ -197,7 +198,6 @@ def open_session(graph: bytes, provider: Provider, *, threads: int, name: str) -
         raise ProviderError(_not_loading(provider, reason)) from error
     if session.get_providers()[0] != build.name:
         raise ProviderError(_not_loading(provider, None))
-    session.disable_fallback()
     return session
 
 

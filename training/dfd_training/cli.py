@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_edge.errors import DfdError
+from dfd_edge.console import CommandGroup
+from dfd_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfd_edge.manifest import CardInfo
     from dfd_training.sequences import ClipSequence
 
 
 _MEDIA = click.Choice(["photographs", "clips", "all"])
 
 
-class _Group(click.Group):
-    """Turns the program's own errors into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except DfdError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Train deepfake detectors: prepare, fit, calibrate, evaluate.
@@ -302,11 +293,11 @@ def evaluate_command(
     Writes evaluation.json, evaluation.md, files.csv and frames.csv.
     """
     from dfd_edge import Detector
-    from dfd_edge.manifest import CardInfo
     from dfd_training.evaluation import evaluate, summarise
     from dfd_training.report import card_metrics, to_text, write_report
     from dfd_training.table import read_table
 
+    info = None if card is None else _read_card(card)
     rows = read_table(table)
     rows = rows[rows["split"] == split]
     detector = Detector.load(bundle, provider=provider)
@@ -321,12 +312,21 @@ def evaluate_command(
         "split": split,
     }
     write_report(evaluation, report, out, facts)
-    if card is not None:
-        info = CardInfo.from_json(card.read_text())
+    if card is not None and info is not None:
         kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{split} rows")}
         metrics = {**kept, **card_metrics(report, f"{split} rows")}
         card.write_text(dataclasses.replace(info, metrics=metrics).to_json())
     click.echo(to_text(report))
+
+
+def _read_card(path: Path) -> CardInfo:
+    from dfd_edge.manifest import CardInfo
+    from dfd_edge.schema import SchemaError
+
+    try:
+        return CardInfo.from_json(path.read_text("utf-8"))
+    except (OSError, SchemaError) as error:
+        raise UsageError(f"{path}: not a card.json of dfd-train calibrate: {error}") from error
 
 
 def _sequences(
