@@ -44,12 +44,10 @@ class Variant(StrEnum):
 REAL_VARIANTS = (
     Variant.PLAIN,
     Variant.DEGRADED,
-    Variant.DEGRADED,
-    Variant.SELF_BLENDED,
     Variant.SELF_BLENDED,
     Variant.SWAPPED,
 )
-FAKE_VARIANTS = (Variant.PLAIN, Variant.DEGRADED, Variant.DEGRADED, Variant.DEGRADED)
+FAKE_VARIANTS = (Variant.PLAIN, Variant.DEGRADED, Variant.DEGRADED)
 
 
 @dataclass(frozen=True)
