@@ -61,8 +61,8 @@ train: labels $(INSTALLED)-export  ## train on a data folder, export and evaluat
 	$(FIT) --out '$(RUNS)/photographs' --train-on photographs --validate-on photographs \
 	  --input-size 128 --epochs 8
 	$(FIT) --out '$(RUNS)/frame0' --holdout 0 --epochs 10 $(FROM_PHOTOGRAPHS)
-	$(FIT) --out '$(RUNS)/frame1' --holdout 1 --epochs 3 $(FROM_PHOTOGRAPHS)
-	$(FIT) --out '$(RUNS)/frame2' --holdout 2 --epochs 3 $(FROM_PHOTOGRAPHS)
+	$(FIT) --out '$(RUNS)/frame1' --holdout 1 --epochs 4 $(FROM_PHOTOGRAPHS)
+	$(FIT) --out '$(RUNS)/frame2' --holdout 2 --epochs 4 $(FROM_PHOTOGRAPHS)
 	$(BIN)/dfd-train fit sequence '$(STORE)' $(FRAME_MODELS) --out '$(RUNS)/sequence'
 	$(BIN)/dfd-train calibrate '$(STORE)' $(FRAME_MODELS) --sequence '$(RUNS)/sequence' \
 	  --out '$(RUNS)'

@@ -37,8 +37,9 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     assert "epoch 1/2" not in said, "a resumed run began anew"
     assert (frame / "curves.png").stat().st_size > 1000
 
-    # One frame model serves all folds here; a real run fits one a fold.
-    models = ["--frame", frame / "best.keras"] * 3
+    # One frame model serves all folds here; a real run fits one a fold, and says so beside it.
+    alone = shutil.copy(frame / "best.keras", tmp_path / "frame.keras")
+    models = ["--frame", alone] * 3
     run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 2)
     calibrated = tmp_path / "calibrated"
     run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)

@@ -43,7 +43,11 @@ def main() -> None:
 )
 @click.option("--out", type=_PATH, required=True, help="The bundle's folder.")
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
-@click.option("--rate", default=5.0, show_default=True, help="Steps a second of the sequence.")
+@click.option(
+    "--rate",
+    type=float,
+    help="Steps a second of the sequence.  [default: the crop store's, else 5]",
+)
 @click.option("--max-gap", default=1.0, show_default=True, help="Seconds; then it starts anew.")
 def bundle(
     *,
@@ -54,7 +58,7 @@ def bundle(
     crops: Path,
     out: Path,
     name: str | None,
-    rate: float,
+    rate: float | None,
     max_gap: float,
 ) -> None:
     """Export the Keras models FRAME and SEQUENCE into a bundle.
@@ -64,7 +68,7 @@ def bundle(
     """
     from dfd_edge.faces.crop import CROP_SCALE
     from dfd_export.bundle_writer import BundleInfo, write_bundle
-    from dfd_export.crops import face_spec, read_crops
+    from dfd_export.crops import crop_rate, face_spec, read_crops
     from dfd_training.models import load_frame_model, load_sequence_model
 
     info = BundleInfo(
@@ -73,7 +77,7 @@ def bundle(
         crop_scale=CROP_SCALE,
         decision=_read(decision, DecisionSpec.from_json),
         card=_read(card, CardInfo.from_json),
-        rate_hz=rate,
+        rate_hz=rate or crop_rate(crops),
         max_gap_s=max_gap,
     )
     frame_model = load_frame_model(frame)

@@ -17,6 +17,8 @@ from dfd_training.store import CropStore
 MAX_CROPS = 16
 """As many as the gate's largest batch needs, twice over."""
 
+DEFAULT_RATE_HZ = 5.0
+
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 Crops = NDArray[np.uint8]
@@ -46,6 +48,11 @@ def read_crops(path: Path, *, size: int, crop_scale: float) -> Crops:
     if not len(crops):
         raise UsageError(f"{path}: holds no crops: give a crop store, pictures or a .npy file")
     return crops
+
+
+def crop_rate(path: Path) -> float:
+    """The rate at which a store's clips were sampled; for other crops, the default."""
+    return CropStore(path).rate_hz if is_store(path) else DEFAULT_RATE_HZ
 
 
 def face_spec(path: Path) -> FaceSpec:

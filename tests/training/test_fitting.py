@@ -168,5 +168,5 @@ def test_a_head_learns_what_only_time_shows(sequences: list[ClipSequence], tmp_p
     history = pd.read_csv(tmp_path / "history_fold0.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert (tmp_path / "curves_fold0.png").stat().st_size > 1000
-    with pytest.raises(UsageError, match="fit the sequence again"):
+    with pytest.raises(UsageError, match="these scores are of other"):
         read_out_of_fold(tmp_path, sequences[:-1])

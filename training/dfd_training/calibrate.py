@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Threshold
-from dfd_training.fit_sequence import SCORES_NAME
+from dfd_training.fit_sequence import SCORES_NAME, digest_of
 from dfd_training.metrics import Estimate, auc, estimate, rate_upper_bound
 from dfd_training.sequences import MIN_STEPS, ClipSequence, Variant
 
@@ -40,12 +40,13 @@ def read_out_of_fold(folder: Path, sequences: list[ClipSequence]) -> list[NDArra
     if not path.is_file():
         raise UsageError(f"{path}: no out-of-fold scores: run dfd-train fit sequence first")
     with np.load(path, allow_pickle=False) as saved:
-        logits = saved["sequence_logit"]
-    lengths = [len(sequence.frame_logit) for sequence in sequences]
-    if sum(lengths) != len(logits):
+        logits, digest = saved["sequence_logit"], str(saved["digest"])
+    if digest != digest_of(sequences):
         raise UsageError(
-            f"{path}: {len(logits)} scores for {sum(lengths)} steps: fit the sequence again"
+            f"{path}: these scores are of other frame models, crops or another seed: fit the "
+            "sequence again"
         )
+    lengths = [len(sequence.frame_logit) for sequence in sequences]
     return list(np.split(logits, np.cumsum(lengths)[:-1]))
 
 
@@ -80,8 +81,9 @@ def calibrate(
     step_mean = np.array([logits.mean() for logits in sequence_logits], np.float64)
     counted = plain | ~true_fake
     scores = {PersonScore.FRAME: frame_mean, PersonScore.SEQUENCE: step_mean}
+    shares = _weights(fake[counted], true_fake[counted], groups[counted])
     areas = {
-        kind: _weighted_auc(fake[counted], values[counted], weights[counted])
+        kind: _weighted_auc(fake[counted], values[counted], shares)
         for kind, values in scores.items()
     }
     chosen = max(areas, key=lambda kind: areas[kind])
@@ -92,11 +94,13 @@ def calibrate(
         "step": _platt(*_steps(sequence_logits, fake, weights)),
         "person": person_fit,
     }
-    real_plain, fake_true = ~fake & plain, true_fake
+    paths = np.array([sequence.path for sequence in sequences])
+    p_real = _highest_by_clip(p_person, paths, ~fake & plain)
+    p_true_fake = _highest_by_clip(p_person, paths, true_fake & plain)
     decision = DecisionSpec(
         person_score=chosen,
         calibrators=calibrators,
-        thresholds=_thresholds(p_person[real_plain], p_person[fake_true]),
+        thresholds=_thresholds(p_real, p_true_fake),
         min_steps=MIN_STEPS,
     )
     return Calibration(decision, _fold_metrics(sequences, scores, draws))
@@ -156,6 +160,14 @@ def _platt(logits: Floats, fake: NDArray[np.bool_], weights: Floats) -> Calibrat
 def _sigmoid(calibrator: Calibrator, logits: Floats) -> Floats:
     scaled = calibrator.slope * logits + calibrator.intercept
     return np.asarray(1.0 / (1.0 + np.exp(-scaled)), np.float64)
+
+
+def _highest_by_clip(p: Floats, paths: NDArray[np.str_], rows: NDArray[np.bool_]) -> Floats:
+    """A clip's score is its most suspicious person's, as in the runtime."""
+    clips, member = np.unique(paths[rows], return_inverse=True)
+    highest = np.zeros(len(clips))
+    np.maximum.at(highest, member, p[rows])
+    return highest
 
 
 def _thresholds(p_real: Floats, p_fake: Floats) -> dict[str, Threshold]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
@@ -319,6 +320,18 @@ def evaluate_command(
     click.echo(to_text(report))
 
 
+def _check_holdout(model: Path, fold: int) -> None:
+    """Refuse a model whose run says that it was fitted on the fold that it is to score."""
+    run = model.parent / "run.json"
+    if run.is_file():
+        held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")
+        if held != fold:
+            raise UsageError(
+                f"{model}: was fitted without fold {held}, but is given for fold {fold}: give the "
+                "models in the order of their folds"
+            )
+
+
 def _read_card(path: Path) -> CardInfo:
     from dfd_edge.manifest import CardInfo
     from dfd_edge.schema import SchemaError
@@ -335,6 +348,8 @@ def _sequences(
     from dfd_training.sequences import cached_sequences, list_tracks
     from dfd_training.store import CropStore
 
+    for fold, frame in enumerate(frames):
+        _check_holdout(frame, fold)
     crops = CropStore(store)
     with click.progressbar(
         length=len(list_tracks(crops)),

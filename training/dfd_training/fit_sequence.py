@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from dfd_training.sequences import MIN_STEPS, ClipSequence
 
 SEQUENCE_NAME = "sequence.keras"
 SCORES_NAME = "out_of_fold.npz"
+
+_LENGTH_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +134,10 @@ def fit_sequence(
 ) -> SequenceFit:
     """Fit one head a fold, each without its fold, and keep the one without fold 0.
 
-    The head that ships was fitted without fold 0, as the frame model that ships was. The other
-    heads score the other folds, so that every clip marked train gets sequence logits from
-    models that never saw it; calibration and the choice between head and mean rest on those.
+    The head that ships was fitted without fold 0, as the frame model that ships was; fold 0 chose
+    its epoch. Each fold's out-of-fold logits come from the head fitted without it, after as many
+    epochs as the other folds chose, so that the fold has no say in its own scores. Calibration
+    and the choice between head and mean rest on those.
 
     Writes `sequence.keras`, `out_of_fold.npz` (float32 logits of every sequence, end to end, in
     the order of `sequences`), `history_foldK.csv`, `curves_foldK.png` and `run.json` into `out`.
@@ -143,36 +147,74 @@ def fit_sequence(
     """
     options = options or FitSequenceOptions()
     out.mkdir(parents=True, exist_ok=True)
-    logits: list[NDArray[np.float32] | None] = [None] * len(sequences)
-    fold_auc: dict[int, float] = {}
-    for fold in sorted({sequence.fold for sequence in sequences}):
-        training = [sequence for sequence in sequences if sequence.fold != fold]
-        held = [i for i, sequence in enumerate(sequences) if sequence.fold == fold]
-        model, history = _fit_one(
-            training, [sequences[i] for i in held], options, partial(on_epoch, fold)
+    held = {
+        fold: [i for i, sequence in enumerate(sequences) if sequence.fold == fold]
+        for fold in sorted({sequence.fold for sequence in sequences})
+    }
+    fits: dict[int, _FoldFit] = {}
+    for fold, rows in held.items():
+        fits[fold] = _fit_one(
+            [sequence for sequence in sequences if sequence.fold != fold],
+            [sequences[i] for i in rows],
+            options,
+            partial(on_epoch, fold),
         )
-        history.to_csv(out / f"history_fold{fold}.csv", index=False)
-        write_curves(history, out / f"curves_fold{fold}.png")
-        fold_auc[fold] = float(history["val_auc"].max())
-        for i in held:
-            logits[i] = score_sequence(model, sequences[i].features)
-        if fold == 0:
-            save_model(model, out / SEQUENCE_NAME)
-    scored = [part for part in logits if part is not None]
+        fits[fold].history.to_csv(out / f"history_fold{fold}.csv", index=False)
+        write_curves(fits[fold].history, out / f"curves_fold{fold}.png")
+    save_model(fits[0].model, out / SEQUENCE_NAME)
+    logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(sequences)
+    for fold, rows in held.items():
+        others = [fit.best_epoch for other, fit in fits.items() if other != fold]
+        epoch = int(np.median(others)) if others else fits[fold].best_epoch
+        scored = fits[fold].logits[min(epoch, len(fits[fold].logits) - 1)]
+        for i, part in zip(rows, scored, strict=True):
+            logits[i] = part
     with (out / SCORES_NAME).open("wb") as stream:
-        np.savez(stream, sequence_logit=np.concatenate(scored))
+        np.savez(
+            stream,
+            sequence_logit=np.concatenate(logits),
+            digest=np.array(digest_of(sequences)),
+        )
+    fold_auc = {fold: float(fit.history["val_auc"].max()) for fold, fit in fits.items()}
     settings = {"options": dataclasses.asdict(options), "fold_auc": fold_auc}
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     return SequenceFit(out / SEQUENCE_NAME, fold_auc)
 
 
-def score_sequence(model: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits after each step, float32 [T], of features float32 [T, F]."""
-    # Lengths are rounded up, so that Keras traces few shapes.
-    length = -(-len(features) // 32) * 32
-    padded, mask = pad([features], length)
-    logits = ops.convert_to_numpy(model({"features": padded, "mask": mask}, training=False))
-    return np.asarray(logits[0, : len(features)], np.float32)
+def digest_of(sequences: list[ClipSequence]) -> str:
+    """Tells sets of sequences apart: a hash of their frame logits and paths."""
+    digest = hashlib.sha256()
+    for sequence in sequences:
+        digest.update(sequence.path.encode())
+        digest.update(sequence.frame_logit.tobytes())
+    return digest.hexdigest()
+
+
+def score_sequences(
+    model: keras.Model, features: list[NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """Logits after each step, one float32 [T] for each features float32 [T, F]."""
+    # Sequences of like length go together, their length rounded up: Keras traces few shapes.
+    buckets: dict[int, list[int]] = {}
+    for number, part in enumerate(features):
+        buckets.setdefault(-(-len(part) // _LENGTH_STEP) * _LENGTH_STEP, []).append(number)
+    logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(features)
+    for length, numbers in buckets.items():
+        padded, mask = pad([features[number] for number in numbers], length)
+        scored = model.predict({"features": padded, "mask": mask}, batch_size=32, verbose=0)
+        for row, number in enumerate(numbers):
+            logits[number] = np.asarray(scored[row, : len(features[number])], np.float32)
+    return logits
+
+
+@dataclass(frozen=True)
+class _FoldFit:
+    """A head fitted without a fold: its best weights, and what each epoch said of the fold."""
+
+    model: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    logits: list[list[NDArray[np.float32]]]
 
 
 def _fit_one(
@@ -180,7 +222,7 @@ def _fit_one(
     held: list[ClipSequence],
     options: FitSequenceOptions,
     on_epoch: Callable[[dict[str, float]], None],
-) -> tuple[keras.Model, pd.DataFrame]:
+) -> _FoldFit:
     keras.utils.set_random_seed(options.seed)
     width = training[0].features.shape[1]
     model = build_sequence_model(feature_width=width, head=options.head, dropout=options.dropout)
@@ -194,12 +236,13 @@ def _fit_one(
     )
     labels = np.array([sequence.fake for sequence in held], np.int64)
     history: list[dict[str, float]] = []
-    best_weights = model.get_weights()
+    logits: list[list[NDArray[np.float32]]] = []
+    best_weights, best_epoch = model.get_weights(), 0
     for epoch in range(options.epochs):
         batches = WindowBatches(training, options, epoch=epoch)
         fitted = model.fit(batches, epochs=1, verbose=0)
-        steps = [score_sequence(model, sequence.features) for sequence in held]
-        scores = np.array([part.mean() for part in steps], np.float64)
+        logits.append(score_sequences(model, [sequence.features for sequence in held]))
+        scores = np.array([part.mean() for part in logits[-1]], np.float64)
         signed = np.where(labels == 1, -scores, scores)
         row = {
             "epoch": float(epoch),
@@ -208,14 +251,13 @@ def _fit_one(
             "val_auc": auc(labels, scores),
         }
         if row["val_auc"] > max((past["val_auc"] for past in history), default=-1.0):
-            best_weights = model.get_weights()
+            best_weights, best_epoch = model.get_weights(), epoch
         history.append(row)
         on_epoch(row)
-        best = int(np.argmax([past["val_auc"] for past in history]))
-        if epoch - best >= options.patience:
+        if epoch - best_epoch >= options.patience:
             break
     model.set_weights(best_weights)
-    return model, pd.DataFrame(history)
+    return _FoldFit(model, pd.DataFrame(history), best_epoch, logits)
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -235,16 +277,18 @@ class _StepLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
 def _pools(
     sequences: list[ClipSequence],
 ) -> list[list[tuple[list[ClipSequence], list[ClipSequence]]]]:
-    """For each source its groups, and of each group the real and the fake sequences."""
-    sources: dict[str, dict[str, tuple[list[ClipSequence], list[ClipSequence]]]] = {}
+    """For each source its groups, and of each group the real and the fake sequences.
+
+    A group belongs to the source of its real footage.
+    """
+    groups: dict[str, tuple[list[ClipSequence], list[ClipSequence]]] = {}
     for sequence in sequences:
-        groups = sources.setdefault(sequence.source, {})
-        reals, fakes = groups.setdefault(sequence.group, ([], []))
-        (fakes if sequence.fake else reals).append(sequence)
-    pools = [
-        [pair for pair in groups.values() if pair[0] and pair[1]] for groups in sources.values()
-    ]
-    pools = [pool for pool in pools if pool]
+        groups.setdefault(sequence.group, ([], []))[sequence.fake].append(sequence)
+    sources: dict[str, list[tuple[list[ClipSequence], list[ClipSequence]]]] = {}
+    for reals, fakes in groups.values():
+        if reals and fakes:
+            sources.setdefault(reals[0].source, []).append((reals, fakes))
+    pools = list(sources.values())
     if not pools:
         raise UsageError("no group has both real and fake sequences to fit on")
     return pools

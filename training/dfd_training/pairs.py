@@ -7,6 +7,7 @@ without fakes of its own gets synthesised ones.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ from dfd_training.synthesis.clip import nearest_pose
 from dfd_training.synthesis.colour import Picture, change_colour, change_detail
 
 Crop = NDArray[np.uint8]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,16 +226,14 @@ def _sources(rows: pd.DataFrame) -> list[_Source]:
         )
     facts = usable.drop_duplicates("shard")
     shard_of = dict(zip(facts["path"], facts["shard"], strict=True))
+    fakes_of = _fakes_of(facts, shard_of, files)
     sources: list[_Source] = []
     for name, part in facts.groupby("source", sort=True):
         real = part[part["label"] == "REAL"]
         if real.empty:
             continue
-        fakes: dict[str, list[_File]] = {}
-        for row in part[part["label"] == "FAKE"].itertuples():
-            original = shard_of.get(str(row.original))
-            if original is not None:
-                fakes.setdefault(original, []).append(files[str(row.shard)])
+        own = set(real["shard"])
+        fakes = {original: found for original, found in fakes_of.items() if original in own}
         groups = [
             [files[shard] for shard in sorted(group["shard"])]
             for _, group in real.groupby("group", sort=True)
@@ -240,6 +241,23 @@ def _sources(rows: pd.DataFrame) -> list[_Source]:
         still = all(_is_still(files[shard]) for shard in real["shard"])
         sources.append(_Source(str(name), still, groups, fakes))
     return sources
+
+
+def _fakes_of(
+    facts: pd.DataFrame, shard_of: dict[str, str], files: dict[str, _File]
+) -> dict[str, list[_File]]:
+    """The true fakes of each real file, by the real file's shard."""
+    found: dict[str, list[_File]] = {}
+    alone = 0
+    for row in facts[facts["label"] == "FAKE"].itertuples():
+        original = shard_of.get(str(row.original))
+        if original is None:
+            alone += 1
+        else:
+            found.setdefault(original, []).append(files[str(row.shard)])
+    if alone:
+        logger.warning("%d fake files have no original among the rows and are not drawn", alone)
+    return found
 
 
 def _is_still(file: _File) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import (
     DETECTOR_NAME,
     Face,
@@ -102,9 +102,13 @@ def prepare(
 
     Returns:
         How many files gave crops ("done"), and how many were skipped for each reason.
+
+    Raises:
+        UsageError: when `out` holds crops that were made with other settings.
     """
     options = options or PrepareOptions()
     (out / "crops").mkdir(parents=True, exist_ok=True)
+    _write_settings(out, options)
     results: list[Prepared] = []
     jobs = [(row.path, row.label, row.original) for row in table.itertuples()]
     paired = set(table["original"]) - {""}
@@ -123,7 +127,6 @@ def prepare(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     _write_index(table, results, out)
-    _write_settings(out, options)
     return Counter(result.reason or "done" for result in results)
 
 
@@ -284,4 +287,12 @@ def _write_settings(out: Path, options: PrepareOptions) -> None:
         "rate_hz": options.rate_hz,
         "max_frames": options.max_frames,
     }
-    (out / "store.json").write_text(json.dumps(settings, indent=2) + "\n")
+    path = out / "store.json"
+    if path.is_file() and (before := json.loads(path.read_text())) != settings:
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        key = changed[0] if changed else "version"
+        raise UsageError(
+            f"{out}: its crops were made with {key} {before.get(key)}, not {settings.get(key)}: "
+            "give another --out"
+        )
+    path.write_text(json.dumps(settings, indent=2) + "\n")

@@ -30,6 +30,7 @@ from dfd_training.synthesis.colour import Picture
 MAX_GAP_S = 1.0
 MIN_STEPS = 4
 PREDICT_BATCH = 64
+MIN_MARKED_SHARE = 0.8
 
 
 class Variant(StrEnum):
@@ -146,7 +147,12 @@ def _sequences_of(
     stored = [store.crop(track.shard, position) for position in track.positions]
     true_fake = track.row["label"] == "FAKE"
     size = int(model.input.shape[1])
+    # Frames without landmarks stay untouched, so that a clip of them would be no fake.
+    marked = sum(crop.landmarks is not None for crop in stored) / len(stored)
     for variant in FAKE_VARIANTS if true_fake else REAL_VARIANTS:
+        synthesised = variant in (Variant.SELF_BLENDED, Variant.SWAPPED)
+        if synthesised and marked < MIN_MARKED_SHARE:
+            continue
         crops = _variant(store, stored, variant, donors, size=size, rng=rng)
         outputs = model.predict(crops.astype(np.float32), batch_size=PREDICT_BATCH, verbose=0)
         yield ClipSequence(
@@ -155,7 +161,7 @@ def _sequences_of(
             source=str(track.row["source"]),
             fold=track.fold,
             variant=variant,
-            fake=true_fake or variant in (Variant.SELF_BLENDED, Variant.SWAPPED),
+            fake=true_fake or synthesised,
             true_fake=true_fake,
             features=outputs["features"],
             frame_logit=outputs["fake_logit"],
@@ -179,10 +185,12 @@ def _variant(
     pictures: list[Picture] = [frame.image for frame in frames]
     if variant is Variant.SELF_BLENDED:
         pictures = synthesise_clip(frames, rng)
-    elif variant is Variant.SWAPPED and donors:
-        donor = donors[int(rng.integers(len(donors)))]
-        chosen = rng.choice(donor.positions, min(8, len(donor.positions)), replace=False)
-        faces = [store.crop(donor.shard, int(position)) for position in chosen]
+    elif variant is Variant.SWAPPED:
+        faces: list[StoredCrop] = []
+        if donors:
+            donor = donors[int(rng.integers(len(donors)))]
+            chosen = rng.choice(donor.positions, min(8, len(donor.positions)), replace=False)
+            faces = [store.crop(donor.shard, int(position)) for position in chosen]
         pictures = synthesise_clip(frames, rng, donors=faces)
     degradation = draw_degradation(rng)
     # Half of the fakes are shown undegraded, as half of the reals are nearly so.

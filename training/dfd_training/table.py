@@ -20,7 +20,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Columns: `path` (relative to the table's folder, or absolute) and `label` (REAL or FAKE);
     optional `original` (for a fake, the file it was made from), `generator`, `model`, `group`
     (files that share footage or a person; by default the original or the file itself), `split`
-    (train or val; by default train) and `source` (by default the parent folder).
+    (train or val; by default train) and `source` (by default the parent folder,
+    for a fake its original's).
 
     Returns:
         One row a file, in the table's order, all columns present as text.
@@ -41,7 +42,9 @@ def read_table(path: Path) -> pd.DataFrame:
         if name not in table:
             table[name] = ""
     table["split"] = table["split"].where(table["split"] != "", "train")
-    parents = table["path"].map(lambda text: Path(text).parent.as_posix())
+    # A fake comes from where its original comes from: pairs are drawn inside a source.
+    footage = table["original"].where(table["original"] != "", table["path"])
+    parents = footage.map(lambda text: Path(text).parent.as_posix())
     table["source"] = table["source"].where(table["source"] != "", parents)
     fallback = table["original"].where(table["original"] != "", table["path"])
     table["group"] = table["group"].where(table["group"] != "", fallback)

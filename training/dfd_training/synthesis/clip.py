@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,8 @@ def synthesise_clip(
     Returns:
         One picture a frame, uint8 BGR, of the frame's own size.
     """
-    parameters = draw_blend(rng)
+    # The source's copy is the changed one, so that nothing but the face tells a fake clip.
+    parameters = dataclasses.replace(draw_blend(rng), change_target=False)
     usable = [(donor.image, donor.landmarks) for donor in donors if donor.landmarks is not None]
     poses = [landmarks for _, landmarks in usable]
     fakes: list[Picture] = []
