@@ -74,6 +74,21 @@ def test_thresholds_keep_their_rates(sequences: list[ClipSequence]) -> None:
     assert fake_at.rate < fake_at.upper_bound < 0.06
 
 
+def test_a_clip_counts_once_however_often_it_was_degraded(
+    sequences: list[ClipSequence],
+) -> None:
+    """Degraded copies and a second person of a clip add nothing to n."""
+    degraded = [dataclasses.replace(s, variant=Variant.DEGRADED) for s in sequences]
+    second = [dataclasses.replace(s, frame_logit=s.frame_logit - 1.0) for s in sequences]
+    more = [*sequences, *degraded, *second]
+    decision = calibrate(more, shifted(more, -1.0), draws=20).decision
+    assert decision.thresholds["fake"].n == 150
+    assert decision.thresholds["real"].n == 150
+    highest = [s.frame_logit.mean() for s in sequences if not s.fake]
+    p = [calibrated(float(mean), decision.calibrators["person"]) for mean in highest]
+    assert sum(value >= decision.thresholds["fake"].probability for value in p) == 3
+
+
 def test_a_model_that_learnt_nothing_is_refused(sequences: list[ClipSequence]) -> None:
     backwards = [dataclasses.replace(s, frame_logit=-s.frame_logit) for s in sequences]
     with pytest.raises(UsageError, match="fakes score below reals"):

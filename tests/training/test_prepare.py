@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 from dfd_training.pairs import NO_JITTER, to_input, work_crop
-from dfd_training.prepare import prepare
+from dfd_training.prepare import PrepareOptions, prepare
 from dfd_training.store import CropStore, shard_name
 from dfd_training.table import read_table
 
@@ -56,6 +57,20 @@ def test_training_sees_the_crop_that_the_runtime_sees(
     stored = small_store.crop(shard_name("clip1_real.mp4"), 0)
     seen = to_input(work_crop(stored, NO_JITTER).image, 160)
     assert np.abs(seen.astype(int) - wanted.astype(int)).mean() < 2.0
+
+    def sharpness(crop: np.ndarray) -> float:
+        return float(cv2.Laplacian(crop, cv2.CV_32F).var())
+
+    assert face.size > 160, "large enough that shrinking it twice would show"
+    assert sharpness(seen) == pytest.approx(sharpness(wanted), rel=0.03)
+
+
+def test_other_settings_are_refused_for_the_same_store(
+    small_data: Path, small_store: CropStore
+) -> None:
+    table = read_table(small_data / "labels.csv").head(1)
+    with pytest.raises(UsageError, match=r"made with rate_hz 5\.0, not 10\.0: give another --out"):
+        prepare(table, small_data, small_store.path, options=PrepareOptions(rate_hz=10.0))
 
 
 def test_a_broken_off_run_goes_on_where_it_stopped(small_data: Path, tmp_path: Path) -> None:

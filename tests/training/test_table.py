@@ -28,7 +28,7 @@ def test_missing_columns_get_sensible_values(tmp_path: Path) -> None:
         )
     )
     assert list(table["split"]) == ["train", "train"]
-    assert list(table["source"]) == ["real", "fake"]
+    assert list(table["source"]) == ["real", "real"], "a fake comes from its original's source"
     assert list(table["group"]) == ["real/a.mp4", "real/a.mp4"], "a fake belongs to its original"
 
 
