@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,13 +14,15 @@ from types import FrameType
 
 from dfd_edge.detector import Detector
 from dfd_edge.display import Window, poll_key
-from dfd_edge.errors import DfdError
+from dfd_edge.errors import DfdError, SourceError, UsageError
 from dfd_edge.outputs import Overlay, VideoFileWriter, written_whole
 from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.results import FrameResult, Label
+from dfd_edge.results import FrameResult, Label, Verdict
 from dfd_edge.sources import Frame, Image, SourceItem, SourceKind
 from dfd_edge.sources.live import Policy
 from dfd_edge.watching import Watch
+
+logger = logging.getLogger(__name__)
 
 _SHOW_PERIOD_MS = 15
 _JOIN_S = 0.1
@@ -56,7 +60,11 @@ class Run:
         self._options = options
 
     def files(self, items: list[SourceItem]) -> None:
-        """Judges files and images one after the other until all are done or `stop` is set."""
+        """Judges files and images one after the other until all are done or `stop` is set.
+
+        Raises:
+            UsageError: The annotated video cannot be written as asked for.
+        """
         for number, item in enumerate(items, start=1):
             if self.stop.is_set():
                 left = len(items) - number + 1
@@ -67,19 +75,28 @@ class Run:
             self._reporter.progress.start(f"{place}{Path(item.name).name}")
             try:
                 self._file(item)
+            except UsageError:
+                raise
             except DfdError as error:
                 self._reporter.failure(item.name, error)
         self._reporter.progress.clear()
 
     def live(self, items: list[SourceItem]) -> None:
-        """Watches live sources together until all have ended or `stop` is set."""
+        """Watches live sources together until all have ended or `stop` is set.
+
+        Raises:
+            UsageError: The annotated video cannot be written as asked for.
+        """
         views: list[_LiveView] = []
-        with contextlib.ExitStack() as outputs:
+        with contextlib.ExitStack() as opened:
             for item in items:
                 try:
-                    views.append(self._open_view(item, outputs))
-                except DfdError as error:
+                    view = self._open_view(item)
+                except SourceError as error:
                     self._reporter.failure(item.name, error)
+                else:
+                    opened.push(view.outputs)
+                    views.append(view)
             for view in views:
                 view.thread.start()
             windows: dict[str, Window] = {}
@@ -92,9 +109,11 @@ class Run:
                 view.watch.close()
             for view in views:
                 view.thread.join(_FINISH_VIDEO_S if view.canvas.writer else _JOIN_S)
-                if view.error is not None:
-                    self._reporter.failure(view.watch.source, view.error)
-                self._reporter.verdict(view.watch.verdict())
+                try:
+                    view.finish()
+                except DfdError as error:
+                    self._reporter.failure(view.watch.source, error)
+                self._reporter.verdict(view.verdict())
             for window in windows.values():
                 window.close()
 
@@ -128,20 +147,23 @@ class Run:
                     self._press(poll_key(_SHOW_PERIOD_MS), [canvas])
         reporter.verdict(verdict)
 
-    def _open_view(self, item: SourceItem, outputs: contextlib.ExitStack) -> _LiveView:
+    def _open_view(self, item: SourceItem) -> _LiveView:
         options = self._options
-        canvas = self._canvas(outputs)
-        drawn = options.window or canvas.writer is not None
-        view = _LiveView(canvas)
-        view.watch = self._detector.watch(
-            item,
-            policy=options.policy,
-            rate_hz=options.rate_hz,
-            max_staleness_ms=options.max_staleness_ms,
-            duration_s=options.duration_s,
-            on_event=self._reporter.event,
-            on_image=view.draw if drawn else None,
-        )
+        with contextlib.ExitStack() as outputs:
+            canvas = self._canvas(outputs)
+            drawn = options.window or canvas.writer is not None
+            view = _LiveView(canvas, outputs)
+            view.watch = self._detector.watch(
+                item,
+                policy=options.policy,
+                rate_hz=options.rate_hz,
+                max_staleness_ms=options.max_staleness_ms,
+                duration_s=options.duration_s,
+                on_event=self._reporter.event,
+                on_image=view.draw if drawn else None,
+            )
+            outputs.callback(view.watch.close)
+            view.outputs = outputs.pop_all()
         view.thread = threading.Thread(
             target=view.follow, args=(self._reporter,), name=f"dfd-edge {item.name}", daemon=True
         )
@@ -198,9 +220,10 @@ class _Canvas:
 
 @dataclass(slots=True, eq=False)
 class _LiveView:
-    """One live source with its thread and its newest annotated frame."""
+    """One live source with its thread, its newest annotated frame and the files it fills."""
 
     canvas: _Canvas
+    outputs: contextlib.ExitStack
     watch: Watch = field(init=False)
     thread: threading.Thread = field(init=False)
     newest: Image | None = None
@@ -219,6 +242,28 @@ class _LiveView:
                 shown = result.label
         except DfdError as error:
             self.error = error
+        except Exception as error:
+            logger.exception("%s: a fault of this program", self.watch.source)
+            cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self.error = SourceError(f"{self.watch.source}: could not be judged further ({cause})")
+
+    def finish(self) -> None:
+        """Closes the files; after an error they are thrown away instead.
+
+        Raises:
+            DfdError: What ended the watch.
+        """
+        with self.outputs:
+            if self.error is not None:
+                raise self.error
+
+    def verdict(self) -> Verdict:
+        """The verdict so far; incomplete after an error."""
+        verdict = self.watch.verdict()
+        if self.error is None:
+            return verdict
+        reason = verdict.reason or "broken off by an error"
+        return dataclasses.replace(verdict, complete=False, reason=reason)
 
 
 @contextlib.contextmanager

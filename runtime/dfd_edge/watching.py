@@ -114,8 +114,10 @@ class Watch(Iterator[FrameResult]):
     def verdict(self) -> Verdict:
         """The verdict so far."""
         gaps = self.gaps
-        reason = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}" if gaps else None
-        return self._stream.verdict(complete=not gaps, reason=reason)
+        reason = self._reader.reason
+        if gaps:
+            reason = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}"
+        return self._stream.verdict(complete=reason is None, reason=reason)
 
     def close(self) -> None:
         """Ends the watch; returns at once. `verdict()` stays."""

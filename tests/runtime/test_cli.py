@@ -230,6 +230,23 @@ class TestOutputs:
         assert dfd("--save-video", tmp_path / "out.mp4", bad).returncode == 1
         assert [p.name for p in tmp_path.iterdir()] == ["bad.mp4"]
 
+    @pytest.mark.parametrize("source", [["--webcam", "97"], ["bad.mp4"]])
+    def test_a_failed_source_leaves_the_file_of_before_alone(self, dfd, tmp_path, source):
+        (tmp_path / "bad.mp4").write_text("no video\n" * 50)
+        path = tmp_path / "out.mp4"
+        path.write_text("before")
+        assert dfd("--save-video", path, *source, cwd=tmp_path).returncode == 1
+        assert path.read_text() == "before"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.mp4", "out.mp4"]
+
+    @pytest.mark.parametrize("source", [["--webcam", "97"], ["bad.mp4"]])
+    def test_an_unknown_suffix_is_a_matter_of_usage(self, dfd, tmp_path, source):
+        (tmp_path / "bad.mp4").write_text("no video\n" * 50)
+        done = dfd("--save-video", tmp_path / "out.txt", *source, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "annotated video is written as .mp4" in done.stderr
+        assert [p.name for p in tmp_path.iterdir()] == ["bad.mp4"]
+
     def test_annotated_video_takes_one_source(self, dfd, face_clip, plain_clip, tmp_path):
         done = dfd("--save-video", tmp_path / "out.mp4", face_clip, plain_clip)
         assert done.returncode == 2
@@ -238,7 +255,7 @@ class TestOutputs:
     @pytest.mark.parametrize("option", ["--csv", "--save-video"])
     def test_a_folder_that_is_not_there(self, dfd, face_clip, tmp_path, option):
         done = dfd(option, tmp_path / "gone" / "out.mp4", face_clip)
-        assert done.returncode in (1, 2)
+        assert done.returncode == 2
         assert "cannot be written" in done.stderr
         assert "Traceback" not in done.stderr
 

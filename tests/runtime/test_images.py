@@ -68,6 +68,12 @@ def test_exif_orientation_is_applied(tmp_path, orientation, shape, bright):
     assert np.unravel_index(np.argmax(halves), (2, 2)) == bright
 
 
+def with_thumbnail(jpeg):
+    """A JPEG that carries a smaller one, with its own end marker, before its scan."""
+    small = cv2.imencode(".jpg", picture()[::4, ::4])[1].tobytes()
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + jpeg[2:]
+
+
 def huge_png():
     data = bytearray(encoded(".png"))
     data[16:24] = struct.pack(">II", 100_000, 100_000)
@@ -80,6 +86,7 @@ def huge_png():
         (b"", "empty"),
         (b"no picture at all, only words" * 3, "not a picture"),
         (encoded(".jpg")[:300], "cut off"),
+        (with_thumbnail(encoded(".jpg"))[:-20], "cut off"),
         (encoded(".png")[:60], "cut off"),
         (encoded(".png")[:60] + b"IEND", "cannot be decoded"),
         (huge_png(), "absurd dimensions 100000x100000"),
@@ -93,6 +100,20 @@ def test_bad_pictures_are_refused_in_one_line(tmp_path, capfd, content, cause):
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [encoded(".jpg"), with_thumbnail(encoded(".jpg"))])
+def test_a_motion_photo_is_a_picture(tmp_path, content):
+    """Telephones append a clip of megabytes to the picture."""
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(content + bytes(2_000_000))
+    assert read_image(path).shape == (60, 80, 3)
+
+
+def test_data_after_a_png(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(".png") + bytes(2_000_000))
+    assert read_image(path).shape == (60, 80, 3)
 
 
 def test_missing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import itertools
 import json
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 
+import imageio_ffmpeg
+import numpy as np
 import pytest
 from clip_maker import face_frames, write_clip
 
@@ -27,11 +30,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer("application/vnd.apple.mpegurl")
             self.wfile.write(b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n")
             return
+        recording = self.server.recordings.get(self.path)
+        if recording is not None:
+            self.send_recording(recording)
+            return
         if not self.path.startswith("/live"):
             self.send_error(404)
             return
         self.answer("video/mp2t")
-        data = self.server.clip
+        data = self.server.noise if "noise" in self.path else self.server.clip
         size = max(188, int(len(data) * CHUNK_S / SECONDS))
         for start in range(0, len(data), size):
             try:
@@ -41,6 +48,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             time.sleep(CHUNK_S)
 
+    def send_recording(self, data):
+        """Like a file server, with its length and ranges."""
+        start = int(self.headers.get("Range", "bytes=0-")[len("bytes=") :].partition("-")[0])
+        self.send_response(206)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(data[start:])
+
     def answer(self, kind):
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -48,6 +66,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def as_live(recording):
+    """The same packets in a container that states no length."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(recording)]
+    command += ["-c", "copy", "-f", "matroska", "-"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def recordings(folder, frames):
+    """By path: a whole recording, one with noise in it, one cut off, one stored on its side."""
+    whole = write_clip(folder / "whole.mp4", frames, options={"g": "5"}).read_bytes()
+    noise = bytearray(whole)
+    middle = noise.index(b"mdat") + len(noise) // 3
+    noise[middle : middle + 20_000] = np.random.default_rng(0).bytes(20_000)
+    (folder / "noise.mp4").write_bytes(noise)
+    turned = write_clip(folder / "turned.mp4", frames[:10], rotation=90).read_bytes()
+    return {
+        "/whole.mp4": whole,
+        "/noise.mp4": bytes(noise),
+        "/cut.mp4": whole[: len(whole) // 2],
+        "/turned.mp4": turned,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +100,8 @@ def server(tmp_path_factory):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.clip = path.read_bytes()
+    server.recordings = recordings(path.parent, frames)
+    server.noise = as_live(path.parent / "noise.mp4")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -88,6 +131,44 @@ def test_a_sender_that_dies_is_a_gap_and_comes_back(detector, server):
                 break
     assert [event.kind for event in events[:2]] == [EventKind.GAP, EventKind.RECONNECT]
     assert all(b > a for a, b in itertools.pairwise(times_s))
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "reason"),
+    [
+        ("whole", range(15, 16), None),
+        ("noise", range(5, 16), "could not be decoded"),
+        ("cut", range(4, 12), "cut off"),
+    ],
+)
+def test_a_recording_is_read_once_to_its_end(detector, server, name, frames, reason):
+    events = []
+    with detector.watch(f"http://{server}/{name}.mp4", on_event=events.append) as watch:
+        results = list(watch)
+        verdict = watch.verdict()
+    assert len(results) in frames
+    assert events == []
+    assert verdict.complete is (reason is None)
+    assert reason is None or reason in verdict.reason
+
+
+def test_damaged_packets_are_no_loss_of_a_live_stream(detector, server):
+    events = []
+    address = f"http://{server}/live_noise.mkv"
+    with detector.watch(address, on_event=events.append, duration_s=2.0) as watch:
+        assert list(watch)
+        verdict = watch.verdict()
+    assert events == []
+    assert "could not be decoded" in verdict.reason
+
+
+def test_pictures_of_a_network_stream_come_upright(detector, server):
+    shapes = set()
+    with detector.watch(
+        f"http://{server}/turned.mp4", on_image=lambda frame, _: shapes.add(frame.image.shape)
+    ) as watch:
+        list(watch)
+    assert shapes == {(320, 240, 3)}
 
 
 def test_an_address_that_cannot_be_reached(detector):

@@ -61,6 +61,14 @@ class TestWrittenWhole:
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_a_file_in_which_nothing_was_written_takes_no_place(self, tmp_path):
+        path = tmp_path / "out.mp4"
+        path.write_text("before")
+        with written_whole(path) as partial:
+            VideoFileWriter(partial).close()
+        assert path.read_text() == "before"
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_a_missing_folder_is_named(self, tmp_path):
         with (
             pytest.raises(UsageError, match="cannot be written"),
@@ -80,6 +88,14 @@ def test_csv_has_a_row_for_each_person(tmp_path):
     assert row["track"] == "1"
     assert float(row["p_fake"]) == 0.85
     assert row["label"] == "fake"
+
+
+def test_csv_rows_that_come_after_the_end_are_left_out(tmp_path):
+    file = CsvFile(tmp_path / "out.csv")
+    file.close()
+    file.add(result())
+    file.close()
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1
 
 
 class TestOverlay:
@@ -146,6 +162,16 @@ class TestVideoFileWriter:
         writer.close()
         with VideoFile(tmp_path / "out.mp4") as video:
             assert [f.image.shape for f in video.frames(Sampler(1000.0))] == [(240, 320, 3)] * 2
+
+    def test_frames_that_come_after_the_end_are_left_out(self, tmp_path):
+        writer = VideoFileWriter(tmp_path / "out.mp4")
+        image = face_frames(1)[0]
+        writer.add(image, 0.0)
+        writer.close()
+        writer.add(image, 0.1)
+        writer.close()
+        with VideoFile(tmp_path / "out.mp4") as video:
+            assert len(list(video.frames(Sampler(1000.0)))) == 1
 
     def test_an_unknown_suffix_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match=r"\.mp4"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from clip_maker import face_frames, plain_frames, write_clip, write_sound
@@ -27,6 +29,16 @@ def read(path, sampler=None):
     with VideoFile(path) as video:
         frames = list(video.frames(sampler or All()))
     return video, frames
+
+
+def trimmed(folder, suffix):
+    """The last 2.8 of 6 s, cut out between two key frames."""
+    whole = write_clip(folder / "long.mp4", face_frames(150), options={"g": "100"})
+    path = folder / f"trimmed{suffix}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-ss", "3.2", "-i", str(whole)]
+    command += ["-c", "copy", "-movflags", "faststart", str(path)]
+    subprocess.run(command, check=True)
+    return path
 
 
 def upright(corner):
@@ -57,6 +69,15 @@ class TestWholeFiles:
     def test_only_due_frames_are_handed_out(self, face_clip):
         _, frames = read(face_clip, Sampler(5.0))
         assert [frame.index for frame in frames] == list(range(0, 75, 5))
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+    def test_a_trimmed_file_is_whole(self, tmp_path, suffix):
+        """A trim without re-encoding keeps the frames from the last key frame on, unseen."""
+        path = trimmed(tmp_path, suffix)
+        video, frames = read(path)
+        assert len(frames) == 70
+        assert video.end_s == pytest.approx(2.8, abs=0.01)
+        assert video.complete, video.reason
 
     @pytest.mark.parametrize("threads", [1, 2])
     def test_threads_change_nothing(self, face_clip, threads):
@@ -261,6 +282,13 @@ class TestDamagedFiles:
         assert 5 < len(frames) < 70
         assert not video.complete
         assert "cut off" in video.reason
+
+    def test_a_trimmed_file_that_is_cut_off(self, tmp_path):
+        path = trimmed(tmp_path, ".mp4")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+        video, _ = read(path)
+        assert not video.complete
+        assert "of 2.8 s could be decoded" in video.reason
 
     def test_noise_in_the_middle(self, tmp_path, capfd):
         path = write_clip(tmp_path / "noise.mp4", face_frames(75))

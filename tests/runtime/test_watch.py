@@ -21,6 +21,7 @@ class Device:
     """A camera in real time: shows pictures at 25 frames a second, then is lost."""
 
     finite = False
+    reason = None
 
     def __init__(self, pictures, *, rate=RATE):
         self.pictures = pictures
@@ -45,6 +46,7 @@ class Stalled:
     """A device that hangs in its read."""
 
     finite = False
+    reason = None
 
     def __init__(self):
         self.released = threading.Event()
@@ -139,6 +141,41 @@ def test_a_lost_device_is_opened_again_and_the_gap_is_told(detector):
     verdict = watch.verdict()
     assert not verdict.complete
     assert "lost 1 time" in verdict.reason
+
+
+def test_what_is_opened_while_the_watch_is_closed_is_let_go(detector):
+    asked, answer = threading.Event(), threading.Event()
+    late = Device(endless())
+    devices = iter([Device([]), late])
+
+    def connect():
+        device = next(devices)
+        if device is late:
+            asked.set()
+            answer.wait(20)
+        return device
+
+    events = []
+    watch = watch_device(detector, connect, on_event=events.append)
+    assert asked.wait(20)
+    watch.close()
+    answer.set()
+    assert late.closed.wait(20)
+    assert [event.kind for event in events] == [EventKind.GAP]
+
+
+def test_a_recording_that_breaks_is_not_started_again(detector):
+    class Recording(Device):
+        finite = True
+
+    recordings = iter([Recording(face_frames(10))])
+    with watch_device(detector, lambda: next(recordings)) as watch:
+        with pytest.raises(SourceError, match="no more frames"):
+            list(watch)
+        verdict = watch.verdict()
+    assert verdict.frames == 2
+    assert not verdict.complete
+    assert "no more frames" in verdict.reason
 
 
 def test_a_device_that_cannot_be_opened_is_told_at_once(detector):

@@ -24,6 +24,12 @@ DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
 _INPUT_SIZE = 192
 _GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
+#: Share of the model's input that a frame with a border round it takes up.
+_BORDERED_SHARE = 0.5
+_TILE_SHARE = 0.6
+_TILE_STEP = 0.75
+#: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
+_MAX_TILES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ class FaceDetector:
         Args:
             frame: uint8 [height, width, 3], BGR.
         """
-        faces = self._detect_once(frame) or self._detect_padded(frame)
+        faces = self._detect_once(frame) or self._detect_once(frame, share=_BORDERED_SHARE)
         if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
             found: list[Face] = []
             for x0, y0, side in _tiles(frame.shape[1], frame.shape[0]):
@@ -133,15 +139,10 @@ class FaceDetector:
             faces = _merge(found, self.options.max_overlap)
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
-    def _detect_padded(self, frame: NDArray[np.uint8]) -> list[Face]:
-        pad = max(frame.shape[:2]) // 2
-        padded = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-        found = self._detect_once(np.asarray(padded, dtype=np.uint8))
-        return [_shifted(face, -pad, -pad) for face in found]
-
-    def _detect_once(self, frame: NDArray[np.uint8]) -> list[Face]:
+    def _detect_once(self, frame: NDArray[np.uint8], *, share: float = 1.0) -> list[Face]:
+        """Search a frame whose longer side takes up this share of the model's input."""
         height, width = frame.shape[:2]
-        scale = _INPUT_SIZE / max(height, width)
+        scale = share * _INPUT_SIZE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(
             frame, size, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
@@ -173,15 +174,21 @@ class FaceDetector:
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
-    """Square tiles (x0, y0, side) that cover a frame with overlap, side 0.6 of the short side."""
-    side = int(min(width, height) * 0.6)
-    columns = _starts(width, side)
-    rows = _starts(height, side)
+    """Square tiles (x0, y0, side) that cover a frame with overlap, at most `_MAX_TILES`.
+
+    The side is 0.6 of the frame's short side, and more where that would give too many; a tile
+    may then reach beyond the frame.
+    """
+    side = max(1, int(min(width, height) * _TILE_SHARE))
+    while len(columns := _starts(width, side)) * len(rows := _starts(height, side)) > _MAX_TILES:
+        side = int(np.ceil(side * 1.1))
     return [(x0, y0, side) for y0 in rows for x0 in columns]
 
 
 def _starts(length: int, side: int) -> list[int]:
-    count = max(2, int(np.ceil((length - side) / (side * 0.75))) + 1)
+    if side >= length:
+        return [0]
+    count = max(2, int(np.ceil((length - side) / (side * _TILE_STEP))) + 1)
     return [int(start) for start in np.linspace(0, length - side, count)]
 
 

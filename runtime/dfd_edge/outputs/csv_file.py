@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import threading
 from pathlib import Path
 from typing import TextIO
 
-from dfd_edge.results import FrameResult
+from dfd_edge.results import FrameResult, PersonResult
 
 COLUMNS = (
     "source time_s track x0 y0 x1 y1 judged reason p_frame p_step p_fake label".split()  # noqa: SIM905
@@ -14,7 +15,7 @@ COLUMNS = (
 
 
 class CsvFile:
-    """Writes results as CSV.
+    """Writes results as CSV; thread-safe. What comes after `close` is left out.
 
     Args:
         path: File to write; see `written_whole` for the name to give.
@@ -22,30 +23,32 @@ class CsvFile:
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("w", encoding="utf-8", newline="")
+        self._lock = threading.Lock()
         self._writer = csv.writer(self._file)
         self._writer.writerow(COLUMNS)
 
     def add(self, result: FrameResult) -> None:
         """Writes the rows of one result; a frame without faces gives none."""
-        for person in result.people:
-            box = [f"{side:.1f}" for side in person.box]
-            scores = [
-                "" if p is None else f"{p:.6f}"
-                for p in (person.p_frame, person.p_step, person.p_fake)
-            ]
-            self._writer.writerow(
-                [
-                    result.source,
-                    f"{result.time_s:.3f}",
-                    person.track,
-                    *box,
-                    int(person.judged),
-                    person.reason or "",
-                    *scores,
-                    person.label.value,
-                ]
-            )
+        rows = [_row(result, person) for person in result.people]
+        with self._lock:
+            if not self._file.closed:
+                self._writer.writerows(rows)
 
     def close(self) -> None:
-        """Finishes the file."""
-        self._file.close()
+        """Finishes the file. Safe to call twice."""
+        with self._lock:
+            self._file.close()
+
+
+def _row(result: FrameResult, person: PersonResult) -> list[object]:
+    scores = (person.p_frame, person.p_step, person.p_fake)
+    return [
+        result.source,
+        f"{result.time_s:.3f}",
+        person.track,
+        *(f"{side:.1f}" for side in person.box),
+        int(person.judged),
+        person.reason or "",
+        *("" if score is None else f"{score:.6f}" for score in scores),
+        person.label.value,
+    ]

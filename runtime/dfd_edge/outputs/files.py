@@ -13,7 +13,8 @@ from dfd_edge.errors import UsageError
 def written_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path` and renames it to `path` at the end.
 
-    The temporary file keeps the suffix of `path`. It is removed when the block raises.
+    The temporary file keeps the suffix of `path`. It is removed when the block raises, or when
+    nothing was written in it.
 
     Raises:
         UsageError: The folder does not exist or cannot be written to.
@@ -25,6 +26,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
     try:
         yield partial
-        partial.replace(path)
+        if partial.stat().st_size:
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

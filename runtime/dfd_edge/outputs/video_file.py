@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,7 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 class VideoFileWriter:
-    """Writes frames with their own times; the size is that of the first frame.
+    """Writes frames with their own times; the size is that of the first frame. Thread-safe.
 
     Args:
         path: File to write; its suffix chooses the container.
@@ -34,11 +35,31 @@ class VideoFileWriter:
             raise UsageError(f"{path}: annotated video is written as {', '.join(SUFFIXES)}")
         self._container = av.open(str(path), mode="w")
         self._threads = threads
+        self._lock = threading.Lock()
+        self._closed = False
         self._stream: av.VideoStream | None = None
         self._last_pts = -1
 
     def add(self, image: Image, time_s: float) -> None:
-        """Writes a frame, uint8 BGR, at its time in seconds; times that step back follow on."""
+        """Writes a frame, uint8 BGR, at its time in seconds; times that step back follow on.
+
+        Frames that come after `close` are left out.
+        """
+        with self._lock:
+            if not self._closed:
+                self._write(image, time_s)
+
+    def close(self) -> None:
+        """Finishes the file. Safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+    def _write(self, image: Image, time_s: float) -> None:
         if self._stream is None:
             self._stream = self._add_stream(image)
         width, height = self._stream.width, self._stream.height
@@ -52,12 +73,6 @@ class VideoFileWriter:
         frame.pts = self._last_pts = max(self._last_pts + 1, round(time_s / _TIME_BASE))
         frame.time_base = _TIME_BASE
         self._container.mux(self._stream.encode(frame))
-
-    def close(self) -> None:
-        """Finishes the file."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
 
     def _add_stream(self, image: Image) -> av.VideoStream:
         stream = self._container.add_stream("libx264", rate=_NOMINAL_RATE, options=_QUALITY)

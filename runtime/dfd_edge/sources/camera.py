@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from dfd_edge.errors import SourceError
+from dfd_edge.sources.decoding import DueFrames
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.quiet import quiet_opencv
-from dfd_edge.sources.video import DueFrames
 
 #: Indexes that are tried where the system does not list its cameras.
 _TRIED_INDEXES = 4
@@ -31,6 +31,7 @@ class Camera:
     """
 
     finite = False
+    reason: str | None = None
 
     def __init__(self, device: int | str) -> None:
         self.name = f"camera {device}" if isinstance(device, int) else device

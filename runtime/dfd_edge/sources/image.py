@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,10 +15,10 @@ from dfd_edge.sources.frame import Image, check_size
 from dfd_edge.sources.quiet import quiet_opencv
 from dfd_edge.sources.video import read_head
 
-_END_MARKERS = {"jpeg": b"\xff\xd9", "png": b"IEND"}
-#: Some programs add data of their own after the picture.
-_TAIL_BYTES = 65536
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA
+#: Markers without a length behind them: TEM, restarts, start and end of the picture.
+_JPEG_BARE_MARKERS = frozenset([0x01, *range(0xD0, 0xDA)])
 
 
 def read_image(path: str | Path) -> Image:
@@ -38,7 +39,7 @@ def read_image(path: str | Path) -> Image:
     size = _stated_size(data, kind)
     if size is not None:
         _refuse_absurd(path, *size)
-    if kind in _END_MARKERS and _END_MARKERS[kind] not in data[-_TAIL_BYTES:]:
+    if not _has_end(data, kind):
         raise SourceError(f"{path}: the picture is cut off (no end marker)")
     try:
         with quiet_opencv():
@@ -70,15 +71,36 @@ def _stated_size(data: bytes, kind: str) -> tuple[int, int] | None:
     return None
 
 
+def _has_end(data: bytes, kind: str) -> bool:
+    """Whether the end marker is there; anything may follow it, such as the clip of a motion photo.
+
+    A JPEG's is looked for from the start of its scan, since the thumbnail before that has its own.
+    """
+    if kind == "jpeg":
+        scan = next((at for marker, at in _jpeg_segments(data) if marker == _JPEG_SCAN), None)
+        return scan is not None and data.find(b"\xff\xd9", scan) >= 0
+    return kind != "png" or b"IEND" in data
+
+
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker in _JPEG_SIZE_MARKERS:
+    for marker, at in _jpeg_segments(data):
+        if marker in _JPEG_SIZE_MARKERS and at + 9 <= len(data):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return width, height
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment up to the scan; what lies between them is passed over."""
+    at = 2
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 3:
+        marker = data[at + 1]
+        if marker in (0x00, 0xFF):
+            at += 1
+            continue
+        yield marker, at
+        if marker == _JPEG_SCAN:
+            return
+        at += 2
+        if marker not in _JPEG_BARE_MARKERS:
+            at += int.from_bytes(data[at : at + 2], "big")

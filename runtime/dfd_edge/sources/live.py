@@ -13,8 +13,8 @@ from typing import Protocol
 
 from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
+from dfd_edge.sources.decoding import DueFrames
 from dfd_edge.sources.frame import Frame
-from dfd_edge.sources.video import DueFrames
 
 #: Frames that wait under the policy `every` before the reader is held up.
 QUEUE_FRAMES = 8
@@ -32,9 +32,15 @@ class Policy(StrEnum):
 
 
 class FrameSource(Protocol):
-    """An open connection to a camera, an address or a file."""
+    """An open connection to a camera, an address or a file.
+
+    Attributes:
+        finite: Whether it has an end, after which it is not opened again.
+        reason: What of it is missing or could not be decoded so far; None where nothing is.
+    """
 
     finite: bool
+    reason: str | None
 
     def frames(self, sampler: DueFrames) -> Iterator[Frame]:
         """Yields the frames that `sampler` asks for; raises SourceError when the source is lost."""
@@ -64,8 +70,8 @@ class LiveReader(threading.Thread):
     """Reads a live source until it is closed.
 
     Under `latest` only the newest due frame waits, and one that is overtaken is counted as
-    dropped. Under `every` the reader waits for its frames to be taken. A source that is lost is
-    opened again with growing pauses; nothing stands in for the frames that are missing.
+    dropped. Under `every` the reader waits for its frames to be taken. A live source that is lost
+    is opened again with growing pauses; nothing stands in for the frames that are missing.
 
     Args:
         connect: Opens the source; called again after each loss.
@@ -109,11 +115,17 @@ class LiveReader(threading.Thread):
         self._offset_s = 0.0  # start of the present connection in the clock of the first
         self._told_drops_s = 0.0
 
+    @property
+    def reason(self) -> str | None:
+        """What is missing of the present connection's frames; None where nothing is."""
+        return self._source.reason if self._error is None else str(self._error)
+
     def take(self, timeout_s: float) -> Captured | None:
         """Next frame, or None when none came within `timeout_s`.
 
         Raises:
             EOFError: The source has ended and all its frames were taken.
+            SourceError: A source with an end broke before it.
         """
         with self._changed:
             if not self._waiting and not self._ended:
@@ -137,19 +149,23 @@ class LiveReader(threading.Thread):
     def run(self) -> None:
         try:
             while not self._closed.is_set():
-                finite = self._source.finite
                 lost = self._read()
-                if self._closed.is_set() or (finite and lost is None) or not self._reopen(lost):
+                if self._closed.is_set() or self._source.finite or not self._reopen(lost):
                     return
-        except BaseException as error:  # a fault of ours, raised again where frames are taken
+        except BaseException as error:  # raised again where frames are taken
             self._error = error
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
+            self._source.close()  # one that was opened while `close` was called was never read
 
     def _read(self) -> str | None:
-        """Reads one connection to its end and returns why it was lost, None at a plain end."""
+        """Reads one connection to its end and returns why it was lost, None at a plain end.
+
+        Raises:
+            SourceError: A source with an end broke before it.
+        """
         source, offset_s = self._source, self._offset_s
         wanted = _Wanted(self._is_due, offset_s, every=self._every_image)
         try:
@@ -161,6 +177,8 @@ class LiveReader(threading.Thread):
                 if self._closed.is_set():
                     break
         except SourceError as error:
+            if source.finite:
+                raise
             return str(error)
         finally:
             source.close()
@@ -197,6 +215,8 @@ class LiveReader(threading.Thread):
             except SourceError:
                 pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
                 continue
+            if self._closed.is_set():
+                return False
             now_s = time.monotonic()
             self._offset_s = now_s - self._start_s
             away = f"back after {now_s - lost_s:.1f} s"

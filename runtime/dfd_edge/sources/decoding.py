@@ -1,0 +1,304 @@
+"""Decoding through PyAV, for files and network streams alike: exact timestamps, upright frames,
+and a word on what is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import av
+import av.error
+import numpy as np
+
+from dfd_edge.errors import SourceError
+from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.orientation import Orientation
+from dfd_edge.sources.timeline import Timeline
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+logger = logging.getLogger(__name__)
+
+_FALLBACK_RATE = 25.0
+_MAX_RATE = 1000.0
+#: A recording is taken for cut off when its end is missing by more than this (seconds, share).
+_MISSING_S = 0.5
+_MISSING_SHARE = 0.02
+#: Undecodable packets in a row after which a source is given up.
+_MAX_BAD_PACKETS = 500
+
+
+class DueFrames(Protocol):
+    """Says which frames are wanted; `dfd_edge.sampling.Sampler` is one."""
+
+    def is_due(self, time_s: float) -> bool:
+        """Whether the frame at this time is converted and handed out."""
+        ...
+
+
+class DecodedSource:
+    """The video of an open container, decoded once from start to end.
+
+    Frames come upright (display matrix applied) and with square pixels. Only frames that are due
+    are converted to BGR. What cannot be decoded is left out, never made up.
+
+    Args:
+        container: The container; closed here when it turns out to hold no video.
+        name: What messages call the source.
+        finite: Whether it is a recording, which has an end, or a live stream.
+        threads: Threads that FFmpeg may use.
+        threading: How FFmpeg uses them: frame threads ("AUTO") hold frames back, slices do not.
+        mend: What to try where nothing could be decoded.
+
+    Attributes:
+        width, height: Size of the upright frames in pixels.
+        duration_s: Length that the container states, in seconds, or None.
+        frame_rate: Nominal frames per second.
+        complete: False once something turned out to be missing or undecodable.
+        reason: Why `complete` is False, else None.
+        end_s: Time at which the last decoded frame ends, in seconds.
+
+    Raises:
+        SourceError: No video, no decoder for it, or absurd dimensions.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        name: str,
+        *,
+        finite: bool,
+        threads: int = 1,
+        threading: Literal["AUTO", "SLICE"] = "AUTO",
+        mend: str = "damaged or cut off",
+    ) -> None:
+        self.name = name
+        self.finite = finite
+        self.complete = True
+        self.reason: str | None = None
+        self.end_s = 0.0
+        self._mend = mend
+        self._container = container
+        self._consumed = False
+        self._decoded_frames = 0
+        try:
+            self._stream = _pick_stream(container, name)
+            self._configure(threads, threading)
+        except BaseException:
+            container.close()
+            raise
+
+    def _configure(self, threads: int, threading: Literal["AUTO", "SLICE"]) -> None:
+        stream = self._stream
+        context = stream.codec_context
+        if context is None:
+            raise SourceError(f"{self.name}: no decoder for this video codec; re-encode as H.264")
+        context.thread_count = threads
+        context.thread_type = threading if threads > 1 else "NONE"
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        width, height = context.width, context.height
+        if (width, height) != (0, 0):
+            refusal = check_size(self.name, width, height)
+            if refusal:
+                raise SourceError(refusal)
+        self.frame_rate = _frame_rate(stream)
+        self.duration_s = _duration_s(self._container, stream)
+        self._aspect = _pixel_aspect(stream)
+        self.width, self.height = round(width * self._aspect), height
+
+    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
+        """Decodes the source and yields the frames that `sampler` asks for, in order.
+
+        Raises:
+            SourceError: A live stream is lost, nothing of a recording could be decoded, or a
+                second pass was asked for.
+        """
+        if self._consumed:
+            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+        self._consumed = True
+        timeline = Timeline(self.frame_rate, _start_s(self._stream) if self.finite else None)
+        for index, decoded in enumerate(self._decode()):
+            time_s = timeline.place(_pts_seconds(decoded))
+            self.end_s = time_s + 1.0 / self.frame_rate
+            self._decoded_frames = index + 1
+            if sampler.is_due(time_s):
+                image = self._convert(decoded, first=index == 0)
+                if image is not None:
+                    yield Frame(image, time_s, index)
+        if not self.finite:
+            return
+        if not self._decoded_frames:
+            cause = f" ({self.reason})" if self.reason else ""
+            raise SourceError(f"{self.name}: no frame could be decoded{cause}; {self._mend}")
+        self._check_end()
+
+    def close(self) -> None:
+        """Closes the container. Safe to call twice."""
+        self._container.close()
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        bad_packets = bad_in_a_row = 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError as error:
+                self._break_off(error)
+                return
+            try:
+                decoded = packet.decode()
+            except av.error.EOFError:
+                continue
+            except av.error.FFmpegError as error:
+                bad_in_a_row += 1
+                # Who joins a live stream between two key frames cannot decode its first packets.
+                if self.finite or self._decoded_frames:
+                    bad_packets += 1
+                    self._missing(f"{bad_packets} packets could not be decoded: {cause_of(error)}")
+                if bad_in_a_row >= _MAX_BAD_PACKETS:
+                    self._break_off(error)
+                    return
+                continue
+            if decoded:
+                bad_in_a_row = 0
+            yield from decoded
+
+    def _break_off(self, error: av.error.FFmpegError) -> None:
+        if not self.finite:
+            raise SourceError(f"{self.name}: lost ({cause_of(error)})") from error
+        self._missing(f"reading broke off: {cause_of(error)}")
+
+    def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
+        width, height = decoded.width, decoded.height
+        refusal = check_size(self.name, width, height)
+        if refusal:
+            if first:
+                raise SourceError(refusal)
+            self._missing(refusal)
+            return None
+        orientation = _orientation(decoded)
+        # Resizing is done by the same pass that converts the colours; it is off for square pixels.
+        image = np.asarray(
+            decoded.to_ndarray(
+                format="bgr24", width=round(width * self._aspect), height=height, threads=1
+            ),
+            dtype=np.uint8,
+        )
+        image = orientation.apply(image)
+        if first:
+            self.height, self.width = image.shape[:2]
+        return image
+
+    def _check_end(self) -> None:
+        """Takes a recording for cut off where all that the container states says so.
+
+        The frame count alone does not: after a trim without re-encoding, the file still holds
+        frames before its new start, which an edit list leaves out.
+        """
+        lengths_s = []
+        missing_s = []
+        if self._stream.frames > 0:
+            lengths_s.append(self._stream.frames / self.frame_rate)
+            missing_s.append((self._stream.frames - self._decoded_frames) / self.frame_rate)
+        if self.duration_s is not None:
+            lengths_s.append(self.duration_s)
+            missing_s.append(self.duration_s - self.end_s)
+        if not lengths_s:
+            return
+        whole_s = min(lengths_s)
+        if min(missing_s) > max(_MISSING_S, _MISSING_SHARE * whole_s):
+            self._missing(f"cut off: {self.end_s:.1f} s of {whole_s:.1f} s could be decoded")
+
+    def _missing(self, reason: str) -> None:
+        if self.complete:
+            logger.info("%s: %s", self.name, reason)
+        self.complete = False
+        self.reason = reason
+
+
+def _pick_stream(container: InputContainer, name: str) -> VideoStream:
+    """The largest video stream that is no cover picture.
+
+    Raises:
+        SourceError: There is none.
+    """
+    videos = [s for s in container.streams.video if not _is_cover(s)]
+    if not videos:
+        if container.streams.audio:
+            raise SourceError(f"{name}: sound only, no video in it")
+        raise SourceError(f"{name}: no video in it; damaged or cut off, or no video at all")
+    return max(videos, key=lambda s: s.width * s.height if s.codec_context else -1)
+
+
+def _pts_seconds(decoded: VideoFrame) -> float | None:
+    """Presentation time of a frame in seconds of its stream's own clock; None if it has none."""
+    if decoded.pts is None or not decoded.time_base:
+        return None
+    return float(decoded.pts * decoded.time_base)
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Whether the stream is the cover picture of a sound file."""
+    return "attached_pic" in (stream.disposition.name or "")
+
+
+def _frame_rate(stream: VideoStream) -> float:
+    """Nominal frames per second; 25 where nothing sensible is stated."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0.0 < float(rate) <= _MAX_RATE:
+            return float(rate)
+    return _FALLBACK_RATE
+
+
+def _start_s(stream: VideoStream) -> float | None:
+    if stream.start_time is None or not stream.time_base:
+        return None
+    return float(stream.start_time * stream.time_base)
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    tagged = _clock_s(stream.metadata.get("DURATION", ""))
+    if tagged:
+        return tagged
+    if container.duration and container.duration > 0:
+        return container.duration / av.time_base
+    return None
+
+
+def _clock_s(text: str) -> float | None:
+    """Reads Matroska's `00:00:10.010000000`."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height; 1 where nothing sensible is stated."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return float(aspect) if Fraction(1, 4) <= aspect <= 4 else 1.0
+
+
+def _orientation(decoded: VideoFrame) -> Orientation:
+    try:
+        data = bytes(decoded.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
+    except KeyError:
+        return Orientation()
+    if len(data) < 36:
+        return Orientation()
+    return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))
+
+
+def cause_of(error: av.error.FFmpegError) -> str:
+    """FFmpeg's own words for an error, without numbers and file names."""
+    return (error.strerror or type(error).__name__).lower()
