@@ -76,3 +76,21 @@ def test_folds_keep_their_shares_in_large_sources() -> None:
     shares = assign_folds(rows, shares=(0.2, 0.4, 0.4)).value_counts(normalize=True)
     assert shares[0] == pytest.approx(0.2, abs=0.01)
     assert shares[1] == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("per_source", [1, 2])
+def test_small_sources_reach_every_fold(per_source: int) -> None:
+    """A folder a person, as many data sets have it: each folder is a source of its own."""
+    rows = pd.DataFrame(
+        {
+            "group": [f"g{n}" for n in range(60)],
+            "source": [f"s{n // per_source}" for n in range(60)],
+        }
+    )
+    counts = assign_folds(rows, shares=(0.2, 0.4, 0.4)).value_counts()
+    assert counts.to_dict() == {0: 12, 1: 24, 2: 24}
+
+
+def test_three_groups_are_enough_for_three_folds() -> None:
+    rows = pd.DataFrame({"group": ["a", "b", "c"], "source": "s"})
+    assert sorted(assign_folds(rows, shares=(0.2, 0.4, 0.4))) == [0, 1, 2]

@@ -288,10 +288,14 @@ def _samplers(
         raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
     held = rows["fold"] == max(options.holdout, 0)
     training = rows if options.holdout < 0 else rows[~held]
-    return (
-        PairSampler(store, _only(training, options.train_on), pairs),
-        PairSampler(store, _only(rows[held], options.validate_on), pairs),
-    )
+    sampler = PairSampler(store, _only(training, options.train_on), pairs)
+    try:
+        return sampler, PairSampler(store, _only(rows[held], options.validate_on), pairs)
+    except UsageError as error:
+        fold = max(options.holdout, 0)
+        raise UsageError(
+            f"the held-out fold {fold} has nothing to validate on ({options.validate_on}): {error}"
+        ) from error
 
 
 def _compiled(model: keras.Model, options: FitFrameOptions, *, done_steps: int) -> keras.Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 
@@ -16,8 +17,9 @@ def assign_folds(
 ) -> pd.Series[int]:
     """Deal the groups of each source into folds.
 
-    Groups share footage or a person, so none is split; each source is dealt by itself, so that
-    every fold sees every source that has enough groups.
+    Groups share footage or a person, so none is split. Each source is dealt by itself, so that
+    every fold sees every source that has enough groups; small sources are dealt together. No
+    fold stays empty where there are enough groups.
 
     Args:
         rows: columns `group` and `source`.
@@ -33,16 +35,34 @@ def assign_folds(
     if abs(sum(shares) - 1.0) > 1e-6 or min(shares) <= 0:
         raise UsageError(f"fold shares {shares} must be positive and sum to 1")
     rng = np.random.default_rng(seed)
+    sources = rows.drop_duplicates("group").set_index("group")["source"]
+    sizes = sources.value_counts()
+    # Sources too small to give each fold its share are dealt together.
+    few = sources.map(sizes) < 1.0 / min(shares)
+    pools = sources.where(~few, "")
     fold_of: dict[str, int] = {}
-    wanted = np.array(shares)
-    for _, part in rows.groupby("source", sort=True):
-        groups = sorted(set(part["group"]) - set(fold_of))
-        counts = np.zeros(len(shares))
-        # A source of few groups starts at a fold of chance, not always at the largest.
-        tie_break = rng.random(len(shares)) * 0.5
-        for group in rng.permutation(groups):
-            deficit = wanted * (counts.sum() + 1) - counts + tie_break * wanted
-            fold = int(np.argmax(deficit))
-            counts[fold] += 1
-            fold_of[str(group)] = fold
+    for _, pool in pools.groupby(pools, sort=True):
+        groups = sorted(str(group) for group in pool.index)
+        fold_of |= _deal([str(group) for group in rng.permutation(groups)], np.array(shares))
+    _fill_empty(fold_of, len(shares))
     return rows["group"].map(fold_of).astype(int)
+
+
+def _deal(groups: list[str], shares: NDArray[np.float64]) -> dict[str, int]:
+    """Deal groups one by one to the fold that lacks most of its share."""
+    counts = np.zeros(len(shares))
+    fold_of: dict[str, int] = {}
+    for group in groups:
+        fold = int(np.argmax(shares * (counts.sum() + 1) - counts))
+        counts[fold] += 1
+        fold_of[group] = fold
+    return fold_of
+
+
+def _fill_empty(fold_of: dict[str, int], folds: int) -> None:
+    """Give each empty fold a group of the fullest one, as long as there are enough groups."""
+    for fold in range(folds):
+        counts = np.bincount(list(fold_of.values()), minlength=folds)
+        if counts[fold] == 0 and counts.max() > 1:
+            fullest = int(np.argmax(counts))
+            fold_of[max(group for group, its in fold_of.items() if its == fullest)] = fold

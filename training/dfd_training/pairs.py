@@ -129,7 +129,7 @@ class PairSampler:
         self.options = options or PairOptions()
         self._sources = _sources(rows)
         if not self._sources:
-            raise UsageError("no real crop with landmarks is left to train on")
+            raise UsageError("no real crop with landmarks among the rows")
         self._weights = self._source_weights()
 
     def draw(self, rng: np.random.Generator) -> tuple[Crop, Crop]:
