@@ -70,7 +70,8 @@ FORGERY = BlendParameters(
     shift=np.zeros(2, np.float32),
     zoom=1.0,
     colour=ColourChange((0.0, 0.0, 0.0), contrast=1.0, gamma=1.0, saturation=1.0, hue=0.0),
-    detail=DetailChange(DetailKind.SHRINK, strength=0.3),
+    # Swap models paint softer faces than a camera records, and without its noise.
+    detail=DetailChange(DetailKind.BLUR, strength=0.3),
     change_target=False,
     colour_share=0.85,
 )
