@@ -40,7 +40,7 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     # One frame model serves all folds here; a real run fits one a fold, and says so beside it.
     alone = shutil.copy(frame / "best.keras", tmp_path / "frame.keras")
     models = ["--frame", alone] * 3
-    run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 2)
+    run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 1, "--steps", 4)
     calibrated = tmp_path / "calibrated"
     run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)
 

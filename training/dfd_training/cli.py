@@ -185,9 +185,16 @@ def fit_frame_command(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @click.option("--head", default="gru", show_default=True)
 @click.option("--epochs", default=30, show_default=True)
+@click.option("--steps", default=40, show_default=True, help="Batches an epoch.")
 @click.option("--seed", default=0, show_default=True)
 def fit_sequence_command(
-    store: Path, frames: tuple[Path, ...], out: Path, head: str, epochs: int, seed: int
+    store: Path,
+    frames: tuple[Path, ...],
+    out: Path,
+    head: str,
+    epochs: int,
+    steps: int,
+    seed: int,
 ) -> None:
     """Fit the sequence model on out-of-fold features of the clips of STORE.
 
@@ -204,7 +211,7 @@ def fit_sequence_command(
             f"held out: AUC {row['val_auc']:.4f}"
         )
 
-    options = FitSequenceOptions(head=head, epochs=epochs, seed=seed)
+    options = FitSequenceOptions(head=head, epochs=epochs, steps=steps, seed=seed)
     result = fit_sequence(sequences, out, options=options, on_epoch=tell)
     areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
     click.echo(f"clip AUC by fold: {areas}")
@@ -230,7 +237,10 @@ def fit_sequence_command(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @click.option(
     "--licence",
-    default="Apache-2.0, as the weights that training started from",
+    default=(
+        "Apache-2.0, as the weights that training started from. The footage is not in the bundle; "
+        "some of its sources allow research only"
+    ),
     show_default=True,
     help="Terms of the model files, for the card.",
 )
