@@ -71,7 +71,7 @@ FORGERY = BlendParameters(
     zoom=1.0,
     colour=ColourChange((0.0, 0.0, 0.0), contrast=1.0, gamma=1.0, saturation=1.0, hue=0.0),
     # Swap models paint softer faces than a camera records, and without its noise.
-    detail=DetailChange(DetailKind.BLUR, strength=0.3),
+    detail=DetailChange(DetailKind.BLUR, strength=0.1),
     change_target=False,
     colour_share=0.85,
 )
