@@ -26,7 +26,9 @@ _JSON = click.option(
 )
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup, extra="bench", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Measure what this machine can carry.

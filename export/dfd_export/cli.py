@@ -21,7 +21,9 @@ T = TypeVar("T")
 _PATH = click.Path(path_type=Path)
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup, extra="export", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Export trained Keras models into bundles for the runtime, and examine bundles."""

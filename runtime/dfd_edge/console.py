@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from dfd_edge.errors import DfdError
+from dfd_edge.errors import DfdError, UsageError
 
 
 class CommandGroup(click.Group):
-    """A group of commands that turns the program's own errors into one line and an exit code."""
+    """A group of commands that turns the program's own errors into one line and an exit code.
+
+    Args:
+        extra: the extra of the distribution that brings what the commands import.
+    """
+
+    def __init__(self, *args: Any, extra: str, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self._extra = extra
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a traceback is left to faults of the program."""
         try:
             return super().invoke(ctx)
         except DfdError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _fail(ctx, error)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package.startswith("dfd_"):
+                raise
+            needed = f"{ctx.command_path} needs the package {package!r}, which is not installed"
+            _fail(ctx, UsageError(f"{needed}: pip install 'dfd-edge[{self._extra}]'"))
+        return None
+
+
+def _fail(ctx: click.Context, error: DfdError) -> None:
+    click.echo(f"error: {error}", err=True)
+    ctx.exit(error.exit_code)

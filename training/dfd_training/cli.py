@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _MEDIA = click.Choice(["photographs", "clips", "all"])
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup, extra="train", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Train deepfake detectors: prepare, fit, calibrate, evaluate.
