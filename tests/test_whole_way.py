@@ -25,6 +25,7 @@ def run(command: click.Command, *arguments: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None:
     train, export = dfd_training.cli.main, dfd_export.cli.main
     store, frame, sequence = tmp_path / "store", tmp_path / "frame", tmp_path / "sequence"
