@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,28 @@ EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
 
 _FIRST_CAMERA = "0"
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_MAX_THREADS = 64
+
+
+class _Positive(click.FloatRange):
+    """A number above 0 that is neither infinite nor "not a number"."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's own signature
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_POSITIVE = _Positive()
 _EPILOG = (
     "Exit codes: 0 done; 1 a source failed (the others were still done); 2 usage; 3 --fail-on "
     "matched; 4 the provider asked for cannot run; 5 the bundle was refused."
@@ -33,7 +55,9 @@ _EPILOG = (
 
 
 def _labels(context: click.Context, parameter: click.Parameter, text: str | None) -> set[str]:
-    labels = {label.strip() for label in text.split(",")} if text else set()
+    if text is None:
+        return set()
+    labels = {label.strip() for label in text.split(",")}
     if unknown := sorted(labels - set(LABELS)):
         raise click.BadParameter(f"{unknown[0]!r} is no label; labels are {', '.join(LABELS)}")
     return labels
@@ -131,7 +155,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=_MAX_THREADS),
     default=1,
     show_default=True,
     metavar="N",
@@ -223,11 +247,15 @@ def _judge(
 
     from dfd_edge.detector import Detector
     from dfd_edge.outputs import CsvFile, written_whole
+    from dfd_edge.outputs.files import check_outputs
     from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.outputs.video_file import check_suffix
     from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
-    from dfd_edge.sources import expand
+    from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
 
+    if "" in sources:
+        raise UsageError("an empty source was given: name a file, a folder or an address")
     if not sources and not cameras:
         raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
     cv2.setNumThreads(threads)
@@ -238,6 +266,11 @@ def _judge(
         for error in errors:
             click.echo(f"dfd-edge: error: {error}", err=True)
         return EXIT_SOURCE_FAILED
+    kinds = (SourceKind.VIDEO, SourceKind.IMAGE)
+    read = [Path(str(item.location)) for item in items if item.kind in kinds]
+    check_outputs({"--csv": csv_path, "--save-video": save_video}, read)
+    if save_video is not None:
+        check_suffix(save_video)
     live = [item for item in items if item.kind in LIVE_KINDS]
     files = [item for item in items if item.kind not in LIVE_KINDS]
     detector = Detector.load(model, provider=provider, precision=precision, threads=threads)
@@ -296,6 +329,11 @@ def main() -> None:
         command(prog_name="dfd-edge")
     except ImportError as error:
         click.echo(f"dfd-edge: error: {_import_advice(error)}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        # Whatever reads or writes files reports its own; what is left is standard output.
+        click.echo(f"dfd-edge: error: output cannot be written ({error.strerror})", err=True)
+        sys.stdout = None  # what it still holds cannot be written either
         sys.exit(1)
 
 

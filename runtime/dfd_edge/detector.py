@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.live import FrameSource, Policy
+from dfd_edge.sources.pipe import PipeReader
 from dfd_edge.sources.video import VideoFile
 from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
@@ -156,7 +156,7 @@ class Detector:
         started_s = time.perf_counter()
         stop = stop or threading.Event()
         piped = item.kind is SourceKind.STANDARD_INPUT
-        location: str | BinaryIO = sys.stdin.buffer if piped else str(item.location)
+        location = PipeReader(stop) if piped else str(item.location)
         stream = self.stream(item.name, rate_hz=rate_hz)
         video = VideoFile(location, threads=self._threads, name=item.name)
 

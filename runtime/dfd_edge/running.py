@@ -268,13 +268,15 @@ class _LiveView:
 
 @contextlib.contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM set `stop`; the second one acts as usual."""
+    """Lets the first Ctrl-C, SIGTERM or SIGHUP set `stop`; the second one acts as usual."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, previous[signal.Signals(number)])
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signals.append(signal.SIGHUP)
     previous = {number: signal.getsignal(number) for number in signals}
     for number in signals:
         signal.signal(number, on_signal)

@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
+
+
+def check_outputs(outputs: dict[str, Path | None], sources: Iterable[Path]) -> None:
+    """Refuse outputs that would destroy something.
+
+    Args:
+        outputs: path by option; None where the option was not given.
+        sources: the files that are to be judged.
+
+    Raises:
+        UsageError: A path is empty, no ordinary file, one of the sources, or given twice.
+    """
+    wanted = {option: path for option, path in outputs.items() if path is not None}
+    seen: dict[Path, str] = {}
+    read = {source.resolve() for source in sources}
+    for option, path in wanted.items():
+        target = path.resolve()
+        if not path.name or path.is_dir():
+            raise UsageError(f"{option}: {str(path)!r} is no file name")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{option}: {path} is not an ordinary file and is not replaced")
+        if target in read:
+            raise UsageError(f"{option}: {path} is a file to be judged; give another name")
+        if target in seen:
+            raise UsageError(f"{option}: {path} is also given to {seen[target]}")
+        seen[target] = option
 
 
 @contextlib.contextmanager
@@ -19,7 +45,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: The folder does not exist or cannot be written to.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    target = path.resolve()  # a link stays a link
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         partial.touch()
     except OSError as error:
@@ -27,6 +54,6 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         yield partial
         if partial.stat().st_size:
-            partial.replace(path)
+            partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

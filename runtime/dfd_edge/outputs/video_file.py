@@ -19,6 +19,16 @@ _QUALITY = {"crf": "20", "preset": "veryfast"}
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
+def check_suffix(path: Path) -> None:
+    """Refuse names whose suffix is no container for annotated video.
+
+    Raises:
+        UsageError: The suffix is none of `SUFFIXES`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: annotated video is written as {', '.join(SUFFIXES)}")
+
+
 class VideoFileWriter:
     """Writes frames with their own times; the size is that of the first frame. Thread-safe.
 
@@ -31,8 +41,7 @@ class VideoFileWriter:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{path}: annotated video is written as {', '.join(SUFFIXES)}")
+        check_suffix(path)
         self._container = av.open(str(path), mode="w")
         self._threads = threads
         self._lock = threading.Lock()

@@ -18,6 +18,7 @@ PROTOCOLS = {
     "srt": "srt",
 }
 
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -34,7 +35,12 @@ def is_address(text: str) -> bool:
 
 def redact(address: str) -> str:
     """Returns the address without user name, password and query, fit for messages and records."""
-    parts = urlsplit(address)
+    # Whatever stands before the last @ may be a password, however oddly it is written.
+    without_user = _USER.sub(r"\1", address)
+    try:
+        parts = urlsplit(without_user)
+    except ValueError:  # brackets that are no IPv6 address
+        return without_user.partition("?")[0]
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(
         (parts.scheme, host, parts.path, "...", "")

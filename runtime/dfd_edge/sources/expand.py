@@ -88,6 +88,13 @@ def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[
 
 
 def _expand_one(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
+    try:
+        yield from _expand_readable(source, errors)
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be looked at ({error.strerror})") from error
+
+
+def _expand_readable(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
     if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
         yield SourceItem.of(source)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Protocol
 
 import av
 import av.error
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _HEAD_BYTES = 64
+
+
+class Readable(Protocol):
+    """Something to read bytes from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
 
 
 class VideoFile(DecodedSource):
@@ -34,7 +41,7 @@ class VideoFile(DecodedSource):
     """
 
     def __init__(
-        self, path: str | Path | BinaryIO, *, threads: int = 1, name: str | None = None
+        self, path: str | Path | Readable, *, threads: int = 1, name: str | None = None
     ) -> None:
         is_file = isinstance(path, str | Path)
         name = name or (str(path) if is_file else "standard input")
@@ -58,14 +65,14 @@ class VideoFile(DecodedSource):
         self.close()
 
 
-def _open(path: str | Path | BinaryIO, name: str) -> InputContainer:
+def _open(path: str | Path | Readable, name: str) -> InputContainer:
     options = {"format_whitelist": FORMAT_WHITELIST, "protocol_whitelist": "file,pipe"}
     if isinstance(path, str | Path):
         head = read_head(Path(path))
         if is_playlist(head):
             raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
         # The prefix keeps FFmpeg from reading a protocol into the file's name.
-        location: str | BinaryIO = f"file:{Path(path).absolute()}"
+        location: str | Readable = f"file:{Path(path).absolute()}"
     else:
         head = b""
         location = path
