@@ -13,6 +13,8 @@ import pytest
 
 from dfd_edge.errors import UsageError
 from dfd_edge.outputs.files import check_outputs, written_whole
+from dfd_edge.outputs.reporter import printable, verdict_line
+from dfd_edge.results import Label, PersonVerdict, Verdict
 from dfd_edge.sources.address import redact
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "no_face.mp4"
@@ -118,3 +120,23 @@ def test_a_silent_pipe_can_be_stopped(tiny_bundle: Path) -> None:
         assert process.wait(timeout=10) in (0, 1)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    assert printable("esc\x1b[31mred\n.mp4") == "esc\\x1b[31mred\\n.mp4"
+    assert printable("Grüße 你好 a b.mp4") == "Grüße 你好 a b.mp4"
+
+
+def test_a_verdict_without_a_score_says_why() -> None:
+    person = PersonVerdict(1, Label.UNSURE, 0.4, 1)
+    verdict = Verdict(
+        source="short.mp4",
+        label=Label.UNSURE,
+        p_fake=None,
+        coverage=1.0,
+        frames=1,
+        duration_s=0.2,
+        people=(person,),
+        provider="cpu",
+    )
+    assert "too little was seen: 1 judged frame" in verdict_line(verdict)

@@ -85,7 +85,7 @@ class Reporter:
         """Prints a line to standard error."""
         with self._lock:
             self.progress.clear()
-            click.echo(f"dfd-edge: {line}", err=True)
+            click.echo(f"dfd-edge: {printable(line)}", err=True)
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -106,9 +106,19 @@ def verdict_line(verdict: Verdict) -> str:
     if spans:
         more = " ..." if len(spans) > _SHOWN_INTERVALS else ""
         parts.append(f"looked fake at {', '.join(spans[:_SHOWN_INTERVALS])} s{more}")
+    if verdict.p_fake is None and verdict.people:
+        most = max(person.judged_steps for person in verdict.people)
+        parts.append(f"too little was seen: {most} judged frame{'' if most == 1 else 's'}")
     if verdict.reason:
         parts.append(f"({verdict.reason})")
-    return f"{label} {verdict.source}  " + "  ".join(parts)
+    return f"{label} {printable(verdict.source)}  " + "  ".join(parts)
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: a file's name must not steer a terminal."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def live_line(result: FrameResult) -> str:
