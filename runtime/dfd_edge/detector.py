@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.pipeline import judge_frames
@@ -42,7 +42,7 @@ OnImage = Callable[[Frame, FrameResult | None], None]
 OnProgress = Callable[[float, float | None], None]
 
 
-class Detector:
+class Detector(Closing):
     """A loaded bundle. May be shared between threads; each source has its own `Stream`.
 
     Example:
@@ -252,17 +252,6 @@ class Detector:
     def close(self) -> None:
         """Opens no more streams; those that are open go on. Safe to call twice."""
         self._closed = True
-
-    def __enter__(self) -> Detector:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _connect(self, item: SourceItem) -> FrameSource:
         from dfd_edge.sources.camera import Camera  # noqa: PLC0415

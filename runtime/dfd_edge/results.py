@@ -30,11 +30,9 @@ class Label(StrEnum):
 class EventKind(StrEnum):
     """What happened to a source besides its frames."""
 
-    CONNECT = "connect"
     GAP = "gap"
     RECONNECT = "reconnect"
     DROP = "drop"
-    INCOMPLETE = "incomplete"
     ERROR = "error"
 
 

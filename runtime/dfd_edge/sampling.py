@@ -56,10 +56,6 @@ class Sampler:
             self._next_s += self.period_s
         return True
 
-    def reset(self) -> None:
-        """Forgets the grid: the next frame is due."""
-        self._last_s = None
-
     def _start_grid(self, time_s: float) -> None:
         self._last_s = time_s
         self._next_s = time_s + self.period_s

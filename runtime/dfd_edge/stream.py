@@ -6,12 +6,12 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import crop_region, extract_crop
@@ -99,7 +99,7 @@ class _Counts:
     last_s: float | None = None
 
 
-class Stream:
+class Stream(Closing):
     """Judges the frames of one source; owns its tracker, sampler and the people's states.
 
     Made by `Detector.stream()`. A stream may be pushed to and asked from several threads, one at
@@ -250,17 +250,6 @@ class Stream:
         """Ends the stream: nothing can be pushed any more. Safe to call twice."""
         with self._lock:
             self._closed = True
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _score_one(
         self, observation: Observation, outputs: FrameOutputs | None, rows: slice

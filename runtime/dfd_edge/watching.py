@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 
+from dfd_edge.closing import Closing
 from dfd_edge.results import Event, EventKind, FrameResult, Verdict
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.live import Captured, FrameSource, LiveReader, Policy
@@ -15,7 +15,7 @@ from dfd_edge.stream import Stream
 _POLL_S = 0.05
 
 
-class Watch(Iterator[FrameResult]):
+class Watch(Closing, Iterator[FrameResult]):
     """Iterates over the results of a live source. Made by `Detector.watch`.
 
     Ends with the source, after `duration_s`, or after `close()`, which may be called from another
@@ -123,17 +123,6 @@ class Watch(Iterator[FrameResult]):
         """Ends the watch; returns at once. `verdict()` stays."""
         self._closed.set()
         self._reader.close()
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _over(self, time_s: float) -> bool:
         return self._duration_s is not None and time_s >= self._duration_s

@@ -86,13 +86,6 @@ def test_a_frame_slightly_early_is_due():
     assert due_times(Sampler(5.0), [0.0, early_s]) == [0.0, early_s]
 
 
-def test_reset_makes_the_next_frame_due():
-    sampler = Sampler(5.0)
-    sampler.is_due(0.0)
-    sampler.reset()
-    assert sampler.is_due(0.01)
-
-
 @pytest.mark.parametrize("rate_hz", [0.0, -1.0, math.nan, math.inf])
 def test_a_rate_that_makes_no_sense_is_refused(rate_hz):
     with pytest.raises(UsageError, match="above 0"):

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Threshold
 from dfd_training.fit_sequence import SCORES_NAME, digest_of
-from dfd_training.metrics import Estimate, auc, estimate, rate_upper_bound
+from dfd_training.metrics import auc, estimate, rate_upper_bound, to_metric
 from dfd_training.sequences import MIN_STEPS, ClipSequence, Variant
 
 FALSE_POSITIVE_TARGET = 0.02
@@ -232,15 +232,3 @@ def _fold_metrics(
 
 
 _SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}
-
-
-def to_metric(figure: Estimate) -> Metric:
-    """An estimate in the form that manifests carry."""
-    if np.isnan(figure.value):
-        return Metric(value=0.0, n=0)
-    return Metric(
-        value=round(figure.value, 4),
-        low=round(figure.low, 4),
-        high=round(figure.high, 4),
-        n=figure.n,
-    )

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from dfd_edge.manifest import Metric as CardMetric
+
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
 Metric = Callable[[Labels, Scores], float]
@@ -130,3 +132,15 @@ def rate_upper_bound(hits: int, n: int, confidence: float = 0.95) -> float:
     if n == 0 or hits >= n:
         return 1.0
     return float(beta.ppf(confidence, hits + 1, n - hits))
+
+
+def to_metric(figure: Estimate) -> CardMetric:
+    """An estimate in the form that manifests carry."""
+    if np.isnan(figure.value):
+        return CardMetric(value=0.0, n=0)
+    return CardMetric(
+        value=round(figure.value, 4),
+        low=round(figure.low, 4),
+        high=round(figure.high, 4),
+        n=figure.n,
+    )

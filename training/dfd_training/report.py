@@ -10,8 +10,8 @@ from typing import Any
 
 from dfd_edge.manifest import Metric
 from dfd_edge.results import Label
-from dfd_training.calibrate import to_metric
 from dfd_training.evaluation import Evaluation, Report
+from dfd_training.metrics import to_metric
 
 _METRIC_NAMES = {
     "auc": "AUC",

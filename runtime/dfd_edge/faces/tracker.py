@@ -75,10 +75,6 @@ class Tracker:
                 by_face[index] = free.pop(number)
         return [self._follow(by_face.get(index), face, time_s) for index, face in enumerate(faces)]
 
-    def reset(self) -> None:
-        """End all tracks; numbers go on counting."""
-        self._tracks = []
-
     def _follow(self, track: _Track | None, face: Face, time_s: float) -> TrackedFace:
         if track is None:
             self._last_number += 1

@@ -45,11 +45,6 @@ class Orientation:
             a, b = -a, -b
         return cls(float(np.degrees(np.arctan2(-b, a))), mirrored=mirrored)
 
-    @property
-    def swaps_sides(self) -> bool:
-        """Whether width and height change places."""
-        return self.degrees in (90, 270)
-
     def apply(self, image: Image) -> Image:
         """Returns the picture upright, uint8 BGR; the same array where nothing is to be done."""
         if self.mirrored:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import av
 import av.error
 
+from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.formats import FORMAT_WHITELIST, is_mp4, is_playlist
@@ -27,7 +27,7 @@ class Readable(Protocol):
         """Return up to `size` bytes, none at the end."""
 
 
-class VideoFile(DecodedSource):
+class VideoFile(DecodedSource, Closing):
     """A video file, decoded once from start to end. Use as a context manager.
 
     Args:
@@ -52,17 +52,6 @@ class VideoFile(DecodedSource):
             threads=threads,
             mend="damaged or cut off" if is_file else "pipe Matroska or MPEG-TS instead",
         )
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open(path: str | Path | Readable, name: str) -> InputContainer:

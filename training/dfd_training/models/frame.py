@@ -96,18 +96,6 @@ def build_frame_model(
     return keras.Model(image, outputs, name=f"frame_{backbone}")
 
 
-def freeze_batch_norms(model: keras.Model) -> None:
-    """Keeps the backbone's batch norms at their ImageNet statistics, scale and offset.
-
-    The convolutions around them still learn. Keras' batch norm in training mode costs as much as
-    all convolutions together: frozen, a step at batch 32 and 160 px took 1.9 s of processor time
-    where it took 3.4 s.
-    """
-    for layer in model._flatten_layers():
-        if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False
-
-
 def _load_weights(
     convolutions: keras.Model, name: str, entry: Backbone, weights: str | Path
 ) -> None:
