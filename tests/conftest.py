@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -19,7 +22,7 @@ _SOURCES = (
     "runtime/dfd_edge/schema.py",
     "runtime/dfd_edge/faces/detector.py",
     "training/dfd_training/models/*.py",
-    "export/dfd_export/*.py",
+    "export/dfd_export/**/*.py",
     "tests/tiny_bundle.py",
 )
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
@@ -27,27 +30,40 @@ _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 @pytest.fixture(scope="session")
 def tiny_bundle() -> Path:
-    """A bundle with the real graphs at 64 px and random heads. Not to be written to.
+    """A bundle with the real graphs at 64 px and random heads. Not to be written to."""
+    return _cached("tiny-bundle", lambda out: _tiny_bundle_module().build(out))
 
-    It is exported anew only when the code that makes it has changed.
-    """
+
+@pytest.fixture(scope="session")
+def variant_bundle(tiny_bundle: Path) -> Path:
+    """The same with its int8 and fp16 variants. Not to be written to."""
+    return _cached(
+        "variant-bundle", lambda out: _tiny_bundle_module().build_variants(tiny_bundle, out)
+    )
+
+
+def _cached(name: str, build: Callable[[Path], object]) -> Path:
+    """A folder that is built anew only when the code that makes it has changed."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
         for path in sorted(ROOT.glob(pattern)):
             digest.update(path.read_bytes())
     for package in _PACKAGES:
         digest.update(importlib.metadata.version(package).encode())
-    out = ROOT / ".cache" / "tests" / f"tiny-bundle-{digest.hexdigest()[:16]}"
+    out = ROOT / ".cache" / "tests" / f"{name}-{digest.hexdigest()[:16]}"
     out.parent.mkdir(parents=True, exist_ok=True)
     with (out.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be building it
         if not out.is_dir():
-            import tiny_bundle
-
-            for stale in out.parent.glob("tiny-bundle-*"):
+            for stale in out.parent.glob(f"{name}-*"):
                 shutil.rmtree(stale)
-            tiny_bundle.build(out)
+            build(out)
     return out
+
+
+def _tiny_bundle_module() -> ModuleType:
+    """`tiny_bundle.py`, which loads TensorFlow: imported only when something is to be built."""
+    return importlib.import_module("tiny_bundle")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from dfd_edge.bundle import Bundle
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import face_model_sha256
@@ -23,6 +24,7 @@ from dfd_edge.manifest import (
     Threshold,
 )
 from dfd_export.bundle_writer import BundleInfo, write_bundle
+from dfd_export.variants import Sample, VariantOptions, add_variants
 from dfd_training.models import build_frame_model, build_sequence_model
 
 DECISION = DecisionSpec(
@@ -86,4 +88,30 @@ def build(out: Path, input_size: int = 64) -> Path:
     """Exports such models into a bundle."""
     frame, sequence = make_models(input_size)
     write_bundle(frame, sequence, out=out, info=make_info(), crops=make_crops(4, input_size))
+    return out
+
+
+def make_sample(count: int = 24, size: int = 64) -> Sample:
+    """Crops of noise as three clips and a few photographs, every other file fake."""
+    files = [f"clip{n // 6}.mp4" if n < 18 else f"picture{n}.png" for n in range(count)]
+    return Sample(
+        crops=make_crops(count, size, seed=9),
+        paths=np.array(files),
+        groups=np.array(files),
+        fake=np.arange(count) // 6 % 2 == 1,
+        tracks=np.zeros(count, np.int64),
+        times_s=np.array([n % 6 / 5 if n < 18 else 0.0 for n in range(count)]),
+        description="crops of noise",
+    )
+
+
+def build_variants(bundle: Path, out: Path) -> Path:
+    """Adds both variants to a bundle, whatever they change: noise is no measure of a model."""
+    add_variants(
+        Bundle.load(bundle),
+        out=out,
+        options=VariantOptions(int8=True, fp16=True, max_auc_drop=1.0),
+        calibration=make_crops(24, 64, seed=8),
+        sample=make_sample(),
+    )
     return out

@@ -7,6 +7,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfd_edge.processor import processor_name
 from dfd_edge.version import version_of
 
 _LIBRARIES = ("dfd-edge", "onnxruntime", "onnxruntime-gpu", "opencv-python", "av", "numpy")
@@ -50,7 +51,7 @@ def describe_machine() -> Machine:
     """Describe the machine that this process runs on."""
     versions = {name: version for name in _LIBRARIES if (version := version_of(name))}
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         cores=usable_cores(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
@@ -70,13 +71,3 @@ def usable_cores() -> float:
         if quota.isdigit() and period.strip().isdigit():
             cores = min(cores, int(quota) / int(period))
     return cores
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    return platform.processor() or platform.machine()

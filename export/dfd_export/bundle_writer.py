@@ -31,6 +31,7 @@ from dfd_edge.manifest import (
 from dfd_edge.session import Session
 from dfd_export.card import CARD_FILE, render_card
 from dfd_export.frame_graph import FRAME_FILE, describe_frame_model, export_frame_graph
+from dfd_export.metadata import GraphFacts, graph_metadata
 from dfd_export.parity import ParityReport, check_parity
 from dfd_export.probe import PROBE_FILE, make_probe_crops, measure_probe, write_probe
 from dfd_export.sequence_graph import (
@@ -101,9 +102,17 @@ def write_bundle(
             f"{['n', *wanted]}, one or more"
         )
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    frame_graph = export_frame_graph(frame_model, frame, metadata=_metadata(info, "frame", created))
+    facts = GraphFacts(
+        name=info.name,
+        created=created,
+        frame=frame,
+        sequence=sequence,
+        face=info.face,
+        licence=info.card.licence,
+    )
+    frame_graph = export_frame_graph(frame_model, frame, metadata=graph_metadata(facts, FRAME_FILE))
     sequence_graph = export_sequence_graph(
-        sequence_model, frame, sequence, metadata=_metadata(info, "sequence", created)
+        sequence_model, frame, sequence, metadata=graph_metadata(facts, SEQUENCE_FILE)
     )
     report = check_parity(
         frame_model,
@@ -114,7 +123,7 @@ def write_bundle(
         sequence=sequence,
         crops=crops,
     )
-    with _new_folder(out) as folder:
+    with new_bundle_folder(out) as folder:
         onnx.save(frame_graph, folder / FRAME_FILE)
         onnx.save(sequence_graph, folder / SEQUENCE_FILE)
         (folder / PARITY_FILE).write_text(report.to_json(), "utf-8")
@@ -125,7 +134,7 @@ def write_bundle(
             schema_version=SCHEMA_VERSION,
             name=info.name,
             created=created,
-            files=_entries(folder),
+            files=file_entries(folder),
             frame=frame,
             sequence=sequence,
             face=info.face,
@@ -135,7 +144,7 @@ def write_bundle(
         )
         session = Session.open(Bundle(folder, manifest, sha256=""), provider="cpu")
         probe = measure_probe(session, probe_crops)
-        _finish(folder, dataclasses.replace(manifest, probe=probe))
+        finish_bundle(folder, dataclasses.replace(manifest, probe=probe))
     return report
 
 
@@ -154,49 +163,41 @@ def revise_bundle(
         UsageError: `out` is taken by something that is no bundle.
         BundleError: A file of the old bundle was changed.
     """
-    _check_free(out)
     manifest = dataclasses.replace(
         bundle.manifest,
         decision=decision or bundle.manifest.decision,
         card=card or bundle.manifest.card,
     )
-    with _new_folder(out) as folder:
-        for name in manifest.files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(bundle.read(name))
-        _finish(folder, manifest)
+    with new_bundle_folder(out) as folder:
+        copy_bundle(bundle, folder)
+        finish_bundle(folder, manifest)
 
 
-def _finish(folder: Path, manifest: Manifest) -> None:
+def copy_bundle(bundle: Bundle, folder: Path) -> Manifest:
+    """Copies a bundle's files, but for the manifest, which is returned."""
+    for name in bundle.manifest.files:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(bundle.read(name))
+    return bundle.manifest
+
+
+def finish_bundle(folder: Path, manifest: Manifest) -> None:
     """Writes card and manifest into a folder that has all else, and checks the whole."""
     (folder / CARD_FILE).write_text(render_card(manifest), "utf-8")
-    manifest = dataclasses.replace(manifest, files=_entries(folder))
+    manifest = dataclasses.replace(manifest, files=file_entries(folder))
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
     Bundle.load(folder)
 
 
-def _entries(folder: Path) -> dict[str, FileEntry]:
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Hash and size of every file in a folder, by its path inside."""
     entries = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
         name = path.relative_to(folder).as_posix()
         entries[name] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
     return entries
-
-
-def _metadata(info: BundleInfo, graph: str, created: str) -> dict[str, str]:
-    return {
-        "dfd_edge.bundle": info.name,
-        "dfd_edge.graph": graph,
-        "dfd_edge.schema_version": str(SCHEMA_VERSION),
-        "dfd_edge.created": created,
-        "dfd_edge.crop_scale": f"{info.crop_scale:g}",
-        "dfd_edge.rate_hz": f"{info.rate_hz:g}",
-        "dfd_edge.face_detector": info.face.detector,
-        "dfd_edge.output": "fake_logit: higher = more fake, not calibrated",
-        "dfd_edge.licence": info.card.licence,
-    }
 
 
 def _check_free(out: Path) -> None:
@@ -206,8 +207,13 @@ def _check_free(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its place once the block ends without error."""
+def new_bundle_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its place once the block ends without error.
+
+    Raises:
+        UsageError: `out` is taken by something that is no bundle.
+    """
+    _check_free(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         folder, old = Path(temporary) / "new", Path(temporary) / "old"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dfd_edge.manifest import Calibrator, DecisionSpec, Manifest, Metric, Threshold
+from dfd_edge.manifest import (
+    Calibrator,
+    DecisionSpec,
+    Manifest,
+    Metric,
+    Threshold,
+    VariantSpec,
+)
 
 CARD_FILE = "CARD.md"
 
@@ -35,10 +42,30 @@ def render_card(manifest: Manifest) -> str:
                 f"- Written {manifest.created}, schema version {manifest.schema_version}",
             ]
         ),
+        *_variants(frame.variants),
         "## Licence",
         card.licence,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _variants(variants: dict[str, VariantSpec]) -> list[str]:
+    """A section on what each variant changes; none where there is only fp32."""
+    changes = {name: v.changes for name, v in variants.items() if v.changes is not None}
+    if not changes:
+        return []
+    lines = [
+        "| precision | logit changes (mean, largest) | frame AUC changes "
+        "| clips with another label | speed | crops |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {c.mean_logit:.3g}, {c.max_logit:.3g} | {c.auc.value:+.4f} [{c.auc.low:+.4f}, "
+        f"{c.auc.high:+.4f}] | {c.labels_changed} of {c.clips} | {c.speedup.value:.2f} x on "
+        f"{c.processor} ({c.provider}) | {c.crops} {c.data} |"
+        for name, c in changes.items()
+    ]
+    return ["## Variants, against fp32", "\n".join(lines)]
 
 
 def _figures(metrics: dict[str, Metric]) -> str:

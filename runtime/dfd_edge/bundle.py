@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import MANIFEST_NAME, FrameSpec, Manifest, SequenceSpec
+from dfd_edge.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, SequenceSpec
 from dfd_edge.onnx_file import OnnxFile, TensorSignature, read_onnx
 from dfd_edge.schema import SchemaError
 
@@ -15,7 +17,16 @@ DEFAULT_BUNDLE = Path(__file__).resolve().parent / "models" / "default"
 """The shipped bundle."""
 
 _MAX_MANIFEST_BYTES = 1 << 20
-_LOOPS = ("Loop", "If", "Scan")
+_MAX_FILE_BYTES = (1 << 31) - 1
+"""What a protocol buffer, and so an ONNX file, can hold."""
+_MAX_ROW = 1 << 26
+"""Numbers that a graph takes or gives for one crop or one step; a forged size fills the memory."""
+_LOOPS = ("Loop", "If", "Scan", "SequenceMap")
+_OPTIMISER_DOMAINS = ("com.microsoft", "com.microsoft.nchwc")
+"""Of the operators that onnxruntime's optimiser fuses others into."""
+_FILE_READERS = ("com.microsoft:EPContext",)
+METADATA_PREFIX = "dfd_edge."
+"""Starts the keys of what a graph's file says of itself."""
 
 Signatures = dict[str, TensorSignature]
 
@@ -58,10 +69,14 @@ class Bundle:
             raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
         bundle = cls(folder, manifest, hashlib.sha256(text).hexdigest())
         contract = graph_contract(manifest)
+        identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
+        _check_sizes(folder / MANIFEST_NAME, contract)
         for name in manifest.files:
             data = bundle.read(name)
             if name in contract:
-                check_graph(folder / name, data, *contract[name])
+                domains = () if name in _portable(manifest) else _OPTIMISER_DOMAINS
+                graph = check_graph(folder / name, data, *contract[name], domains=domains)
+                _check_identity(folder / name, graph.metadata, identity[name])
         return bundle
 
     def read(self, name: str) -> bytes:
@@ -73,18 +88,28 @@ class Bundle:
         """
         entry = self.manifest.files[name]
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise BundleError(f"{path}: leads out of the bundle, to {path.resolve()}: refused")
+        if not name.isprintable():
+            raise BundleError(f"{self.path / MANIFEST_NAME}: {name!r:.80} is no name for a file")
+        if entry.size > _MAX_FILE_BYTES:
+            raise BundleError(
+                f"{self.path / MANIFEST_NAME}: gives {name} {entry.size} bytes, but a file has at "
+                f"most {_MAX_FILE_BYTES}: this is no bundle"
+            )
+        _check_inside(path, self.path)
         try:
-            data = path.read_bytes()
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: is no file: copy or export the bundle again")
+            size = status.st_size
+            data = path.read_bytes() if size == entry.size else b""
         except OSError as error:
             raise BundleError(
                 f"{path}: listed in the manifest but cannot be read ({error.strerror}): "
                 "copy or export the bundle again"
             ) from error
-        if len(data) != entry.size:
+        if size != entry.size:
             raise BundleError(
-                f"{path}: {len(data)} bytes, but the manifest says {entry.size}: "
+                f"{path}: {size} bytes, but the manifest says {entry.size}: "
                 "copy or export the bundle again"
             )
         sha256 = hashlib.sha256(data).hexdigest()
@@ -99,9 +124,33 @@ class Bundle:
 def graph_contract(manifest: Manifest) -> dict[str, tuple[Signatures, Signatures]]:
     """By file name, the inputs and outputs that each graph of a bundle must declare."""
     frame = frame_contract(manifest.frame)
-    contract = {variant.file: frame for variant in manifest.frame.variants.values()}
+    contract = dict.fromkeys(manifest.frame.graphs(), frame)
     contract[manifest.sequence.file] = sequence_contract(manifest.frame, manifest.sequence)
     return contract
+
+
+def graph_identity(
+    name: str, frame: FrameSpec, sequence: SequenceSpec, face: FaceSpec
+) -> dict[str, dict[str, str]]:
+    """By file name, what a graph's own metadata may not contradict."""
+    shared = {
+        "bundle": name,
+        "feature_width": f"{frame.feature_width}",
+        "crop_scale": f"{frame.crop_scale:g}",
+        "rate_hz": f"{sequence.rate_hz:g}",
+        "face_detector": face.detector,
+        "face_detector_sha256": face.sha256,
+    }
+    identity = {
+        file: {**shared, "graph": "frame", "precision": precision}
+        for file, precision in frame.graphs().items()
+    }
+    width = f"{sequence.state_width}"
+    identity[sequence.file] = {**shared, "graph": "sequence", "state_width": width}
+    return {
+        file: {METADATA_PREFIX + key: value for key, value in entries.items()}
+        for file, entries in identity.items()
+    }
 
 
 def frame_contract(frame: FrameSpec) -> tuple[Signatures, Signatures]:
@@ -128,7 +177,14 @@ def sequence_contract(frame: FrameSpec, sequence: SequenceSpec) -> tuple[Signatu
     return inputs, {"fake_logit": logit, "next_state": state}
 
 
-def check_graph(path: Path, data: bytes, inputs: Signatures, outputs: Signatures) -> OnnxFile:
+def check_graph(
+    path: Path,
+    data: bytes,
+    inputs: Signatures,
+    outputs: Signatures,
+    *,
+    domains: tuple[str, ...] = (),
+) -> OnnxFile:
     """Checks what a graph declares.
 
     Args:
@@ -136,12 +192,14 @@ def check_graph(path: Path, data: bytes, inputs: Signatures, outputs: Signatures
         data: Its bytes.
         inputs: The inputs that it must declare, and no others.
         outputs: The outputs that it must declare, and no others.
+        domains: Those beside ONNX's own that its operators may be of.
 
     Returns:
         What the file declares.
 
     Raises:
-        BundleError: It does not keep to that, loops, or keeps weights in another file.
+        BundleError: It does not keep to that, loops, has operators of other domains, or keeps
+            weights in another file.
     """
     try:
         graph = read_onnx(data)
@@ -157,6 +215,16 @@ def check_graph(path: Path, data: bytes, inputs: Signatures, outputs: Signatures
     if loops := [name for name in _LOOPS if name in graph.operators]:
         raise BundleError(
             f"{path}: holds {', '.join(loops)}; a bundle's graphs have no loops: export it again"
+        )
+    if foreign := _foreign(graph, domains):
+        raise BundleError(
+            f"{path}: holds {', '.join(foreign)!r:.80}; a bundle's graphs have operators of ONNX "
+            "itself only, which every runtime has: export it again"
+        )
+    if graph.functions:
+        raise BundleError(
+            f"{path}: defines {graph.functions} operators of its own; a bundle's graphs have those "
+            "of ONNX itself only: export it again"
         )
     _check_side(path, "input", graph.inputs, inputs)
     _check_side(path, "output", graph.outputs, outputs)
@@ -177,6 +245,54 @@ def _check_side(path: Path, side: str, found: Signatures, wanted: Signatures) ->
             )
 
 
+def _foreign(graph: OnnxFile, domains: tuple[str, ...]) -> list[str]:
+    """Its operators of no allowed domain, and those that read files."""
+    allowed = ("", *domains)
+    return [
+        name
+        for name in graph.operators
+        if name.rpartition(":")[0] not in allowed or name in _FILE_READERS
+    ]
+
+
+def _portable(manifest: Manifest) -> set[str]:
+    """The graphs that every runtime reads, unlike those that onnxruntime has optimised."""
+    files = {variant.file for variant in manifest.frame.variants.values()}
+    return {*files, manifest.sequence.file}
+
+
+def _check_identity(path: Path, metadata: dict[str, str], wanted: dict[str, str]) -> None:
+    """Files of older exports lack some of the keys; what they have has to agree."""
+    for key, value in wanted.items():
+        found = metadata.get(key, value)
+        if found != value:
+            raise BundleError(
+                f"{path}: says of itself {key} = {found!r:.80}, but the manifest makes it "
+                f"{value!r:.80}: the graph belongs elsewhere"
+            )
+
+
+def _check_sizes(path: Path, contract: dict[str, tuple[Signatures, Signatures]]) -> None:
+    for inputs, outputs in contract.values():
+        for name, signature in {**inputs, **outputs}.items():
+            row = math.prod(axis for axis in signature.axes if isinstance(axis, int))
+            if row > _MAX_ROW:
+                raise BundleError(
+                    f"{path}: makes {name} {signature}; a row of it has at most {_MAX_ROW} "
+                    "numbers: this is no bundle"
+                )
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    try:
+        target = path.resolve()
+        inside = target.is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return  # a link that leads to itself: reading it says so
+    if not inside:
+        raise BundleError(f"{path}: leads out of the bundle, to {target}: refused")
+
+
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
@@ -186,7 +302,10 @@ def _read_manifest(folder: Path) -> bytes:
             else "give the folder of a bundle"
         )
         raise BundleError(f"{folder}: no such folder: {mend}")
+    _check_inside(path, folder)
     try:
+        if path.exists() and not path.is_file():
+            raise BundleError(f"{path}: is no file: this folder is no bundle")
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise BundleError(
                 f"{path}: {path.stat().st_size} bytes, but a manifest has at most "

@@ -125,7 +125,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     type=click.Choice(["auto", "fp32", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="Variant of the frame model.",
+    help="Variant of the frame model; auto takes the one that suits provider and processor.",
 )
 @click.option(
     "--rate",
@@ -283,6 +283,9 @@ def _judge(
         reporter.record(detector.run_record(rate_hz=rate_hz))
         if verbose or not detector.provider:
             reporter.note(f"provider {detector.provider}")
+        if verbose:
+            report = detector.provider
+            reporter.note(f"precision {report.precision}: {report.precision_reason}")
         trained_hz = detector.bundle.manifest.sequence.rate_hz
         if rate_hz not in (None, trained_hz):
             reporter.note(f"judging at {rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz")

@@ -72,7 +72,8 @@ class Detector(Closing):
             path: Folder of the bundle; the shipped one by default.
             provider: "auto" (may fall back, and says so in `provider`), or one that must run:
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
-            precision: "auto", "fp32", "fp16" or "int8".
+            precision: "fp32", "fp16" or "int8" as far as the bundle carries it, or "auto" for
+                the one that suits provider and processor; `provider` says which it is.
             threads: Threads that each library may use on its own; 1 is fastest on few cores,
                 since the stages overlap.
 

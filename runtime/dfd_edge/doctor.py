@@ -142,6 +142,7 @@ def _bundle(model: Path | None, provider: str) -> Iterator[Finding]:
     yield Finding("bundle", where)
     report = detector.provider
     yield Finding("runs on", str(report), None if report else report.reason)
+    yield Finding("precision", f"{report.precision}: {report.precision_reason}")
 
 
 def _cameras() -> Iterator[Finding]:

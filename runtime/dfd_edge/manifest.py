@@ -36,11 +36,82 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class VariantSpec:
-    """One precision of the frame model, and what it changes against fp32 (empty for fp32)."""
+class Metric:
+    """A measured figure with the ends of its 95 % interval and how many items it rests on."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VariantChanges:
+    """What a variant of the frame graph changes against fp32, measured through the runtime.
+
+    Attributes:
+        data: Which crops it was measured on.
+        crops: How many.
+        mean_logit: Mean absolute change of the frame logit.
+        max_logit: Largest absolute change of the frame logit.
+        auc: Change of the frame AUC (variant - fp32) with a paired bootstrap interval over groups.
+        clips: Clips whose verdicts were compared.
+        labels_changed: How many of them got another label.
+        speedup: Time of fp32 over time of the variant, one crop, one thread: the median of
+            interleaved runs, with their quartiles as `low` and `high`.
+        latency_ms: Median time of the variant for one crop.
+        provider: What both ran on.
+        processor: The processor that the times were taken on.
+        onnxruntime: Version of onnxruntime.
+    """
+
+    data: str
+    crops: int
+    mean_logit: float
+    max_logit: float
+    auc: Metric
+    clips: int
+    labels_changed: int
+    speedup: Metric
+    latency_ms: float
+    provider: str
+    processor: str
+    onnxruntime: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizedGraph:
+    """The same graph as onnxruntime's optimiser leaves it: it loads faster, on the CPU only.
+
+    Attributes:
+        file: Its file.
+        onnxruntime: Version that wrote it, as "major.minor"; others read the portable graph.
+        load_ms: Median time to load it.
+        portable_load_ms: Median time to load the portable graph, in the same run.
+    """
 
     file: str
-    changes: dict[str, float] = field(default_factory=dict)
+    onnxruntime: str
+    load_ms: float
+    portable_load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """One precision of the frame model.
+
+    Attributes:
+        file: Its graph.
+        probe_logit: The frame logits that it gave on the probe; empty for fp32, whose are in
+            `probe`.
+        changes: What it changes against fp32; None for fp32.
+        optimized: A graph that loads faster; None where it does not pay.
+    """
+
+    file: str
+    probe_logit: list[float] = field(default_factory=list)
+    changes: VariantChanges | None = None
+    optimized: OptimizedGraph | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +137,15 @@ class FrameSpec:
         _check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
         _check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
         _check("fp32" in self.variants, "variants has no fp32")
+
+    def graphs(self) -> dict[str, str]:
+        """By file name, the precision of each graph of the frame model."""
+        files = {}
+        for precision, variant in self.variants.items():
+            files[variant.file] = precision
+            if variant.optimized is not None:
+                files[variant.optimized.file] = precision
+        return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +275,6 @@ class ProbeSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """A measured figure with the ends of its 95 % interval and how many items it rests on."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CardInfo:
     """What people should know before they trust the model.
 
@@ -266,7 +336,7 @@ class Manifest:
 
     def graphs(self) -> tuple[str, ...]:
         """Names of the ONNX files."""
-        return (*(v.file for v in self.frame.variants.values()), self.sequence.file)
+        return (*self.frame.graphs(), self.sequence.file)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_MODEL_GRAPH = 7
+_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA, _MODEL_FUNCTION = 1, 7, 8, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _GRAPH_SPARSE_INITIALIZER = 15
-_NODE_OP_TYPE, _NODE_ATTRIBUTE = 4, 5
-_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = (5, 10), (6, 11)
+_NODE_OP_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE_TENSORS = (5, 10), (6, 11), (22, 23)
+_SPARSE_TENSORS = (1, 2)
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _EXTERNAL = 1
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
 _TENSOR_ELEMENT, _TENSOR_SHAPE = 1, 2
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
+_STANDARD_DOMAIN = "ai.onnx"
 _DIM_VALUE, _DIM_NAME = 1, 2
 _ELEMENT_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 
@@ -39,16 +42,25 @@ class OnnxFile:
     """What a graph declares.
 
     Attributes:
+        ir_version: Version of the file format.
+        opsets: By domain, the version of the operators; the standard domain is "ai.onnx".
         inputs: By name, in order.
         outputs: By name, in order.
-        operators: How often each operator occurs, subgraphs included.
+        operators: How often each operator occurs, subgraphs included. Before the name of one that
+            is not of the standard domain stand its domain and a colon.
+        functions: How many operators the file defines by itself.
         external_data: Paths of the other files that hold weights of the graph.
+        metadata: What the file says of itself, by key.
     """
 
+    ir_version: int
+    opsets: dict[str, int]
     inputs: dict[str, TensorSignature]
     outputs: dict[str, TensorSignature]
     operators: dict[str, int]
+    functions: int
     external_data: tuple[str, ...]
+    metadata: dict[str, str]
 
 
 def read_onnx(data: bytes) -> OnnxFile:
@@ -60,20 +72,52 @@ def read_onnx(data: bytes) -> OnnxFile:
     Raises:
         ValueError: The bytes are not an ONNX model.
     """
-    graphs = [v for n, v in _fields(memoryview(data)) if n == _MODEL_GRAPH]
-    if len(graphs) != 1 or not isinstance(graphs[0], memoryview):
-        raise ValueError("not an ONNX model")
+    fields = list(_fields(memoryview(data)))
+    graph = _only_graph(fields)
+    ir_version = dict(fields).get(_MODEL_IR_VERSION, 0)
     inputs: dict[str, TensorSignature] = {}
     outputs: dict[str, TensorSignature] = {}
-    for number, value in _messages(graphs[0]):
+    for number, value in _messages(graph):
         if number == _GRAPH_INPUT:
             inputs.update([_signature(value)])
         elif number == _GRAPH_OUTPUT:
             outputs.update([_signature(value)])
     operators: dict[str, int] = {}
     external: list[str] = []
-    _walk(graphs[0], operators, external)
-    return OnnxFile(inputs, outputs, operators, tuple(external))
+    _walk(graph, operators, external)
+    return OnnxFile(
+        ir_version=ir_version if isinstance(ir_version, int) else 0,
+        opsets=dict(_opset(entry) for entry in _parts(fields, _MODEL_OPSET)),
+        inputs=inputs,
+        outputs=outputs,
+        operators=operators,
+        functions=len(_parts(fields, _MODEL_FUNCTION)),
+        external_data=tuple(external),
+        metadata=dict(_entry(entry) for entry in _parts(fields, _MODEL_METADATA)),
+    )
+
+
+def _only_graph(fields: list[tuple[int, int | memoryview]]) -> memoryview:
+    graphs = _parts(fields, _MODEL_GRAPH)
+    if len(graphs) != 1:
+        raise ValueError("not an ONNX model")
+    return graphs[0]
+
+
+def _parts(fields: list[tuple[int, int | memoryview]], wanted: int) -> list[memoryview]:
+    return [value for n, value in fields if n == wanted and isinstance(value, memoryview)]
+
+
+def _opset(opset: memoryview) -> tuple[str, int]:
+    parts = dict(_fields(opset))
+    domain, version = parts.get(_OPSET_DOMAIN), parts.get(_OPSET_VERSION)
+    name = str(domain, "utf-8") if isinstance(domain, memoryview) else ""
+    return name or _STANDARD_DOMAIN, version if isinstance(version, int) else 0
+
+
+def _entry(entry: memoryview) -> tuple[str, str]:
+    parts = {number: str(part, "utf-8") for number, part in _messages(entry)}
+    return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
 
 
 def _walk(graph: memoryview, operators: dict[str, int], external: list[str]) -> None:
@@ -81,23 +125,35 @@ def _walk(graph: memoryview, operators: dict[str, int], external: list[str]) -> 
         if number == _GRAPH_INITIALIZER:
             external.extend(_external(value))
         elif number == _GRAPH_SPARSE_INITIALIZER:
-            for _, tensor in _messages(value):
-                external.extend(_external(tensor))
+            external.extend(_external_sparse(value))
         elif number == _GRAPH_NODE:
+            name = _operator(value)
+            operators[name] = operators.get(name, 0) + 1
             for field, part in _messages(value):
-                if field == _NODE_OP_TYPE:
-                    name = str(part, "utf-8")
-                    operators[name] = operators.get(name, 0) + 1
-                elif field == _NODE_ATTRIBUTE:
+                if field == _NODE_ATTRIBUTE:
                     _walk_attribute(part, operators, external)
+
+
+def _operator(node: memoryview) -> str:
+    parts = dict(_messages(node))
+    name = str(parts.get(_NODE_OP_TYPE, b""), "utf-8")
+    domain = str(parts.get(_NODE_DOMAIN, b""), "utf-8")
+    return name if domain in ("", _STANDARD_DOMAIN) else f"{domain}:{name}"
 
 
 def _walk_attribute(attribute: memoryview, operators: dict[str, int], external: list[str]) -> None:
     for number, value in _messages(attribute):
         if number in _ATTRIBUTE_TENSORS:
             external.extend(_external(value))
+        elif number in _ATTRIBUTE_SPARSE_TENSORS:
+            external.extend(_external_sparse(value))
         elif number in _ATTRIBUTE_GRAPHS:
             _walk(value, operators, external)
+
+
+def _external_sparse(tensor: memoryview) -> list[str]:
+    parts = [part for number, part in _messages(tensor) if number in _SPARSE_TENSORS]
+    return [path for part in parts for path in _external(part)]
 
 
 def _external(tensor: memoryview) -> list[str]:
@@ -109,9 +165,9 @@ def _external(tensor: memoryview) -> list[str]:
             elsewhere = elsewhere or value == _EXTERNAL
         elif number == _TENSOR_EXTERNAL_DATA and isinstance(value, memoryview):
             elsewhere = True
-            entry = {n: str(part, "utf-8") for n, part in _messages(value)}
-            if entry.get(_ENTRY_KEY) == "location":
-                location = entry.get(_ENTRY_VALUE, "")
+            key, text = _entry(value)
+            if key == "location":
+                location = text
     return [location] if elsewhere else []
 
 

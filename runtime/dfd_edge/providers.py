@@ -12,12 +12,15 @@ import enum
 import importlib
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from dfd_edge.errors import BundleError, ProviderError, UsageError
+
+T = TypeVar("T")
 
 
 class Provider(enum.StrEnum):
@@ -73,6 +76,7 @@ class ProviderReport:
         sequence_actual: The provider of the sequence graph. One step of it takes microseconds
             on a CPU, less than a copy to an accelerator, so that is where it runs.
         precision: The variant of the frame graph.
+        precision_reason: Why that variant.
         reason: Why something better did not run; None where nothing was missed.
     """
 
@@ -80,6 +84,7 @@ class ProviderReport:
     actual: str
     sequence_actual: str
     precision: str
+    precision_reason: str = "as asked"
     reason: str | None = None
 
     def __bool__(self) -> bool:
@@ -202,12 +207,16 @@ def open_session(graph: bytes, provider: Provider, *, threads: int, name: str) -
 
 
 def open_best(
-    graph: bytes, requested: Provider, *, threads: int, name: str
-) -> tuple[Any, Provider, str | None]:
+    requested: Provider, open_on: Callable[[Provider], T]
+) -> tuple[T, Provider, str | None]:
     """Opens a graph on the provider asked for, or for `AUTO` on the best that runs.
 
+    Args:
+        requested: The provider asked for.
+        open_on: Opens it on one provider, with `open_session`.
+
     Returns:
-        The session, the provider it runs on, and, where `AUTO` had to leave out one that
+        What `open_on` returned, the provider, and, where `AUTO` had to leave out one that
         onnxruntime was built with, why.
 
     Raises:
@@ -215,18 +224,18 @@ def open_best(
         BundleError: onnxruntime refuses the graph itself.
     """
     if requested is not Provider.AUTO:
-        return open_session(graph, requested, threads=threads, name=name), requested, None
+        return open_on(requested), requested, None
     available = load_onnxruntime().get_available_providers()
     reason = None
     for provider in _AUTO_ORDER:
         if _BUILDS[provider].name not in available:
             continue
         try:
-            session = open_session(graph, provider, threads=threads, name=name)
+            opened = open_on(provider)
         except ProviderError as error:
             reason = reason or str(error)
             continue
-        return session, provider, reason
+        return opened, provider, reason
     raise ProviderError(reason or "the installed onnxruntime has no CPU provider: reinstall it")
 
 

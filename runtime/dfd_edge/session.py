@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
     Provider,
     ProviderReport,
+    load_onnxruntime,
     open_best,
     open_session,
     parse_provider,
@@ -81,8 +83,8 @@ class Session:
         Args:
             bundle: A checked bundle.
             provider: A name of `Provider`. `auto` may fall back and says why; a named one never.
-            precision: A variant of the frame graph ("fp32", and what else the bundle carries),
-                or "auto".
+            precision: A variant of the frame graph: "fp32", "fp16", "int8" as far as the bundle
+                carries it, or "auto" for the one that suits provider and processor.
             threads: Threads inside an operator, 1 or more.
 
         Raises:
@@ -92,27 +94,29 @@ class Session:
         """
         if threads < 1:
             raise UsageError(f"threads is {threads}; give 1 or more")
+        variants = bundle.manifest.frame.variants
+
+        def open_frame(actual: Provider) -> tuple[Any, Choice]:
+            choice = choose_variant(variants, precision, actual)
+            version = load_onnxruntime().__version__
+            file = graph_file(variants[choice.precision], actual, version)
+            return open_file(file, actual), choice
+
+        def open_file(file: str, actual: Provider) -> Any:  # noqa: ANN401
+            name = str(bundle.path / file)
+            return open_session(bundle.read(file), actual, threads=threads, name=name)
+
         wanted = parse_provider(provider)
-        variant = _pick_variant(bundle, precision)
-        frame_file = bundle.manifest.frame.variants[variant].file
-        frame, actual, reason = open_best(
-            bundle.read(frame_file), wanted, threads=threads, name=str(bundle.path / frame_file)
-        )
-        sequence_file = bundle.manifest.sequence.file
-        sequence = open_session(
-            bundle.read(sequence_file),
-            Provider.CPU,
-            threads=threads,
-            name=str(bundle.path / sequence_file),
-        )
+        (frame, choice), actual, reason = open_best(wanted, open_frame)
         report = ProviderReport(
             requested=wanted.value,
             actual=actual.value,
             sequence_actual=Provider.CPU.value,
-            precision=variant,
+            precision=choice.precision,
+            precision_reason=choice.reason,
             reason=reason,
         )
-        return cls(bundle, report, frame, sequence)
+        return cls(bundle, report, frame, open_file(bundle.manifest.sequence.file, Provider.CPU))
 
     def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:
         """Runs the frame model, in batches of at most `MAX_BATCH`.
@@ -203,13 +207,3 @@ class Session:
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
 
-
-def _pick_variant(bundle: Bundle, precision: str) -> str:
-    variants = bundle.manifest.frame.variants
-    wanted = "fp32" if precision == "auto" else precision
-    if wanted not in variants:
-        raise UsageError(
-            f"precision {precision!r} is not in bundle {bundle.manifest.name}; it has "
-            f"{', '.join(variants)}"
-        )
-    return wanted

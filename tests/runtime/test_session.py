@@ -173,7 +173,7 @@ def test_a_session_cannot_be_changed(session: Session):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int8"}, "precision 'int8' is not in bundle tiny; it has fp32"),
+        ({"precision": "int8"}, "precision 'int8' is not in the bundle; it has fp32"),
         ({"threads": 0}, "threads is 0; give 1 or more"),
     ],
 )

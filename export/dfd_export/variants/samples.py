@@ -1,0 +1,119 @@
+"""The crops that a variant is calibrated on, and the labelled ones that it is compared on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_edge.faces import crop_region, extract_crop
+from dfd_training.store import CropStore
+
+MAX_COMPARED = 4000
+"""Crops of the comparison; whole files are left out beyond it, so that clips stay whole."""
+
+Crops = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Crops with what is known of them.
+
+    Attributes:
+        crops: uint8 [n, S, S, 3], RGB, files one after the other, each in order of time.
+        paths: text [n], the file of each crop.
+        groups: text [n], its group: footage or person.
+        fake: bool [n].
+        tracks: int [n], the person in the file.
+        times_s: float [n], time in the file.
+        description: What they are, for reports.
+    """
+
+    crops: Crops
+    paths: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    fake: NDArray[np.bool_]
+    tracks: NDArray[np.int64]
+    times_s: NDArray[np.float64]
+    description: str
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def read_samples(
+    path: Path, *, size: int, crop_scale: float, calibration_crops: int, seed: int = 0
+) -> tuple[Crops, Sample]:
+    """Reads both from a crop store.
+
+    Rows marked train calibrate, drawn evenly from every source. Rows marked val are compared: they
+    tell how much a variant differs, and choose nothing. Where the store has no rows marked val,
+    the rows that did not calibrate are compared.
+
+    Args:
+        path: A crop store of `dfd-train prepare`.
+        size: Side of the crops in pixels.
+        crop_scale: Side of the model's crop over the size of the face.
+        calibration_crops: How many crops calibrate.
+        seed: Of the drawing.
+
+    Returns:
+        The calibrating crops, uint8 [n, S, S, 3], RGB, and the sample to compare on.
+
+    Raises:
+        UsageError: The folder is no crop store, or there are not both reals and fakes to compare.
+    """
+    store = CropStore(path)
+    rows = store.index[store.index["judged"]]
+    marked_val = rows["split"] == "val"
+    calibrating = _draw_evenly(rows[~marked_val], calibration_crops, seed)
+    if calibrating.empty:
+        raise UsageError(f"{path}: holds no judged crops marked train, which calibrate a variant")
+    if marked_val.any():
+        compared, text = rows[marked_val], "crops of the rows marked val"
+    else:
+        compared, text = rows.drop(calibrating.index), "crops that did not calibrate"
+    compared = _whole_files(compared, MAX_COMPARED, seed)
+    fake = compared["label"].to_numpy() == "FAKE"
+    if fake.all() or not fake.any():
+        raise UsageError(
+            f"{path}: a variant is compared on real and on fake crops, but its {text} are "
+            f"{'all fake' if fake.any() else 'all real'}: give a crop store with both"
+        )
+    sample = Sample(
+        crops=_cut(store, compared, size, crop_scale),
+        paths=compared["path"].to_numpy(np.str_),
+        groups=compared["group"].to_numpy(np.str_),
+        fake=fake,
+        tracks=compared["track"].to_numpy(np.int64),
+        times_s=compared["time_s"].to_numpy(np.float64),
+        description=text,
+    )
+    return _cut(store, calibrating, size, crop_scale), sample
+
+
+def _draw_evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Up to `count` rows, in turn from each source, in an order drawn at random."""
+    mixed = rows.sample(frac=1.0, random_state=seed)
+    turn = mixed.groupby("source").cumcount()
+    return mixed.iloc[np.argsort(turn.to_numpy(), kind="stable")[:count]]
+
+
+def _whole_files(rows: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
+    """All rows of as many files, drawn at random, as make up `limit` rows at most."""
+    sizes = rows.groupby("path").size().sample(frac=1.0, random_state=seed)
+    kept = sizes.index[sizes.cumsum() <= limit]
+    chosen = rows[rows["path"].isin(kept)] if len(kept) else rows.iloc[:limit]
+    return chosen.sort_values(["path", "time_s", "track"], kind="stable")
+
+
+def _cut(store: CropStore, rows: pd.DataFrame, size: int, crop_scale: float) -> Crops:
+    crops = np.empty((len(rows), size, size, 3), np.uint8)
+    for index, (shard, position) in enumerate(zip(rows["shard"], rows["position"], strict=True)):
+        stored = store.crop(shard, int(position))
+        crops[index] = extract_crop(stored.image, crop_region(stored.box, crop_scale), size)
+    return crops

@@ -1,0 +1,139 @@
+"""Adds variants to a bundle: made, measured, and only then written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from dfd_edge.bundle import Bundle
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import Manifest, OptimizedGraph, VariantChanges, VariantSpec
+from dfd_edge.session import Session
+from dfd_export.bundle_writer import (
+    copy_bundle,
+    file_entries,
+    finish_bundle,
+    new_bundle_folder,
+)
+from dfd_export.probe import read_probe
+from dfd_export.variants.fp16 import halve
+from dfd_export.variants.int8 import quantize
+from dfd_export.variants.measure import check_changes, measure_changes
+from dfd_export.variants.optimized import optimize
+from dfd_export.variants.samples import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantOptions:
+    """Which variants to make, and what they may cost.
+
+    Attributes:
+        int8: Make the int8 variant.
+        fp16: Make the fp16 variant.
+        max_auc_drop: How much lower a variant's frame AUC may be than that of fp32.
+        optimized: Store graphs that load faster where they do.
+    """
+
+    int8: bool = False
+    fp16: bool = False
+    max_auc_drop: float = 0.01
+    optimized: bool = True
+
+
+def add_variants(
+    bundle: Bundle,
+    *,
+    out: Path,
+    options: VariantOptions,
+    calibration: NDArray[np.uint8],
+    sample: Sample,
+) -> dict[str, VariantChanges]:
+    """Writes a bundle with more variants of the frame graph; those it has already are made anew.
+
+    Args:
+        bundle: The bundle to start from.
+        out: The new bundle's folder; may be the old one's.
+        options: Which variants.
+        calibration: uint8 [n, S, S, 3], RGB: crops to calibrate int8 on.
+        sample: Labelled crops to compare on.
+
+    Returns:
+        What each variant changes.
+
+    Raises:
+        UsageError: No variant is asked for, or `out` is taken by something that is no bundle.
+        VariantRefused: A variant changes too much. Nothing is written then.
+    """
+    makers: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {}
+    if options.int8:
+        makers["int8"] = lambda graph: quantize(graph, calibration)
+    if options.fp16:
+        makers["fp16"] = halve
+    if not makers:
+        raise UsageError("no variant is asked for: give --int8, --fp16 or both")
+    fp32_file = bundle.manifest.frame.variants["fp32"].file
+    graph = onnx.load_model_from_string(bundle.read(fp32_file))
+    measured = {}
+    with new_bundle_folder(out) as folder:
+        manifest = _without(copy_bundle(bundle, folder), folder, set(makers))
+        fp32 = Session.open(Bundle(folder, manifest, sha256=""), provider="cpu", precision="fp32")
+        for precision, make in makers.items():
+            manifest = _add(folder, manifest, precision, make(graph), options)
+            session = Session.open(
+                Bundle(folder, manifest, sha256=""), provider="cpu", precision=precision
+            )
+            changes = measure_changes(fp32, session, sample)
+            check_changes(precision, changes, max_auc_drop=options.max_auc_drop)
+            measured[precision] = changes
+            logits = session.run_frame(read_probe(bundle)).fake_logit
+            variant = dataclasses.replace(
+                manifest.frame.variants[precision],
+                probe_logit=[float(logit) for logit in logits],
+                changes=changes,
+            )
+            manifest = _with(manifest, folder, precision, variant)
+        finish_bundle(folder, manifest)
+    return measured
+
+
+def _add(
+    folder: Path,
+    manifest: Manifest,
+    precision: str,
+    graph: onnx.ModelProto,
+    options: VariantOptions,
+) -> Manifest:
+    """Writes a variant's files, not measured yet."""
+    file = f"frame.{precision}.onnx"
+    data = graph.SerializeToString()
+    (folder / file).write_bytes(data)
+    optimized: OptimizedGraph | None = None
+    # Accelerators optimise for themselves, and fp16 is for them.
+    if options.optimized and precision != "fp16":
+        found = optimize(data, f"frame.{precision}.optimized.onnx")
+        if found is not None:
+            (folder / found[1].file).write_bytes(found[0])
+            optimized = found[1]
+    return _with(manifest, folder, precision, VariantSpec(file, optimized=optimized))
+
+
+def _with(manifest: Manifest, folder: Path, precision: str, variant: VariantSpec) -> Manifest:
+    variants = {**manifest.frame.variants, precision: variant}
+    frame = dataclasses.replace(manifest.frame, variants=variants)
+    return dataclasses.replace(manifest, frame=frame, files=file_entries(folder))
+
+
+def _without(manifest: Manifest, folder: Path, gone: set[str]) -> Manifest:
+    """The bundle without these variants and their files."""
+    kept = {name: v for name, v in manifest.frame.variants.items() if name not in gone}
+    for file, precision in manifest.frame.graphs().items():
+        if precision in gone:
+            (folder / file).unlink()
+    frame = dataclasses.replace(manifest.frame, variants=kept)
+    return dataclasses.replace(manifest, frame=frame, files=file_entries(folder))

@@ -1,0 +1,98 @@
+"""Which variant of the frame graph runs, and which of its files is read."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import VariantSpec
+from dfd_edge.processor import int8_instructions
+from dfd_edge.providers import Provider
+
+
+class Precision(enum.StrEnum):
+    """What can be asked for."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+_HALF = (Provider.CUDA, Provider.TENSORRT)
+"""Providers that compute in half precision faster than in single."""
+
+_BYTES = (Provider.CPU, Provider.OPENVINO)
+"""Providers that compute in int8, as far as the processor has instructions for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A variant, and why it was chosen.
+
+    Attributes:
+        precision: Its name in the bundle.
+        reason: In words, for reports.
+    """
+
+    precision: str
+    reason: str
+
+
+def choose_variant(
+    variants: Mapping[str, VariantSpec], requested: str, provider: Provider
+) -> Choice:
+    """Picks the variant of the frame graph for a provider.
+
+    Args:
+        variants: What the bundle carries, by precision.
+        requested: A name of `Precision`. `auto` takes int8 where provider and processor have
+            instructions for it, fp16 on accelerators, and fp32 otherwise and wherever the bundle
+            lacks the other.
+        provider: What the graph will run on; not `AUTO`.
+
+    Raises:
+        UsageError: The precision is unknown, or the bundle lacks it.
+    """
+    known = [member.value for member in Precision]
+    if requested not in known:
+        raise UsageError(f"precision {requested!r} is unknown; known are {', '.join(known)}")
+    if requested == Precision.AUTO:
+        return _suited(variants, provider)
+    if requested not in variants:
+        raise UsageError(
+            f"precision {requested!r} is not in the bundle; it has {', '.join(variants)}"
+        )
+    return Choice(requested, "as asked")
+
+
+def _suited(variants: Mapping[str, VariantSpec], provider: Provider) -> Choice:
+    if provider in _HALF:
+        if Precision.FP16 in variants:
+            return Choice(Precision.FP16, f"{provider} computes it faster than fp32")
+        return Choice(Precision.FP32, "the bundle has no fp16")
+    if provider not in _BYTES:
+        return Choice(Precision.FP32, f"no other was tried on {provider}")
+    if Precision.INT8 not in variants:
+        return Choice(Precision.FP32, "the bundle has no int8")
+    instructions = int8_instructions()
+    if instructions is None:
+        return Choice(Precision.FP32, "this processor has no instructions for int8")
+    return Choice(Precision.INT8, f"this processor has {instructions}")
+
+
+def graph_file(variant: VariantSpec, provider: Provider, onnxruntime: str) -> str:
+    """The file of a variant to read: the one that loads faster, where it can be used.
+
+    Args:
+        variant: The variant.
+        provider: What it will run on.
+        onnxruntime: The installed version: an optimised graph is for the release that wrote it.
+    """
+    optimized = variant.optimized
+    if optimized is None or provider is not Provider.CPU:
+        return variant.file
+    same = onnxruntime.split(".")[:2] == optimized.onnxruntime.split(".")[:2]
+    return optimized.file if same else variant.file

@@ -1,0 +1,64 @@
+"""The processor that this program runs on: its name, and whether it multiplies bytes quickly."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_CPUINFO = Path("/proc/cpuinfo")
+#: Instructions that onnxruntime's int8 kernels use, best first, by the names of /proc/cpuinfo.
+#: Without one of them int8 costs more than fp32.
+_INT8_FLAGS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512bw": "AVX-512",
+    "avx2": "AVX2",
+    "i8mm": "I8MM",
+    "asimddp": "dot product",
+}
+#: Arguments of Windows' `IsProcessorFeaturePresent`.
+_WINDOWS_FEATURES = {40: "AVX2", 43: "dot product"}
+
+
+@cache
+def processor_name() -> str:
+    """The processor's model, as the system names it."""
+    fields = _cpuinfo()
+    return fields.get("model name") or fields.get("Model") or platform.processor() or _machine()
+
+
+@cache
+def int8_instructions() -> str | None:
+    """The best instructions for int8 that this processor has, or None where it has none."""
+    if sys.platform == "darwin":
+        # Every Apple processor with this architecture has them; older Macs have AVX2.
+        return "dot product" if _machine() == "arm64" else "AVX2"
+    if sys.platform == "win32":
+        present = _windows_kernel().IsProcessorFeaturePresent
+        return next((name for code, name in _WINDOWS_FEATURES.items() if present(code)), None)
+    fields = _cpuinfo()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return next((name for flag, name in _INT8_FLAGS.items() if flag in flags), None)
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first entry of each field of /proc/cpuinfo; empty on other systems than Linux."""
+    fields: dict[str, str] = {}
+    if _CPUINFO.is_file():
+        for line in _CPUINFO.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    return fields
+
+
+def _machine() -> str:
+    return platform.machine()
+
+
+def _windows_kernel() -> Any:  # noqa: ANN401 - exists on Windows only
+    return ctypes.windll.kernel32  # type: ignore[attr-defined]
