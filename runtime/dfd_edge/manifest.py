@@ -363,9 +363,9 @@ class Manifest:
 
 def is_inside(name: str) -> bool:
     """Tells whether a path stays inside its folder on every system, by its text alone."""
-    parts = PurePosixPath(name).parts
+    path = PurePosixPath(name)
     plain = not any(character in name for character in "\\:\0")
-    return plain and bool(parts) and parts[0] != "/" and ".." not in parts
+    return plain and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _check(condition: object, message: str) -> None:
