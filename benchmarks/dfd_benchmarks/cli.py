@@ -89,6 +89,32 @@ def gru(model: Path | None, steps: int, runs: int, json_file: Path | None) -> No
         report.write_json(json_file, machine, result)
 
 
+@main.command()
+@click.option("--head", default="gru", show_default=True, help="A head of `dfd-train`.")
+@click.option(
+    "--width", type=click.IntRange(min=1), help="Features of a step.  [default: the shipped ones]"
+)
+@_RUNS
+@_JSON
+def recurrent(head: str, width: int | None, runs: int, json_file: Path | None) -> None:
+    """The native sequence graph against tf2onnx's graph of the same model, with its loops.
+
+    Both are checked for saying the same before anything is measured. Needs dfd-edge[bench].
+    """
+    from dfd_benchmarks import report
+    from dfd_benchmarks.machine import describe_machine
+    from dfd_benchmarks.recurrent import measure_recurrent
+
+    machine = describe_machine()
+    _warn(machine.warning)
+    with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
+        result = measure_recurrent(head=head, width=width, runs=runs, on_run=lambda: bar.update(1))
+    _print(report.machine_lines(machine))
+    _print(report.recurrent_lines(result))
+    if json_file is not None:
+        report.write_json(json_file, machine, result)
+
+
 def _print(lines: Iterator[str]) -> None:
     for line in lines:
         click.echo(line)

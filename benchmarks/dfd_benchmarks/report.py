@@ -11,11 +11,13 @@ from typing import Any
 
 from dfd_benchmarks.gru import CHUNK, GruReport
 from dfd_benchmarks.machine import Machine
+from dfd_benchmarks.recurrent import WINDOW, RecurrentReport, ShapeCost
 from dfd_benchmarks.stages import FRAME_GRAPH, StageReport
 from dfd_benchmarks.timing import Spread
 from dfd_edge.outputs.files import written_whole
 
 _LABEL_WIDTH = 44
+_BENCHMARKS = {StageReport: "stages", GruReport: "gru", RecurrentReport: "recurrent"}
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
@@ -54,14 +56,43 @@ def gru_lines(report: GruReport) -> Iterator[str]:
     yield f"{'largest difference of the logits':{_LABEL_WIDTH}}{report.difference:12.1e}"
 
 
-def write_json(path: Path, machine: Machine, report: StageReport | GruReport) -> None:
+def recurrent_lines(report: RecurrentReport) -> Iterator[str]:
+    """Tell how the native sequence graph compares with tf2onnx's."""
+    yield (
+        f"head {report.head}, {report.width} features; tf2onnx's graph has {report.loops} Loop; "
+        "one thread"
+    )
+    yield _header(report.carried_us.runs)
+    for cost in report.shapes:
+        call = f"batch {cost.batch}, time {cost.time}:"
+        yield _row(f"{call} native graph, us", cost.native_us, ".1f")
+        yield _row(f"{call} tf2onnx's graph, us", cost.loop_us, ".1f")
+        yield _row(f"{call} times faster", cost.ratio, ".2f") + _bar(cost)
+    yield _row("a live step, state carried, us", report.carried_us, ".1f")
+    yield _row(f"last {WINDOW} steps anew, native graph, us", report.window_us, ".1f")
+    yield _row(f"last {WINDOW} steps anew, tf2onnx's graph, us", report.loop_window_us, ".1f")
+    yield _row("state carried: times faster than native", report.window_over_carried, ".2f")
+    yield _row("state carried: times faster than tf2onnx's", report.loop_window_over_carried, ".2f")
+    difference = max(cost.difference for cost in report.shapes)
+    yield f"{'largest difference of the logits':{_LABEL_WIDTH}}{difference:12.1e}"
+
+
+def _bar(cost: ShapeCost) -> str:
+    if cost.bar is None:
+        return ""
+    return f"  bar {cost.bar:g}: {'reached' if cost.ratio.median >= cost.bar else 'MISSED'}"
+
+
+def write_json(
+    path: Path, machine: Machine, report: StageReport | GruReport | RecurrentReport
+) -> None:
     """Write a report and its machine as one JSON object.
 
     Raises:
         UsageError: The file cannot be written.
     """
     record: dict[str, Any] = {
-        "benchmark": "stages" if isinstance(report, StageReport) else "gru",
+        "benchmark": _BENCHMARKS[type(report)],
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": dataclasses.asdict(machine),
         "result": dataclasses.asdict(report),

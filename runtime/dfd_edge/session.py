@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -196,14 +197,20 @@ class Session:
                 f"features are {list(features.shape)}; call the sequence model with 1 track and "
                 "1 step or more"
             )
-        if lengths.min() < 1 or lengths.max() > steps:
+        shortest, longest = min(counts := lengths.tolist()), max(counts)
+        if shortest < 1 or longest > steps:
             raise UsageError(
-                f"lengths are {lengths.min()} to {lengths.max()}; each is 1 to {steps} (leave "
-                "tracks without a step out of the call)"
+                f"lengths are {shortest} to {longest}; each is 1 to {steps} (leave tracks without "
+                "a step out of the call)"
             )
-        if not (np.isfinite(features).all() and np.isfinite(state).all()):
+        if not (_is_finite(features) and _is_finite(state)):
             raise DfdError(
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
 
+
+def _is_finite(array: Float32) -> bool:
+    """Tells whether all numbers are finite, by the sum of squares where that does not overflow."""
+    flat = array.reshape(-1)
+    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
+from keras import layers
 
 import tiny_bundle
 from dfd_edge.errors import UsageError
@@ -20,15 +21,20 @@ from dfd_export.bundle_writer import write_bundle
 from dfd_training.models import (
     BACKBONES,
     HEADS,
+    EvidenceHead,
     build_frame_model,
     build_sequence_model,
     load_frame_model,
     load_sequence_model,
     save_model,
 )
+from dfd_training.models.attention import WindowAttention
+from dfd_training.models.pooling import RunningMean
 from dfd_training.models.torch_weights import read_state_dict
+from sequence_models import features_of, head_model
 
 SIZE = 64
+FEATURES = 24
 
 
 def numpy(outputs: dict) -> dict[str, np.ndarray]:
@@ -48,7 +54,7 @@ def frame_model(request) -> keras.Model:
 
 @pytest.fixture(scope="module", params=sorted(HEADS))
 def sequence_model(request) -> keras.Model:
-    return tiny_bundle.make_models(SIZE, head=request.param)[1]
+    return head_model(request.param, FEATURES)
 
 
 def test_a_frame_model_gives_features_logit_and_evidence(frame_model: keras.Model):
@@ -96,23 +102,36 @@ def test_a_saved_sequence_model_is_the_same_when_loaded(
     save_model(sequence_model, tmp_path / "sequence.keras")
     loaded = load_sequence_model(tmp_path / "sequence.keras")
     inputs = {
-        "features": np.random.default_rng(0).normal(size=(2, 5, 1280)).astype(np.float32),
+        "features": features_of(2, 5, FEATURES),
         "mask": np.ones((2, 5), bool),
     }
     np.testing.assert_array_equal(np.array(sequence_model(inputs)), np.array(loaded(inputs)))
 
 
-@pytest.mark.usefixtures("quick_gate")
-@pytest.mark.parametrize("head", sorted(HEADS))
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
-def test_every_backbone_and_head_exports(backbone: str, head: str, tmp_path: Path):
-    frame, sequence = tiny_bundle.make_models(SIZE, backbone=backbone, head=head)
-    crops = tiny_bundle.make_crops(4, SIZE)
-    report = write_bundle(
-        frame, sequence, out=tmp_path / "out", info=tiny_bundle.make_info(), crops=crops
-    )
+def small_frame_model() -> keras.Model:
+    """A frame model that exports in no time."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = layers.Rescaling(1 / 128, -1)(image)
+    x = layers.Conv2D(FEATURES, 5, strides=4, padding="same", activation="relu")(x)
+    return keras.Model(image, EvidenceHead(name="evidence_head")(x))
+
+
+def check_export(frame: keras.Model, sequence: keras.Model, out: Path):
+    crops = tiny_bundle.make_crops(4, frame.inputs[0].shape[1])
+    report = write_bundle(frame, sequence, out=out, info=tiny_bundle.make_info(), crops=crops)
     assert all(comparison.passed for comparison in report.comparisons)
-    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert (out / "manifest.json").is_file()
+
+
+@pytest.mark.usefixtures("quick_gate")
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_backbone_exports(backbone: str, tmp_path: Path):
+    check_export(*tiny_bundle.make_models(SIZE, backbone=backbone), tmp_path / "out")
+
+
+@pytest.mark.usefixtures("quick_gate")
+def test_every_head_exports(sequence_model: keras.Model, tmp_path: Path):
+    check_export(small_frame_model(), sequence_model, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +157,7 @@ def test_weights_none_gives_other_weights_than_imagenet():
 
 
 def test_padding_moves_neither_logits_nor_batch_norms(sequence_model: keras.Model):
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(3, 6, 1280)).astype(np.float32)
+    features = features_of(3, 6, FEATURES)
     mask = np.arange(6)[None] < np.array([[6], [2], [4]])
     huge = np.where(mask[:, :, None], features, 1e6).astype(np.float32)
     for training in (False, True):
@@ -154,16 +172,85 @@ def test_padding_moves_neither_logits_nor_batch_norms(sequence_model: keras.Mode
                 [np.array(w) for w in model.non_trainable_variables if "moving" in w.path]
             )
         np.testing.assert_allclose(*logits, atol=1e-5)
-        assert len(states[0]) == 4
+        norms = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
+        assert len(states[0]) == 2 * len(norms)
         for first, second in zip(*states, strict=True):
             np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_a_logit_depends_on_no_later_step(sequence_model: keras.Model):
-    features = np.random.default_rng(2).normal(size=(1, 8, 1280)).astype(np.float32)
-    whole = sequence_model({"features": features, "mask": np.ones((1, 8), bool)})
-    start = sequence_model({"features": features[:, :5], "mask": np.ones((1, 5), bool)})
-    np.testing.assert_allclose(np.array(whole)[:, :5], np.array(start), atol=1e-6)
+    features = features_of(1, 40, FEATURES)
+    whole = sequence_model({"features": features, "mask": np.ones((1, 40), bool)})
+    start = sequence_model({"features": features[:, :25], "mask": np.ones((1, 25), bool)})
+    np.testing.assert_allclose(np.array(whole)[:, :25], np.array(start), atol=1e-5)
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_every_head_learns(head: str):
+    """Steps of an optimiser make the loss smaller, and every weight has a part in it."""
+    keras.utils.set_random_seed(1)
+    model = build_sequence_model(feature_width=FEATURES, head=head, dropout=0.0)
+    model.compile(keras.optimizers.SGD(1e-3), keras.losses.MeanSquaredError(), jit_compile=False)
+    inputs = {"features": features_of(4, 8, FEATURES), "mask": np.ones((4, 8), bool)}
+    before = model.get_weights()
+    losses = [model.train_on_batch(inputs, np.ones((4, 8), np.float32)) for _ in range(12)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
+        assert (old != new).any(), variable.path
+
+
+def test_attention_weighs_the_steps_of_its_window():
+    """Against the sum written out: heads, distances, and nothing outside window and mask."""
+    layer = WindowAttention(heads=2, window=3)
+    x = features_of(1, 6, 4)
+    layer.build(x.shape)
+    rng = np.random.default_rng(3)
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    mask = np.array([[True, True, False, True, True, True]])
+    found = np.array(layer(x, mask=mask))[0]
+    weights = {weight.name: np.array(weight) for weight in layer.weights}
+    query, key, value = (
+        (x[0] @ weights[f"{name}_kernel"] + weights.get(f"{name}_bias", 0.0)).reshape(6, 2, 2)
+        for name in ("query", "key", "value")
+    )
+    for step in (0, 1, 3, 4, 5):
+        seen = [s for s in range(max(0, step - 2), step + 1) if mask[0, s]]
+        mixed = []
+        for head in range(2):
+            scores = np.array(
+                [
+                    query[step, head] @ key[s, head] / 2**0.5
+                    + weights["relative_bias"][2 - (step - s), head]
+                    for s in seen
+                ]
+            )
+            shares = np.exp(scores - scores.max())
+            mixed.append(shares / shares.sum() @ value[seen, head])
+        output = np.concatenate(mixed) @ weights["output_kernel"] + weights["output_bias"]
+        np.testing.assert_allclose(found[step], x[0, step] + output, atol=1e-4)
+
+
+def test_a_running_mean_leaves_padding_out():
+    x = features_of(2, 5, 3)
+    mask = np.array([[True] * 5, [True, True, False, False, False]])
+    x[~mask] = np.nan
+    found = np.array(RunningMean()(x, mask=mask))
+    np.testing.assert_allclose(found[0, 3], x[0, :4].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found[1, 1:], np.broadcast_to(x[1, :2].mean(0), (4, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "message"),
+    [
+        ({"heads": 0}, 8, "heads is 0 and window 20; each is 1 or more"),
+        ({"window": 0}, 8, "heads is 4 and window 0; each is 1 or more"),
+        ({"heads": 3}, 8, "8 channels cannot be shared by 3 heads evenly"),
+    ],
+)
+def test_options_of_attention_that_do_not_fit(options: dict, width: int, message: str):
+    with pytest.raises(UsageError, match=message):
+        WindowAttention(**options).build((None, None, width))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +270,7 @@ def test_options_of_the_frame_model_that_do_not_fit(options: dict, message: str)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "lstm"}, "head 'lstm' is unknown; known are gru"),
+        ({"head": "rnn"}, "head 'rnn' is unknown; known are attention, gru, gru_single"),
         ({"feature_width": 0}, "feature width 0 is out of range"),
         ({"dropout": -0.1}, r"dropout -0\.1 is out of range"),
     ],

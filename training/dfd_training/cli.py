@@ -185,7 +185,12 @@ def fit_frame_command(
     help="Frame model fitted without fold 0, then 1, then 2 …: once a fold.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-@click.option("--head", default="gru", show_default=True)
+@click.option(
+    "--head",
+    default="gru",
+    show_default=True,
+    help="gru, gru_small, gru_single, lstm, attention or mean.",
+)
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--steps", default=40, show_default=True, help="Batches an epoch.")
 @click.option("--seed", default=0, show_default=True)
@@ -205,6 +210,7 @@ def fit_sequence_command(
     """
     from dfd_training.fit_sequence import FitSequenceOptions, fit_sequence
 
+    options = FitSequenceOptions(head=head, epochs=epochs, steps=steps, seed=seed)
     sequences = _sequences(store, frames, out, seed)
 
     def tell(fold: int, row: dict[str, float]) -> None:
@@ -213,7 +219,6 @@ def fit_sequence_command(
             f"held out: AUC {row['val_auc']:.4f}"
         )
 
-    options = FitSequenceOptions(head=head, epochs=epochs, steps=steps, seed=seed)
     result = fit_sequence(sequences, out, options=options, on_epoch=tell)
     areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
     click.echo(f"clip AUC by fold: {areas}")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.curves import write_curves
 from dfd_training.metrics import auc
-from dfd_training.models import build_sequence_model, save_model
+from dfd_training.models import HEADS, build_sequence_model, save_model
 from dfd_training.sequences import MIN_STEPS, ClipSequence
 
 SEQUENCE_NAME = "sequence.keras"
@@ -60,6 +60,8 @@ class FitSequenceOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise UsageError(f"head {self.head!r} is unknown; known are {', '.join(sorted(HEADS))}")
         if self.max_steps < MIN_STEPS:
             raise UsageError(f"max_steps is {self.max_steps}; {MIN_STEPS} or more")
 

@@ -1,7 +1,7 @@
 """The backbones and heads that can be trained and exported: one entry each.
 
-A new backbone is one `Backbone` entry here; the contract tests in `tests/` and the exporter
-pick it up from the registry.
+A new backbone is one `Backbone` entry here, a new head one function; the contract tests in
+`tests/` and the exporter pick them up from the registry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
-from dfd_training.models import efficientnet_lite, recurrent
+from dfd_training.models import attention, efficientnet_lite, pooling, recurrent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,4 +70,12 @@ BACKBONES: dict[str, Backbone] = {
 HeadLayers = Callable[[keras.KerasTensor, keras.KerasTensor, float], keras.KerasTensor]
 """From features [B, T, F], mask [B, T] (True = a real step) and dropout to logits [B, T]."""
 
-HEADS: dict[str, HeadLayers] = {"gru": recurrent.gru_head}
+HEADS: dict[str, HeadLayers] = {
+    "gru": recurrent.gru_head,
+    "gru_small": recurrent.gru_small_head,
+    "gru_single": recurrent.gru_single_head,
+    "lstm": recurrent.lstm_head,
+    "attention": attention.attention_head,
+    "mean": pooling.mean_head,
+}
+"""All of them causal: a logit depends on no later step, and padding behind the end on nothing."""

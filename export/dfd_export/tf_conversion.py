@@ -1,0 +1,98 @@
+"""TensorFlow functions to ONNX through tf2onnx, or a refusal that names the layer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import defs
+
+from dfd_edge.errors import UsageError
+from dfd_export.onnx_model import OPSET
+
+
+def convert_function(
+    function: Callable[..., Any],
+    signature: list[Any],
+    *,
+    name: str,
+) -> onnx.ModelProto:
+    """Traces a function and converts it.
+
+    Args:
+        function: Of TensorFlow tensors, one for each entry of `signature`.
+        signature: `tf.TensorSpec` of each argument; their names become the inputs'.
+        name: The model's, for messages.
+
+    Raises:
+        UsageError: The function uses an operation that ONNX does not have.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
+    import tf2onnx  # noqa: PLC0415
+
+    traced = tf.function(function, input_signature=signature, autograph=False)
+    with _one_flat_graph(), _quiet():
+        traced.get_concrete_function()
+        model: onnx.ModelProto
+        model, _ = tf2onnx.convert.from_function(
+            traced,
+            input_signature=signature,
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+        )
+    unknown = [f"{n.name} ({n.op_type})" for n in model.graph.node if not _known(n)]
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise UsageError(
+            f"model {name}: ONNX has no counterpart of {', '.join(unknown[:3])}{more}: build these "
+            "layers from other operations, and fit the model again"
+        )
+    return model
+
+
+def _known(node: onnx.NodeProto) -> bool:
+    return bool(defs.has(node.op_type, node.domain))
+
+
+@contextlib.contextmanager
+def _one_flat_graph() -> Iterator[None]:
+    """Traces functions in functions into the graph around them.
+
+    Keras compiles grouped convolutions as functions of their own, which stay calls in the graph.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences tf2onnx, which logs as errors what the caller raises."""
+    logger = logging.getLogger("tf2onnx")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _erfc(graph: Any, node: Any, name: str, args: Any) -> None:  # noqa: ANN401
+    """erfc(x) = 1 - erf(x): what Keras makes of exact GELU, and tf2onnx does not know."""
+    output, source = node.output[0], node.input[0]
+    shapes, dtypes = [graph.get_shape(output)], [graph.get_dtype(output)]
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", [source], shapes=shapes, dtypes=dtypes)
+    one = graph.make_const(f"{name}/one", np.array(1, np.float32))
+    graph.make_node(
+        "Sub", [one.output[0], erf.output[0]], outputs=[output], shapes=shapes, dtypes=dtypes
+    )
