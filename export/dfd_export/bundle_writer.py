@@ -32,13 +32,14 @@ from dfd_edge.session import Session
 from dfd_export.card import CARD_FILE, render_card
 from dfd_export.frame_graph import FRAME_FILE, describe_frame_model, export_frame_graph
 from dfd_export.metadata import GraphFacts, graph_metadata
-from dfd_export.parity import ParityReport, check_parity
+from dfd_export.parity import Extra, ParityReport, check_parity
 from dfd_export.probe import PROBE_FILE, make_probe_crops, measure_probe, write_probe
 from dfd_export.sequence_graph import (
     SEQUENCE_FILE,
     describe_sequence_model,
     export_sequence_graph,
 )
+from dfd_export.single_step import attach_single_step_logit, single_step_model
 
 PARITY_FILE = "parity.json"
 
@@ -73,15 +74,18 @@ def write_bundle(
     out: Path,
     info: BundleInfo,
     crops: NDArray[np.uint8],
+    extra: Extra | None = None,
 ) -> ParityReport:
     """Exports two models, compares the graphs with them, and writes a bundle.
 
     Args:
-        frame_model: As `dfd_training.models.build_frame_model` builds it.
+        frame_model: As `dfd_training.models.build_frame_model` builds it. One that gives
+            `features` only has the sequence model's verdict after one step as its logit.
         sequence_model: As `dfd_training.models.build_sequence_model` builds it.
         out: The bundle's folder. A bundle that is there is replaced, anything else is not.
         info: What is not in the models.
         crops: uint8 [n, S, S, 3], RGB: real crops for the comparison. They are not stored.
+        extra: Makes further comparisons, which have to pass too.
 
     Returns:
         How far graphs and models differ.
@@ -91,6 +95,9 @@ def write_bundle(
         ParityError: A graph differs from its model. Nothing is written then.
     """
     _check_free(out)
+    features_model = frame_model
+    if isinstance(features_model.output, dict) and "fake_logit" not in features_model.output:
+        frame_model = single_step_model(features_model, sequence_model)
     frame = describe_frame_model(frame_model, crop_scale=info.crop_scale)
     sequence = describe_sequence_model(
         sequence_model, rate_hz=info.rate_hz, max_gap_s=info.max_gap_s
@@ -110,10 +117,17 @@ def write_bundle(
         face=info.face,
         licence=info.card.licence,
     )
-    frame_graph = export_frame_graph(frame_model, frame, metadata=graph_metadata(facts, FRAME_FILE))
     sequence_graph = export_sequence_graph(
         sequence_model, frame, sequence, metadata=graph_metadata(facts, SEQUENCE_FILE)
     )
+    frame_metadata = graph_metadata(facts, FRAME_FILE)
+    if features_model is frame_model:
+        frame_graph = export_frame_graph(frame_model, frame, metadata=frame_metadata)
+    else:
+        features_graph = export_frame_graph(
+            features_model, frame, metadata=frame_metadata, outputs=("features",)
+        )
+        frame_graph = attach_single_step_logit(features_graph, sequence_graph)
     report = check_parity(
         frame_model,
         sequence_model,
@@ -122,6 +136,7 @@ def write_bundle(
         frame=frame,
         sequence=sequence,
         crops=crops,
+        extra=extra,
     )
     with new_bundle_folder(out) as folder:
         onnx.save(frame_graph, folder / FRAME_FILE)

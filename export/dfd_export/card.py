@@ -34,8 +34,7 @@ def render_card(manifest: Manifest) -> str:
         "## Model",
         "\n".join(
             [
-                f"- Face crops of {frame.input_size} x {frame.input_size} px, the side "
-                f"{frame.crop_scale:g} times the face's box, found by {manifest.face.detector}",
+                f"- {_pictures(manifest)}",
                 f"- {frame.feature_width} features a crop; precisions: {', '.join(frame.variants)}",
                 f"- {sequence.rate_hz:g} steps a second; after a gap of {sequence.max_gap_s:g} s "
                 "the sequence starts anew",
@@ -68,6 +67,17 @@ def _variants(variants: dict[str, VariantSpec]) -> list[str]:
     return ["## Variants, against fp32", "\n".join(lines)]
 
 
+def _pictures(manifest: Manifest) -> str:
+    frame, detector = manifest.frame, manifest.face.detector
+    size = f"{frame.input_size} x {frame.input_size} px"
+    if detector == "none":
+        return f"Whole frames, resized to {size}: no face is looked for"
+    return (
+        f"Face crops of {size}, the side {frame.crop_scale:g} times the face's box, found by "
+        f"{detector}"
+    )
+
+
 def _figures(metrics: dict[str, Metric]) -> str:
     if not metrics:
         return "None were measured."
@@ -86,8 +96,8 @@ def _figures(metrics: dict[str, Metric]) -> str:
 def _decision(decision: DecisionSpec) -> str:
     fake, real = decision.thresholds["fake"], decision.thresholds["real"]
     lines = [
-        f"- A person's score is the mean of the {decision.person_score.value} logits, calibrated "
-        f"({_formula(decision.calibrators['person'])}).",
+        f"- A person's score is the mean of the {decision.person_score.value} logits, "
+        f"{_formula(decision.calibrators['person'])}.",
         f"- `fake` from {fake.probability:.3f} on: {_rate(fake, 'real', 'fake')}.",
         f"- `real` up to {real.probability:.3f}: {_rate(real, 'fake', 'real')}.",
         f"- `unsure` between the two, and with fewer than {decision.min_steps} judged steps.",
@@ -96,6 +106,8 @@ def _decision(decision: DecisionSpec) -> str:
 
 
 def _rate(threshold: Threshold, truth: str, label: str) -> str:
+    if not threshold.n:
+        return f"nobody measured how many {truth} sources are called {label}"
     return (
         f"set so that at most {threshold.target_rate:.1%} of {truth} sources are called {label}; "
         f"on the training's own folds {threshold.rate:.1%} of {threshold.n} were, at most "
@@ -104,4 +116,6 @@ def _rate(threshold: Threshold, truth: str, label: str) -> str:
 
 
 def _formula(calibrator: Calibrator) -> str:
-    return f"P = sigmoid({calibrator.slope:.3f} x logit {calibrator.intercept:+.3f})"
+    if (calibrator.slope, calibrator.intercept) == (1.0, 0.0):
+        return "not calibrated (P = sigmoid(logit))"
+    return f"calibrated (P = sigmoid({calibrator.slope:.3f} x logit {calibrator.intercept:+.3f}))"

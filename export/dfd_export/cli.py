@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.console import CommandGroup
-from dfd_edge.errors import UsageError
+from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.manifest import CardInfo, DecisionSpec
 from dfd_edge.providers import Provider
-from dfd_edge.schema import SchemaError
+from dfd_edge.schema import SchemaError, dump_json
+from dfd_export.option_groups import GroupedCommand, GroupedOption
 
 T = TypeVar("T")
 
@@ -32,66 +35,136 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-@main.command()
+_PUBLISHED = "Models that dfd-train did not write; what their files cannot tell is asked"
+
+
+@main.command(cls=GroupedCommand)
 @click.argument("frame", type=_PATH)
-@click.argument("sequence", type=_PATH)
-@click.option("--decision", type=_PATH, required=True, help="JSON of `dfd-train calibrate`.")
-@click.option("--card", type=_PATH, required=True, help="JSON of `dfd-train calibrate`.")
+@click.argument("sequence", type=_PATH, required=False)
+@click.option("--out", type=_PATH, required=True, help="The bundle's folder.")
 @click.option(
     "--crops",
     type=_PATH,
-    required=True,
-    help="Real crops for the comparison: a crop store, a folder of pictures, or a .npy file.",
+    help="Real pictures for the comparison: a crop store, a folder of pictures of faces (a dozen "
+    "suffice), or a .npy file.",
 )
-@click.option("--out", type=_PATH, required=True, help="The bundle's folder.")
+@click.option("--decision", type=_PATH, help="JSON of `dfd-train calibrate`.")
+@click.option("--card", type=_PATH, help="JSON of `dfd-train calibrate`.")
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option(
     "--rate",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     help="Steps a second of the sequence.  [default: the crop store's, else 5]",
 )
-@click.option("--max-gap", default=1.0, show_default=True, help="Seconds; then it starts anew.")
+@click.option(
+    "--max-gap",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds; after a longer gap the sequence starts anew.  [default: 1, or 2.5 steps]",
+)
+@click.option(
+    "--classes",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.Choice(["real,fake", "fake,real"]),
+    help="Order of the classes; of one sigmoid, what 0 and 1 stand for.",
+)
+@click.option(
+    "--scaling",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.Choice(["none", "0..1", "-1..1", "torch", "caffe"]),
+    help="What was done to pixels of 0..255 before the model.",
+)
+@click.option(
+    "--channels",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.Choice(["rgb", "bgr"]),
+    help="bgr where pictures were read by OpenCV and not converted.  [default: rgb]",
+)
+@click.option(
+    "--crop",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.Choice(["face", "frame"]),
+    help="Whether it judges faces, or the middle of whole frames.",
+)
+@click.option(
+    "--crop-scale",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Side of a face's crop over the longer side of its box.  [default: 1.5]",
+)
+@click.option(
+    "--size",
+    cls=GroupedOption,
+    group=_PUBLISHED,
+    type=click.IntRange(min=16),
+    help="Side of its pictures in pixels, where the model takes any.",
+)
 def bundle(
     *,
     frame: Path,
-    sequence: Path,
-    decision: Path,
-    card: Path,
-    crops: Path,
+    sequence: Path | None,
     out: Path,
+    crops: Path | None,
+    decision: Path | None,
+    card: Path | None,
     name: str | None,
     rate: float | None,
-    max_gap: float,
+    max_gap: float | None,
+    **told: Any,  # noqa: ANN401 - the options about published models
 ) -> None:
     """Export the Keras models FRAME and SEQUENCE into a bundle.
+
+    Takes what dfd-train writes, and .h5 and .keras files from elsewhere. Without SEQUENCE a
+    person is judged by the mean of the frame scores.
 
     Both graphs are compared with their models first, on random and on real crops, and nothing
     is written unless they agree.
     """
-    from dfd_edge.faces.crop import CROP_SCALE
     from dfd_export.bundle_writer import BundleInfo, write_bundle
     from dfd_export.crops import crop_rate, face_spec, read_crops
-    from dfd_training.models import load_frame_model, load_sequence_model
+    from dfd_export.published.parts import open_parts
+    from dfd_export.published.questions import Given, ask
+    from dfd_export.published.unmeasured import NOT_MEASURED
 
+    if crops is None:
+        raise UsageError(
+            "--crops is missing: graphs and models are compared on real pictures; a folder with a "
+            "dozen pictures of faces suffices"
+        )
+    if not crops.exists():
+        raise UsageError(f"{crops}: no such crops")
+    given = Given(rate=rate, **told)
+    parts = open_parts(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
+    if parts.measured and (decision is None or card is None):
+        raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
+    rate_hz = parts.rate_hz or crop_rate(crops)
     info = BundleInfo(
         name=name or out.resolve().name,
-        face=face_spec(crops),
-        crop_scale=CROP_SCALE,
-        decision=_read(decision, DecisionSpec.from_json),
-        card=_read(card, CardInfo.from_json),
-        rate_hz=rate or crop_rate(crops),
-        max_gap_s=max_gap,
+        face=parts.face or face_spec(crops),
+        crop_scale=parts.crop_scale,
+        decision=_read(decision, DecisionSpec.from_json) if decision else parts.decision(),
+        card=_read(card, CardInfo.from_json) if card else parts.card(),
+        rate_hz=rate_hz,
+        max_gap_s=max_gap or max(1.0, 2.5 / rate_hz),
     )
-    frame_model = load_frame_model(frame)
-    size = int(frame_model.inputs[0].shape[1])
+    pictures = read_crops(crops, size=parts.size, crop_scale=info.crop_scale)
+    for line in (*parts.sources, *parts.facts):
+        click.echo(f"  {line}")
     report = write_bundle(
-        frame_model,
-        load_sequence_model(sequence),
+        parts.frame_model,
+        parts.sequence_model,
         out=out,
         info=info,
-        crops=read_crops(crops, size=size, crop_scale=info.crop_scale),
+        crops=pictures,
+        extra=parts.extra(pictures),
     )
     click.echo(report.table())
+    if decision is None:
+        click.echo(NOT_MEASURED)
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written")
 
 
@@ -122,26 +195,129 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
     "--provider", type=click.Choice([p.value for p in Provider]), default="cpu", show_default=True
 )
 def verify(path: Path, provider: str) -> None:
-    """Check a bundle: hashes, contract, and its stored probe run through both graphs."""
-    from dfd_edge.session import Session
-    from dfd_export.probe import check_probe
+    """Check a bundle: hashes, contract, metadata, and its stored probe through each variant.
+
+    Prints a line a check. Ends with code 5 where one fails.
+    """
+    from dfd_export.verification import verify_bundle
 
     checked = Bundle.load(path)
-    session = Session.open(checked, provider=provider, precision="fp32")
-    difference = check_probe(session)
-    click.echo(
-        f"{path}: bundle {checked.hash} is whole; on {session.provider} its probe differs by "
-        f"{difference:.2g} (allowed: {checked.manifest.probe.tolerance:g})"
-    )
+    failures = []
+    for check in verify_bundle(checked, provider=provider):
+        click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        if not check.passed:
+            failures.append(check.detail)
+    if failures:
+        raise BundleError(failures[0])
+    click.echo(f"{path}: bundle {checked.hash} is whole")
 
 
 @main.command()
 @click.argument("path", metavar="BUNDLE", type=_PATH)
-def inspect(path: Path) -> None:
-    """Show a bundle's files, graphs and card."""
-    from dfd_export.inspection import describe
+@click.option("--layers", type=click.IntRange(min=0), default=0, help="List the N largest layers.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def inspect(path: Path, layers: int, as_json: bool) -> None:
+    """Show what is in BUNDLE, a bundle's folder or a single .onnx file.
 
-    click.echo(describe(Bundle.load(path)))
+    Files with hashes; each graph with operators, axes, size, parameters, multiply-accumulates
+    (MACs) and metadata; the card.
+    """
+    from dfd_export.inspection import inspect_bundle, inspect_graph
+    from dfd_export.inspection_text import bundle_text, graph_text
+
+    if path.is_file():
+        graph = inspect_graph(path)
+        click.echo(dump_json(graph) if as_json else graph_text(graph, layers=layers))
+        return
+    checked = Bundle.load(path)
+    report = inspect_bundle(checked)
+    click.echo(dump_json(report) if as_json else bundle_text(checked, report, layers=layers))
+
+
+@main.command()
+@click.argument("first", type=_PATH)
+@click.argument("second", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.pass_context
+def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
+    """Show how the bundles FIRST and SECOND differ.
+
+    Manifest, files, graphs with their weights, and the logits of both on the first one's probe.
+    Ends with code 0 where they are the same, or differ only in when they were written, and with
+    code 1 where they differ.
+    """
+    from dfd_export.diff import diff_bundles
+    from dfd_export.diff_text import diff_text
+
+    bundles = Bundle.load(first), Bundle.load(second)
+    found = diff_bundles(*bundles)
+    click.echo(dump_json(found) if as_json else diff_text(*bundles, found))
+    ctx.exit(0 if found.same else 1)
+
+
+@main.command()
+@click.argument("path", metavar="BUNDLE", type=_PATH)
+@click.option("--int8", is_flag=True, help="For processors with instructions for it.")
+@click.option("--fp16", is_flag=True, help="For accelerators.")
+@click.option(
+    "--crops",
+    type=_PATH,
+    required=True,
+    help="Crop store of `dfd-train prepare`: rows marked train calibrate, rows marked val compare.",
+)
+@click.option(
+    "--max-auc-drop",
+    type=click.FloatRange(min=0.0),
+    default=0.01,
+    show_default=True,
+    help="A variant whose frame AUC drops by more is refused.",
+)
+@click.option(
+    "--calibration-crops",
+    type=click.IntRange(min=8),
+    default=128,
+    show_default=True,
+    help="Crops that int8 is calibrated on.",
+)
+@click.option(
+    "--optimized/--no-optimized",
+    default=True,
+    help="Also store graphs as onnxruntime optimises them, where they load faster.  [default: yes]",
+)
+@click.option("--out", type=_PATH, help="The new bundle's folder.  [default: BUNDLE itself]")
+def variant(
+    *,
+    path: Path,
+    int8: bool,
+    fp16: bool,
+    crops: Path,
+    max_auc_drop: float,
+    calibration_crops: int,
+    optimized: bool,
+    out: Path | None,
+) -> None:
+    """Add variants of the frame graph to a bundle, each with its measured change against fp32.
+
+    Nothing is written if one of them is refused.
+    """
+    from dfd_export.variants import VariantOptions, add_variants, describe_changes, read_samples
+
+    options = VariantOptions(int8=int8, fp16=fp16, max_auc_drop=max_auc_drop, optimized=optimized)
+    bundle = Bundle.load(path)
+    frame = bundle.manifest.frame
+    calibration, sample = read_samples(
+        crops,
+        size=frame.input_size,
+        crop_scale=frame.crop_scale,
+        calibration_crops=calibration_crops,
+    )
+    target = out or path
+    measured = add_variants(
+        bundle, out=target, options=options, calibration=calibration, sample=sample
+    )
+    for precision, changes in measured.items():
+        click.echo(describe_changes(precision, changes))
+    click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
 @main.command("face-models")

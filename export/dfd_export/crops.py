@@ -50,6 +50,31 @@ def read_crops(path: Path, *, size: int, crop_scale: float) -> Crops:
     return crops
 
 
+def random_crops(rng: np.random.Generator, count: int, size: int) -> Crops:
+    """Draws noise at two scales, of random colour, brightness and contrast.
+
+    Even noise would not do: averaged over a picture it is the same grey each time, and networks
+    say nearly the same of it.
+
+    Args:
+        rng: Draws it.
+        count: How many.
+        size: Side in pixels.
+
+    Returns:
+        uint8 [count, size, size, 3].
+    """
+    crops = []
+    for _ in range(count):
+        places = int(rng.integers(2, 12))
+        coarse = rng.uniform(0, 255, (places, places, 3)).astype(np.float32)
+        field = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
+        grain = rng.normal(0, rng.uniform(2, 60), (size, size, 3))
+        level, contrast = rng.uniform(60, 195), rng.uniform(0.3, 1.5)
+        crops.append(np.clip((field - 127.5) * contrast + level + grain, 0, 255))
+    return np.array(crops, np.uint8)
+
+
 def crop_rate(path: Path) -> float:
     """The rate at which a store's clips were sampled; for other crops, the default."""
     return CropStore(path).rate_hz if is_store(path) else DEFAULT_RATE_HZ

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import keras
 import onnx
 
@@ -10,8 +12,11 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.graph_passes import simplify
 from dfd_export.onnx_model import finish
+from dfd_export.tf_conversion import convert_function
 
 FRAME_FILE = "frame.onnx"
+
+_EXACT = {"float32", "uint8", "int32"}
 
 
 def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
@@ -22,7 +27,8 @@ def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
         crop_scale: Side of the square crop over the longer side of the face's box.
 
     Raises:
-        UsageError: The model has other inputs or outputs than a frame model.
+        UsageError: The model has other inputs or outputs than a frame model, or it computes in
+            half precision.
     """
     shape = tuple(model.inputs[0].shape)
     outputs = model.output
@@ -30,6 +36,13 @@ def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
         raise UsageError(f"frame model {model.name}: its input is {shape}, not [B, S, S, 3]")
     if not isinstance(outputs, dict) or not {"features", "fake_logit"} <= outputs.keys():
         raise UsageError(f"frame model {model.name}: it has no outputs features and fake_logit")
+    for layer in model._flatten_layers(include_self=False):
+        if layer.compute_dtype not in _EXACT:
+            raise UsageError(
+                f"frame model {model.name}: layer {layer.name} computes in {layer.compute_dtype}: "
+                "build the model once more with the dtype policy float32, load its weights into "
+                "that, and export it"
+            )
     evidence = outputs.get("evidence")
     return FrameSpec(
         input_size=int(shape[1]),
@@ -41,7 +54,11 @@ def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
 
 
 def export_frame_graph(
-    model: keras.Model, spec: FrameSpec, *, metadata: dict[str, str]
+    model: keras.Model,
+    spec: FrameSpec,
+    *,
+    metadata: dict[str, str],
+    outputs: Collection[str] | None = None,
 ) -> onnx.ModelProto:
     """Converts a frame model through tf2onnx.
 
@@ -51,6 +68,7 @@ def export_frame_graph(
         model: The Keras model.
         spec: What `describe_frame_model` says of it.
         metadata: Goes into the file's own metadata.
+        outputs: The outputs wanted, where a graph needs fewer than the model has.
 
     Returns:
         A checked graph with the inputs, outputs and axes of `frame_contract`.
@@ -64,18 +82,16 @@ def export_frame_graph(
             "set KERAS_BACKEND=tensorflow"
         )
     import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
-    import tf2onnx  # noqa: PLC0415
 
-    inputs, outputs = frame_contract(spec)
+    inputs, contract = frame_contract(spec)
+    signatures = {k: v for k, v in contract.items() if outputs is None or k in outputs}
     size = spec.input_size
     signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="image")]
 
     def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
         results = model(tf.cast(image, tf.float32), training=False)
-        return {name: results[name] for name in outputs}
+        return {name: results[name] for name in signatures}
 
-    converted, _ = tf2onnx.convert.from_function(
-        tf.function(infer, input_signature=signature), input_signature=signature, opset=17
-    )
+    converted = convert_function(infer, signature, name=model.name)
     simplify(converted)
-    return finish(converted, inputs, outputs, name="frame", metadata=metadata)
+    return finish(converted, inputs, signatures, name="frame", metadata=metadata)

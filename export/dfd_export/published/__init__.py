@@ -1,0 +1,1 @@
+"""Models that people already have: published `.h5` and `.keras` files, made fit for a bundle."""

@@ -1,0 +1,163 @@
+"""How a model ends: in a verdict of one or two classes, or in features."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_export.published.graphs import Call, backwards
+from dfd_export.published.refusals import refuse
+
+Weights = NDArray[np.float32]
+
+_REGRESSIONS = {
+    "mse", "mae", "mape", "msle", "mean_squared_error", "mean_absolute_error",
+    "mean_absolute_percentage_error", "mean_squared_logarithmic_error", "huber", "huber_loss",
+    "log_cosh", "logcosh", "cosine_similarity", "MeanSquaredError", "MeanAbsoluteError",
+    "MeanAbsolutePercentageError", "MeanSquaredLogarithmicError", "Huber", "LogCosh",
+    "CosineSimilarity",
+}  # fmt: skip
+_SAME_VALUES = {"Flatten", "Reshape", "Squeeze"}
+"""Operations that change the shape of one or two numbers at most."""
+
+
+class Classes(enum.StrEnum):
+    """The order of a model's two classes; of one number, what 0 and 1 mean."""
+
+    REAL_FAKE = "real,fake"
+    FAKE_REAL = "fake,real"
+
+
+class Form(enum.StrEnum):
+    """What the numbers of a model's last layer are."""
+
+    SIGMOID = "a sigmoid"
+    SOFTMAX = "a softmax of two classes"
+    LOGIT = "a logit"
+    LOGITS = "two logits"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ending:
+    """The verdict at a model's end.
+
+    Attributes:
+        dense: The dense layer whose sums the verdict is made of.
+        features: What that layer takes, [B, F].
+        form: What its numbers are.
+    """
+
+    dense: keras.layers.Dense
+    features: keras.KerasTensor
+    form: Form
+
+    def weights(self, classes: Classes) -> tuple[Weights, Weights]:
+        """Kernel [F, 1] and bias [1] of the logit, higher = more fake.
+
+        The difference of two classes' sums is the logit of their softmax.
+        """
+        kernel, bias = _weights(self.dense)
+        if kernel.shape[1] == 2:
+            kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+        sign = np.float32(1 if classes is Classes.REAL_FAKE else -1)
+        return kernel * sign, bias * sign
+
+
+def find_ending(path: Path, output: keras.KerasTensor, *, loss: str) -> Ending | None:
+    """Finds the verdict at a model's end.
+
+    Args:
+        path: The file, for messages.
+        output: The model's output.
+        loss: What it was trained with, where the file says.
+
+    Returns:
+        None for a model that ends in features.
+
+    Raises:
+        UsageError: It ends in something else than one verdict real or fake.
+    """
+    after = "linear"
+    for call in backwards(output):
+        if call.kind == "Dense":
+            own = _activation(call) or "linear"
+            if "linear" not in (own, after):
+                problem = f"has {own}, and then comes {after}: a verdict has one of them"
+                raise refuse(path, call.layer.name, call.kind, problem)
+            return _verdict(path, call, own if after == "linear" else after, loss)
+        if call.kind in _SAME_VALUES and _width(call.output) <= 2:
+            continue
+        activation = _activation(call)
+        if activation is None or after != "linear":
+            break
+        after = activation
+    if _width(output) <= 2:
+        last = next(backwards(output), None)
+        name, kind = (last.layer.name, last.kind) if last else (output.name, "InputLayer")
+        problem = "gives the verdict, but only that of a Dense layer can be taken over: end in one"
+        raise refuse(path, name, kind, problem)
+    return None
+
+
+def _verdict(path: Path, call: Call, activation: str, loss: str) -> Ending | None:
+    dense, features = call.layer, call.inputs[0]
+    if dense.units > 2 and activation not in ("softmax", "sigmoid"):
+        return None
+    if problem := _problem(dense.units, activation, loss, rank=len(features.shape)):
+        raise refuse(path, dense.name, "Dense", problem)
+    forms = {
+        (1, "sigmoid"): Form.SIGMOID,
+        (2, "softmax"): Form.SOFTMAX,
+        (1, "linear"): Form.LOGIT,
+        (2, "linear"): Form.LOGITS,
+    }
+    return Ending(dense, features, forms[dense.units, activation])
+
+
+def _problem(units: int, activation: str, loss: str, *, rank: int) -> str | None:
+    problems = {
+        f"gives {units} classes; a verdict has real and fake: train a model of those two": units
+        > 2,
+        "gives a verdict for each place of a map: pool the map before it": rank != 2,
+        "ends in a softmax of one number, which is 1 for every picture: it says nothing": (
+            (units, activation) == (1, "softmax")
+        ),
+        "ends in two sigmoids that need not add up to 1: end in a softmax, or in one sigmoid": (
+            (units, activation) == (2, "sigmoid")
+        ),
+        f"ends in {activation}, which is no probability: end in a sigmoid or a softmax": (
+            activation not in ("sigmoid", "softmax", "linear")
+        ),
+        f"was trained to hit a number (loss {loss}), not to tell two classes apart": (
+            activation == "linear" and loss in _REGRESSIONS
+        ),
+    }
+    return next((text for text, holds in problems.items() if holds), None)
+
+
+def _activation(call: Call) -> str | None:
+    """Name of the function that a call applies to each number (or row); None if it does more."""
+    if call.kind in ("Softmax", "Sigmoid"):
+        return call.kind.lower()
+    if call.kind not in ("Activation", "Dense"):
+        return None
+    function = call.layer.activation
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _width(tensor: keras.KerasTensor) -> int:
+    """Numbers in a row; 3 where they are not known, which is as good as many."""
+    return math.prod(3 if side is None else side for side in tensor.shape[1:])
+
+
+def _weights(dense: keras.layers.Dense) -> tuple[Weights, Weights]:
+    kernel = np.asarray(keras.ops.convert_to_numpy(dense.kernel), np.float32)
+    if not dense.use_bias:
+        return kernel, np.zeros(kernel.shape[1], np.float32)
+    return kernel, np.asarray(keras.ops.convert_to_numpy(dense.bias), np.float32)

@@ -1,0 +1,179 @@
+"""A published CNN as a standard frame model: a dict of features, logit and evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from dfd_edge.errors import UsageError
+from dfd_export.published.ending import Classes, Ending, Weights, find_ending
+from dfd_export.published.graphs import backwards, replay
+from dfd_export.published.loading import load
+from dfd_export.published.model_file import ModelFile
+from dfd_export.published.scaling import (
+    SCALING_NAMES,
+    FoundScaling,
+    Scaling,
+    find_scaling,
+    scale,
+)
+
+_SAVE_ONE = "save the part that takes one RGB picture and gives one verdict, or its features"
+_NAMES = ("image", "logit", "evidence", *SCALING_NAMES)
+"""Of the layers that are added."""
+_ANY_SIZE = 128
+"""To look at models that take pictures of any size, in pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublishedFrame:
+    """A published CNN, and what its file says of it.
+
+    Attributes:
+        file: The file.
+        model: The model as it was published, [B, S, S, 3] to whatever it ends in.
+        size: S in pixels; None where the model takes any.
+        ending: Its verdict; None for a feature extractor.
+        scaling: What scales the pixels inside; None where nothing does.
+    """
+
+    file: ModelFile
+    model: keras.Model
+    size: int | None
+    ending: Ending | None
+    scaling: FoundScaling | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameAnswers:
+    """What the file of a CNN cannot tell.
+
+    Attributes:
+        size: Side of its pictures in pixels.
+        scaling: What was done to pixels of 0..255 outside of it.
+        bgr: True where it was trained on pictures in OpenCV's order.
+        classes: The order of its classes.
+    """
+
+    size: int
+    scaling: Scaling
+    bgr: bool
+    classes: Classes
+
+
+def open_frame(file: ModelFile) -> PublishedFrame:
+    """Loads a published CNN and looks at it.
+
+    Raises:
+        UsageError: It cannot be loaded, or is no model of one RGB picture.
+    """
+    model = load(file)
+    size = _input_size(file.path, model)
+    image = keras.Input((size or _ANY_SIZE, size or _ANY_SIZE, 3))
+    output = _replay(file.path, model, image)
+    ending = find_ending(file.path, output, loss=file.loss)
+    if ending is None and len(output.shape) != 2:
+        raise UsageError(
+            f"{file.path}: ends in an output of shape {list(output.shape)}, not in a verdict or in "
+            "features [B, F]: save it with pooling='avg' or a GlobalAveragePooling2D at its end"
+        )
+    return PublishedFrame(file, model, size, ending, find_scaling(image, output))
+
+
+def build_frame(found: PublishedFrame, answers: FrameAnswers) -> keras.Model:
+    """Builds the standard frame model; its layers are the published model's own.
+
+    Returns:
+        A model from `image` [B, S, S, 3], RGB 0..255, to a dict of `features` [B, F]; where the
+        published model has a verdict, `fake_logit` [B]; and `evidence` [B, h, w] where the
+        features are the mean of a map.
+    """
+    image = keras.Input((answers.size, answers.size, 3), dtype="float32", name="image")
+    scaled = scale(image, answers.scaling, bgr=answers.bgr)
+    output = _replay(found.file.path, found.model, scaled)
+    ending = find_ending(found.file.path, output, loss=found.file.loss)
+    if ending is None:
+        return keras.Model(image, {"features": output}, name="published_features")
+    kernel, bias = ending.weights(answers.classes)
+    logit = keras.layers.Dense(1, name="logit")
+    outputs = {
+        "features": ending.features,
+        "fake_logit": keras.ops.squeeze(logit(ending.features), axis=-1),
+    }
+    logit.set_weights([kernel, bias])
+    if (evidence := _evidence(ending.features, kernel, bias)) is not None:
+        outputs["evidence"] = evidence
+    return keras.Model(image, outputs, name="published_frame")
+
+
+def _evidence(
+    features: keras.KerasTensor, kernel: Weights, bias: Weights
+) -> keras.KerasTensor | None:
+    """The class-activation map (Zhou et al., CVPR 2016), where there is one.
+
+    A batch norm between pooling and verdict is affine, and so goes into the map's weights.
+    """
+    for call in backwards(features):
+        if call.kind == "BatchNormalization":
+            scale, shift = _affine(call.layer)
+            kernel, bias = kernel * scale[:, None], bias + shift @ kernel
+        elif call.kind == "GlobalAveragePooling2D" and not call.layer.keepdims:
+            source = call.inputs[0]
+            if min(source.shape[1:3]) < 2 or call.layer.data_format != "channels_last":
+                return None
+            convolution = keras.layers.Conv2D(1, 1, name="evidence")
+            evidence = keras.ops.squeeze(convolution(source), axis=-1)
+            convolution.set_weights([kernel[None, None], bias])
+            return evidence
+        else:
+            return None
+    return None
+
+
+def _affine(norm: keras.layers.BatchNormalization) -> tuple[Weights, Weights]:
+    """Scale and shift that a batch norm is in inference, [F] each."""
+    mean, variance = (
+        np.asarray(keras.ops.convert_to_numpy(v)) for v in (norm.moving_mean, norm.moving_variance)
+    )
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * np.asarray(keras.ops.convert_to_numpy(norm.gamma))
+    shift = -mean * scale
+    if norm.center:
+        shift = shift + np.asarray(keras.ops.convert_to_numpy(norm.beta))
+    return np.asarray(scale, np.float32), np.asarray(shift, np.float32)
+
+
+def _replay(path: Path, model: keras.Model, image: keras.KerasTensor) -> keras.KerasTensor:
+    try:
+        output = replay(model, image, reserved=_NAMES)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"{path}: does not take pictures of {list(image.shape)} ({reason})"
+        ) from error
+    assert isinstance(output, keras.KerasTensor)
+    return output
+
+
+def _input_size(path: Path, model: keras.Model) -> int | None:
+    for side, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
+        if len(tensors) != 1:
+            raise UsageError(f"{path}: has {len(tensors)} {side}, not one: {_SAVE_ONE}")
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) == 5:
+        raise UsageError(
+            f"{path}: takes clips {list(shape)}, not pictures: save the model inside its "
+            "TimeDistributed layer as FRAME, and what follows, from the features on, as SEQUENCE"
+        )
+    if len(shape) != 4 or shape[3] != 3:
+        raise UsageError(f"{path}: takes {list(shape)}, not RGB pictures [B, S, S, 3]: {_SAVE_ONE}")
+    if shape[1] != shape[2]:
+        raise UsageError(
+            f"{path}: takes pictures of {shape[1]} x {shape[2]} px; crops are square: train it on "
+            "square ones"
+        )
+    return None if shape[1] is None else int(shape[1])

@@ -1,0 +1,157 @@
+"""What Keras 2 wrote otherwise than Keras 3 reads it; published `.h5` files are mostly its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dfd_export.published.refusals import refuse
+
+Config = dict[str, Any]
+
+_GONE: dict[str, tuple[object, ...]] = {
+    # Of recurrent layers: the axes swapped. Keras 3 has batch first only.
+    "time_major": (False,),
+    # Of convolutions that are depthwise in any case.
+    "groups": (1,),
+    # Of inputs: tensors of uneven rows, and values known beforehand.
+    "ragged": (False,),
+    # Of batch norms: other ways to compute the statistics in training.
+    "renorm": (False,),
+    "virtual_batch_size": (None,),
+    "fused": (None, True, False),
+    # Of recurrent layers: how the operations are grouped, with one result.
+    "implementation": (0, 1, 2),
+}
+"""Settings that Keras 3 does not know, with the values at which they change nothing."""
+
+_KEEP_GROUPS = {"Conv2D", "Conv1D", "Conv3D", "Convolution2D", "GroupNormalization"}
+
+
+def without_slashes(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Rewrites names of layers, and what refers to them: Keras 3 allows no `/` in them.
+
+    MobileNetV3 of Keras 2, for one, has layers such as `expanded_conv/expand`.
+    """
+    match value:
+        case [str(name), int(call), int(output), *rest]:
+            return [name.replace("/", "_"), call, output, *without_slashes(rest)]
+        case list():
+            return [without_slashes(item) for item in value]
+        case {"name": str(name), **others}:
+            return {"name": name.replace("/", "_"), **without_slashes(others)}
+        case dict():
+            return {key: without_slashes(item) for key, item in value.items()}
+    return value
+
+
+def as_keras3(path: Path, kind: str, config: Config) -> Config:
+    """Rewrites the settings of one layer.
+
+    Raises:
+        UsageError: A setting has a value that Keras 3 cannot express.
+    """
+    changed = {}
+    for key, value in config.items():
+        gone = key in _GONE and not (key == "groups" and kind in _KEEP_GROUPS)
+        if gone and value not in _GONE[key]:
+            name = config.get("name", "without a name")
+            raise refuse(path, name, kind, f"has {key}={value!r:.40}, which Keras 3 cannot do")
+        if not gone:
+            changed[key] = value
+    shape = changed.pop("batch_input_shape", None)
+    if kind == "InputLayer" and shape is not None:
+        changed["batch_shape"] = shape
+    # Lists of one axis, where Keras 3 takes the number.
+    if kind == "BatchNormalization" and isinstance(changed.get("axis"), list):
+        (changed["axis"],) = changed["axis"]
+    if kind == "LeakyReLU" and "alpha" in changed:
+        changed["negative_slope"] = changed.pop("alpha")
+    return changed
+
+
+def nodes_as_keras3(layers: list[Config], inputs: object, outputs: object) -> tuple[object, object]:
+    """Rewrites, in place, which outputs each layer of a graph is called on.
+
+    Keras 2 wrote `[layer, call, output, {arguments}]` and counted the calls of a model inside a
+    model from 1, since its own graph was call 0; Keras 3 writes arguments as it takes them and
+    counts from 0.
+
+    Args:
+        layers: The layers of the graph.
+        inputs: The graph's inputs, as the file has them.
+        outputs: The graph's outputs, as the file has them.
+
+    Returns:
+        Inputs and outputs; one alone is not in a list.
+    """
+    by_name = {layer["name"]: layer for layer in layers}
+    old = any(isinstance(node, list) for layer in layers for node in layer["inbound_nodes"])
+    if old:
+        first = _first_calls(layers, outputs, by_name)
+        for layer in layers:
+            layer["inbound_nodes"] = [_node(node, first) for node in layer["inbound_nodes"]]
+        outputs = _shift_outputs(outputs, first, by_name)
+    return _single(inputs), _single(outputs)
+
+
+def _first_calls(
+    layers: list[Config], outputs: object, by_name: dict[str, Config]
+) -> dict[str, int]:
+    """By layer, the number of its first call: 1 for most models inside a model, else 0."""
+    used: dict[str, int] = {}
+    places = [*_references([layer["inbound_nodes"] for layer in layers]), *_references(outputs)]
+    for name, call, _ in places:
+        used[name] = max(used.get(name, 0), call)
+    return {
+        name: max(0, last + 1 - max(1, len(by_name[name]["inbound_nodes"])))
+        for name, last in used.items()
+    }
+
+
+def _references(value: object) -> list[tuple[str, int, int]]:
+    """Every `[layer, call, output, ...]` inside nested lists and arguments."""
+    match value:
+        case [str(name), int(call), int(output), *rest]:
+            return [(name, call, output), *_references(rest)]
+        case list():
+            return [found for item in value for found in _references(item)]
+        case dict():
+            return [found for item in value.values() for found in _references(item)]
+    return []
+
+
+def _node(node: list[Any], first: dict[str, int]) -> Config:
+    tensors = [_tensor(source[:3], first) for source in node]
+    arguments = node[0][3] if len(node[0]) > 3 else {}
+    given = {
+        key: _tensor(value, first) if _references(value) else value
+        for key, value in arguments.items()
+        if value is not None
+    }
+    return {"args": [tensors[0] if len(tensors) == 1 else tensors], "kwargs": given}
+
+
+def _tensor(source: list[Any], first: dict[str, int]) -> Config:
+    name, call, output = source
+    history = [name, call - first[name], output]
+    # Shape and number type are those of the layer, once it is built.
+    described = {"shape": [None], "dtype": "float32", "keras_history": history}
+    return {"class_name": "__keras_tensor__", "config": described}
+
+
+def _shift_outputs(outputs: object, first: dict[str, int], by_name: dict[str, Config]) -> object:
+    """Keras 3 still counts from 1 in a graph's outputs, but for a `Sequential` inside."""
+    if isinstance(outputs, list) and len(outputs) == 3 and isinstance(outputs[0], str):
+        name, call, output = outputs
+        counted = by_name[name]["class_name"] == "Model"
+        return [name, call - first[name] + counted, output]
+    if isinstance(outputs, dict):
+        return {key: _shift_outputs(value, first, by_name) for key, value in outputs.items()}
+    return [_shift_outputs(value, first, by_name) for value in outputs]  # type: ignore[attr-defined]
+
+
+def _single(tensors: object) -> object:
+    if isinstance(tensors, list) and len(tensors) == 1 and not isinstance(tensors[0], str):
+        return tensors[0]
+    return tensors

@@ -1,0 +1,155 @@
+"""The published models themselves as oracles: the graphs must say what they say.
+
+The parity gate compares graphs with the rebuilt Keras models; this compares them with what was
+rebuilt, as their notebooks call it: scaled pixels in, padded clips with a mask in, a probability
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_export.comparison import Comparison, compare
+from dfd_export.crops import random_crops
+from dfd_export.oracle import Oracle
+from dfd_export.published.ending import Classes, Ending, Form
+from dfd_export.published.frame import FrameAnswers, PublishedFrame
+from dfd_export.published.graphs import inputs_of
+from dfd_export.published.scaling import scale_as_keras
+from dfd_export.published.sequence import PublishedSequence
+
+_CLIPS = 4
+_FREE_STEPS = 20
+"""Length of the clips for models that take any."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Originals:
+    """What there is to compare with.
+
+    Attributes:
+        crops: uint8 [n, S, S, 3], RGB: real crops.
+        frame: The published CNN, where the frame graph is made of one.
+        answers: How it is called.
+        sequence: The published sequence model, where the sequence graph is made of one.
+        classes: The order of its classes.
+    """
+
+    crops: NDArray[np.uint8]
+    frame: PublishedFrame | None = None
+    answers: FrameAnswers | None = None
+    sequence: PublishedSequence | None = None
+    classes: Classes = Classes.REAL_FAKE
+
+    def compare(self, frame_session: Any, sequence_session: Any) -> Iterable[Comparison]:  # noqa: ANN401
+        """Compares both graphs, for `dfd_export.parity.check_parity`."""
+        rng = np.random.default_rng(0)
+        noise = random_crops(rng, len(self.crops), self.crops.shape[1])
+        crops = np.concatenate([self.crops, noise])
+        if self.frame is not None and self.answers is not None:
+            yield _compare_frame(self.frame, self.answers, frame_session, crops)
+        if self.sequence is not None:
+            pool = frame_session.run(["features"], {"image": crops})[0]
+            yield _compare_sequence(self.sequence, self.classes, sequence_session, pool, rng)
+
+
+def _compare_frame(
+    published: PublishedFrame,
+    answers: FrameAnswers,
+    session: Any,  # noqa: ANN401
+    crops: NDArray[np.uint8],
+) -> Comparison:
+    model, ending = published.model, published.ending
+    pixels = keras.Input((answers.size, answers.size, 3), name="pixels")
+    output = model(pixels, training=False)
+    name = "features" if ending is None else "probability"
+    wanted = output if ending is None else _probability(output, ending, answers.classes)
+    oracle = Oracle(keras.Model({"pixels": pixels}, {name: wanted}))
+    expected = oracle({"pixels": scale_as_keras(crops, answers.scaling, bgr=answers.bgr)})[name]
+    if ending is None:
+        (found,) = session.run(["features"], {"image": crops})
+    else:
+        found = _sigmoid(session.run(["fake_logit"], {"image": crops})[0])
+    return compare("frame", "published model", name, found, expected)
+
+
+def _compare_sequence(
+    published: PublishedSequence,
+    classes: Classes,
+    session: Any,  # noqa: ANN401
+    pool: Array,
+    rng: np.random.Generator,
+) -> Comparison:
+    """Clips of every length, each as its notebook pads it, against the graph's logit there.
+
+    A model whose padding moves its states is asked about whole clips only.
+    """
+    steps = published.steps or _FREE_STEPS
+    clips = pool[rng.integers(0, len(pool), (_CLIPS, steps))]
+    clips = (clips * rng.uniform(0.5, 1.5, clips.shape)).astype(np.float32)
+    lengths = [steps] if published.reads_padding else list(range(1, steps + 1))
+    oracle = Oracle(_as_asked(published, classes, steps), compiled=True)
+    expected = oracle(_padded(clips, lengths, published.padding))["probability"]
+    state = next(value.shape for value in session.get_inputs() if value.name == "state")
+    inputs = {
+        "features": clips,
+        "lengths": np.full(_CLIPS, steps, np.int32),
+        "state": np.zeros((_CLIPS, state[1]), np.float32),
+    }
+    logits = session.run(["fake_logit"], inputs)[0]
+    found = _sigmoid(logits[:, [n - 1 for n in lengths]]).reshape(-1)
+    case = f"published model, clips of {lengths[0]} to {lengths[-1]} steps"
+    return compare("sequence", case, "probability", found, expected)
+
+
+def _padded(clips: Array, lengths: list[int], padding: float) -> dict[str, Array | NDArray[Any]]:
+    """Every clip cut off after each length: `features` [n, T, F] and `mask` [n, T]."""
+    steps = np.arange(clips.shape[1])
+    mask = np.stack([steps < n for n in lengths])
+    features = np.where(mask[None, :, :, None], clips[:, None], np.float32(padding))
+    return {
+        "features": features.reshape(-1, *clips.shape[1:]).astype(np.float32),
+        "mask": np.tile(mask, (len(clips), 1)),
+    }
+
+
+def _as_asked(published: PublishedSequence, classes: Classes, steps: int) -> keras.Model:
+    """The published model with named inputs and P(fake) out."""
+    features = keras.Input((steps, published.feature_width), name="features")
+    mask = keras.Input((steps,), dtype="bool", name="mask")
+    given = {id(published.features): features}
+    if published.mask is not None:
+        given[id(published.mask)] = keras.ops.cast(mask, published.mask.dtype)
+    inputs = [given[id(tensor)] for tensor in published.model.inputs]
+    packed = keras.tree.pack_sequence_as(inputs_of(published.model), inputs)
+    output = published.model(packed, training=False)
+    probability = _probability(output, published.ending, classes)
+    return keras.Model({"features": features, "mask": mask}, {"probability": probability})
+
+
+def _probability(output: keras.KerasTensor, ending: Ending, classes: Classes) -> keras.KerasTensor:
+    """P(fake) [B] of a model's own output, [B, 1] or [B, 2]."""
+    fake = 1 if classes is Classes.REAL_FAKE else 0
+    rows = keras.ops.reshape(output, (-1, ending.dense.units))
+    match ending.form:
+        case Form.SOFTMAX:
+            return rows[:, fake]
+        case Form.LOGITS:
+            return keras.ops.softmax(rows, axis=-1)[:, fake]
+        case Form.SIGMOID:
+            probability = rows[:, 0]
+        case Form.LOGIT:
+            probability = keras.ops.sigmoid(rows[:, 0])
+    return probability if fake else 1.0 - probability
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)

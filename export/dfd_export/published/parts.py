@@ -1,0 +1,258 @@
+"""From model files, whoever wrote them, to what a bundle is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.manifest import CardInfo, DecisionSpec, FaceSpec, PersonScore
+from dfd_export.parity import Extra
+from dfd_export.published.ending import Classes
+from dfd_export.published.frame import FrameAnswers, PublishedFrame, build_frame, open_frame
+from dfd_export.published.mean import mean_model, verdict_weights
+from dfd_export.published.model_file import ModelFile
+from dfd_export.published.originals import Originals
+from dfd_export.published.questions import Given, Question, open_questions
+from dfd_export.published.scaling import Scaling
+from dfd_export.published.sequence import PublishedSequence, build_sequence, open_sequence
+from dfd_export.published.unmeasured import unmeasured_card, unmeasured_decision
+from dfd_training.models import load_frame_model, load_sequence_model
+
+WHOLE_FRAME = FaceSpec("none", "")
+"""What a bundle says of its face detector when it judges whole frames."""
+
+_MASK_FIXED = (3, 11)
+"""Before this Keras, a mask given to one layer did not reach the next."""
+
+Ask = Callable[[Sequence[Question], Path], dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """What a bundle is made of.
+
+    Attributes:
+        frame_model: In the standard form; without a logit where the sequence model gives it.
+        sequence_model: In the standard form.
+        size: Side of the crops in pixels.
+        crop_scale: Side of the square crop over the longer side of the face's box.
+        face: The face detector; None to take that of the crops.
+        rate_hz: Steps a second; None to take that of the crops.
+        person_score: Which logits a person's score is the mean of.
+        sources: Each file, a phrase.
+        facts: What people should know about models taken over, a sentence each.
+        measured: False where no decision and no card are needed, since nobody made any.
+    """
+
+    frame_model: keras.Model
+    sequence_model: keras.Model
+    size: int
+    crop_scale: float = CROP_SCALE
+    face: FaceSpec | None = None
+    rate_hz: float | None = None
+    person_score: PersonScore = PersonScore.SEQUENCE
+    sources: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    measured: bool = True
+    originals: dict[str, Any] = field(default_factory=dict)
+
+    def extra(self, crops: NDArray[np.uint8]) -> Extra | None:
+        """The comparison with the published models themselves, if there are any."""
+        return Originals(crops=crops, **self.originals).compare if self.originals else None
+
+    def decision(self) -> DecisionSpec:
+        """The decision where none was made."""
+        return unmeasured_decision(self.person_score)
+
+    def card(self) -> CardInfo:
+        """The card where none was written."""
+        return unmeasured_card(self.sources, self.facts)
+
+
+def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: Ask) -> Parts:
+    """Opens model files and asks what they cannot tell.
+
+    Args:
+        frame_path: A CNN: of `dfd-train`, or published.
+        sequence_path: A sequence model: of `dfd-train`, or published; None to judge a person by
+            the mean of the frame logits.
+        given: The options that were given.
+        ask: Gets answers to open questions.
+
+    Raises:
+        UsageError: A file is refused, an answer is missing, or an option does not apply.
+    """
+    frame_file = ModelFile.read(frame_path)
+    sequence_file = None if sequence_path is None else ModelFile.read(sequence_path)
+    frame = None if _is_own_frame(frame_file) else open_frame(frame_file)
+    sequence = None
+    if sequence_file is not None and not _is_own_sequence(sequence_file):
+        sequence = open_sequence(sequence_file)
+    _check_given(frame_path, given, frame, sequence)
+    if sequence_file is None and frame is not None and frame.ending is None:
+        raise UsageError(
+            f"{frame_path}: gives features and no verdict: give the sequence model that takes them "
+            "as SEQUENCE"
+        )
+    answers = ask(open_questions(given, frame, sequence), frame_path)
+    given = dataclasses.replace(given, **answers)  # type: ignore[arg-type] # of the fields' types
+    classes = Classes(given.classes) if given.classes else Classes.REAL_FAKE
+    originals: dict[str, Any] = {"classes": classes}
+    facts = []
+    if frame is None:
+        frame_model = load_frame_model(frame_path)
+        size = int(frame_model.inputs[0].shape[1])
+    else:
+        size = given.size or frame.size or 0
+        scaling = Scaling(given.scaling) if given.scaling else Scaling.NONE
+        bgr = given.channels == "bgr"
+        to_frame = FrameAnswers(size=size, scaling=scaling, bgr=bgr, classes=classes)
+        frame_model = build_frame(frame, to_frame)
+        originals |= {"frame": frame, "answers": to_frame}
+        facts += _frame_facts(frame, to_frame)
+    if sequence is not None:
+        _check_widths(frame_path, frame_model, sequence)
+        sequence_model = build_sequence(sequence, classes)
+        originals |= {"sequence": sequence}
+        facts += _sequence_facts(sequence)
+    elif sequence_path is not None:
+        sequence_model = load_sequence_model(sequence_path)
+    else:
+        sequence_model = mean_model(*_verdict(frame, frame_model, classes))
+        facts.append("A person's score is the mean of the CNN's logits: none saw them in order.")
+    published = [model for model in (frame, sequence) if model is not None]
+    whole_frames = given.crop == "frame"
+    return Parts(
+        frame_model=frame_model,
+        sequence_model=sequence_model,
+        size=size,
+        crop_scale=1.0 if whole_frames else given.crop_scale or CROP_SCALE,
+        face=WHOLE_FRAME if whole_frames else None,
+        rate_hz=given.rate,
+        person_score=PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE,
+        sources=[_source(file) for file in (frame_file, sequence_file) if file is not None],
+        facts=facts,
+        measured=not published and sequence_path is not None,
+        originals=originals if published else {},
+    )
+
+
+def _is_own_frame(file: ModelFile) -> bool:
+    """Tells whether `dfd-train` wrote it: such a model names its outputs."""
+    outputs = _graph(file).get("output_layers")
+    return isinstance(outputs, dict) and {"features", "fake_logit"} <= outputs.keys()
+
+
+def _is_own_sequence(file: ModelFile) -> bool:
+    """Tells whether `dfd-train` wrote it: such a model names its inputs, and gives every step."""
+    graph = _graph(file)
+    inputs, layers = graph.get("input_layers"), graph.get("layers")
+    named = isinstance(inputs, dict) and inputs.keys() == {"features", "mask"}
+    configs = [entry.get("config") for entry in layers] if isinstance(layers, list) else []
+    ends = [c for c in configs if isinstance(c, dict) and c.get("return_sequences") is False]
+    return named and not ends
+
+
+def _graph(file: ModelFile) -> dict[str, Any]:
+    config = file.config.get("config")
+    return config if isinstance(config, dict) else {}
+
+
+def _verdict(
+    frame: PublishedFrame | None, frame_model: keras.Model, classes: Classes
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if frame is not None and frame.ending is not None:
+        return frame.ending.weights(classes)
+    return verdict_weights(frame_model)
+
+
+def _check_given(
+    path: Path, given: Given, frame: PublishedFrame | None, sequence: PublishedSequence | None
+) -> None:
+    """Refuses options that the models answer themselves."""
+    of_frame = ("scaling", "size", "channels", "crop", "crop_scale")
+    for name in (*of_frame, "classes"):
+        applies = frame is not None or (name == "classes" and sequence is not None)
+        if getattr(given, name) is not None and not applies:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"{path}: dfd-train wrote this model, which fixes --{option}: leave it out"
+            )
+    if given.crop == "frame" and given.crop_scale is not None:
+        raise UsageError("--crop-scale is about face crops: leave it out with --crop frame")
+    if frame is not None and frame.size is not None and given.size not in (None, frame.size):
+        raise UsageError(
+            f"{path}: takes pictures of {frame.size} px, not --size {given.size}: leave it out"
+        )
+
+
+def _check_widths(path: Path, frame_model: keras.Model, sequence: PublishedSequence) -> None:
+    width = int(frame_model.output["features"].shape[-1])
+    if width != sequence.feature_width:
+        raise UsageError(
+            f"{sequence.file.path}: takes features of width {sequence.feature_width}, but {path} "
+            f"gives {width}: give as FRAME the model whose output it was trained on"
+        )
+
+
+def _source(file: ModelFile) -> str:
+    written = f"Keras {file.keras_version}" if file.keras_version else "an unknown Keras"
+    return f"{file.path.name} (written by {written})"
+
+
+def _frame_facts(frame: PublishedFrame, answers: FrameAnswers) -> list[str]:
+    order = "BGR" if answers.bgr else "RGB"
+    facts = [
+        f"The CNN was taken to have seen {order} pictures, scaled: {answers.scaling.value}.",
+        "Large crops are shrunk by averaging areas, which is softer than most notebooks do it.",
+    ]
+    if frame.scaling is not None:
+        low, high = frame.scaling.low, frame.scaling.high
+        facts.append(
+            f"It scales its input itself ({', '.join(frame.scaling.layers)}: 0..255 become "
+            f"{low:.3g}..{high:.3g})."
+        )
+    if frame.ending is None:
+        facts.append("It has no verdict: a frame's is that of the sequence model after one step.")
+    else:
+        facts.append(
+            f"It ends in {frame.ending.form.value}; its classes were said to be {answers.classes}."
+        )
+    return facts
+
+
+def _sequence_facts(sequence: PublishedSequence) -> list[str]:
+    facts = []
+    if sequence.steps is not None:
+        facts.append(
+            f"The sequence model was made for clips of {sequence.steps} steps; here it goes on for "
+            "as long as the stream does."
+        )
+    if sequence.reads_padding:
+        names = ", ".join(sequence.reads_padding)
+        facts.append(
+            f"No mask reaches {names}: in its notebook the padding of a short clip moved the "
+            "verdict. Here a step's verdict is that of a clip that ends there, without padding."
+        )
+    elif _version(sequence.file.keras_version) < _MASK_FIXED and sequence.mask is not None:
+        facts.append(
+            f"It was written by Keras {sequence.file.keras_version}, which handed the mask to the "
+            "first recurrent layer only, so that in training padding moved the others. Here it "
+            "moves none, as was meant."
+        )
+    return facts
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Major and minor version of Keras; of Keras 2, which had no such fault, as of the newest."""
+    numbers = [int(part) for part in text.split(".")[:2] if part.isdigit()]
+    return tuple(numbers) if numbers[:1] == [3] else _MASK_FIXED

@@ -1,0 +1,141 @@
+"""What the files cannot tell is asked: all of it at once, at the terminal or as options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfd_edge.errors import UsageError
+from dfd_export.published.ending import Classes, Ending, Form
+from dfd_export.published.frame import PublishedFrame
+from dfd_export.published.scaling import MEANINGS, Scaling
+from dfd_export.published.sequence import PublishedSequence
+
+CROPS = ("face", "frame")
+CHANNELS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The options that were given; None where one was not.
+
+    Attributes:
+        classes: Order of the classes.
+        scaling: What happened to the pixels.
+        size: Side of the pictures in pixels.
+        channels: A name of `CHANNELS`.
+        crop: A name of `CROPS`.
+        crop_scale: Side of the crop over the longer side of the face's box.
+        rate: Steps a second.
+    """
+
+    classes: str | None = None
+    scaling: str | None = None
+    size: int | None = None
+    channels: str | None = None
+    crop: str | None = None
+    crop_scale: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that a file cannot tell.
+
+    Attributes:
+        option: The name of the option, and of the field of `Given`.
+        values: What may be answered: choices, or a type.
+        meaning: What is asked, in words.
+    """
+
+    option: str
+    values: Sequence[str] | click.ParamType[Any]
+    meaning: str
+
+    def __str__(self) -> str:
+        values = self.values
+        shown = values.name.upper() if isinstance(values, click.ParamType) else "|".join(values)
+        return f"--{self.option} {shown} ({self.meaning})"
+
+
+def open_questions(
+    given: Given, frame: PublishedFrame | None, sequence: PublishedSequence | None
+) -> list[Question]:
+    """What is still to be asked about published models, None where a model is none of them."""
+    questions = []
+    endings = [model.ending for model in (frame, sequence) if model is not None]
+    ending = next((found for found in endings if found is not None), None)
+    if ending is not None and given.classes is None:
+        questions.append(Question("classes", [*Classes], _classes_meaning(ending)))
+    if frame is not None:
+        questions += _frame_questions(given, frame)
+    if sequence is not None and given.rate is None:
+        meaning = "frames a second of the clips that the sequence model was trained on"
+        questions.append(Question("rate", click.FLOAT, meaning))
+    return questions
+
+
+def ask(questions: Sequence[Question], path: Path, *, interactive: bool) -> dict[str, object]:
+    """Gets answers from whoever is at the terminal.
+
+    Args:
+        questions: What to ask.
+        path: The model file, for messages.
+        interactive: Whether somebody is there.
+
+    Returns:
+        Answers by name of the option.
+
+    Raises:
+        UsageError: Nobody is there; the message lists all options that are missing.
+    """
+    if not questions:
+        return {}
+    if not interactive:
+        raise UsageError(
+            f"{path}: a model file does not tell everything; give also "
+            + "; ".join(str(question) for question in questions)
+        )
+    click.echo(f"{path} does not tell everything:")
+    return {question.option: _prompt(question) for question in questions}
+
+
+def _prompt(question: Question) -> object:
+    click.echo(f"  {question.meaning}")
+    values = question.values
+    kind = values if isinstance(values, click.ParamType) else click.Choice(list(values))
+    answer: object = click.prompt(f"  {question.option}", type=kind)
+    return answer
+
+
+def _classes_meaning(ending: Ending) -> str:
+    if ending.form in (Form.SIGMOID, Form.LOGIT):
+        return (
+            f"the model ends in {ending.form.value}: what 0 and what 1 stand for; with "
+            "flow_from_directory the folders in alphabetical order, so fake,real"
+        )
+    return f"the model ends in {ending.form.value}: which comes first"
+
+
+def _frame_questions(given: Given, frame: PublishedFrame) -> list[Question]:
+    questions = []
+    if given.scaling is None and (frame.scaling is None or not frame.scaling.takes_bytes):
+        meaning = "what was done to pixels of 0..255 before the model: "
+        meaning += ", ".join(f"{mode.value} = {text}" for mode, text in MEANINGS.items())
+        if frame.scaling is not None:
+            layers = ", ".join(frame.scaling.layers)
+            meaning += f"; its own {layers} would make {frame.scaling.high:.3g} of 255"
+        questions.append(Question("scaling", [*Scaling], meaning))
+    if given.size is None and frame.size is None:
+        meaning = "side of its pictures in pixels, since the model takes any"
+        questions.append(Question("size", click.INT, meaning))
+    if given.crop is None:
+        meaning = (
+            "what its pictures showed: face = faces cut out, frame = the middle of whole frames"
+        )
+        questions.append(Question("crop", CROPS, meaning))
+    return questions
