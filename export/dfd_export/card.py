@@ -71,7 +71,7 @@ def _pictures(manifest: Manifest) -> str:
     frame, detector = manifest.frame, manifest.face.detector
     size = f"{frame.input_size} x {frame.input_size} px"
     if detector == "none":
-        return f"Whole frames, resized to {size}: no face is looked for"
+        return f"The middle square of each frame, resized to {size}: no face is looked for"
     return (
         f"Face crops of {size}, the side {frame.crop_scale:g} times the face's box, found by "
         f"{detector}"

@@ -87,7 +87,7 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
     cls=GroupedOption,
     group=_PUBLISHED,
     type=click.Choice(["face", "frame"]),
-    help="Whether it judges faces, or the middle of whole frames.",
+    help="Whether it judges faces cut out, or the middle square of whole frames.",
 )
 @click.option(
     "--crop-scale",

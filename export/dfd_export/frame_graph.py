@@ -62,7 +62,8 @@ def export_frame_graph(
 ) -> onnx.ModelProto:
     """Converts a frame model through tf2onnx.
 
-    Batch norms go into the convolutions, constants are folded, and what no output needs is gone.
+    Batch norms go into the layers beside them, constants are folded, and what no output needs is
+    gone: see `dfd_export.graph_passes`.
 
     Args:
         model: The Keras model.
@@ -74,7 +75,8 @@ def export_frame_graph(
         A checked graph with the inputs, outputs and axes of `frame_contract`.
 
     Raises:
-        UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads.
+        UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads, or a layer
+            does what a graph cannot do.
     """
     if keras.config.backend() != "tensorflow":
         raise UsageError(
@@ -92,6 +94,6 @@ def export_frame_graph(
         results = model(tf.cast(image, tf.float32), training=False)
         return {name: results[name] for name in signatures}
 
-    converted = convert_function(infer, signature, name=model.name)
+    converted = convert_function(infer, signature, name=model.name, loops=False)
     simplify(converted)
     return finish(converted, inputs, signatures, name="frame", metadata=metadata)

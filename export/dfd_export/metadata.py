@@ -74,7 +74,7 @@ def set_precision(model: onnx.ModelProto, precision: str) -> None:
 def _frame_sides(facts: GraphFacts) -> tuple[str, str]:
     size, scale = facts.frame.input_size, facts.frame.crop_scale
     cut = (
-        "the whole frame"
+        "the middle square of the whole frame"
         if facts.face.detector == "none"
         else f"a square of {scale:g} times the longer side of the face's box, round its centre"
     )

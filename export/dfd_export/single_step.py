@@ -16,7 +16,7 @@ from onnx import compose, helper, numpy_helper
 
 from dfd_edge.bundle import Signatures
 from dfd_edge.errors import UsageError
-from dfd_edge.onnx_file import read_onnx
+from dfd_edge.onnx_file import TensorSignature, read_onnx
 from dfd_export.graph_passes import drop_unused
 from dfd_export.onnx_model import finish
 
@@ -92,7 +92,7 @@ def attach_single_step_logit(
     graph.node.append(helper.make_node("Squeeze", logit, ["fake_logit"], name="fake_logit"))
     outputs: Signatures = {
         "features": features,
-        "fake_logit": type(features)(features.dtype, features.axes[:1]),
+        "fake_logit": TensorSignature(features.dtype, features.axes[:1]),
     }
     graph.output.append(helper.make_empty_tensor_value_info("fake_logit"))
     drop_unused(graph)

@@ -14,12 +14,15 @@ from onnx import defs
 from dfd_edge.errors import UsageError
 from dfd_export.onnx_model import OPSET
 
+_LOOPS = {"If", "Loop", "Scan"}
+
 
 def convert_function(
     function: Callable[..., Any],
     signature: list[Any],
     *,
     name: str,
+    loops: bool = True,
 ) -> onnx.ModelProto:
     """Traces a function and converts it.
 
@@ -27,9 +30,11 @@ def convert_function(
         function: Of TensorFlow tensors, one for each entry of `signature`.
         signature: `tf.TensorSpec` of each argument; their names become the inputs'.
         name: The model's, for messages.
+        loops: Whether the graph may loop and branch.
 
     Raises:
-        UsageError: The function uses an operation that ONNX does not have.
+        UsageError: The function uses an operation that ONNX does not have, or it loops
+            and may not.
     """
     import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
     import tf2onnx  # noqa: PLC0415
@@ -44,18 +49,25 @@ def convert_function(
             opset=OPSET,
             custom_op_handlers={"Erfc": (_erfc, [])},
         )
-    unknown = [f"{n.name} ({n.op_type})" for n in model.graph.node if not _known(n)]
-    if unknown:
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise UsageError(
-            f"model {name}: ONNX has no counterpart of {', '.join(unknown[:3])}{more}: build these "
-            "layers from other operations, and fit the model again"
-        )
+    nodes = model.graph.node
+    _refuse(name, "ONNX has no counterpart of", [n for n in nodes if not _known(n)])
+    if not loops:
+        _refuse(name, "a bundle's graphs have no", [n for n in nodes if n.op_type in _LOOPS])
     return model
 
 
 def _known(node: onnx.NodeProto) -> bool:
     return bool(defs.has(node.op_type, node.domain))
+
+
+def _refuse(model: str, reason: str, nodes: list[onnx.NodeProto]) -> None:
+    if nodes:
+        listed = ", ".join(f"{node.name} ({node.op_type})" for node in nodes[:3])
+        more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+        raise UsageError(
+            f"model {model}: {reason} {listed}{more}: build these layers from other operations, "
+            "and fit the model again"
+        )
 
 
 @contextlib.contextmanager

@@ -362,9 +362,11 @@ def _most_suspicious(people: tuple[PersonResult, ...]) -> Label:
 
 
 def _whole(frame: NDArray[np.uint8]) -> Face:
-    """The whole frame as one face, for models that judge frames without looking for faces."""
+    """The middle of a frame as one face, for models that judge frames without looking for faces."""
     height, width = frame.shape[:2]
-    box = np.array([0, 0, width, height], np.float32)
+    side = min(height, width)
+    x0, y0 = (width - side) // 2, (height - side) // 2
+    box = np.array([x0, y0, x0 + side, y0 + side], np.float32)
     return Face(box=box, keypoints=np.zeros((6, 2), np.float32), score=1.0)
 
 

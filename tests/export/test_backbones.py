@@ -213,14 +213,27 @@ def test_a_wrong_graph_of_an_application_is_stopped(application: Network, change
         application.compare(wrong).check()
 
 
-def test_what_onnx_cannot_do_is_refused_by_layer():
+def brighten_until(x):
+    """Doubles the picture until it is bright: how often depends on the picture."""
+    return keras.ops.while_loop(lambda y: keras.ops.mean(y) < 100, lambda y: (y * 2 + 1,), (x,))[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: keras.ops.erfinv(x / 256), r"ONNX has no .*odd_layer.* \(Erfinv\): build these"),
+        (brighten_until, r"a bundle's graphs have no .*odd_layer.* \(Loop\): build these"),
+    ],
+    ids=["no such operator", "a loop"],
+)
+def test_what_a_graph_cannot_do_is_refused_by_layer(function, message: str):
     image = keras.Input((32, 32, 3), name="image")
-    inverse = keras.layers.Lambda(lambda x: keras.ops.erfinv(x / 256), name="inverse")(image)
-    features = keras.layers.GlobalAveragePooling2D()(inverse)
+    x = keras.layers.Lambda(function, output_shape=(32, 32, 3), name="odd_layer")(image)
+    features = keras.layers.GlobalAveragePooling2D()(x)
     logit = keras.ops.squeeze(keras.layers.Dense(1)(features), -1)
     model = keras.Model(image, {"features": features, "fake_logit": logit}, name="odd")
     spec = describe_frame_model(model, crop_scale=1.5)
-    with pytest.raises(UsageError, match=r"model odd: ONNX has no .*inverse.* \(Erfinv\): build"):
+    with pytest.raises(UsageError, match=f"model odd: {message}"):
         export_frame_graph(model, spec, metadata={})
 
 

@@ -1,14 +1,11 @@
-"""Each rewrite of a graph changes its nodes and no number, and stays away where it would."""
+"""Each rewrite of a graph makes it leaner and changes no number."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import TensorProto
 
 from dfd_export.graph_passes import PASSES, Pass, simplify
 from dfd_export.passes.activations import fuse_hard_swish
@@ -23,105 +20,19 @@ from dfd_export.passes.layout import (
     pool_without_transpose,
 )
 from dfd_export.passes.padding import fold_pads
-
-RNG = np.random.default_rng(4)
-
-CONSTANTS: dict[str, Any] = {
-    "w": RNG.normal(size=(3, 2, 3, 3)),  # kernels
-    "v": RNG.normal(size=(4, 3, 2, 2)),
-    "depthwise": RNG.normal(size=(3, 1, 2, 2)),
-    "bias": RNG.normal(size=3),
-    "scale": RNG.uniform(0.5, 2, (1, 3, 1, 1)),  # one number a channel of three
-    "offset": RNG.normal(size=(3, 1, 1)),
-    "scale2": RNG.uniform(0.5, 2, (1, 2, 1, 1)),  # of two
-    "offset2": RNG.normal(size=(1, 2, 1, 1)),
-    "with_zero": np.array([0.0, 2.0]).reshape(1, 2, 1, 1),
-    "last": np.array([0.5, 1.5]),  # of the last axis
-    "place": RNG.normal(size=(1, 1, 3, 3)),
-    "rows": RNG.normal(size=(50, 4)),
-    "columns": RNG.normal(size=4),
-    "mean": RNG.normal(size=3),
-    "variance": RNG.uniform(0.5, 2, 3),
-    "zero": 0.0,
-    "one": 1.0,
-    "half": 0.5,
-    "three": 3.0,
-    "six": 6.0,
-    "sixth": 1 / 6,
-    "close_to_a_sixth": 0.1667,
-    "minus": -1.0,
-}
-INTEGERS: dict[str, list[int]] = {
-    "border": [0, 0, 1, 0, 0, 0, 0, 1],
-    "wide": [0, 0, 3, 3, 0, 0, 3, 3],
-    "channels": [0, 1, 0, 0, 0, 0, 0, 0],
-    "spatial": [2, 3],
-    "same": [-1, 2, 5, 5],
-    "other": [-1, 5, 2, 5],
-    "flat": [-1, 50],
-    "fifty": [50],
-    "first": [0],
-    "second": [1],
-}
-
-Node = tuple[Any, ...]
-TO_NHWC, TO_NCHW = {"perm": [0, 2, 3, 1]}, {"perm": [0, 3, 1, 2]}
-PADDED = {"pads": [1, 1, 1, 1]}
-POOL = {"kernel_shape": [2, 2]}
-BN = "scale3 offset3 mean variance"
-
-
-def graph_of(nodes: list[Node], shape: list[Any]) -> onnx.ModelProto:
-    """From (operator, inputs, output, attributes); the last node's output is the graph's."""
-    constants = {
-        **CONSTANTS,
-        "scale3": CONSTANTS["scale"].reshape(-1),
-        "offset3": CONSTANTS["offset"].reshape(-1),
-        "same_bias": CONSTANTS["bias"],
-        "with_zero2": CONSTANTS["with_zero"].reshape(-1),
-        "last2": CONSTANTS["last"],
-    }
-    tensors = [numpy_helper.from_array(np.float32(v), k) for k, v in constants.items()]
-    tensors += [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in INTEGERS.items()]
-    made = [
-        helper.make_node(op, inputs.split(), [output], **(rest[0] if rest else {}))
-        for op, inputs, output, *rest in nodes
-    ]
-    used = {name for node in made for name in node.input}
-    graph = helper.make_graph(
-        made,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [tensor for tensor in tensors if tensor.name in used],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    return shape_inference.infer_shapes(model)
-
-
-def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    return session.run(["y"], {"x": x})[0]
-
-
-def rewritten(rewrite: Pass, nodes: list[Node], shape: list[Any]) -> list[str]:
-    """The operators that are left; fails if a number changes."""
-    model = graph_of(nodes, shape)
-    x = RNG.normal(size=[length if isinstance(length, int) else 3 for length in shape])
-    x = x.astype(np.float32)
-    before = run(model, x)
-    simplify(model, (rewrite,))
-    onnx.checker.check_model(model, full_check=True)
-    np.testing.assert_allclose(run(model, x), before, rtol=1e-5, atol=1e-5)
-    used = {name for node in model.graph.node for name in node.input}
-    assert {tensor.name for tensor in model.graph.initializer} <= used
-    return [node.op_type for node in model.graph.node]
-
-
-MAP = ["batch", 2, 5, 5]
-LAST = ["batch", 5, 5, 2]
-ROWS = ["batch", 50]
+from small_graphs import (
+    BN,
+    LAST,
+    MAP,
+    PADDED,
+    POOL,
+    ROWS,
+    TO_NCHW,
+    TO_NHWC,
+    Node,
+    graph_of,
+    rewritten,
+)
 
 Case = tuple[Pass, list[Any], list[Node], list[str]]
 
@@ -367,146 +278,6 @@ FIRES: dict[str, Case] = {
 def test_a_rewrite_changes_nodes_but_no_numbers(case: Case):
     rewrite, shape, nodes, left = case
     assert rewritten(rewrite, nodes, shape) == left
-
-
-LEAVES: dict[str, tuple[Pass, list[Any], list[Node]]] = {
-    "a convolution whose own result is needed elsewhere": (
-        fold_affine,
-        MAP,
-        [("Conv", "x w", "a"), ("Mul", "a scale", "b"), ("Add", "a b", "y")],
-    ),
-    "a number a place, not a channel": (
-        fold_affine,
-        MAP,
-        [("Conv", "x w", "a"), ("Mul", "a place", "y")],
-    ),
-    "one divided by it": (fold_affine, MAP, [("Conv", "x w", "a"), ("Div", "half a", "y")]),
-    "two maps that are added": (fold_affine, MAP, [("Relu", "x", "a"), ("Add", "x a", "y")]),
-    "an offset before a convolution that pads": (
-        fold_affine,
-        MAP,
-        [("Relu", "x", "r"), ("Add", "r offset2", "b"), ("Conv", "b w", "y", PADDED)],
-    ),
-    "a channel that is switched off before a convolution that pads": (
-        fold_affine,
-        MAP,
-        [
-            ("Relu", "x", "r"),
-            ("BatchNormalization", "r with_zero2 last last last2", "b"),
-            ("Conv", "b w", "y", PADDED),
-        ],
-    ),
-    "a batch norm whose result is needed elsewhere": (
-        fold_affine,
-        MAP,
-        [
-            ("Relu", "x", "r"),
-            ("Mul", "r half", "b"),
-            ("Conv", "b w", "c", PADDED),
-            ("Conv", "c v", "d"),
-            ("GlobalAveragePool", "d", "e"),
-            ("GlobalAveragePool", "b", "f"),
-            ("Concat", "e f", "y", {"axis": 1}),
-        ],
-    ),
-    "a negative factor after a clip": (
-        fold_affine,
-        MAP,
-        [("Conv", "x w bias", "a"), ("Clip", "a zero six", "b"), ("Mul", "b minus", "y")],
-    ),
-    "zeros before a maximum of what may be negative": (
-        fold_pads,
-        MAP,
-        [("Pad", "x border", "a"), ("MaxPool", "a", "y", POOL)],
-    ),
-    "padding with ones": (
-        fold_pads,
-        MAP,
-        [("Pad", "x border one", "a"), ("Conv", "a w", "y")],
-    ),
-    "padding by reflection": (
-        fold_pads,
-        MAP,
-        [("Pad", "x border", "a", {"mode": "reflect"}), ("Conv", "a w", "y")],
-    ),
-    "padding with channels": (
-        fold_pads,
-        MAP,
-        [("Conv", "x w", "c"), ("Pad", "c channels", "a"), ("Relu", "a", "y")],
-    ),
-    "padding that a whole window fits into": (
-        fold_pads,
-        MAP,
-        [("Pad", "x wide", "a"), ("AveragePool", "a", "y", POOL)],
-    ),
-    "padding before a mean that leaves its own padding out": (
-        fold_pads,
-        MAP,
-        [("Pad", "x border", "a"), ("AveragePool", "a", "y", {**POOL, **PADDED})],
-    ),
-    "padding that something else needs too": (
-        fold_pads,
-        MAP,
-        [
-            ("Pad", "x border", "a"),
-            ("Conv", "a w", "b"),
-            ("GlobalAveragePool", "a", "c"),
-            ("GlobalAveragePool", "b", "d"),
-            ("Concat", "d c", "y", {"axis": 1}),
-        ],
-    ),
-    "nearly hard swish": (
-        fuse_hard_swish,
-        MAP,
-        [
-            ("Add", "x three", "a"),
-            ("Clip", "a zero six", "b"),
-            ("Mul", "b close_to_a_sixth", "c"),
-            ("Mul", "x c", "y"),
-        ],
-    ),
-    "a gate for another value": (
-        fuse_hard_swish,
-        MAP,
-        [
-            ("Relu", "x", "r"),
-            ("Add", "x three", "a"),
-            ("Clip", "a zero six", "b"),
-            ("Mul", "b sixth", "c"),
-            ("Mul", "r c", "y"),
-        ],
-    ),
-    "a reshape that moves numbers": (drop_reshapes, MAP, [("Reshape", "x other", "y")]),
-    "transposed to a third layout": (
-        drop_inverse_transposes,
-        MAP,
-        [("Transpose", "x", "a", TO_NHWC), ("Transpose", "a", "y", TO_NHWC)],
-    ),
-    "a mean over width and channels": (
-        pool_without_transpose,
-        MAP,
-        [
-            ("Transpose", "x", "a", TO_NHWC),
-            ("ReduceMean", "a", "y", {"axes": [2, 3], "keepdims": 0}),
-        ],
-    ),
-    "a flattened map that is a result itself": (
-        flatten_without_transpose,
-        MAP,
-        [("Transpose", "x", "a", TO_NHWC), ("Reshape", "a flat", "y")],
-    ),
-    "a transpose of two maps that are added": (
-        lift_transposes,
-        LAST,
-        [("Relu", "x", "a"), ("Add", "x a", "b"), ("Transpose", "b", "y", TO_NCHW)],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", LEAVES.values(), ids=LEAVES)
-def test_a_rewrite_stays_away(case: tuple[Pass, list[Any], list[Node]]):
-    rewrite, shape, nodes = case
-    assert sorted(rewritten(rewrite, nodes, shape)) == sorted(op for op, *_ in nodes)
 
 
 def test_every_rewrite_has_a_case():

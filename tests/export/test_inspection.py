@@ -212,7 +212,7 @@ def test_a_whole_frame_model_says_that_it_takes_whole_frames(small: Path):
     )
     assert isinstance(facts.frame, FrameSpec)
     said = graph_metadata(facts, "frame.onnx")
-    assert "the whole frame, resized" in said["dfd_edge.input"]
+    assert "the middle square of the whole frame, resized" in said["dfd_edge.input"]
     assert "evidence" not in said["dfd_edge.output"]
 
 

@@ -1,10 +1,11 @@
-"""From a published model file to a verdict, by command: the probabilities stay the published ones."""
+"""From a published model file to a verdict, by command: probabilities stay the published ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import av
+import click
 import cv2
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import PersonScore
 from dfd_edge.results import FrameResult, Label
+from dfd_edge.sampling import Sampler
 from dfd_edge.session import Session
 from dfd_edge.sources.video import VideoFile
 from dfd_export.cli import main
@@ -144,12 +146,14 @@ def test_a_cnn_with_a_softmax_judges_whole_frames_read_by_opencv(tmp_path: Path,
     clip = square_clip(tmp_path / "clip.mp4")
     crops, results = judge(Detector.load(out, provider="cpu"), clip)
     with VideoFile(str(clip)) as video:
-        frames = [frame.image for frame in video.frames()][::2]
-    frames = [cv2.resize(f, (40, 40), interpolation=cv2.INTER_AREA) for f in frames[: len(crops)]]
+        frames = [frame.image for frame in video.frames(Sampler(10.0))]
+    assert len(frames) == len(crops)
+    frames = [cv2.resize(frame, (40, 40), interpolation=cv2.INTER_AREA) for frame in frames]
     published = predict(model, np.stack(frames).astype(np.float32) / 127.5 - 1)[:, 1]
     found = [result.people[0].p_frame for result in results]
     np.testing.assert_allclose(found, published, atol=1e-4)
     assert np.ptp(published) > 0.01
+    assert len(Detector.load(out, provider="cpu").analyze(SAMPLE).people) == 1
     assert "Whole frames, resized to 40 x 40 px" in (out / "CARD.md").read_text("utf-8")
 
 
@@ -290,12 +294,17 @@ def test_at_a_terminal_the_questions_are_put_one_by_one(tmp_path: Path):
     model = recurrent(verdict=layers.Dense(1, activation="sigmoid"))
     sequence = open_sequence(ModelFile.read(save(model, tmp_path / "rnn.keras")))
     asked = open_questions(Given(), frame, sequence)
-    with CliRunner().isolation("what?\nfake,real\nface\nsoon\n12.5\n") as (output, *_):
-        answers = ask(asked, Path("cnn.keras"), interactive=True)
-        shown = output.getvalue().decode()
-    assert answers == {"classes": "fake,real", "crop": "face", "rate": 12.5}
+    answers: dict[str, object] = {}
+
+    @click.command()
+    def question() -> None:
+        answers.update(ask(asked, Path("cnn.keras"), interactive=True))
+
+    typed = "\n".join(["what?", "fake,real", "face", "soon", "12.5", ""])
+    shown = CliRunner().invoke(question, input=typed, catch_exceptions=False).output
+    assert answers == {"classes": "fake,real", "crop": "face", "rate": 12.5}, shown
     assert "what 0 and what 1 stand for" in shown
-    assert "'what?' is not one of" in shown
+    assert "'what?' is not one of 'real,fake', 'fake,real'" in shown
     with pytest.raises(UsageError, match=r"--classes .*; --crop .*; --rate FLOAT"):
         ask(asked, Path("cnn.keras"), interactive=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from keras import layers
 from dfd_edge.errors import UsageError
 from dfd_export.published.loading import load_published
 from dfd_export.published.model_file import ModelFile
-from notebooks import cnn, pictures, predict, save, shake
+from notebooks import SIZE, cnn, pictures, predict, save, shake
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,29 @@ def test_a_model_of_mixed_precision_is_taken_in_32_bits(tmp_path: Path, policy: 
     for name in ("model.h5", "model.keras"):
         _, loaded = load_published(save(mixed, tmp_path / name))
         assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_statistics_of_a_normalisation_inside_are_kept(tmp_path: Path, name: str):
+    # Keras itself forgets them when it reads an .h5 file, and says nothing.
+    norm = layers.Normalization()
+    norm.adapt(pictures(8).astype(np.float32))
+    inside = keras.Sequential([keras.Input((SIZE, SIZE, 3)), norm, layers.Conv2D(4, 3)])
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    model = shake(keras.Sequential([inside, layers.ReLU(), *head]))
+    x = pictures(3).astype(np.float32)
+    _, loaded = load_published(save(model, tmp_path / name))
+    np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_layers_that_only_keras_applications_have_are_known(tmp_path: Path, name: str):
+    convnext = importlib.import_module("keras.src.applications.convnext")
+    scale = convnext.LayerScale(init_values=0.5, projection_dim=12)
+    model = shake(cnn(scale, convnext.StochasticDepth(0.2), layers.GlobalAveragePooling2D()))
+    x = pictures(3).astype(np.float32)
+    _, loaded = load_published(save(model, tmp_path / name))
+    np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-4)
 
 
 def refused(path: Path) -> str:

@@ -104,6 +104,16 @@ def test_operations_at_the_end_are_known(tmp_path: Path):
         np.testing.assert_allclose(sigmoid(made["fake_logit"]), wanted, atol=1e-5)
 
 
+def test_inputs_and_outputs_may_have_names(tmp_path: Path):
+    crops = pictures(4)
+    plain = shake(ended(layers.Dense(1, activation="sigmoid")), inputs=crops / 255)
+    image = keras.Input((SIZE, SIZE, 3), name="picture")
+    named = keras.Model({"picture": image}, {"fake": plain(image)})
+    made = outputs(build_frame(published(named, tmp_path / "model.keras"), answers()), crops)
+    wanted = predict(plain, crops.astype(np.float32) / 255)[:, 0]
+    np.testing.assert_allclose(sigmoid(made["fake_logit"]), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("scaling", list(Scaling))
 @pytest.mark.parametrize("bgr", [False, True])
 def test_pixels_are_scaled_as_their_notebook_did(tmp_path: Path, scaling: Scaling, bgr: bool):

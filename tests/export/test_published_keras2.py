@@ -75,9 +75,15 @@ def test_sequential_cnns(tmp_path: Path, suffix: str):
     same(shake(cnn(*head, k=k2), inputs=x), tmp_path / f"model{suffix}", x)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras"])
-@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
-@pytest.mark.parametrize("masking", ["input", "layer"])
+@pytest.mark.parametrize(
+    ("suffix", "cell", "masking"),
+    [
+        (".h5", "GRU", "input"),
+        (".keras", "GRU", "layer"),
+        (".keras", "LSTM", "input"),
+        (".h5", "LSTM", "layer"),
+    ],
+)
 def test_sequence_models(tmp_path: Path, suffix: str, cell: str, masking: str):
     rng = np.random.default_rng(3)
     features = rng.normal(size=(5, STEPS, WIDTH)).astype(np.float32)

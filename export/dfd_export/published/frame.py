@@ -149,14 +149,12 @@ def _affine(norm: keras.layers.BatchNormalization) -> tuple[Weights, Weights]:
 
 def _replay(path: Path, model: keras.Model, image: keras.KerasTensor) -> keras.KerasTensor:
     try:
-        output = replay(model, image, reserved=_NAMES)
+        return replay(model, image, reserved=_NAMES)
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{path}: does not take pictures of {list(image.shape)} ({reason})"
         ) from error
-    assert isinstance(output, keras.KerasTensor)
-    return output
 
 
 def _input_size(path: Path, model: keras.Model) -> int | None:

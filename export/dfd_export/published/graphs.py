@@ -70,7 +70,7 @@ def replay(
     inputs: Any,  # noqa: ANN401 - tensors, nested as the model's
     *,
     reserved: Collection[str] = (),
-) -> Any:  # noqa: ANN401 - a tensor, for a model of one output
+) -> keras.KerasTensor:
     """Calls a model's layers one by one on other tensors.
 
     Layers of models inside are called as if they stood in the outer one, so that every tensor in
@@ -79,14 +79,14 @@ def replay(
     Names of layers become unique, as a model without models inside needs them.
 
     Args:
-        model: A functional or sequential model.
+        model: A functional or sequential model of one output.
         inputs: Tensors, nested as the model's inputs are.
         reserved: Names that no layer may have.
 
     Returns:
         The model's output.
     """
-    output = _replay(model, inputs)
+    (output,) = keras.tree.flatten(_replay(model, inputs))
     taken = set(reserved)
     for layer in dict.fromkeys(call.layer for call in calls_before(output)):
         layer.name = unique_name(layer.name, taken)

@@ -7,7 +7,7 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,34 +31,44 @@ _FREE_STEPS = 20
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Originals:
-    """What there is to compare with.
+@dataclass(frozen=True, slots=True, eq=False)
+class Published:
+    """The published models that a bundle is made of.
 
     Attributes:
-        crops: uint8 [n, S, S, 3], RGB: real crops.
-        frame: The published CNN, where the frame graph is made of one.
+        frame: The CNN; None where `dfd-train` made the frame model.
         answers: How it is called.
-        sequence: The published sequence model, where the sequence graph is made of one.
-        classes: The order of its classes.
+        sequence: The sequence model; None where there is none that was published.
+        classes: The order of the classes of both.
     """
 
-    crops: NDArray[np.uint8]
     frame: PublishedFrame | None = None
     answers: FrameAnswers | None = None
     sequence: PublishedSequence | None = None
     classes: Classes = Classes.REAL_FAKE
 
-    def compare(self, frame_session: Any, sequence_session: Any) -> Iterable[Comparison]:  # noqa: ANN401
-        """Compares both graphs, for `dfd_export.parity.check_parity`."""
-        rng = np.random.default_rng(0)
-        noise = random_crops(rng, len(self.crops), self.crops.shape[1])
-        crops = np.concatenate([self.crops, noise])
-        if self.frame is not None and self.answers is not None:
-            yield _compare_frame(self.frame, self.answers, frame_session, crops)
-        if self.sequence is not None:
-            pool = frame_session.run(["features"], {"image": crops})[0]
-            yield _compare_sequence(self.sequence, self.classes, sequence_session, pool, rng)
+
+def compare_published(
+    published: Published,
+    crops: NDArray[np.uint8],
+    frame_session: Any,  # noqa: ANN401
+    sequence_session: Any,  # noqa: ANN401
+) -> Iterator[Comparison]:
+    """Compares graphs with the published models that they were made of.
+
+    Args:
+        published: The models; without any there is nothing to compare.
+        crops: uint8 [n, S, S, 3], RGB: real crops.
+        frame_session: onnxruntime's session of the frame graph.
+        sequence_session: That of the sequence graph.
+    """
+    rng = np.random.default_rng(0)
+    crops = np.concatenate([crops, random_crops(rng, len(crops), crops.shape[1])])
+    if published.frame is not None and published.answers is not None:
+        yield _compare_frame(published.frame, published.answers, frame_session, crops)
+    if published.sequence is not None:
+        pool = frame_session.run(["features"], {"image": crops})[0]
+        yield _compare_sequence(published.sequence, published.classes, sequence_session, pool, rng)
 
 
 def _compare_frame(
@@ -69,7 +79,7 @@ def _compare_frame(
 ) -> Comparison:
     model, ending = published.model, published.ending
     pixels = keras.Input((answers.size, answers.size, 3), name="pixels")
-    output = model(pixels, training=False)
+    output = _ask(model, [pixels])
     name = "features" if ending is None else "probability"
     wanted = output if ending is None else _probability(output, ending, answers.classes)
     oracle = Oracle(keras.Model({"pixels": pixels}, {name: wanted}))
@@ -129,10 +139,15 @@ def _as_asked(published: PublishedSequence, classes: Classes, steps: int) -> ker
     if published.mask is not None:
         given[id(published.mask)] = keras.ops.cast(mask, published.mask.dtype)
     inputs = [given[id(tensor)] for tensor in published.model.inputs]
-    packed = keras.tree.pack_sequence_as(inputs_of(published.model), inputs)
-    output = published.model(packed, training=False)
+    output = _ask(published.model, inputs)
     probability = _probability(output, published.ending, classes)
     return keras.Model({"features": features, "mask": mask}, {"probability": probability})
+
+
+def _ask(model: keras.Model, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+    """The one output of a model for inputs in the order of its own."""
+    packed = keras.tree.pack_sequence_as(inputs_of(model), inputs)
+    return keras.tree.flatten(model(packed, training=False))[0]
 
 
 def _probability(output: keras.KerasTensor, ending: Ending, classes: Classes) -> keras.KerasTensor:

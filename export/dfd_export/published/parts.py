@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dfd_export.published.ending import Classes
 from dfd_export.published.frame import FrameAnswers, PublishedFrame, build_frame, open_frame
 from dfd_export.published.mean import mean_model, verdict_weights
 from dfd_export.published.model_file import ModelFile
-from dfd_export.published.originals import Originals
+from dfd_export.published.originals import Published, compare_published
 from dfd_export.published.questions import Given, Question, open_questions
 from dfd_export.published.scaling import Scaling
 from dfd_export.published.sequence import PublishedSequence, build_sequence, open_sequence
@@ -30,6 +31,7 @@ from dfd_training.models import load_frame_model, load_sequence_model
 WHOLE_FRAME = FaceSpec("none", "")
 """What a bundle says of its face detector when it judges whole frames."""
 
+_MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
 _MASK_FIXED = (3, 11)
 """Before this Keras, a mask given to one layer did not reach the next."""
 
@@ -63,11 +65,15 @@ class Parts:
     sources: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     measured: bool = True
-    originals: dict[str, Any] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
 
-    def extra(self, crops: NDArray[np.uint8]) -> Extra | None:
-        """The comparison with the published models themselves, if there are any."""
-        return Originals(crops=crops, **self.originals).compare if self.originals else None
+    def extra(self, crops: NDArray[np.uint8]) -> Extra:
+        """The comparison with the published models themselves, for the gate.
+
+        Args:
+            crops: uint8 [n, size, size, 3], RGB.
+        """
+        return partial(compare_published, self.published, crops)
 
     def decision(self) -> DecisionSpec:
         """The decision where none was made."""
@@ -106,43 +112,45 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
     answers = ask(open_questions(given, frame, sequence), frame_path)
     given = dataclasses.replace(given, **answers)  # type: ignore[arg-type] # of the fields' types
     classes = Classes(given.classes) if given.classes else Classes.REAL_FAKE
-    originals: dict[str, Any] = {"classes": classes}
-    facts = []
-    if frame is None:
-        frame_model = load_frame_model(frame_path)
-        size = int(frame_model.inputs[0].shape[1])
-    else:
-        size = given.size or frame.size or 0
-        scaling = Scaling(given.scaling) if given.scaling else Scaling.NONE
-        bgr = given.channels == "bgr"
-        to_frame = FrameAnswers(size=size, scaling=scaling, bgr=bgr, classes=classes)
-        frame_model = build_frame(frame, to_frame)
-        originals |= {"frame": frame, "answers": to_frame}
-        facts += _frame_facts(frame, to_frame)
+    to_frame = None if frame is None else _frame_answers(given, frame, classes)
+    frame_model = (
+        load_frame_model(frame_path)
+        if frame is None or to_frame is None
+        else build_frame(frame, to_frame)
+    )
     if sequence is not None:
         _check_widths(frame_path, frame_model, sequence)
         sequence_model = build_sequence(sequence, classes)
-        originals |= {"sequence": sequence}
-        facts += _sequence_facts(sequence)
     elif sequence_path is not None:
         sequence_model = load_sequence_model(sequence_path)
     else:
         sequence_model = mean_model(*_verdict(frame, frame_model, classes))
-        facts.append("A person's score is the mean of the CNN's logits: none saw them in order.")
-    published = [model for model in (frame, sequence) if model is not None]
     whole_frames = given.crop == "frame"
     return Parts(
         frame_model=frame_model,
         sequence_model=sequence_model,
-        size=size,
+        size=int(frame_model.inputs[0].shape[1]),
         crop_scale=1.0 if whole_frames else given.crop_scale or CROP_SCALE,
         face=WHOLE_FRAME if whole_frames else None,
         rate_hz=given.rate,
         person_score=PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE,
         sources=[_source(file) for file in (frame_file, sequence_file) if file is not None],
-        facts=facts,
-        measured=not published and sequence_path is not None,
-        originals=originals if published else {},
+        facts=[
+            *(_frame_facts(frame, to_frame) if frame is not None and to_frame is not None else []),
+            *(_sequence_facts(sequence) if sequence is not None else []),
+            *([_MEAN] if sequence_path is None else []),
+        ],
+        measured=frame is None and sequence is None and sequence_path is not None,
+        published=Published(frame, to_frame, sequence, classes),
+    )
+
+
+def _frame_answers(given: Given, frame: PublishedFrame, classes: Classes) -> FrameAnswers:
+    return FrameAnswers(
+        size=given.size or frame.size or 0,
+        scaling=Scaling(given.scaling) if given.scaling else Scaling.NONE,
+        bgr=given.channels == "bgr",
+        classes=classes,
     )
 
 

@@ -70,7 +70,7 @@ def open_questions(
     endings = [model.ending for model in (frame, sequence) if model is not None]
     ending = next((found for found in endings if found is not None), None)
     if ending is not None and given.classes is None:
-        questions.append(Question("classes", [*Classes], _classes_meaning(ending)))
+        questions.append(Question("classes", [c.value for c in Classes], _classes_meaning(ending)))
     if frame is not None:
         questions += _frame_questions(given, frame)
     if sequence is not None and given.rate is None:
@@ -105,10 +105,10 @@ def ask(questions: Sequence[Question], path: Path, *, interactive: bool) -> dict
 
 
 def _prompt(question: Question) -> object:
-    click.echo(f"  {question.meaning}")
     values = question.values
     kind = values if isinstance(values, click.ParamType) else click.Choice(list(values))
-    answer: object = click.prompt(f"  {question.option}", type=kind)
+    click.echo(f"  {question}")
+    answer: object = click.prompt(f"  {question.option}", type=kind, show_choices=False)
     return answer
 
 
@@ -129,13 +129,11 @@ def _frame_questions(given: Given, frame: PublishedFrame) -> list[Question]:
         if frame.scaling is not None:
             layers = ", ".join(frame.scaling.layers)
             meaning += f"; its own {layers} would make {frame.scaling.high:.3g} of 255"
-        questions.append(Question("scaling", [*Scaling], meaning))
+        questions.append(Question("scaling", [s.value for s in Scaling], meaning))
     if given.size is None and frame.size is None:
         meaning = "side of its pictures in pixels, since the model takes any"
         questions.append(Question("size", click.INT, meaning))
     if given.crop is None:
-        meaning = (
-            "what its pictures showed: face = faces cut out, frame = the middle of whole frames"
-        )
+        meaning = "what its pictures showed: face = faces cut out, frame = the middle square of whole frames"
         questions.append(Question("crop", CROPS, meaning))
     return questions

@@ -24,6 +24,7 @@ from dfd_export.published.tensorflow_calls import KINDS, ReverseChannels, keras_
 Config = dict[str, Any]
 
 _GRAPHS = ("Functional", "Model")
+_MODELS = (*_GRAPHS, "Sequential")
 _OWN = {ReverseChannels.__name__: keras.saving.get_registered_name(ReverseChannels)}
 _APPLICATION_LAYERS = {
     "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
@@ -115,7 +116,7 @@ def _layer(path: Path, entry: Config) -> Config:
     kind = entry["class_name"]
     place: Config = {key: entry[key] for key in ("name", "inbound_nodes") if key in entry}
     _check_nodes(path, entry["config"], place.get("inbound_nodes", []))
-    if kind in (*_GRAPHS, "Sequential"):
+    if kind in _MODELS:
         return {**_model(path, entry), **place}
     name = str(entry["config"].get("name", entry.get("name", "without a name")))
     if kind in refusals.OLD:
@@ -234,7 +235,7 @@ def _plain(path: Path, name: str, kind: str, value: object) -> Any:  # noqa: ANN
 
 def _is_layer(kind: str) -> bool:
     found = getattr(keras.layers, kind, None)
-    return isinstance(found, type) and issubclass(found, keras.layers.Layer)
+    return kind in _MODELS or (isinstance(found, type) and issubclass(found, keras.layers.Layer))
 
 
 def _object(
