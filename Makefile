@@ -50,6 +50,7 @@ check: $(INSTALLED)-dev  ## lint, format and types
 bench: $(INSTALLED)-bench  ## what the stages cost on this machine (CLIP=FILE for another clip)
 	@$(BIN)/dfd-bench stages $(CLIP)
 	@$(BIN)/dfd-bench gru
+	@$(BIN)/dfd-bench recurrent
 
 .PHONY: samples
 samples: $(INSTALLED)-samples  ## make the sample clips anew
@@ -72,7 +73,7 @@ train: labels $(INSTALLED)-export  ## train on a data folder, export and evaluat
 export: fitted $(INSTALLED)-export  ## write the shipped bundle from what training left in runs/
 	$(BIN)/dfd-export bundle '$(RUNS)/frame0/best.keras' '$(RUNS)/sequence/sequence.keras' \
 	  --decision '$(RUNS)/decision.json' --card '$(RUNS)/card.json' \
-	  --crops '$(STORE)' --out '$(BUNDLE)'
+	  --crops '$(STORE)' --int8 --out '$(BUNDLE)'
 
 .PHONY: evaluate
 evaluate: labels fitted $(INSTALLED)-export  ## judge the validation rows and put the figures on the card

@@ -69,7 +69,7 @@ def _tiny_bundle_module() -> ModuleType:
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parity gate with few of its cases, where a test is about something else."""
-    from dfd_export import parity
+    from dfd_export.gate import parity
 
     monkeypatch.setattr(parity, "BATCHES", (1, 3))
     monkeypatch.setattr(parity, "TIMES", (1, 7))

@@ -30,9 +30,9 @@ from dfd_edge.manifest import (
     VariantSpec,
 )
 from dfd_edge.session import Session
-from dfd_export.card import CARD_FILE, render_card
-from dfd_export.metadata import GraphFacts, graph_metadata
-from dfd_export.probe import PROBE_FILE, make_probe_crops, run_probe, write_probe
+from dfd_export.bundles.card import CARD_FILE, render_card
+from dfd_export.bundles.metadata import GraphFacts, graph_metadata
+from dfd_export.bundles.probe import PROBE_FILE, make_probe_crops, run_probe, write_probe
 
 SIZE = 8
 FEATURES = 4

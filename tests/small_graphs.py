@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from dfd_export.graph_passes import Pass, simplify
+from dfd_export.graphs.graph_passes import Pass, simplify
 
 RNG = np.random.default_rng(4)
 

@@ -23,7 +23,7 @@ from dfd_edge.manifest import (
     PersonScore,
     Threshold,
 )
-from dfd_export.bundle_writer import BundleInfo, write_bundle
+from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.variants import Sample, VariantOptions, add_variants
 from dfd_training.models import build_frame_model, build_sequence_model
 

@@ -119,8 +119,8 @@ class Pair:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import keras  # noqa: PLC0415 - brings TensorFlow
 
-        from dfd_export.loop_graph import export_loop_graph  # noqa: PLC0415
-        from dfd_export.sequence_graph import (  # noqa: PLC0415
+        from dfd_export.graphs.loop_graph import export_loop_graph  # noqa: PLC0415
+        from dfd_export.graphs.sequence_graph import (  # noqa: PLC0415
             describe_sequence_model,
             export_sequence_graph,
         )

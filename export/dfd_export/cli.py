@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +20,12 @@ from dfd_edge.manifest import CardInfo, DecisionSpec
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.option_groups import GroupedCommand, GroupedOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dfd_export.variants import Sample, VariantOptions
 
 T = TypeVar("T")
 
@@ -33,6 +41,47 @@ def main() -> None:
     # Before TensorFlow is imported: it logs pages of hints about its build.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+_VARIANTS = "Variants of the frame graph, each written with its measured change against fp32"
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def _variant_options(command: Command) -> Command:
+    """The options of `VariantOptions`."""
+    options = (
+        GroupedOption(
+            ["--int8"], group=_VARIANTS, is_flag=True, help="For processors that multiply bytes."
+        ),
+        GroupedOption(["--fp16"], group=_VARIANTS, is_flag=True, help="For accelerators."),
+        GroupedOption(
+            ["--max-auc-drop"],
+            group=_VARIANTS,
+            type=click.FloatRange(min=0.0),
+            default=0.01,
+            show_default=True,
+            help="A variant whose frame AUC drops by more is refused.",
+        ),
+        GroupedOption(
+            ["--calibration-crops"],
+            group=_VARIANTS,
+            type=click.IntRange(min=8),
+            default=128,
+            show_default=True,
+            help="Crops that int8 is calibrated on.",
+        ),
+        GroupedOption(
+            ["--optimized/--no-optimized"],
+            group=_VARIANTS,
+            default=True,
+            show_default=True,
+            help="Also store graphs as onnxruntime optimises them, where they load faster.",
+        ),
+    )
+    for option in reversed(options):
+        command.__dict__.setdefault("__click_params__", []).append(option)
+    return command
 
 
 _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell is asked"
@@ -103,6 +152,7 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
     type=click.IntRange(min=16),
     help="Side of its pictures in pixels, where the model takes any.",
 )
+@_variant_options
 def bundle(
     *,
     frame: Path,
@@ -114,7 +164,7 @@ def bundle(
     name: str | None,
     rate: float | None,
     max_gap: float | None,
-    **told: Any,  # noqa: ANN401 - the options about published models
+    **told: Any,  # noqa: ANN401 - the options about variants and about published models
 ) -> None:
     """Export the Keras models FRAME and SEQUENCE into a bundle.
 
@@ -124,12 +174,16 @@ def bundle(
     Both graphs are compared with their models first, on random and on real crops, and nothing
     is written unless they agree.
     """
-    from dfd_export.bundle_writer import BundleInfo, write_bundle
+    from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
     from dfd_export.crops import crop_rate, face_spec, read_crops
     from dfd_export.published.parts import open_parts
     from dfd_export.published.questions import Given, ask
     from dfd_export.published.unmeasured import NOT_MEASURED
+    from dfd_export.variants import VariantOptions
 
+    options = VariantOptions(
+        **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
+    )
     if crops is None:
         raise UsageError(
             "--crops is missing: graphs and models are compared on real pictures; a folder with a "
@@ -154,15 +208,22 @@ def bundle(
     pictures = read_crops(crops, size=parts.size, crop_scale=info.crop_scale)
     for line in (*parts.sources, *parts.facts):
         click.echo(f"  {line}")
-    report = write_bundle(
-        parts.frame_model,
-        parts.sequence_model,
-        out=out,
-        info=info,
-        crops=pictures,
-        extra=parts.extra(pictures),
-    )
-    click.echo(report.table())
+    check_free(out)
+    samples = _samples(crops, parts.size, parts.crop_scale, options) if options.wanted else None
+    with tempfile.TemporaryDirectory() as temporary:
+        # With variants, `out` is written once all of them are made: all of a bundle, or none.
+        folder = out if samples is None else Path(temporary) / "bundle"
+        report = write_bundle(
+            parts.frame_model,
+            parts.sequence_model,
+            out=folder,
+            info=info,
+            crops=pictures,
+            extra=parts.extra(pictures),
+        )
+        click.echo(report.table())
+        if samples is not None:
+            _add_variants(Bundle.load(folder), out, options, samples)
     if decision is None:
         click.echo(NOT_MEASURED)
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written")
@@ -175,7 +236,7 @@ def bundle(
 @click.option("--out", type=_PATH, help="The new bundle's folder.  [default: BUNDLE itself]")
 def revise(path: Path, decision: Path | None, card: Path | None, out: Path | None) -> None:
     """Give a bundle another decision or card; its graphs stay as they are."""
-    from dfd_export.bundle_writer import revise_bundle
+    from dfd_export.bundles.bundle_writer import revise_bundle
 
     if decision is None and card is None:
         raise UsageError("nothing to revise: give --decision, --card or both")
@@ -199,7 +260,7 @@ def verify(path: Path, provider: str) -> None:
 
     Prints a line a check. Ends with code 5 where one fails.
     """
-    from dfd_export.verification import verify_bundle
+    from dfd_export.inspect.verification import verify_bundle
 
     checked = Bundle.load(path)
     failures = []
@@ -222,8 +283,8 @@ def inspect(path: Path, layers: int, as_json: bool) -> None:
     Files with hashes; each graph with operators, axes, size, parameters, multiply-accumulates
     (MACs) and metadata; the card.
     """
-    from dfd_export.inspection import inspect_bundle, inspect_graph
-    from dfd_export.inspection_text import bundle_text, graph_text
+    from dfd_export.inspect.inspection import inspect_bundle, inspect_graph
+    from dfd_export.inspect.inspection_text import bundle_text, graph_text
 
     if path.is_file():
         graph = inspect_graph(path)
@@ -246,8 +307,8 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     Ends with code 0 where they are the same, or differ only in when they were written, and with
     code 1 where they differ.
     """
-    from dfd_export.diff import diff_bundles
-    from dfd_export.diff_text import diff_text
+    from dfd_export.inspect.diff import diff_bundles
+    from dfd_export.inspect.diff_text import diff_text
 
     bundles = Bundle.load(first), Bundle.load(second)
     found = diff_bundles(*bundles)
@@ -255,68 +316,31 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     ctx.exit(0 if found.same else 1)
 
 
-@main.command()
+@main.command(cls=GroupedCommand)
 @click.argument("path", metavar="BUNDLE", type=_PATH)
-@click.option("--int8", is_flag=True, help="For processors with instructions for it.")
-@click.option("--fp16", is_flag=True, help="For accelerators.")
 @click.option(
     "--crops",
     type=_PATH,
     required=True,
     help="Crop store of `dfd-train prepare`: rows marked train calibrate, rows marked val compare.",
 )
-@click.option(
-    "--max-auc-drop",
-    type=click.FloatRange(min=0.0),
-    default=0.01,
-    show_default=True,
-    help="A variant whose frame AUC drops by more is refused.",
-)
-@click.option(
-    "--calibration-crops",
-    type=click.IntRange(min=8),
-    default=128,
-    show_default=True,
-    help="Crops that int8 is calibrated on.",
-)
-@click.option(
-    "--optimized/--no-optimized",
-    default=True,
-    help="Also store graphs as onnxruntime optimises them, where they load faster.  [default: yes]",
-)
 @click.option("--out", type=_PATH, help="The new bundle's folder.  [default: BUNDLE itself]")
-def variant(
-    *,
-    path: Path,
-    int8: bool,
-    fp16: bool,
-    crops: Path,
-    max_auc_drop: float,
-    calibration_crops: int,
-    optimized: bool,
-    out: Path | None,
-) -> None:
+@_variant_options
+def variant(*, path: Path, crops: Path, out: Path | None, **asked: Any) -> None:  # noqa: ANN401
     """Add variants of the frame graph to a bundle, each with its measured change against fp32.
 
-    Nothing is written if one of them is refused.
+    Those that it has already are made anew. Nothing is written if one of them is refused.
     """
-    from dfd_export.variants import VariantOptions, add_variants, describe_changes, read_samples
+    from dfd_export.variants import VariantOptions
 
-    options = VariantOptions(int8=int8, fp16=fp16, max_auc_drop=max_auc_drop, optimized=optimized)
-    bundle = Bundle.load(path)
-    frame = bundle.manifest.frame
-    calibration, sample = read_samples(
-        crops,
-        size=frame.input_size,
-        crop_scale=frame.crop_scale,
-        calibration_crops=calibration_crops,
-    )
+    options = VariantOptions(**asked)
+    if not options.wanted:
+        raise UsageError("no variant is asked for: give --int8, --fp16 or both")
+    given = Bundle.load(path)
+    frame = given.manifest.frame
+    samples = _samples(crops, frame.input_size, frame.crop_scale, options)
     target = out or path
-    measured = add_variants(
-        bundle, out=target, options=options, calibration=calibration, sample=sample
-    )
-    for precision, changes in measured.items():
-        click.echo(describe_changes(precision, changes))
+    _add_variants(given, target, options, samples)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
@@ -333,6 +357,34 @@ def face_models(source: Path, out: Path | None) -> None:
             f"{model.path}  sha256 {model.sha256}  differs from TensorFlow Lite by "
             f"{model.difference:.2g}"
         )
+
+
+def _samples(
+    crops: Path, size: int, crop_scale: float, options: VariantOptions
+) -> tuple[NDArray[np.uint8], Sample]:
+    """The crops that variants are calibrated on, and those that they are compared on."""
+    from dfd_export.variants import read_samples
+
+    return read_samples(
+        crops, size=size, crop_scale=crop_scale, calibration_crops=options.calibration_crops
+    )
+
+
+def _add_variants(
+    bundle: Bundle,
+    out: Path,
+    options: VariantOptions,
+    samples: tuple[NDArray[np.uint8], Sample],
+) -> None:
+    """Adds variants to a bundle and says what they change."""
+    from dfd_export.variants import add_variants, describe_changes
+
+    calibration, sample = samples
+    measured = add_variants(
+        bundle, out=out, options=options, calibration=calibration, sample=sample
+    )
+    for precision, changes in measured.items():
+        click.echo(describe_changes(precision, changes))
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:

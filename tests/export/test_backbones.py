@@ -16,11 +16,11 @@ from onnx import helper, numpy_helper
 from dfd_edge.bundle import frame_contract
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec
-from dfd_export.comparison import ParityReport, ValueMismatch
-from dfd_export.frame_cases import FrameCases
-from dfd_export.frame_graph import describe_frame_model, export_frame_graph
-from dfd_export.parity import check_parity, open_graph
-from dfd_export.sequence_graph import describe_sequence_model, export_sequence_graph
+from dfd_export.gate.comparison import ParityReport, ValueMismatch
+from dfd_export.gate.frame_cases import FrameCases
+from dfd_export.gate.parity import check_parity, open_graph
+from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
+from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
 from dfd_training.models import build_frame_model, build_sequence_model
 from dfd_training.models.registry import BACKBONES
 from networks import APPLICATIONS, CHAIN_SIZE, CHAINS, chain_model, settle

@@ -18,12 +18,12 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric, PersonScore
 from dfd_edge.session import Session
-from dfd_export import bundle_writer
-from dfd_export.bundle_writer import revise_bundle, write_bundle
+from dfd_export.bundles import bundle_writer
+from dfd_export.bundles.bundle_writer import revise_bundle, write_bundle
+from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe
 from dfd_export.cli import main
 from dfd_export.crops import MAX_CROPS, face_spec, read_crops
-from dfd_export.parity import ParityError
-from dfd_export.probe import check_probe, make_probe_crops, read_probe
+from dfd_export.gate.parity import ParityError
 from dfd_training.models import save_model
 from dfd_training.store import Shard
 from tiny_bundle import CARD, DECISION, make_crops, make_info

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_export.cli import main
-from dfd_export.diff import diff_bundles
+from dfd_export.inspect.diff import diff_bundles
 from small_bundle import build_small_bundle, edit_graph, edit_manifest, relist
 
 
@@ -96,7 +96,7 @@ def test_a_changed_weight_is_found_with_its_size_and_what_it_does(first: Path, s
 
 def test_the_logits_that_are_compared_are_those_of_the_runtime(first: Path, tmp_path: Path):
     from dfd_edge.session import Session
-    from dfd_export.probe import read_probe, run_probe
+    from dfd_export.bundles.probe import read_probe, run_probe
 
     other = build_small_bundle(tmp_path / "other", seed=5)
     bundles = Bundle.load(first), Bundle.load(other)

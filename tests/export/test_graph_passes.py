@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from onnx import TensorProto
 
-from dfd_export.graph_passes import PASSES, Pass, simplify
-from dfd_export.passes.activations import fuse_hard_swish
-from dfd_export.passes.affine import fold_affine
-from dfd_export.passes.constants import merge_constants
-from dfd_export.passes.layout import (
+from dfd_export.graphs.graph_passes import PASSES, Pass, simplify
+from dfd_export.graphs.passes.activations import fuse_hard_swish
+from dfd_export.graphs.passes.affine import fold_affine
+from dfd_export.graphs.passes.constants import merge_constants
+from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
     drop_reshapes,
     fix_reshapes,
@@ -19,7 +19,7 @@ from dfd_export.passes.layout import (
     lift_transposes,
     pool_without_transpose,
 )
-from dfd_export.passes.padding import fold_pads
+from dfd_export.graphs.passes.padding import fold_pads
 from small_graphs import (
     BN,
     LAST,

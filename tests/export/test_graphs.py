@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from dfd_edge.errors import UsageError
-from dfd_export.frame_graph import describe_frame_model
+from dfd_export.graphs.frame_graph import describe_frame_model
 
 
 def operators(graph: onnx.ModelProto) -> Counter[str]:

@@ -14,13 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import frame_contract
 from dfd_edge.manifest import FrameSpec
-from dfd_export import parity
-from dfd_export.comparison import Expected, Scale, compare
 from dfd_export.crops import random_crops
-from dfd_export.frame_cases import FrameCases
-from dfd_export.frame_graph import describe_frame_model, export_frame_graph
-from dfd_export.oracle import Oracle
-from dfd_export.parity import (
+from dfd_export.gate import parity
+from dfd_export.gate.comparison import Expected, Scale, compare
+from dfd_export.gate.frame_cases import FrameCases
+from dfd_export.gate.oracle import Oracle
+from dfd_export.gate.parity import (
     CollapsedModel,
     ContractMismatch,
     ParityError,
@@ -30,6 +29,7 @@ from dfd_export.parity import (
     check_parity,
     open_graph,
 )
+from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
 from networks import CHAIN_SIZE, chain_model, settle
 from tiny_bundle import make_crops
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from dfd_export.graph_passes import Pass
-from dfd_export.passes.activations import fuse_hard_swish
-from dfd_export.passes.affine import fold_affine
-from dfd_export.passes.layout import (
+from dfd_export.graphs.graph_passes import Pass
+from dfd_export.graphs.passes.activations import fuse_hard_swish
+from dfd_export.graphs.passes.affine import fold_affine
+from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
     drop_reshapes,
     flatten_without_transpose,
     lift_transposes,
     pool_without_transpose,
 )
-from dfd_export.passes.padding import fold_pads
+from dfd_export.graphs.passes.padding import fold_pads
 from small_graphs import LAST, MAP, PADDED, POOL, TO_NCHW, TO_NHWC, Node, rewritten
 
 LEAVES: dict[str, tuple[Pass, list[Any], list[Node]]] = {

@@ -154,7 +154,9 @@ def test_a_cnn_with_a_softmax_judges_whole_frames_read_by_opencv(tmp_path: Path,
     np.testing.assert_allclose(found, published, atol=1e-4)
     assert np.ptp(published) > 0.01
     assert len(Detector.load(out, provider="cpu").analyze(SAMPLE).people) == 1
-    assert "Whole frames, resized to 40 x 40 px" in (out / "CARD.md").read_text("utf-8")
+    assert "The middle square of each frame, resized to 40 x 40 px" in (out / "CARD.md").read_text(
+        "utf-8"
+    )
 
 
 def extractor() -> keras.Model:

@@ -15,10 +15,10 @@ from onnx import numpy_helper
 from dfd_edge.bundle import check_graph, frame_contract
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
-from dfd_export.frame_graph import describe_frame_model, export_frame_graph
-from dfd_export.parity import ValueMismatch, check_parity
-from dfd_export.sequence_graph import describe_sequence_model, export_sequence_graph
-from dfd_export.single_step import attach_single_step_logit, single_step_model
+from dfd_export.gate.parity import ValueMismatch, check_parity
+from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
+from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
+from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
 from dfd_training.models import HEADS, build_sequence_model
 from networks import CHAIN_SIZE, chain_model, settle
 from tiny_bundle import make_crops

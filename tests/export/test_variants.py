@@ -217,18 +217,6 @@ def test_nothing_is_written_when_a_variant_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_needs_to_be_asked_for_a_variant(tiny_bundle: Path, tmp_path: Path):
-    sample = make_sample()
-    with pytest.raises(UsageError, match="give --int8, --fp16 or both"):
-        add_variants(
-            Bundle.load(tiny_bundle),
-            out=tmp_path / "out",
-            options=VariantOptions(),
-            calibration=sample.crops,
-            sample=sample,
-        )
-
-
 def test_an_optimised_graph_says_the_same_and_loads_faster(variant_bundle: Path):
     bundle = Bundle.load(variant_bundle)
     variant = bundle.manifest.frame.variants["int8"]

@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.onnx_file import read_onnx
 from dfd_edge.session import Session
+from dfd_export.bundles.probe import check_probe
 from dfd_export.cli import main
-from dfd_export.probe import check_probe
 from small_bundle import build_small_bundle, edit_graph, edit_manifest, relist
 
 

@@ -17,7 +17,7 @@ from keras import layers
 
 import tiny_bundle
 from dfd_edge.errors import UsageError
-from dfd_export.bundle_writer import write_bundle
+from dfd_export.bundles.bundle_writer import write_bundle
 from dfd_training.models import (
     BACKBONES,
     HEADS,

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_export.comparison import Comparison, compare
 from dfd_export.crops import random_crops
-from dfd_export.oracle import Oracle
+from dfd_export.gate.comparison import Comparison, compare
+from dfd_export.gate.oracle import Oracle
 from dfd_export.published.ending import Classes, Ending, Form
 from dfd_export.published.frame import FrameAnswers, PublishedFrame
 from dfd_export.published.graphs import inputs_of

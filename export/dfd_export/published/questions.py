@@ -134,6 +134,8 @@ def _frame_questions(given: Given, frame: PublishedFrame) -> list[Question]:
         meaning = "side of its pictures in pixels, since the model takes any"
         questions.append(Question("size", click.INT, meaning))
     if given.crop is None:
-        meaning = "what its pictures showed: face = faces cut out, frame = the middle square of whole frames"
+        meaning = (
+            "what its pictures showed: face = faces cut out, frame = the middle square of frames"
+        )
         questions.append(Question("crop", CROPS, meaning))
     return questions

@@ -9,12 +9,12 @@ import keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
+from dfd_export.graphs.sequence_layers.registry import is_known
 from dfd_export.published import refusals
 from dfd_export.published.ending import Classes, Ending, find_ending
 from dfd_export.published.graphs import Call, backwards, inputs_of, replay, unique_name
 from dfd_export.published.loading import load
 from dfd_export.published.model_file import ModelFile
-from dfd_export.sequence_layers.registry import is_known
 
 _NORMS = (layers.BatchNormalization, layers.LayerNormalization)
 _TAKES = "takes {}, not features [B, T, F], alone or with a mask [B, T]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
-from dfd_export.metadata import set_precision
+from dfd_export.bundles.metadata import set_precision
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:

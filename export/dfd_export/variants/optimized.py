@@ -11,7 +11,7 @@ import onnx
 
 from dfd_edge.manifest import OptimizedGraph
 from dfd_edge.providers import Provider, load_onnxruntime, open_session
-from dfd_export.onnx_model import IR_VERSION
+from dfd_export.graphs.onnx_model import IR_VERSION
 
 WORTH = 0.7
 """Share of the portable graph's load time that an optimised one may take to be worth its bytes."""

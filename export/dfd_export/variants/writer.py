@@ -12,16 +12,15 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Manifest, OptimizedGraph, VariantChanges, VariantSpec
 from dfd_edge.session import Session
-from dfd_export.bundle_writer import (
+from dfd_export.bundles.bundle_writer import (
     copy_bundle,
     file_entries,
     finish_bundle,
     new_bundle_folder,
 )
-from dfd_export.probe import read_probe
+from dfd_export.bundles.probe import read_probe
 from dfd_export.variants.fp16 import halve
 from dfd_export.variants.int8 import quantize
 from dfd_export.variants.measure import check_changes, measure_changes
@@ -37,13 +36,20 @@ class VariantOptions:
         int8: Make the int8 variant.
         fp16: Make the fp16 variant.
         max_auc_drop: How much lower a variant's frame AUC may be than that of fp32.
+        calibration_crops: How many crops int8 is calibrated on.
         optimized: Store graphs that load faster where they do.
     """
 
     int8: bool = False
     fp16: bool = False
     max_auc_drop: float = 0.01
+    calibration_crops: int = 128
     optimized: bool = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any is asked for."""
+        return self.int8 or self.fp16
 
 
 def add_variants(
@@ -67,7 +73,7 @@ def add_variants(
         What each variant changes.
 
     Raises:
-        UsageError: No variant is asked for, or `out` is taken by something that is no bundle.
+        UsageError: `out` is taken by something that is no bundle.
         VariantRefused: A variant changes too much. Nothing is written then.
     """
     makers: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {}
@@ -75,8 +81,6 @@ def add_variants(
         makers["int8"] = lambda graph: quantize(graph, calibration)
     if options.fp16:
         makers["fp16"] = halve
-    if not makers:
-        raise UsageError("no variant is asked for: give --int8, --fp16 or both")
     fp32_file = bundle.manifest.frame.variants["fp32"].file
     graph = onnx.load_model_from_string(bundle.read(fp32_file))
     measured = {}

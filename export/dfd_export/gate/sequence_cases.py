@@ -1,0 +1,172 @@
+"""What the gate puts into a sequence graph: whole clips, clips in pieces, clips with padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_export.gate.comparison import Comparison, Expected, Scale, check_distinct, compare
+from dfd_export.gate.oracle import OUTPUT, Oracle, off_by_rounding
+
+PADDING = 1e6
+"""What stands in the padding: were any of it read, the result would be far off."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clips:
+    """Clips, and what should come of them.
+
+    Attributes:
+        features: float32 [batch, time, F].
+        lengths: int32 [batch].
+        logits: float32 [batch, time]; beyond a clip's length without meaning.
+        states: float32 [batch, S].
+    """
+
+    features: Array
+    lengths: Array
+    logits: Expected
+    states: Expected
+
+    def take(self, n: int) -> _Clips:
+        """The first n."""
+        some = slice(n)
+        return _Clips(
+            self.features[some], self.lengths[some], self.logits.take(some), self.states.take(some)
+        )
+
+
+def compare_sequence(
+    model: keras.Model,
+    session: Any,  # noqa: ANN401
+    pool: Array,
+    *,
+    batches: Sequence[int],
+    times: Sequence[int],
+    rng: np.random.Generator,
+) -> list[Comparison]:
+    """Compares a sequence graph with its Keras model.
+
+    Keras shows no states. Those of a clip that runs alone and whole are what must come of it in
+    a batch, in pieces and with padding; that they are the right ones shows in the logits.
+
+    Args:
+        model: The Keras sequence model.
+        session: The graph's onnxruntime session.
+        pool: float32 [n, F], features of crops.
+        batches: How many clips there shall be in a case.
+        times: How many steps they shall have.
+        rng: Draws clips and lengths.
+
+    Raises:
+        CollapsedModel: The model's logit hardly varies.
+    """
+    oracle, most, longest = Oracle(model, compiled=True), max(batches), max(times)
+    full = np.full(most, longest, np.int32)
+    answer = _ask(oracle, _draw(pool, most, longest, rng), full)
+    check_distinct(model.name, answer, f"{most} clips of {longest} steps")
+    comparisons = []
+    for steps in times:
+        features = _draw(pool, most, steps, rng)
+        moved = off_by_rounding(features, rng)
+        full = np.full(most, steps, np.int32)
+        mixed = rng.integers(1, steps + 1, most).astype(np.int32)
+        # One call for both: where Keras walks from step to step, steps are what it costs.
+        both = np.concatenate([features, features]), np.concatenate([full, mixed])
+        logits = Expected(_ask(oracle, *both).values, answer.scale)
+        whole, short = (
+            _Clips(features, lengths, some, _states_alone(session, features, moved, lengths))
+            for lengths, some in (
+                (full, logits.take(slice(most))),
+                (mixed, logits.take(slice(most, None))),
+            )
+        )
+        for n in batches:
+            case = f"batch {n}, time {steps}"
+            comparisons += _compare_whole(session, case, whole.take(n))
+            comparisons += _compare_padded(session, f"{case}, padded", short.take(n))
+    return comparisons
+
+
+def _draw(pool: Array, batch: int, steps: int, rng: np.random.Generator) -> Array:
+    """Features in random order and varied, so that no two steps are alike: [batch, steps, F]."""
+    rows = pool[rng.integers(0, len(pool), (batch, steps))]
+    return (rows * rng.uniform(0.5, 1.5, rows.shape)).astype(np.float32)
+
+
+def _ask(oracle: Oracle, features: Array, lengths: Array) -> Expected:
+    mask = np.arange(features.shape[1])[None] < lengths[:, None]
+    clean = np.where(mask[:, :, None], features, 0.0).astype(np.float32)
+    return oracle({"features": clean, "mask": mask})[OUTPUT]
+
+
+def _states_alone(session: Any, features: Array, moved: Array, lengths: Array) -> Expected:  # noqa: ANN401
+    """The state after each clip alone; `moved` are the features off by a rounding error."""
+    states, others = (
+        np.concatenate(
+            [
+                _run(session, clip[None, :n], np.array([n]))[1]
+                for clip, n in zip(clips, lengths, strict=True)
+            ]
+        )
+        for clips in (features, moved)
+    )
+    return Expected(states, Scale.of(states, others))
+
+
+def _compare_whole(session: Any, case: str, clips: _Clips) -> list[Comparison]:  # noqa: ANN401
+    """In one call, and in single steps and then larger pieces with the state carried."""
+    logits, state = _run(session, clips.features, clips.lengths)
+    carried, parts, done = None, [], 0
+    batch, steps = clips.features.shape[:2]
+    while done < steps:
+        count = min(1 if done < 3 else 8, steps - done)
+        piece = clips.features[:, done : done + count]
+        part, carried = _run(session, piece, np.full(batch, count), carried)
+        parts.append(part)
+        done += count
+    chunked, joined = f"{case}, chunked", np.concatenate(parts, axis=1)
+    return [
+        compare("sequence", case, "fake_logit", logits, clips.logits),
+        compare("sequence", case, "next_state", state, clips.states),
+        compare("sequence", chunked, "fake_logit", joined, clips.logits),
+        compare("sequence", chunked, "next_state", np.asarray(carried), clips.states),
+    ]
+
+
+def _compare_padded(session: Any, case: str, clips: _Clips) -> list[Comparison]:  # noqa: ANN401
+    """Mixed lengths with huge numbers in the padding."""
+    real = np.arange(clips.features.shape[1])[None] < clips.lengths[:, None]
+    padded = np.where(real[:, :, None], clips.features, PADDING)
+    logits, state = _run(session, padded, clips.lengths)
+    wanted = Expected(np.where(real, clips.logits.values, 0.0), clips.logits.scale)
+    return [
+        compare("sequence", case, "fake_logit", np.where(real, logits, 0.0), wanted),
+        compare("sequence", case, "next_state", state, clips.states),
+    ]
+
+
+def _run(
+    session: Any,  # noqa: ANN401
+    features: Array,
+    lengths: Array,
+    state: Array | None = None,
+) -> tuple[Array, Array]:
+    """Logits and next states; without a state the clips begin."""
+    if state is None:
+        width = next(value.shape[1] for value in session.get_inputs() if value.name == "state")
+        state = np.zeros((len(features), width), np.float32)
+    inputs = {
+        "features": np.ascontiguousarray(features, np.float32),
+        "lengths": lengths.astype(np.int32),
+        "state": state,
+    }
+    logits, next_state = session.run(["fake_logit", "next_state"], inputs)
+    return logits, next_state

@@ -1,0 +1,72 @@
+"""The sequence model as ONNX: native operators, every state in one tensor, no loops.
+
+The layers stand in `dfd_export.graphs.sequence_layers`; this module puts them together.
+"""
+
+from __future__ import annotations
+
+import keras
+import onnx
+from onnx import helper
+
+from dfd_edge.bundle import sequence_contract
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import FrameSpec, SequenceSpec
+from dfd_export.graphs.onnx_model import OPSET, finish
+from dfd_export.graphs.sequence_layers import UnsupportedLayer, convert_model
+from dfd_export.graphs.sequence_layers.affine import Affine
+
+__all__ = ["SEQUENCE_FILE", "Affine", "describe_sequence_model", "export_sequence_graph"]
+
+SEQUENCE_FILE = "sequence.onnx"
+
+
+def describe_sequence_model(
+    model: keras.Model, *, rate_hz: float, max_gap_s: float
+) -> SequenceSpec:
+    """Reads the width of the state off a sequence model.
+
+    Args:
+        model: As `dfd_training.models.build_sequence_model` builds it.
+        rate_hz: Steps per second that it was trained at.
+        max_gap_s: After a longer gap between two steps the state starts anew.
+
+    Raises:
+        UnsupportedLayer: The model is no chain of layers that `sequence_layers` can write.
+    """
+    _, graph = convert_model(model)
+    if not graph.state_width:
+        raise UnsupportedLayer(
+            f"sequence model {model.name}: it has no recurrent layer, so that it knows nothing of "
+            "the steps before: fit a head with one, or the mean head"
+        )
+    return SequenceSpec(SEQUENCE_FILE, rate_hz, graph.state_width, max_gap_s)
+
+
+def export_sequence_graph(
+    model: keras.Model, frame: FrameSpec, spec: SequenceSpec, *, metadata: dict[str, str]
+) -> onnx.ModelProto:
+    """Builds the graph of a sequence model from its weights.
+
+    Args:
+        model: A chain of layers that `sequence_layers` knows, from features to one logit.
+        frame: The frame model that it takes its features from.
+        spec: What `describe_sequence_model` says of it.
+        metadata: Goes into the file's own metadata.
+
+    Returns:
+        A checked graph with the inputs, outputs and axes of `sequence_contract`.
+
+    Raises:
+        UsageError: A layer cannot be converted, or the model takes features of another width.
+    """
+    width, graph = convert_model(model)
+    if width != frame.feature_width:
+        raise UsageError(
+            f"sequence model {model.name} takes features of width {width}, but the frame model "
+            f"gives {frame.feature_width}: fit it on that model's features"
+        )
+    inputs, outputs = sequence_contract(frame, spec)
+    made = helper.make_graph(graph.nodes, "sequence", [], [], graph.constants)
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])
+    return finish(proto, inputs, outputs, name="sequence", metadata=metadata)

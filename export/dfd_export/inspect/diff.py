@@ -1,0 +1,285 @@
+"""How two bundles differ: manifest, files, graphs, and what both say of one bundle's probe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from dfd_edge.bundle import METADATA_PREFIX, Bundle
+from dfd_edge.schema import to_plain
+from dfd_edge.session import Session
+from dfd_export.bundles.card import CARD_FILE
+from dfd_export.bundles.probe import read_probe, run_probe
+from dfd_export.inspect.inspection import GraphReport, inspect_graph
+from dfd_export.inspect.inspection_text import flatten
+
+_DATE_KEY = METADATA_PREFIX + "created"
+
+Value = object
+"""A leaf of the manifest: a text, a number, a truth value, or None where it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A fact that differs: its name, and what it is in the first and in the second bundle."""
+
+    name: str
+    first: Value
+    second: Value
+
+
+@dataclass(frozen=True, slots=True)
+class TensorChange:
+    """Weights of one name and shape that differ, and by how much at most."""
+
+    name: str
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphDiff:
+    """How two graphs of one role differ.
+
+    Attributes:
+        role: "sequence", or "frame" with the precision.
+        changes: Opset, operators, parameters, multiply-accumulates, axes, metadata.
+        nodes_equal: The operators, what they read and their attributes are the same, in order;
+            names inside a graph do not count.
+        weights: How many weights were compared: by place where the nodes are equal, else by name,
+            of one shape and type.
+        changed: Those that differ, the largest difference first, by the first graph's names.
+        only_first: Weights of the first graph that were not compared.
+        only_second: Weights of the second graph that were not compared.
+    """
+
+    role: str
+    changes: tuple[Change, ...]
+    nodes_equal: bool
+    weights: int
+    changed: tuple[TensorChange, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether they compute the same and say the same, but for when they were written."""
+        dated = all(change.name == f"metadata {_DATE_KEY}" for change in self.changes)
+        weights = self.changed or self.only_first or self.only_second
+        return self.nodes_equal and dated and not weights
+
+
+@dataclass(frozen=True, slots=True)
+class LogitDiff:
+    """How far two bundles are apart on the first one's probe.
+
+    Attributes:
+        precision: The variant of both.
+        output: "fake_logit" of the frame graph, or "step_logit" of both graphs as one clip.
+        mean: Mean difference without sign, in logits.
+        largest: Largest difference.
+    """
+
+    precision: str
+    output: str
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleDiff:
+    """How two bundles differ.
+
+    Attributes:
+        manifest: Fields by dotted names, without those of the files.
+        added: Files that only the second has.
+        removed: Files that only the first has.
+        changed: Files that both have with other bytes.
+        graphs: The graphs that both have, by role.
+        logits: Logits on the first bundle's probe crops; None where the crops do not fit.
+        identical: All bytes are the same.
+        same: All is the same but when it was written.
+    """
+
+    manifest: tuple[Change, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    graphs: tuple[GraphDiff, ...]
+    logits: tuple[LogitDiff, ...] | None
+    identical: bool
+    same: bool
+
+
+def diff_bundles(first: Bundle, second: Bundle) -> BundleDiff:
+    """Compares two bundles.
+
+    Raises:
+        BundleError: A file changed since its bundle was loaded, or a graph does not run.
+        ProviderError: onnxruntime is not usable.
+    """
+    manifest = _changes(_facts(first), _facts(second))
+    files = first.manifest.files, second.manifest.files
+    changed = tuple(n for n in files[0] if n in files[1] and files[0][n] != files[1][n])
+    graphs = tuple(_diff_graphs(first, second))
+    added = tuple(name for name in files[1] if name not in files[0])
+    removed = tuple(name for name in files[0] if name not in files[1])
+    dated = {graph for bundle in (first, second) for graph in bundle.manifest.graphs()}
+    explained = all(name in dated or _only_dates(first, second, name) for name in changed)
+    return BundleDiff(
+        manifest=manifest,
+        added=added,
+        removed=removed,
+        changed=changed,
+        graphs=graphs,
+        logits=_diff_logits(first, second),
+        identical=first.sha256 == second.sha256,
+        same=explained
+        and not (added or removed)
+        and all(change.name == "created" for change in manifest)
+        and all(graph.same for graph in graphs),
+    )
+
+
+def _facts(bundle: Bundle) -> dict[str, Value]:
+    plain = to_plain(bundle.manifest)
+    del plain["files"]
+    return flatten(plain)
+
+
+def _changes(first: dict[str, Value], second: dict[str, Value]) -> tuple[Change, ...]:
+    names = [*first, *(name for name in second if name not in first)]
+    return tuple(
+        Change(name, first.get(name), second.get(name))
+        for name in names
+        if first.get(name) != second.get(name)
+    )
+
+
+def _only_dates(first: Bundle, second: Bundle, name: str) -> bool:
+    """Whether the card differs by nothing but the date in it."""
+    if name != CARD_FILE:
+        return False
+    date = first.manifest.created.encode(), second.manifest.created.encode()
+    return first.read(name).replace(date[0], date[1]) == second.read(name)
+
+
+def _roles(bundle: Bundle) -> dict[str, str]:
+    variants = bundle.manifest.frame.variants
+    roles = {f"frame {precision}": variant.file for precision, variant in variants.items()}
+    return {**roles, "sequence": bundle.manifest.sequence.file}
+
+
+def _diff_graphs(first: Bundle, second: Bundle) -> list[GraphDiff]:
+    roles = _roles(first), _roles(second)
+    return [
+        _diff_graph(role, first, roles[0][role], second, roles[1][role])
+        for role in roles[0]
+        if role in roles[1]
+    ]
+
+
+def _diff_graph(
+    role: str, first: Bundle, first_file: str, second: Bundle, second_file: str
+) -> GraphDiff:
+    data = first.read(first_file), second.read(second_file)
+    reports = (
+        inspect_graph(first.path / first_file, data[0]),
+        inspect_graph(second.path / second_file, data[1]),
+    )
+    models = onnx.load_model_from_string(data[0]), onnx.load_model_from_string(data[1])
+    weights = _weights(models[0]), _weights(models[1])
+    nodes, places = zip(*(_structure(model.graph) for model in models), strict=True)
+    nodes_equal = nodes[0] == nodes[1]
+    twins = dict(zip(*places, strict=True)) if nodes_equal else {n: n for n in weights[0]}
+    pairs = {
+        name: twins[name]
+        for name, weight in weights[0].items()
+        if twins.get(name) in weights[1] and _alike(weight, weights[1][twins[name]])
+    }
+    differences = [(n, _largest_difference(weights[0][n], weights[1][t])) for n, t in pairs.items()]
+    changed = [TensorChange(name, largest) for name, largest in differences if largest]
+    return GraphDiff(
+        role=role,
+        changes=_changes(_graph_facts(reports[0]), _graph_facts(reports[1])),
+        nodes_equal=nodes_equal,
+        weights=len(pairs),
+        changed=tuple(sorted(changed, key=lambda change: -change.largest_difference)),
+        only_first=tuple(name for name in weights[0] if name not in pairs),
+        only_second=tuple(name for name in weights[1] if name not in pairs.values()),
+    )
+
+
+def _graph_facts(report: GraphReport) -> dict[str, Value]:
+    facts: dict[str, Value] = {
+        "IR version": report.ir_version,
+        "parameters": report.parameters,
+        "MACs": report.macs,
+    }
+    for title, entries in (
+        ("opset", report.opsets),
+        ("operator", report.operators),
+        ("input", report.inputs),
+        ("output", report.outputs),
+        ("metadata", report.metadata),
+    ):
+        facts |= {f"{title} {name}": value for name, value in entries.items()}
+    return facts
+
+
+def _structure(graph: onnx.GraphProto) -> tuple[list[bytes], list[str]]:
+    """The nodes with values numbered in order of appearance, and the values' own names.
+
+    Keras and tf2onnx count their names up, so that a second export has others than the first.
+    """
+    numbers = {value.name: value.name for value in (*graph.input, *graph.output)}
+    nodes = []
+    for node in graph.node:
+        plain = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+        for names, found in ((plain.input, node.input), (plain.output, node.output)):
+            names.extend(name and numbers.setdefault(name, f"{len(numbers)}") for name in found)
+        plain.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+        nodes.append(plain.SerializeToString(deterministic=True))
+    return nodes, list(numbers)
+
+
+def _weights(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
+    return first.shape == second.shape and first.dtype == second.dtype
+
+
+def _largest_difference(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    if not first.size or first.tobytes() == second.tobytes():
+        return 0.0
+    difference = np.abs(first.astype(np.float64) - second.astype(np.float64))
+    largest = float(difference.max())
+    # NaN and infinities have no difference in JSON; they are as far as can be.
+    return largest if math.isfinite(largest) else float(np.finfo(np.float64).max)
+
+
+def _diff_logits(first: Bundle, second: Bundle) -> tuple[LogitDiff, ...] | None:
+    sizes = [bundle.manifest.frame.input_size for bundle in (first, second)]
+    if sizes[0] != sizes[1]:
+        return None
+    crops = read_probe(first)
+    diffs = []
+    for precision in first.manifest.frame.variants:
+        if precision not in second.manifest.frame.variants:
+            continue
+        runs = [
+            run_probe(Session.open(bundle, provider="cpu", precision=precision), crops)
+            for bundle in (first, second)
+        ]
+        for output, one, other in zip(("fake_logit", "step_logit"), *runs, strict=True):
+            difference = np.abs(one.astype(np.float64) - other)
+            diffs.append(
+                LogitDiff(precision, output, float(difference.mean()), float(difference.max()))
+            )
+    return tuple(diffs)
