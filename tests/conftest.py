@@ -18,10 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = (
-    "runtime/dfd_edge/manifest.py",
-    "runtime/dfd_edge/schema.py",
-    "runtime/dfd_edge/faces/detector.py",
-    "training/dfd_training/models/*.py",
+    "runtime/dfd_edge/**/*.py",
+    "training/dfd_training/**/*.py",
     "export/dfd_export/**/*.py",
     "tests/tiny_bundle.py",
 )

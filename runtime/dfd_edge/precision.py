@@ -75,12 +75,22 @@ def _suited(variants: Mapping[str, VariantSpec], provider: Provider) -> Choice:
         return Choice(Precision.FP32, "the bundle has no fp16")
     if provider not in _BYTES:
         return Choice(Precision.FP32, f"no other was tried on {provider}")
-    if Precision.INT8 not in variants:
-        return Choice(Precision.FP32, "the bundle has no int8")
     instructions = int8_instructions()
-    if instructions is None:
-        return Choice(Precision.FP32, "this processor has no instructions for int8")
+    if (fault := _int8_fault(variants, instructions)) is not None:
+        return Choice(Precision.FP32, fault)
     return Choice(Precision.INT8, f"this processor has {instructions}")
+
+
+def _int8_fault(variants: Mapping[str, VariantSpec], instructions: str | None) -> str | None:
+    """Why int8 would not pay; None where it does."""
+    if Precision.INT8 not in variants:
+        return "the bundle has no int8"
+    if instructions is None:
+        return "this processor has no instructions for int8"
+    changes = variants[Precision.INT8].changes
+    if changes is not None and changes.speedup.value <= 1:
+        return f"int8 was no faster where it was made ({changes.processor})"
+    return None
 
 
 def graph_file(variant: VariantSpec, provider: Provider, onnxruntime: str) -> str:

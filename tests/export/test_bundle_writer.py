@@ -100,6 +100,19 @@ def test_a_revised_bundle_has_the_same_graphs_and_the_new_decision(
     assert Bundle.load(copied).sha256 == (after if in_place else before).sha256
 
 
+def test_another_decision_leaves_no_labels_counted_under_the_old_one(
+    variant_bundle: Path, tmp_path: Path
+):
+    bundle = Bundle.load(variant_bundle)
+    assert bundle.manifest.frame.variants["int8"].changes.clips == 3
+    decision = dataclasses.replace(bundle.manifest.decision, min_steps=9)
+    revise_bundle(bundle, out=tmp_path / "new", decision=decision, card=None)
+    changes = Bundle.load(tmp_path / "new").manifest.frame.variants["int8"].changes
+    assert changes == dataclasses.replace(
+        bundle.manifest.frame.variants["int8"].changes, clips=0, labels_changed=0
+    )
+
+
 def test_the_card_states_data_figures_decision_and_limits(tiny_bundle: Path):
     text = (tiny_bundle / "CARD.md").read_text("utf-8")
     for wanted in (

@@ -14,12 +14,12 @@ import onnxruntime
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric, VariantChanges
-from dfd_edge.session import Session
+from dfd_edge.session import FrameOutputs, Session
 from dfd_export.cli import main
 from dfd_export.variants import (
     Sample,
@@ -29,6 +29,7 @@ from dfd_export.variants import (
     optimized,
     read_samples,
 )
+from dfd_export.variants.int8 import quantize
 from dfd_export.variants.measure import check_changes, clip_labels, measure_changes
 from dfd_training.store import Shard
 from tiny_bundle import make_crops, make_sample
@@ -99,6 +100,89 @@ def test_scaling_pooling_and_the_last_layers_stay_in_float(int8_graph: onnx.Mode
     assert makers[first.input[0]] in ("Transpose", "Clip")  # the scaled picture or what is next
 
 
+def small_network(*, group: int, bias: bool, opset: int = 17, names: bool = True):
+    """Two convolutions, the second in groups, then pooling and a logit; 16 px."""
+    rng = np.random.default_rng(3)
+    kernels = {
+        "stem": rng.normal(size=(8, 3, 3, 3)) / 5,
+        "grouped": rng.normal(size=(16, 8 // group, 3, 3)),
+        "last": rng.normal(size=(16, 1)),
+        "shift": rng.normal(size=16),
+    }
+    extra = ["shift"] if bias else []
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["turned"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["turned", "stem"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "grouped", *extra], ["c"], group=group),
+        helper.make_node("GlobalAveragePool", ["c"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("MatMul", ["features", "last"], ["column"]),
+        helper.make_node("Squeeze", ["column", "axis"], ["fake_logit"]),
+    ]
+    for index, node in enumerate(nodes):
+        node.name = f"node{index}" if names else ""
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in kernels.items()]
+    constants.append(numpy_helper.from_array(np.array([1]), "axis"))
+    graph = helper.make_graph(
+        nodes,
+        "frame",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 16, 16, 3])],
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 16]),
+            helper.make_tensor_value_info("fake_logit", TensorProto.FLOAT, ["batch"]),
+        ],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 8
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"group": 2, "bias": True},
+        {"group": 8, "bias": True},  # two outputs a channel: no depthwise kernel takes it
+        {"group": 1, "bias": False},
+        {"group": 2, "bias": True, "opset": 18},
+        {"group": 1, "bias": True, "names": False},
+    ],
+)
+def test_other_networks_are_quantised_without_saturating(options):
+    model = small_network(**options)
+    crops = make_crops(16, 16, seed=7)
+    graph = quantize(model, crops)
+    for name, kernel in quantised_kernels(graph).items():
+        assert np.abs(kernel.astype(int)).max() <= 64, name
+    assert len(quantised_kernels(graph)) >= 1
+    fp32 = outputs_of(model.SerializeToString(), crops)["fake_logit"]
+    int8 = outputs_of(graph.SerializeToString(), crops)["fake_logit"]
+    assert np.abs(int8 - fp32).max() < 0.1 * fp32.std()
+
+
+def test_a_network_without_convolutions_is_refused():
+    model = small_network(group=1, bias=False)
+    del model.graph.node[2:5]
+    with pytest.raises(UsageError, match="no convolution"):
+        quantize(model, make_crops(8, 16))
+
+
+def test_logits_that_are_no_numbers_are_refused(variant_bundle: Path):
+    @dataclasses.dataclass
+    class Broken:
+        provider: object
+
+        def run_frame(self, crops: np.ndarray) -> FrameOutputs:
+            logits = np.full(len(crops), np.nan, np.float32)
+            return FrameOutputs(np.zeros((len(crops), 4), np.float32), logits, None)
+
+    fp32 = Session.open(Bundle.load(variant_bundle), provider="cpu", precision="fp32")
+    with pytest.raises(VariantRefused, match="not finite on some of the crops"):
+        measure_changes(fp32, Broken(fp32.provider), make_sample())
+
+
 def test_the_outputs_are_level_with_fp32(variant_bundle: Path):
     calibration = make_crops(24, SIZE, seed=8)
     fp32 = outputs_of((variant_bundle / "frame.onnx").read_bytes(), calibration)
@@ -165,7 +249,7 @@ def test_changes_are_measured_between_the_two_sessions(variant_bundle: Path):
     same = measure_changes(fp32, fp32, sample)
     assert (same.mean_logit, same.max_logit, same.labels_changed) == (0, 0, 0)
     assert (same.auc.value, same.auc.low, same.auc.high) == (0, 0, 0)
-    assert 0.5 < same.speedup.value < 2
+    assert same.speedup.low <= same.speedup.value <= same.speedup.high
     assert len(clip_labels(fp32, sample)) == 3  # photographs have no verdict over steps
     never, always = with_fake_threshold(fp32, 1.0), with_fake_threshold(fp32, 0.0)
     assert measure_changes(never, always, sample).labels_changed == 3
@@ -217,29 +301,34 @@ def test_nothing_is_written_when_a_variant_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_optimised_graph_says_the_same_and_loads_faster(variant_bundle: Path):
-    bundle = Bundle.load(variant_bundle)
-    variant = bundle.manifest.frame.variants["int8"]
-    assert variant.optimized is not None
-    assert variant.optimized.load_ms <= optimized.WORTH * variant.optimized.portable_load_ms
+def loading_in(portable: bytes, *, portable_s: float, optimized_s: float):
+    return lambda data: portable_s if data == portable else optimized_s
+
+
+def test_an_optimised_graph_says_the_same(variant_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    portable = (variant_bundle / "frame.int8.onnx").read_bytes()
+    seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
+    monkeypatch.setattr(optimized, "_load_seconds", seconds)
+    data, spec = optimized.optimize(portable, "frame.int8.optimized.onnx")
+    assert (spec.file, spec.load_ms, spec.portable_load_ms) == ("frame.int8.optimized.onnx", 20, 40)
+    assert onnxruntime.__version__.startswith(spec.onnxruntime)
     crops = make_crops(4, SIZE)
-    portable = outputs_of(bundle.read(variant.file), crops)
-    for name, values in outputs_of(bundle.read(variant.optimized.file), crops).items():
-        np.testing.assert_allclose(values, portable[name], atol=1e-4)
-    metadata = {
-        entry.key: entry.value
-        for entry in onnx.load(variant_bundle / variant.optimized.file).metadata_props
-    }
+    wanted = outputs_of(portable, crops)
+    for name, values in outputs_of(data, crops).items():
+        np.testing.assert_allclose(values, wanted[name], atol=1e-4)
+    graph = onnx.load_model_from_string(data)
+    assert len(graph.graph.node) < len(onnx.load_model_from_string(portable).graph.node)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata["dfd_edge.precision"] == "int8"
-    assert bundle.manifest.frame.variants["fp16"].optimized is None
 
 
-def test_an_optimised_graph_that_loads_no_faster_is_not_kept(
+def test_an_optimised_graph_that_loads_hardly_faster_is_not_kept(
     variant_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(optimized, "_extended", lambda data: data)
-    data = (variant_bundle / "sequence.onnx").read_bytes()
-    assert optimized.optimize(data, "sequence.optimized.onnx") is None
+    portable = (variant_bundle / "sequence.onnx").read_bytes()
+    seconds = loading_in(portable, portable_s=0.04, optimized_s=0.03)
+    monkeypatch.setattr(optimized, "_load_seconds", seconds)
+    assert optimized.optimize(portable, "sequence.optimized.onnx") is None
 
 
 def make_store(folder: Path, rows: list[tuple[str, str, str, int]]) -> Path:
@@ -305,6 +394,16 @@ def test_without_rows_marked_val_those_that_did_not_calibrate_are_compared(tmp_p
     calibration, sample = read(make_store(tmp_path / "store", rows))
     assert (len(calibration), len(sample)) == (6, 10)
     assert sample.description == "crops that did not calibrate"
+
+
+def test_files_are_compared_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dfd_export.variants.samples.MAX_COMPARED", 10)
+    rows = [("t", "REAL", "train", 8), ("long", "REAL", "val", 11)]
+    rows += [(f"{n}", ("REAL", "FAKE")[n % 2], "val", 2) for n in range(8)]
+    _, sample = read(make_store(tmp_path / "store", rows))
+    assert len(sample) == 10
+    assert "long" not in sample.paths
+    assert all(np.count_nonzero(sample.paths == path) == 2 for path in sample.paths)
 
 
 @pytest.mark.parametrize(

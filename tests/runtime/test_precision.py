@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from dfd_edge import precision, processor
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import OptimizedGraph, VariantSpec
+from dfd_edge.manifest import Metric, OptimizedGraph, VariantSpec
 from dfd_edge.precision import choose_variant, graph_file
 from dfd_edge.providers import Provider
 from dfd_edge.session import Session
@@ -42,6 +43,18 @@ def test_auto_suits_provider_and_processor(
     choice = choose_variant(variants(*carried), "auto", provider)
     assert choice.precision == chosen
     assert reason in choice.reason
+
+
+def test_auto_leaves_int8_where_it_was_no_faster(
+    monkeypatch: pytest.MonkeyPatch, variant_bundle: Path
+):
+    monkeypatch.setattr(precision, "int8_instructions", lambda: "AVX2")
+    carried = Bundle.load(variant_bundle).manifest.frame.variants
+    for speedup, chosen in ((0.9, "fp32"), (1.1, "int8")):
+        changes = dataclasses.replace(carried["int8"].changes, speedup=Metric(speedup))
+        int8 = dataclasses.replace(carried["int8"], changes=changes)
+        choice = choose_variant({**carried, "int8": int8}, "auto", Provider.CPU)
+        assert choice.precision == chosen
 
 
 def test_a_named_precision_is_taken_or_refused():
@@ -96,8 +109,8 @@ def test_each_variant_runs_and_the_report_says_which(variant_bundle: Path, wante
     np.testing.assert_allclose(outputs.fake_logit, fp32.fake_logit, atol=0.5)
 
 
-def test_auto_takes_int8_here_where_the_processor_has_it(variant_bundle: Path):
+def test_auto_is_what_a_session_opens_with(variant_bundle: Path):
     session = Session.open(Bundle.load(variant_bundle))
-    wanted = "fp32" if processor.int8_instructions() is None else "int8"
-    assert session.provider.precision == wanted
-    assert session.provider.precision_reason.startswith("this processor has")
+    choice = choose_variant(session.bundle.manifest.frame.variants, "auto", Provider.CPU)
+    assert session.provider.precision == choice.precision
+    assert session.provider.precision_reason == choice.reason

@@ -25,6 +25,7 @@ from dfd_edge.manifest import (
     DecisionSpec,
     FaceSpec,
     FileEntry,
+    FrameSpec,
     Manifest,
     ProbeSpec,
 )
@@ -183,9 +184,24 @@ def revise_bundle(
         decision=decision or bundle.manifest.decision,
         card=card or bundle.manifest.card,
     )
+    if manifest.decision != bundle.manifest.decision:
+        manifest = dataclasses.replace(manifest, frame=_without_labels(manifest.frame))
     with new_bundle_folder(out) as folder:
         copy_bundle(bundle, folder)
         finish_bundle(folder, manifest)
+
+
+def _without_labels(frame: FrameSpec) -> FrameSpec:
+    """The frame model without what was counted under another decision: labels that changed."""
+    variants = {
+        precision: dataclasses.replace(
+            variant,
+            changes=variant.changes
+            and dataclasses.replace(variant.changes, clips=0, labels_changed=0),
+        )
+        for precision, variant in frame.variants.items()
+    }
+    return dataclasses.replace(frame, variants=variants)
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> Manifest:

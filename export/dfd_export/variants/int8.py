@@ -61,6 +61,7 @@ def quantize(model: onnx.ModelProto, crops: Crops) -> onnx.ModelProto:
     Raises:
         UsageError: The graph has no convolution.
     """
+    model = _named(model)
     first = next((node for node in model.graph.node if node.op_type == "Conv"), None)
     if first is None:
         raise UsageError("the frame graph has no convolution: int8 is for convolutional networks")
@@ -74,6 +75,15 @@ def quantize(model: onnx.ModelProto, crops: Crops) -> onnx.ModelProto:
     set_precision(best, "int8")
     onnx.checker.check_model(best, full_check=True)
     return best
+
+
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose nodes all have names: those to leave out are told by name."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for index, node in enumerate(copy.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    return copy
 
 
 def _floats(model: onnx.ModelProto, first: onnx.NodeProto) -> list[str]:
@@ -120,17 +130,17 @@ def _quantize_once(model: onnx.ModelProto, crops: Crops, excluded: list[str]) ->
             batch = next(self.batches, None)
             return None if batch is None else {"image": batch}
 
+    settings = {
+        "quant_type": QuantType.QInt8,
+        "axis": 0,
+        "reduce_range": False,
+        "symmetric": True,
+    }
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     full_range = {
-        node.input[1]: [
-            {
-                "quant_type": QuantType.QInt8,
-                "axis": 0,
-                "reduce_range": False,
-                "symmetric": True,
-            }
-        ]
+        node.input[1]: [settings]
         for node in model.graph.node
-        if _is_depthwise(node) and node.name not in excluded
+        if _is_depthwise(node, shapes) and node.name not in excluded
     }
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
@@ -162,8 +172,13 @@ def _correct_biases(
     convs = [
         node
         for node in corrected.graph.node
-        if node.op_type == "Conv" and node.input[1] in kernels and len(node.input) > 2
+        if node.op_type == "Conv"
+        and node.input[1] in kernels.keys() & constants.keys()
+        and len(node.input) > 2
+        and node.input[2] in constants
     ]
+    if not convs:
+        return model
     means = _channel_means(model, [node.input[0] for node in convs], crops)
     for node in convs:
         kernel = numpy_helper.to_array(constants[node.input[1]])
@@ -199,22 +214,22 @@ def _rounded_kernels(rounded: onnx.ModelProto) -> dict[str, Array]:
 def _channel_means(
     model: onnx.ModelProto, names: list[str], crops: Crops
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean of each channel of these tensors [batch, channels, h, w] over the crops."""
+    """Mean of each channel of these tensors [batch, channels, h, w] over the crops: [channels]."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     wanted = list(dict.fromkeys(names))
     for index, name in enumerate(wanted):
         mean = f"channel_mean_{index}"
-        probe.graph.node.append(
-            helper.make_node("ReduceMean", [name], [mean], axes=[2, 3], keepdims=0)
-        )
+        probe.graph.node.append(helper.make_node("GlobalAveragePool", [name], [mean]))
         probe.graph.output.append(
-            helper.make_tensor_value_info(mean, onnx.TensorProto.FLOAT, ["batch", "channels"])
+            helper.make_tensor_value_info(
+                mean, onnx.TensorProto.FLOAT, ["batch", "channels", "one", "one"]
+            )
         )
     outputs = _run(probe, crops)
     return {
-        name: outputs[f"channel_mean_{index}"].mean(axis=0, dtype=np.float64)
+        name: outputs[f"channel_mean_{index}"].mean(axis=(0, 2, 3), dtype=np.float64)
         for index, name in enumerate(wanted)
     }
 
@@ -262,8 +277,12 @@ def _distance(found: dict[str, Array], wanted: dict[str, Array]) -> float:
     return float(np.sqrt(np.mean((found["fake_logit"] - wanted["fake_logit"]) ** 2)))
 
 
-def _is_depthwise(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Conv" and _attribute(node, "group", 1) > 1
+def _is_depthwise(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Tells whether each output channel has an input channel of its own, as MLAS's kernel wants."""
+    if node.op_type != "Conv" or node.input[1] not in shapes:
+        return False
+    outputs, inputs_a_group = shapes[node.input[1]][:2]
+    return outputs == _attribute(node, "group", 1) > 1 and inputs_a_group == 1
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:

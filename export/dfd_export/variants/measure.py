@@ -37,6 +37,11 @@ def measure_changes(fp32: Session, variant: Session, sample: Sample) -> VariantC
     """
     before = fp32.run_frame(sample.crops).fake_logit.astype(np.float64)
     after = variant.run_frame(sample.crops).fake_logit.astype(np.float64)
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        raise VariantRefused(
+            f"{variant.provider.precision} is refused: its logits, or those of fp32, are not "
+            "finite on some of the crops; nothing was written"
+        )
     change = np.abs(after - before)
     both = np.stack([before, after], axis=1)
     difference = estimate(_auc_change, sample.fake.astype(np.int64), both, sample.groups)
@@ -50,8 +55,8 @@ def measure_changes(fp32: Session, variant: Session, sample: Sample) -> VariantC
         max_logit=round(float(change.max()), 4),
         auc=Metric(
             round(difference.value, 5),
-            round(difference.low, 5),
-            round(difference.high, 5),
+            _known(difference.low),
+            _known(difference.high),
             difference.n,
         ),
         clips=len(labels_before),
@@ -79,13 +84,19 @@ def check_changes(precision: str, changes: VariantChanges, *, max_auc_drop: floa
         )
 
 
+def _known(bound: float) -> float | None:
+    """A bound of an interval; None where too few groups were drawn to have one."""
+    return round(bound, 5) if np.isfinite(bound) else None
+
+
 def describe_changes(precision: str, changes: VariantChanges) -> str:
     """What a variant changes, in a sentence a figure."""
     auc, speed = changes.auc, changes.speedup
+    between = "" if auc.low is None else f" [{auc.low:+.4f}, {auc.high:+.4f}]"
     return (
         f"{precision} against fp32 on {changes.crops} {changes.data}: the frame logit changes by "
         f"{changes.mean_logit:.3g} on average and {changes.max_logit:.3g} at most; frame AUC by "
-        f"{auc.value:+.4f} [{auc.low:+.4f}, {auc.high:+.4f}]; {changes.labels_changed} of "
+        f"{auc.value:+.4f}{between}; {changes.labels_changed} of "
         f"{changes.clips} clips get another label; {speed.value:.2f} times as fast "
         f"[{speed.low:.2f}, {speed.high:.2f}], {changes.latency_ms:.1f} ms a crop on one thread of "
         f"{changes.processor} ({changes.provider})"

@@ -78,6 +78,11 @@ def read_samples(
     else:
         compared, text = rows.drop(calibrating.index), "crops that did not calibrate"
     compared = _whole_files(compared, MAX_COMPARED, seed)
+    if compared.empty:
+        raise UsageError(
+            f"{path}: holds no {text} in files of at most {MAX_COMPARED} crops: a variant is "
+            "compared on whole files"
+        )
     fake = compared["label"].to_numpy() == "FAKE"
     if fake.all() or not fake.any():
         raise UsageError(
@@ -104,10 +109,14 @@ def _draw_evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 
 
 def _whole_files(rows: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """All rows of as many files, drawn at random, as make up `limit` rows at most."""
+    """All rows of as many files, drawn at random, as make up `limit` rows at most.
+
+    A file that is longer by itself is left out.
+    """
     sizes = rows.groupby("path").size().sample(frac=1.0, random_state=seed)
-    kept = sizes.index[sizes.cumsum() <= limit]
-    chosen = rows[rows["path"].isin(kept)] if len(kept) else rows.iloc[:limit]
+    fitting = sizes[sizes <= limit]
+    kept = fitting.index[fitting.cumsum() <= limit]
+    chosen = rows[rows["path"].isin(kept)]
     return chosen.sort_values(["path", "time_s", "track"], kind="stable")
 
 

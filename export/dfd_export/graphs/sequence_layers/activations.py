@@ -107,13 +107,13 @@ def activate(graph: SequenceGraph, activation: Any, steps: Steps, label: str) ->
 
 
 def _of_layer(layer: keras.layers.Layer) -> Function:
-    match layer:
-        case layers.ReLU():
-            return _relu(layer.max_value, float(layer.negative_slope), float(layer.threshold))
-        case layers.LeakyReLU():
-            return _node("LeakyRelu", alpha=float(layer.negative_slope))
-        case layers.ELU():
-            return _node("Elu", alpha=float(layer.alpha))
+    # By the very class: one derived from it may compute something else.
+    if type(layer) is layers.ReLU:
+        return _relu(layer.max_value, float(layer.negative_slope), float(layer.threshold))
+    if type(layer) is layers.LeakyReLU:
+        return _node("LeakyRelu", alpha=float(layer.negative_slope))
+    if type(layer) is layers.ELU:
+        return _node("Elu", alpha=float(layer.alpha))
     raise Unsupported(
         f"has the layer {type(layer).__name__} as activation: fit the model anew with ReLU, "
         "LeakyReLU or ELU"

@@ -93,11 +93,9 @@ def _check(layer: keras.layers.GRU | keras.layers.LSTM) -> None:
             "keeps states between batches: build the model with stateful=False and the same "
             "weights; the graph carries states of its own"
         )
-    used = tuple(
-        getattr(function, "__name__", type(function).__name__)
-        for function in (layer.activation, layer.recurrent_activation)
-    )
-    if used != ("tanh", "sigmoid"):
+    functions = (layer.activation, layer.recurrent_activation)
+    if functions != (keras.activations.tanh, keras.activations.sigmoid):
+        used = tuple(getattr(f, "__name__", type(f).__name__) for f in functions)
         raise Unsupported(
             f"has activations {used[0]} and {used[1]}: fit it anew with tanh and sigmoid, those "
             f"of ONNX's {kind}"
