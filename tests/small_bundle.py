@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle, Signatures, frame_contract, sequence_contract
@@ -233,6 +236,42 @@ def edit_manifest(folder: Path, edit) -> None:
     content = json.loads(path.read_text("utf-8"))
     edit(content)
     path.write_text(json.dumps(content), "utf-8")
+
+
+def edit_weight(name: str, change: Callable[[np.ndarray], np.ndarray]):
+    """An edit of a graph that changes one of its weights."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), name))
+
+    return edit
+
+
+def fail_when_run(model: onnx.ModelProto) -> None:
+    """An edit of a frame graph: it loads, and asks for 7 logits of as many crops as there are."""
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7]), "seven"))
+    model.graph.node.append(helper.make_node("Reshape", ["logits", "seven"], ["fake_logit"]))
+
+
+def add_optimized(folder: Path, precision: str = "fp32", *, release: str | None = None) -> str:
+    """Gives a variant an optimised graph, a copy of its portable one; returns the file's name."""
+    name = f"frame.{precision}.optimized.onnx"
+
+    def edit(manifest: dict) -> None:
+        variant = manifest["frame"]["variants"][precision]
+        shutil.copy(folder / variant["file"], folder / name)
+        variant["optimized"] = {
+            "file": name,
+            "onnxruntime": release or onnxruntime.__version__,
+            "load_ms": 1.0,
+            "portable_load_ms": 2.0,
+        }
+
+    edit_manifest(folder, edit)
+    relist(folder, name)
+    return name
 
 
 def relist(folder: Path, name: str) -> None:

@@ -256,21 +256,23 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
     "--provider", type=click.Choice([p.value for p in Provider]), default="cpu", show_default=True
 )
 def verify(path: Path, provider: str) -> None:
-    """Check a bundle: hashes, contract, metadata, and its stored probe through each variant.
+    """Check a bundle: hashes, contract, metadata, and its stored probe through each frame graph.
 
     Prints a line a check. Ends with code 5 where one fails.
     """
+    from dfd_edge.outputs.reporter import printable
     from dfd_export.inspect.verification import verify_bundle
 
     checked = Bundle.load(path)
     failures = []
     for check in verify_bundle(checked, provider=provider):
-        click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        line = f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}"
+        click.echo(printable(line))
         if not check.passed:
             failures.append(check.detail)
     if failures:
-        raise BundleError(failures[0])
-    click.echo(f"{path}: bundle {checked.hash} is whole")
+        raise BundleError(printable(failures[0]))
+    click.echo(printable(f"{path}: bundle {checked.hash} is whole"))
 
 
 @main.command()

@@ -36,5 +36,7 @@ class CommandGroup(click.Group):
 
 
 def _fail(ctx: click.Context, error: DfdError) -> None:
-    click.echo(f"error: {error}", err=True)
+    from dfd_edge.outputs.reporter import printable  # noqa: PLC0415 - only a failing command needs it
+
+    click.echo(f"error: {printable(str(error))}", err=True)
     ctx.exit(error.exit_code)

@@ -10,12 +10,20 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_export.cli import main
 from dfd_export.inspect.diff import diff_bundles
-from small_bundle import build_small_bundle, edit_graph, edit_manifest, relist
+from small_bundle import (
+    add_optimized,
+    build_small_bundle,
+    edit_graph,
+    edit_manifest,
+    edit_weight,
+    fail_when_run,
+    relist,
+)
 
 
 def run(*arguments: object) -> Result:
@@ -34,13 +42,12 @@ def second(first: Path, tmp_path: Path) -> Path:
 
 
 def add_to(name: str, amount: float, at: int = 0):
-    def edit(model: onnx.ModelProto) -> None:
-        tensor = next(t for t in model.graph.initializer if t.name == name)
-        array = numpy_helper.to_array(tensor).copy()
-        array.flat[at] += amount
-        tensor.CopyFrom(numpy_helper.from_array(array, name))
+    def add(weight: np.ndarray) -> np.ndarray:
+        changed = weight.copy()
+        changed.flat[at] += amount
+        return changed
 
-    return edit
+    return edit_weight(name, add)
 
 
 def test_a_copy_is_the_same(first: Path, second: Path):
@@ -177,3 +184,81 @@ def test_a_bundle_that_does_not_load_ends_with_code_5(first: Path, tmp_path: Pat
     result = run(first, tmp_path)
     assert result.exit_code == 5
     assert "this folder is no bundle" in result.stderr
+
+
+def test_optimised_graphs_are_compared(first: Path, tmp_path: Path):
+    one, other = (Path(shutil.copytree(first, tmp_path / name)) for name in ("one", "other"))
+    for folder in (one, other):
+        name = add_optimized(folder)
+    assert run(one, other).exit_code == 0
+    edit_graph(other, name, edit_weight("kernel", lambda kernel: kernel * 5))
+    result = run(one, other)
+    assert result.exit_code == 1
+    assert "\nframe fp32 optimized\n" in result.output
+    assert "1 of 5 weights differ" in result.output
+
+
+def test_weights_that_no_node_reads_are_paired_by_name(first: Path, second: Path, tmp_path: Path):
+    def add_unused(model: onnx.ModelProto) -> None:
+        unused = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
+        model.graph.initializer.append(unused)
+
+    edit_graph(second, "frame.onnx", add_unused)
+    result = run(second, second)
+    assert (result.exit_code, "byte for byte" in result.output) == (0, True)
+    assert "- weight unused" in run(second, first).output
+    third = Path(shutil.copytree(second, tmp_path / "third"))
+    edit_graph(third, "frame.onnx", add_to("unused", 0.5))
+    result = run(second, third)
+    assert result.exit_code == 1
+    assert "1 of 6 weights differ, at most by\n    0.5        unused\n" in result.output
+
+
+def test_sparse_weights_are_compared(first: Path, second: Path, tmp_path: Path):
+    def add_sparse(value: float):
+        def edit(model: onnx.ModelProto) -> None:
+            values = helper.make_tensor("sparse", onnx.TensorProto.FLOAT, [1], [value])
+            indices = helper.make_tensor("at", onnx.TensorProto.INT64, [1], [2])
+            sparse = helper.make_sparse_tensor(values, indices, [4])
+            model.graph.sparse_initializer.append(sparse)
+
+        return edit
+
+    third = Path(shutil.copytree(first, tmp_path / "third"))
+    for folder, value in ((second, 1.0), (third, 3.0)):
+        edit_graph(folder, "frame.onnx", add_sparse(value))
+    result = run(second, third)
+    assert result.exit_code == 1
+    assert "1 of 7 weights differ, at most by\n    2          sparse\n" in result.output
+
+
+def test_a_graph_that_fails_when_it_is_run_is_compared_all_the_same(first: Path, second: Path):
+    edit_graph(second, "frame.onnx", fail_when_run)
+    for pair in ((first, second), (second, first)):
+        result = run(*pair)
+        assert result.exit_code == 1
+        assert "its nodes differ\n" in result.output
+        assert "logits were not compared\n  fp32: " in result.output
+    found = json.loads(run(first, second, "--json").output)
+    assert (found["logits"], [*found["not_run"]]) == ([], ["fp32"])
+
+
+def test_logits_that_are_not_finite_are_shown_as_such(first: Path, second: Path):
+    edit_graph(second, "frame.onnx", edit_weight("seen", lambda seen: seen * np.nan))
+    result = run(first, second)
+    assert result.exit_code == 1
+    assert "fp32 fake_logit: not finite\n" in result.output
+    assert "fp32 step_logit: mean 0, largest 0\n" in result.output
+    fake, step = json.loads(run(first, second, "--json").output)["logits"]
+    assert (fake["mean"], fake["largest"], step["largest"]) == (None, None, 0)
+
+
+def test_a_weight_that_is_cut_short_ends_with_code_5(first: Path, second: Path):
+    def edit(model: onnx.ModelProto) -> None:
+        seen = next(t for t in model.graph.initializer if t.name == "seen")
+        seen.raw_data = seen.raw_data[:-3]
+
+    edit_graph(second, "frame.onnx", edit)
+    result = run(first, second)
+    assert result.exit_code == 5
+    assert "second/frame.onnx: the weight 'seen' is damaged (" in result.stderr

@@ -175,6 +175,22 @@ def test_a_file_that_is_no_graph_ends_with_code_5(tmp_path: Path, content: bytes
     assert "page.onnx: not an ONNX graph" in result.stderr
 
 
+def test_a_weight_of_no_type_that_onnx_has_ends_with_code_5(small: Path, tmp_path: Path):
+    copied = Path(shutil.copytree(small, tmp_path / "bundle"))
+
+    def edit(model: onnx.ModelProto) -> None:
+        next(t for t in model.graph.initializer if t.name == "seen").data_type = 999
+
+    edit_graph(copied, "frame.onnx", edit)
+    file = copied / "frame.onnx"
+    for arguments in (["inspect", copied], ["inspect", file], ["diff", small, copied]):
+        result = run(*arguments)
+        assert result.exit_code == 5
+        assert "frame.onnx: a damaged graph ('seen' has the element type 999, which" in (
+            result.stderr
+        )
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect"])
 def test_a_folder_that_is_no_bundle_ends_with_code_5(tmp_path: Path, command: str):
     result = run(command, tmp_path)

@@ -128,6 +128,29 @@ def test_elementwise_work_is_not_counted():
     assert (measure(model).macs, measure(model).layers) == (0, ())
 
 
+def test_deformable_convolutions_cost_what_others_cost():
+    inputs: dict[str, list[int | str]] = {"x": [1, 4, 9, 9], "w": [8, 4, 3, 3], "o": [1, 18, 7, 7]}
+    model = graph([node("DeformConv", "x w o", kernel_shape=[3, 3])], inputs)
+    model.opset_import[0].version = 19
+    cost = measure(model)
+    assert (cost.unknown, cost.macs) == ((), 8 * 7 * 7 * 4 * 9)
+
+
+def test_an_operator_with_weights_that_is_not_known_is_named():
+    weights = {"w": np.zeros((4, 3), np.float32)}
+    unheard_of = helper.make_node("Convolve", ["x", "w"], ["y"], name="new")
+    cost = measure(graph([unheard_of], {"x": [2, 3]}, weights))
+    assert (cost.unknown, cost.layers[0].parameters) == (("new",), 12)
+    for operator in ("Mul", "Add", "PRelu", "Where"):
+        assert measure(graph([node(operator, "x w")], {"x": [2, 3]}, weights)).unknown == ()
+
+
+@pytest.mark.parametrize("attributes", [{}, {"equation": "ab,bc->ac"}, {"equation": "abc->a"}])
+def test_a_malformed_einsum_is_named(attributes: dict[str, str]):
+    cost = measure(graph([node("Einsum", "a", **attributes)], {"a": [2, 2]}))
+    assert (cost.unknown, cost.macs) == (("y",), 0)
+
+
 def test_what_cannot_be_counted_is_named():
     branch = helper.make_graph([], "b", [], [])
     choice = helper.make_node("If", ["c"], ["y"], name="choice", then_branch=branch)

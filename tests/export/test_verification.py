@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
-from onnx import helper, numpy_helper
+from onnx import checker, helper
 
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
+from dfd_edge.errors import ProviderError
 from dfd_edge.onnx_file import read_onnx
 from dfd_edge.session import Session
+from dfd_export.bundles.card import render_card
 from dfd_export.bundles.probe import check_probe
 from dfd_export.cli import main
-from small_bundle import build_small_bundle, edit_graph, edit_manifest, relist
+from small_bundle import (
+    add_optimized,
+    build_small_bundle,
+    edit_graph,
+    edit_manifest,
+    edit_weight,
+    fail_when_run,
+    relist,
+)
+
+CHANGES = {
+    **{"data": "d", "crops": 1, "mean_logit": 0.2, "max_logit": 0.9, "auc": {"value": 0.0}},
+    **{"clips": 1, "labels_changed": 0, "speedup": {"value": 2.0}, "latency_ms": 1.0},
+    **{"provider": "cpu", "processor": "p", "onnxruntime": "1"},
+}
 
 
 def verify(*arguments: object) -> Result:
@@ -42,8 +61,9 @@ def test_a_whole_bundle_passes_with_a_line_a_check(bundle: Path):
     ]
     assert "opset 17, IR version 8" in lines[2]
     assert "8 of 8 facts in its metadata, all as in the manifest" in lines[2]
-    assert "on cpu (fp32): largest difference of fake_logit and step_logit" in lines[5]
-    assert "on cpu (int8): largest difference of fake_logit" in lines[6]
+    runs = "frame.onnx on cpu (fp32): largest difference of fake_logit and step_logit"
+    assert runs in lines[5]
+    assert "frame.int8.onnx on cpu (int8): largest difference of fake_logit" in lines[6]
     assert lines[7].endswith(f"bundle {Bundle.load(bundle).hash} is whole")
 
 
@@ -94,28 +114,60 @@ def test_each_variant_is_held_against_its_own_logits(bundle: Path):
     assert "FAIL  probe int8: " in result.stdout
 
 
-def test_a_variant_may_be_off_by_what_it_changes_on_average(bundle: Path):
-    """Quantised products are rounded otherwise on another processor."""
-    changes = {
-        **{"data": "d", "crops": 1, "mean_logit": 0.2, "max_logit": 0.9, "auc": {"value": 0.0}},
-        **{"clips": 1, "labels_changed": 0, "speedup": {"value": 2.0}, "latency_ms": 1.0},
-        **{"provider": "cpu", "processor": "p", "onnxruntime": "1"},
-    }
+@pytest.mark.parametrize(
+    ("off_by", "refused"),
+    [
+        ([0.0, 0.04, 0.01, 0.7], None),  # one crop by far more than the mean that is allowed
+        ([0.15, 0.15, 0.15, 0.15], None),
+        ([0.0, 0.0, 1.0, 0.0], "probe crop 2 gives fake_logit"),
+        ([0.3, -0.3, 0.3, -0.3], "fake_logit of the probe crops is on average 0.3000 from"),
+    ],
+)
+def test_a_variant_may_be_off_by_what_it_changes(
+    bundle: Path, off_by: list[float], refused: str | None
+):
+    """Products of a variant are rounded otherwise on another processor."""
 
-    def off_by(amount: float):
-        def edit(manifest: dict) -> None:
-            int8 = manifest["frame"]["variants"]["int8"]
-            int8["changes"] = changes
-            int8["probe_logit"][1] += amount
+    def edit(manifest: dict) -> None:
+        int8 = manifest["frame"]["variants"]["int8"]
+        int8["changes"] = CHANGES
+        int8["probe_logit"] = [a + b for a, b in zip(int8["probe_logit"], off_by, strict=True)]
 
-        return edit
-
-    edit_manifest(bundle, off_by(0.15))
+    edit_manifest(bundle, edit)
     result = verify(bundle)
-    assert result.exit_code == 0, result.output
-    assert "largest difference of fake_logit 0.15 (allowed: 0.2)" in result.output
-    edit_manifest(bundle, off_by(0.1))
-    assert verify(bundle).exit_code == 5
+    if refused is None:
+        assert result.exit_code == 0, result.output
+        mean = sum(map(abs, off_by)) / 4
+        assert f"fake_logit {max(off_by):.2g} (allowed: 0.9), mean {mean:.2g} (allowed: 0.2)" in (
+            result.output
+        )
+    else:
+        assert result.exit_code == 5
+        assert f"frame.int8.onnx: {refused}" in result.stderr
+
+
+def test_a_variant_that_changes_next_to_nothing_may_be_off_by_the_probe_s_tolerance(bundle: Path):
+    def edit(manifest: dict) -> None:
+        int8 = manifest["frame"]["variants"]["int8"]
+        int8["changes"] = {**CHANGES, "mean_logit": 0.0, "max_logit": 0.001}
+        int8["probe_logit"] = [logit + 0.009 for logit in int8["probe_logit"]]
+
+    edit_manifest(bundle, edit)
+    assert verify(bundle).exit_code == 0
+
+
+def test_a_card_can_do_without_what_was_not_measured(bundle: Path):
+    edit_manifest(bundle, lambda m: m["frame"]["variants"]["int8"].update(changes=CHANGES))
+    card = render_card(Bundle.load(bundle).manifest)
+    assert "| int8 | 0.2, 0.9 | +0.0000 | 0 of 1 |" in card
+    known = {**CHANGES, "auc": {"value": -0.001, "low": -0.004, "high": 0.002}}
+    edit_manifest(bundle, lambda m: m["frame"]["variants"]["int8"].update(changes=known))
+    card = render_card(Bundle.load(bundle).manifest)
+    assert "| int8 | 0.2, 0.9 | -0.0010 [-0.0040, +0.0020] | 0 of 1 |" in card
+    assert "| clip AUC | 0.500 | 0.400 to 0.600 | 30 |" in card
+    uncounted = {**CHANGES, "clips": 0}
+    edit_manifest(bundle, lambda m: m["frame"]["variants"]["int8"].update(changes=uncounted))
+    assert "| +0.0000 | not counted |" in render_card(Bundle.load(bundle).manifest)
 
 
 def test_a_variant_without_logits_of_its_own_has_to_run(bundle: Path):
@@ -125,19 +177,13 @@ def test_a_variant_without_logits_of_its_own_has_to_run(bundle: Path):
     edit_manifest(bundle, edit)
     result = verify(bundle)
     assert result.exit_code == 0
-    assert "runs on cpu (int8); the manifest stores no logits of it" in result.output
+    assert "frame.int8.onnx on cpu (int8): runs; the manifest stores no logits" in result.output
     session = Session.open(Bundle.load(bundle), provider="cpu", precision="int8")
     assert check_probe(session).compared == ()
 
 
 def test_weights_that_are_no_numbers_are_found(bundle: Path):
-    def edit(model) -> None:
-        tensor = next(t for t in model.graph.initializer if t.name == "kernel")
-        kernel = numpy_helper.to_array(tensor).copy()
-        kernel[0] = float("nan")
-        tensor.CopyFrom(numpy_helper.from_array(kernel, "kernel"))
-
-    edit_graph(bundle, "frame.int8.onnx", edit)
+    edit_graph(bundle, "frame.int8.onnx", edit_weight("kernel", lambda kernel: kernel * np.nan))
     result = verify(bundle)
     assert result.exit_code == 5
     assert "FAIL  probe int8: " in result.stdout
@@ -197,13 +243,124 @@ def test_graphs_that_onnxruntime_optimised_are_checked_too(bundle: Path):
     operators = read_onnx((bundle / "frame.optimized.onnx").read_bytes()).operators
     assert any(name.startswith("com.microsoft") for name in operators)
 
-    def take_for_portable(manifest: dict) -> None:
-        manifest["frame"]["variants"]["int8"]["file"] = "frame.optimized.onnx"
-
-    edit_manifest(bundle, take_for_portable)
+    shutil.copy(bundle / "frame.optimized.onnx", bundle / "frame.int8.onnx")
+    relist(bundle, "frame.int8.onnx")
     result = verify(bundle)
     assert result.exit_code == 5
     assert "operators of ONNX itself only" in result.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_portable_and_the_optimised_graph_are_both_run(bundle: Path, precision: str):
+    portable = Bundle.load(bundle).manifest.frame.variants[precision].file
+    optimized = add_optimized(bundle, precision)
+    result = verify(bundle)
+    assert result.exit_code == 0, result.output
+    assert f"ok    probe {precision}: {portable} on cpu" in result.output
+    assert f"ok    probe {precision} optimized: {optimized} on cpu" in result.output
+    whole = {name: (bundle / name).read_bytes() for name in (portable, optimized)}
+    for wrong, check in ((portable, ""), (optimized, " optimized")):
+        edit_graph(bundle, wrong, edit_weight("seen", lambda seen: seen * -50))
+        result = verify(bundle)
+        assert result.exit_code == 5
+        assert [line for line in result.stdout.splitlines() if line.startswith("FAIL")] == [
+            f"FAIL  probe {precision}{check}: {result.stderr.removeprefix('error: ').strip()}"
+        ]
+        assert f"{wrong}: probe crop" in result.stderr
+        (bundle / wrong).write_bytes(whole[wrong])
+        relist(bundle, wrong)
+
+
+def test_a_graph_optimised_for_another_onnxruntime_is_not_run(bundle: Path):
+    name = add_optimized(bundle, release="0.9")
+    result = verify(bundle)
+    assert result.exit_code == 0
+    assert f"probe fp32 optimized: {name} is not read here: it is for onnxruntime 0.9 on cpu" in (
+        result.output
+    )
+
+
+def test_the_checks_go_on_after_a_graph_that_fails_when_it_is_run(bundle: Path):
+    edit_graph(bundle, "frame.onnx", fail_when_run)
+    result = verify(bundle)
+    assert result.exit_code == 5
+    assert "FAIL  probe fp32: " in result.stdout
+    assert "ok    probe int8: " in result.stdout
+    assert result.stderr.startswith("error: ")
+
+
+def test_the_checks_go_on_whatever_onnx_s_checker_raises(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Odd(Exception):
+        pass
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise Odd
+
+    monkeypatch.setattr(checker, "check_model", refuse)
+    result = verify(bundle)
+    assert result.exit_code == 5
+    assert "FAIL  frame.onnx: " in result.stdout
+    assert "ONNX's checker refuses it (Odd)" in result.stderr
+    assert "ok    probe int8: " in result.stdout
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG that declares a size and holds no picture."""
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(
+        ">I4sIIBBBBBI", 13, b"IHDR", width, height, 8, 2, *[0] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "no PNG, but the probe is 8 x 32 px"),
+        (b"GIF89a" + bytes(40), "no PNG, but the probe is 8 x 32 px"),
+        (png_header(100_000, 100_000), "a picture of 100000 x 100000 px, but the probe is 8 x 32"),
+        (png_header(8, 32), "a PNG that cannot be decoded"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "diff"])
+def test_a_damaged_probe_ends_with_code_5(
+    bundle: Path, content: bytes, complaint: str, command: str
+):
+    (bundle / "probe.png").write_bytes(content)
+    relist(bundle, "probe.png")
+    arguments = [command, str(bundle), *([str(bundle)] if command == "diff" else [])]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 5
+    assert f"probe.png: {complaint}" in result.stderr
+
+
+def test_names_in_a_bundle_cannot_steer_the_terminal(bundle: Path):
+    def edit(model) -> None:
+        model.graph.node[4].op_type = "\x1b[31mRelu\x07"
+
+    edit_graph(bundle, "frame.onnx", edit)
+    result = verify(bundle)
+    assert result.exit_code == 5
+    for text in (result.stdout, result.stderr):
+        assert r"\x1b[31mRelu\x07" in text
+        assert not {"\x1b", "\x07"} & set(text)
+
+
+def test_the_checks_go_on_after_a_graph_that_fails_on_an_accelerator(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_frame = Session.run_frame
+
+    def fail(session: Session, crops: np.ndarray):
+        if session.provider.precision == "fp32":
+            raise ProviderError("provider cuda cannot run the graph (out of memory)")
+        return run_frame(session, crops)
+
+    monkeypatch.setattr(Session, "run_frame", fail)
+    result = verify(bundle)
+    assert result.exit_code == 5
+    assert "FAIL  probe fp32: provider cuda cannot run the graph" in result.stdout
+    assert "ok    probe int8: " in result.stdout
 
 
 def test_a_graph_that_says_little_of_itself_passes(bundle: Path):

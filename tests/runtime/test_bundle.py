@@ -66,6 +66,7 @@ def test_the_reader_of_onnx_files_sees_what_the_onnx_package_sees(tiny_bundle: P
     assert declared.opsets == {"ai.onnx": 17}
     assert declared.metadata == {entry.key: entry.value for entry in model.metadata_props}
     assert declared.functions == 0
+    assert declared.subgraphs == ()
     assert declared.external_data == ()
 
 
@@ -79,6 +80,7 @@ def test_external_data_is_seen_inside_a_branch():
     declared = read_onnx(model.SerializeToString())
     assert set(declared.external_data) == {"/etc/passwd"}
     assert declared.operators == {"If": 1, "Constant": 2}
+    assert declared.subgraphs == ("If",)
 
 
 def test_external_data_is_seen_in_sparse_weights():

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError, DfdError, UsageError
 from dfd_edge.session import MAX_BATCH, Session
+from small_bundle import FEATURES, build_small_bundle, edit_graph
+from small_bundle import SIZE as SMALL
 
 SIZE, WIDTH = 64, 1280
 
@@ -189,3 +194,92 @@ def test_a_file_changed_after_the_check_is_noticed(tiny_bundle: Path, tmp_path: 
     (bundle.path / "frame.onnx").write_bytes(data)
     with pytest.raises(BundleError, match="sha256"):
         Session.open(bundle)
+
+
+Reshaping = tuple[list[int], list[int], list[int]]
+"""Which lengths of an output's shape to take, times what, plus what: its new shape."""
+
+
+def reshaped(folder: Path, file: str, output: str, reshaping: Reshaping) -> Session:
+    """The small bundle, an output of it in a shape that only the run brings to light."""
+    build_small_bundle(folder)
+
+    def edit(model: onnx.ModelProto) -> None:
+        node = next(node for node in model.graph.node if output in node.output)
+        node.output[list(node.output).index(output)] = "inner"
+        for name, value in zip(("places", "factors", "terms"), reshaping, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        for operator, inputs, result in (
+            ("Shape", ["inner"], "shape"),
+            ("Gather", ["shape", "places"], "lengths_taken"),
+            ("Mul", ["lengths_taken", "factors"], "product"),
+            ("Add", ["product", "terms"], "new_shape"),
+            ("Reshape", ["inner", "new_shape"], output),
+        ):
+            model.graph.node.append(helper.make_node(operator, inputs, [result]))
+
+    edit_graph(folder, file, edit)
+    return Session.open(Bundle.load(folder), provider="cpu")
+
+
+def judge(session: Session, crops: int = 3, steps: int = 2) -> None:
+    session.run_frame(np.zeros((crops, SMALL, SMALL, 3), np.uint8))
+    session.run_sequence(
+        np.zeros((crops, steps, FEATURES), np.float32),
+        np.full(crops, steps, np.int32),
+        session.initial_state(crops),
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "output"), [("frame.onnx", "fake_logit"), ("sequence.onnx", "next_state")]
+)
+def test_a_graph_that_fails_while_it_runs_is_a_fault_of_its_file(
+    tmp_path: Path, file: str, output: str
+):
+    seven = ([0], [0], [7])
+    session = reshaped(tmp_path / "bundle", file, output, seven)
+    with pytest.raises(BundleError, match=rf"{file}: onnxruntime .* cannot run the graph") as error:
+        judge(session)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "output", "reshaping", "message"),
+    [
+        ("frame.onnx", "fake_logit", ([0, 0], [1, 0], [0, 1]), r"\[3, 1\], .* makes it \[3\]"),
+        ("frame.onnx", "features", ([1, 0], [1, 1], [0, 0]), r"\[4, 3\], .* it \[3, 4\]"),
+        ("sequence.onnx", "fake_logit", ([1, 0], [1, 1], [0, 0]), r"\[2, 3\], .* it \[3, 2\]"),
+        ("sequence.onnx", "next_state", ([0, 1], [0, 3], [1, 0]), r"\[1, 9\], .* it \[3, 3\]"),
+    ],
+)
+def test_an_output_of_another_shape_than_declared_is_a_fault_of_its_file(
+    tmp_path: Path, file: str, output: str, reshaping: Reshaping, message: str
+):
+    session = reshaped(tmp_path / "bundle", file, output, reshaping)
+    with pytest.raises(BundleError, match=rf"{file}: gave {output} {message}"):
+        judge(session)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
+def test_an_interruption_is_no_fault_of_the_bundle(tmp_path: Path, kind: type[BaseException]):
+    session = Session.open(Bundle.load(build_small_bundle(tmp_path / "bundle")), provider="cpu")
+
+    class Interrupted:
+        def run(self, *_: object) -> None:
+            raise kind
+
+    frame = dataclasses.replace(session._frame, opened=Interrupted())
+    with pytest.raises(kind):
+        judge(dataclasses.replace(session, _frame=frame))
+
+
+@pytest.mark.parametrize("value", [1e30, 1e-30])
+def test_extreme_features_are_taken_however_numpy_treats_overflow(session: Session, value: float):
+    features = np.full((1, 1, WIDTH), value, np.float32)
+    call = features, np.ones(1, np.int32), session.initial_state(1)
+    with np.errstate(all="raise"):
+        session.run_sequence(*call)
+    with warnings.catch_warnings(), np.errstate(all="warn"):
+        warnings.simplefilter("error")
+        session.run_sequence(*call)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
@@ -19,10 +20,12 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError
 from dfd_edge.manifest import Manifest
 from dfd_edge.schema import SchemaError
-from small_bundle import build_small_bundle, edit_graph, edit_manifest, relist
+from dfd_edge.session import Session
+from small_bundle import FEATURES, build_small_bundle, edit_graph, edit_manifest, relist
 
 Tamper = Callable[[Path], None]
 NOTHING = {"sha256": "0" * 64, "size": 1}
+OPTIMIZED = {"onnxruntime": "1.32", "load_ms": 1.0, "portable_load_ms": 2.0}
 FILES = ("frame.onnx", "frame.int8.onnx", "sequence.onnx", "probe.png", "CARD.md")
 
 
@@ -208,7 +211,6 @@ def frame_of_another_size(folder: Path) -> None:
             "'fp32'",
         ),
         (frame_of_another_size, r"image is uint8 \[batch, 12, 12, 3\], but the manifest makes it"),
-        (set_field("sequence", "file", value="frame.onnx"), r"frame\.onnx: its inputs are image"),
         (
             set_field("face", "detector", value="haar"),
             r"says of itself dfd_edge\.face_detector = 'blazeface_full_range'",
@@ -219,6 +221,31 @@ def frame_of_another_size(folder: Path) -> None:
 def test_a_swapped_graph_is_refused(copy: Path, tamper: Tamper, message: str):
     tamper(copy)
     refused(copy, message)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "name"),
+    [
+        (set_field("sequence", "file", value="frame.onnx"), "frame.onnx"),
+        (
+            set_field("frame", "variants", "int8", "file", value="sequence.onnx"),
+            "sequence.onnx",
+        ),
+        (set_field("frame", "variants", "int8", "file", value="frame.onnx"), "frame.onnx"),
+        *(
+            (
+                set_field("frame", "variants", "fp32", "optimized", value={**OPTIMIZED, "file": f}),
+                f,
+            )
+            for f in ("frame.int8.onnx", "frame.onnx", "sequence.onnx")
+        ),
+        (set_field("probe", "file", value="frame.onnx"), "frame.onnx"),
+    ],
+)
+def test_a_file_in_two_places_of_the_manifest_is_refused(copy: Path, tamper: Tamper, name: str):
+    """It would be held to the contract of one of them only."""
+    tamper(copy)
+    refused(copy, f"files: '{name}' is used 2 times, each has one use")
 
 
 def test_graphs_without_metadata_are_taken(copy: Path):
@@ -279,6 +306,21 @@ def loop_in_a_branch(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH, g=branch)
 
 
+def search_with_a_model_inside(model: onnx.ModelProto) -> None:
+    step = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "step", [], [])
+    model.graph.node.append(
+        helper.make_node("BeamSearch", ["a"], ["b"], domain="com.microsoft", decoder=step)
+    )
+
+
+def branches_of_a_fused_operator(model: onnx.ModelProto) -> None:
+    """A list of graphs, in an operator that has none."""
+    branch = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "b", [], [])
+    model.graph.node[0].op_type, model.graph.node[0].domain = "FusedConv", "com.microsoft"
+    attribute = model.graph.node[0].attribute.add(name="b", type=onnx.AttributeProto.GRAPHS)
+    attribute.graphs.append(branch)
+
+
 def own_function(model: onnx.ModelProto) -> None:
     """A function of the standard domain could stand for any operator, and hide a loop."""
     node = helper.make_node("Identity", ["x"], ["y"])
@@ -304,6 +346,10 @@ def own_function(model: onnx.ModelProto) -> None:
         (operator("If"), r"sequence\.onnx: holds If"),
         (operator("Scan"), r"sequence\.onnx: holds Scan"),
         (in_sequence(loop_in_a_branch), r"sequence\.onnx: holds Loop"),
+        (
+            in_sequence(search_with_a_model_inside),
+            r"sequence\.onnx: holds 'com\.microsoft:BeamSearch' with a graph inside",
+        ),
         (operator("Shell", "evil.corp"), r"sequence\.onnx: holds 'evil\.corp:Shell'"),
         (operator("Gelu", "com.microsoft"), r"holds 'com\.microsoft:Gelu'; .* every runtime has"),
         (operator("EPContext", "com.microsoft"), r"holds 'com\.microsoft:EPContext'"),
@@ -319,10 +365,18 @@ def test_a_graph_that_does_not_keep_the_contract_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "allowed"),
-    [("com.microsoft:FusedConv", True), ("com.microsoft:EPContext", False), ("x:Shell", False)],
+    [
+        ("com.microsoft:FusedConv", True),
+        ("com.microsoft:QLinearAdd", True),
+        ("com.microsoft.nchwc:Conv", True),
+        ("com.microsoft:EPContext", False),
+        ("com.microsoft:BeamSearch", False),
+        ("com.microsoft.nchwc:FusedConv", False),
+        ("x:Shell", False),
+    ],
 )
 def test_fused_operators_are_for_optimised_graphs_only(whole: Path, name: str, allowed: bool):
-    """One operator of that domain opens compiled files of any path: it is refused there too."""
+    """Some of that domain open files of any path, or run models inside them: by name, then."""
     model = onnx.load(whole / "frame.onnx")
     domain, _, operator_type = name.partition(":")
     model.graph.node[0].op_type, model.graph.node[0].domain = operator_type, domain
@@ -331,12 +385,39 @@ def test_fused_operators_are_for_optimised_graphs_only(whole: Path, name: str, a
     data = model.SerializeToString()
     with pytest.raises(BundleError, match="which every runtime has"):
         bundle_module.check_graph(Path("frame.onnx"), data, *contract)
-    domains = ("com.microsoft",)
+    extra = bundle_module.OPTIMISER_OPERATORS
     if allowed:
-        bundle_module.check_graph(Path("frame.onnx"), data, *contract, domains=domains)
+        bundle_module.check_graph(Path("frame.onnx"), data, *contract, extra=extra)
     else:
-        with pytest.raises(BundleError, match=f"holds '{name}'"):
-            bundle_module.check_graph(Path("frame.onnx"), data, *contract, domains=domains)
+        with pytest.raises(BundleError, match=f"holds '{name}'; an optimised graph has those of"):
+            bundle_module.check_graph(Path("frame.onnx"), data, *contract, extra=extra)
+
+
+@pytest.mark.parametrize("edit", [search_with_a_model_inside, branches_of_a_fused_operator])
+def test_an_optimised_graph_holds_no_other_graph(copy: Path, edit: Callable):
+    shutil.copy(copy / "frame.onnx", copy / "frame.optimized.onnx")
+    optimized = {**OPTIMIZED, "file": "frame.optimized.onnx"}
+    relist(copy, "frame.optimized.onnx")
+    set_field("frame", "variants", "fp32", "optimized", value=optimized)(copy)
+    Bundle.load(copy)
+    edit_graph(copy, "frame.optimized.onnx", edit)
+    refused(copy, r"frame\.optimized\.onnx: holds 'com\.microsoft:\w+' with a graph inside")
+
+
+def test_a_graph_with_the_mark_of_another_format_runs_as_the_one_that_was_checked(
+    whole: Path, copy: Path
+):
+    """Bytes 4 to 8 say to onnxruntime: its own format. To a reader of ONNX they say nothing."""
+    unknown_fields = b"\x78\0" + b"\x79\0ORTM\0\0\0"
+    path = copy / "sequence.onnx"
+    path.write_bytes(unknown_fields + path.read_bytes())
+    relist(copy, "sequence.onnx")
+    inputs = np.ones((1, 2, FEATURES), np.float32), np.array([2], np.int32)
+    logits = []
+    for folder in (whole, copy):
+        session = Session.open(Bundle.load(folder), provider="cpu")
+        logits.append(session.run_sequence(*inputs, session.initial_state(1)).fake_logit)
+    np.testing.assert_array_equal(*logits)
 
 
 # Paths
@@ -446,6 +527,18 @@ def duplicate_key(folder: Path) -> None:
         (set_field("frame", "input_size", value=96), r"image is uint8 \[batch, 8, 8, 3\]"),
         (set_field("frame", "input_size", value="64"), r"frame\.input_size is '64', not a whole"),
         (set_field("frame", "variants", value={}), r"frame\.variants has no fp32"),
+        (
+            set_field("frame", "variants", "auto", value={"file": "frame.int8.onnx"}),
+            r"frame\.variants has 'auto', not of fp32, fp16, int8",
+        ),
+        (
+            set_field("frame", "variants", "\x1b[31m", value={"file": "frame.int8.onnx"}),
+            r"frame\.variants has '\\x1b\[31m', not of fp32",
+        ),
+        (
+            set_field("frame", "variants", "int8", "probe_logit", value=[0.1] * 3),
+            r"frame\.variants\.int8\.probe_logit has 3 logits, the probe \d+",
+        ),
         (set_field("sequence", "state_width", value=7), r"state is float32 \[batch, 3\]"),
         (set_field("sequence", "rate_hz", value=0), r"sequence\.rate_hz is 0\.0, not above 0"),
         (set_field("sequence", "rate_hz", value=float("nan")), r"NaN is not a number JSON has"),

@@ -332,7 +332,8 @@ def evaluate_command(
     write_report(evaluation, report, out, facts)
     if card is not None and info is not None:
         kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{split} rows")}
-        metrics = {**kept, **card_metrics(report, f"{split} rows")}
+        measured = card_metrics(report, f"{split} rows, {detector.provider.precision}")
+        metrics = {**kept, **measured}
         card.write_text(dataclasses.replace(info, metrics=metrics).to_json())
     click.echo(to_text(report))
 

@@ -8,6 +8,7 @@ from dfd_edge.manifest import (
     Manifest,
     Metric,
     Threshold,
+    VariantChanges,
     VariantSpec,
 )
 
@@ -59,12 +60,18 @@ def _variants(variants: dict[str, VariantSpec]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {c.mean_logit:.3g}, {c.max_logit:.3g} | {c.auc.value:+.4f} [{c.auc.low:+.4f}, "
-        f"{c.auc.high:+.4f}] | {c.labels_changed} of {c.clips} | {c.speedup.value:.2f} x on "
-        f"{c.processor} ({c.provider}) | {c.crops} {c.data} |"
+        f"| {name} | {c.mean_logit:.3g}, {c.max_logit:.3g} | {c.auc.value:+.4f}"
+        f"{_interval(c.auc, ' [{low:+.4f}, {high:+.4f}]')} | {_labels_changed(c)} | "
+        f"{c.speedup.value:.2f} x on {c.processor} ({c.provider}) | {c.crops} {c.data} |"
         for name, c in changes.items()
     ]
     return ["## Variants, against fp32", "\n".join(lines)]
+
+
+def _labels_changed(changes: VariantChanges) -> str:
+    if not changes.clips:
+        return "not counted"
+    return f"{changes.labels_changed} of {changes.clips}"
 
 
 def _pictures(manifest: Manifest) -> str:
@@ -83,14 +90,17 @@ def _figures(metrics: dict[str, Metric]) -> str:
         return "None were measured."
     lines = ["| figure | value | 95 % interval | n |", "|---|---|---|---|"]
     for name, metric in metrics.items():
-        interval = (
-            ""
-            if metric.low is None or metric.high is None
-            else f"{metric.low:.3f} to {metric.high:.3f}"
-        )
+        interval = _interval(metric, "{low:.3f} to {high:.3f}")
         n = "" if metric.n is None else str(metric.n)
         lines.append(f"| {name} | {metric.value:.3f} | {interval} | {n} |")
     return "\n".join(lines)
+
+
+def _interval(metric: Metric, form: str) -> str:
+    """The interval in a form with places for `low` and `high`; nothing where there is none."""
+    if metric.low is None or metric.high is None:
+        return ""
+    return form.format(low=metric.low, high=metric.high)
 
 
 def _decision(decision: DecisionSpec) -> str:

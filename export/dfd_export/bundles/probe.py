@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError
 from dfd_edge.manifest import Manifest, ProbeSpec
+from dfd_edge.precision import graph_file
+from dfd_edge.providers import Provider, load_onnxruntime
 from dfd_edge.session import Session
 
 PROBE_FILE = "probe.png"
@@ -50,17 +53,37 @@ def read_probe(bundle: Bundle) -> NDArray[np.uint8]:
     """Reads the crops of a bundle's probe: uint8 [n, S, S, 3], RGB.
 
     Raises:
-        BundleError: The file is no picture of that size.
+        BundleError: The file is no PNG of that size.
     """
     spec, size = bundle.manifest.probe, bundle.manifest.frame.input_size
-    data = np.frombuffer(bundle.read(spec.file), np.uint8)
-    column = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    wanted = (len(spec.fake_logit) * size, size, 3)
-    if column is None or column.shape != wanted:
-        found = "no picture" if column is None else f"{list(column.shape)}"
-        raise BundleError(f"{bundle.path / spec.file}: {found}, but the probe is {list(wanted)}")
+    data = bundle.read(spec.file)
+    wanted = (size, len(spec.fake_logit) * size)
+    declared = _png_size(data)
+    # Before it is decoded: a few bytes can declare a picture that fills the memory.
+    if declared != wanted:
+        found = "no PNG" if declared is None else f"a picture of {declared[0]} x {declared[1]} px"
+        raise BundleError(
+            f"{bundle.path / spec.file}: {found}, but the probe is {wanted[0]} x {wanted[1]} px: "
+            "export the bundle again"
+        )
+    try:
+        column = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        column = None
+    if column is None or column.shape != (wanted[1], wanted[0], 3):
+        raise BundleError(
+            f"{bundle.path / spec.file}: a PNG that cannot be decoded: export the bundle again"
+        )
     rgb = np.asarray(column[:, :, ::-1], np.uint8, order="C")
     return rgb.reshape(-1, size, size, 3)
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG's header declares; None where the data is no PNG."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or len(data) < 24:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
 
 
 def run_probe(
@@ -70,6 +93,11 @@ def run_probe(
 
     Returns:
         The frame logit of each crop and the sequence logit after each, float32 [n].
+
+    Raises:
+        BundleError: A graph fails, or gives other shapes than it declares.
+        ProviderError: The frame graph fails on an accelerator.
+        DfdError: The frame graph's features are not finite.
     """
     frames = session.run_frame(crops)
     steps = session.run_sequence(
@@ -97,44 +125,69 @@ class ProbeResult:
         compared: The outputs that the manifest has expectations for, on this variant.
         difference: The largest difference of a logit from them.
         allowed: How large it may be.
+        mean: The mean difference over the crops, of the output where it is largest.
+        allowed_mean: How large it may be.
     """
 
     compared: tuple[str, ...]
     difference: float
     allowed: float
+    mean: float
+    allowed_mean: float
 
 
 def check_probe(session: Session) -> ProbeResult:
     """Runs a bundle's probe through the session's variant and the sequence graph, and compares.
 
+    fp32 may differ by `tolerance` of the manifest's probe. Another processor rounds the products
+    of a variant elsewhere, by no more than the variant itself moved the logits when it was made:
+    the mean difference over the crops may be as large as the mean of its `changes`, the largest
+    as large as the largest, and either as large as that tolerance. A graph that saturates, or is
+    another one, moves all crops, so that the mean shows it.
+
     Raises:
         BundleError: A logit is not finite, or differs by more than the manifest allows.
     """
     bundle = session.bundle
+    path = bundle.path / frame_file(session)
     frame, step = run_probe(session, read_probe(bundle))
     found = {"fake_logit": frame, "step_logit": step}
     for name, values in found.items():
         if not np.isfinite(values).all():
             raise BundleError(
-                f"{bundle.path}: probe crop {int(np.isfinite(values).argmin())} gives {name} that "
-                f"is not finite on {session.provider}: the model does not work on this machine"
+                f"{path}: probe crop {int(np.isfinite(values).argmin())} gives {name} that is not "
+                f"finite on {session.provider}: the model does not work on this machine"
             )
     precision = session.provider.precision
     expected = _expected(bundle.manifest, precision)
-    tolerance = _tolerance(bundle.manifest, precision)
-    largest = 0.0
+    allowed, allowed_mean = _tolerances(bundle.manifest, precision)
+    largest = mean = 0.0
     for name, wanted in expected.items():
         difference = np.abs(found[name] - np.asarray(wanted))
         worst = int(difference.argmax())
         largest = max(largest, float(difference[worst]))
-        if not difference[worst] <= tolerance:
+        mean = max(mean, float(difference.mean()))
+        if not difference[worst] <= allowed:
             raise BundleError(
-                f"{bundle.path}: probe crop {worst} gives {name} {found[name][worst]:.4f} on "
+                f"{path}: probe crop {worst} gives {name} {found[name][worst]:.4f} on "
                 f"{session.provider}, but the manifest says {wanted[worst]:.4f} (allowed "
-                f"difference {tolerance:g}): the model does not work on this machine as it did "
+                f"difference {allowed:g}): the model does not work on this machine as it did "
                 "when it was exported"
             )
-    return ProbeResult(tuple(expected), largest, tolerance)
+        if not difference.mean() <= allowed_mean:
+            raise BundleError(
+                f"{path}: {name} of the probe crops is on average {difference.mean():.4f} from "
+                f"the manifest's on {session.provider} (allowed {allowed_mean:g}): the model does "
+                "not work on this machine as it did when it was exported"
+            )
+    return ProbeResult(tuple(expected), largest, allowed, mean, allowed_mean)
+
+
+def frame_file(session: Session) -> str:
+    """Name of the file that a session's frame graph was read from."""
+    report = session.provider
+    variant = session.bundle.manifest.frame.variants[report.precision]
+    return graph_file(variant, Provider(report.actual), load_onnxruntime().__version__)
 
 
 def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
@@ -148,9 +201,10 @@ def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
     return {"fake_logit": logits} if logits else {}
 
 
-def _tolerance(manifest: Manifest, precision: str) -> float:
-    """Another processor rounds a variant's products elsewhere, by less than the variant itself
-    moves a logit on average; a graph that saturates or is the wrong one is further off."""
-    changes = manifest.frame.variants[precision].changes
+def _tolerances(manifest: Manifest, precision: str) -> tuple[float, float]:
+    """How far the largest and the mean difference of a variant's logits may be."""
     own = manifest.probe.tolerance
-    return own if changes is None else max(own, changes.mean_logit)
+    changes = manifest.frame.variants[precision].changes
+    if changes is None:
+        return own, own
+    return max(own, changes.max_logit), max(own, changes.mean_logit)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
+from dfd_edge.errors import BundleError, DfdError, ProviderError
 from dfd_edge.schema import to_plain
 from dfd_edge.session import Session
 from dfd_export.bundles.card import CARD_FILE
@@ -46,12 +49,12 @@ class GraphDiff:
     """How two graphs of one role differ.
 
     Attributes:
-        role: "sequence", or "frame" with the precision.
+        role: "sequence", or "frame" with the precision, and "optimized" where it is that graph.
         changes: Opset, operators, parameters, multiply-accumulates, axes, metadata.
         nodes_equal: The operators, what they read and their attributes are the same, in order;
             names inside a graph do not count.
-        weights: How many weights were compared: by place where the nodes are equal, else by name,
-            of one shape and type.
+        weights: How many weights were compared: by place where the nodes are equal, else and
+            where no node reads them by name, of one shape and type.
         changed: Those that differ, the largest difference first, by the first graph's names.
         only_first: Weights of the first graph that were not compared.
         only_second: Weights of the second graph that were not compared.
@@ -80,14 +83,14 @@ class LogitDiff:
     Attributes:
         precision: The variant of both.
         output: "fake_logit" of the frame graph, or "step_logit" of both graphs as one clip.
-        mean: Mean difference without sign, in logits.
-        largest: Largest difference.
+        mean: Mean difference without sign, in logits; None where a logit is not finite.
+        largest: Largest difference; None likewise.
     """
 
     precision: str
     output: str
-    mean: float
-    largest: float
+    mean: float | None
+    largest: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class BundleDiff:
         changed: Files that both have with other bytes.
         graphs: The graphs that both have, by role.
         logits: Logits on the first bundle's probe crops; None where the crops do not fit.
+        not_run: By precision, why its logits could not be compared.
         identical: All bytes are the same.
         same: All is the same but when it was written.
     """
@@ -111,6 +115,7 @@ class BundleDiff:
     changed: tuple[str, ...]
     graphs: tuple[GraphDiff, ...]
     logits: tuple[LogitDiff, ...] | None
+    not_run: dict[str, str]
     identical: bool
     same: bool
 
@@ -119,7 +124,7 @@ def diff_bundles(first: Bundle, second: Bundle) -> BundleDiff:
     """Compares two bundles.
 
     Raises:
-        BundleError: A file changed since its bundle was loaded, or a graph does not run.
+        BundleError: A file changed since its bundle was loaded, or a graph or the probe is damaged.
         ProviderError: onnxruntime is not usable.
     """
     manifest = _changes(_facts(first), _facts(second))
@@ -130,18 +135,24 @@ def diff_bundles(first: Bundle, second: Bundle) -> BundleDiff:
     removed = tuple(name for name in files[0] if name not in files[1])
     dated = {graph for bundle in (first, second) for graph in bundle.manifest.graphs()}
     explained = all(name in dated or _only_dates(first, second, name) for name in changed)
+    identical = first.sha256 == second.sha256
+    logits, not_run = _diff_logits(first, second)
     return BundleDiff(
         manifest=manifest,
         added=added,
         removed=removed,
         changed=changed,
         graphs=graphs,
-        logits=_diff_logits(first, second),
-        identical=first.sha256 == second.sha256,
-        same=explained
-        and not (added or removed)
-        and all(change.name == "created" for change in manifest)
-        and all(graph.same for graph in graphs),
+        logits=logits,
+        not_run=not_run,
+        identical=identical,
+        same=identical
+        or (
+            explained
+            and not (added or removed)
+            and all(change.name == "created" for change in manifest)
+            and all(graph.same for graph in graphs)
+        ),
     )
 
 
@@ -169,8 +180,11 @@ def _only_dates(first: Bundle, second: Bundle, name: str) -> bool:
 
 
 def _roles(bundle: Bundle) -> dict[str, str]:
-    variants = bundle.manifest.frame.variants
-    roles = {f"frame {precision}": variant.file for precision, variant in variants.items()}
+    roles = {}
+    for precision, variant in bundle.manifest.frame.variants.items():
+        roles[f"frame {precision}"] = variant.file
+        if variant.optimized is not None:
+            roles[f"frame {precision} optimized"] = variant.optimized.file
     return {**roles, "sequence": bundle.manifest.sequence.file}
 
 
@@ -192,10 +206,15 @@ def _diff_graph(
         inspect_graph(second.path / second_file, data[1]),
     )
     models = onnx.load_model_from_string(data[0]), onnx.load_model_from_string(data[1])
-    weights = _weights(models[0]), _weights(models[1])
+    weights = (
+        _weights(first.path / first_file, models[0]),
+        _weights(second.path / second_file, models[1]),
+    )
     nodes, places = zip(*(_structure(model.graph) for model in models), strict=True)
     nodes_equal = nodes[0] == nodes[1]
-    twins = dict(zip(*places, strict=True)) if nodes_equal else {n: n for n in weights[0]}
+    twins = dict(zip(*places, strict=True)) if nodes_equal else {}
+    placed = set(twins.values())
+    twins = {n: n for n in weights[0] if n not in twins and n not in placed} | twins
     pairs = {
         name: twins[name]
         for name, weight in weights[0].items()
@@ -247,8 +266,20 @@ def _structure(graph: onnx.GraphProto) -> tuple[list[bytes], list[str]]:
     return nodes, list(numbers)
 
 
-def _weights(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def _weights(path: Path, model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+    tensors = [(tensor.name, tensor) for tensor in model.graph.initializer]
+    for sparse in model.graph.sparse_initializer:
+        tensors += [(sparse.values.name, sparse.values)]
+        tensors += [(f"indices of {sparse.values.name}", sparse.indices)]
+    arrays = {}
+    for name, tensor in tensors:
+        try:
+            arrays[name] = numpy_helper.to_array(tensor)
+        except (ValueError, LookupError, TypeError) as error:
+            raise BundleError(
+                f"{path}: the weight {name!r:.80} is damaged ({error}): export the bundle again"
+            ) from error
+    return arrays
 
 
 def _alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
@@ -256,6 +287,8 @@ def _alike(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
 
 
 def _largest_difference(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    if first.dtype.hasobject:  # texts, which are equal or as far as can be
+        return 0.0 if np.array_equal(first, second) else float(np.finfo(np.float64).max)
     if not first.size or first.tobytes() == second.tobytes():
         return 0.0
     difference = np.abs(first.astype(np.float64) - second.astype(np.float64))
@@ -264,22 +297,38 @@ def _largest_difference(first: NDArray[np.generic], second: NDArray[np.generic])
     return largest if math.isfinite(largest) else float(np.finfo(np.float64).max)
 
 
-def _diff_logits(first: Bundle, second: Bundle) -> tuple[LogitDiff, ...] | None:
+def _diff_logits(
+    first: Bundle, second: Bundle
+) -> tuple[tuple[LogitDiff, ...] | None, dict[str, str]]:
+    """The differences by precision, and why others could not be measured."""
     sizes = [bundle.manifest.frame.input_size for bundle in (first, second)]
     if sizes[0] != sizes[1]:
-        return None
+        return None, {}
     crops = read_probe(first)
-    diffs = []
+    diffs: list[LogitDiff] = []
+    not_run = {}
     for precision in first.manifest.frame.variants:
         if precision not in second.manifest.frame.variants:
             continue
-        runs = [
-            run_probe(Session.open(bundle, provider="cpu", precision=precision), crops)
-            for bundle in (first, second)
-        ]
-        for output, one, other in zip(("fake_logit", "step_logit"), *runs, strict=True):
+        try:
+            diffs += _diff_variant(first, second, precision, crops)
+        except ProviderError:
+            raise
+        except DfdError as error:
+            not_run[precision] = str(error)
+    return tuple(diffs), not_run
+
+
+def _diff_variant(
+    first: Bundle, second: Bundle, precision: str, crops: NDArray[np.uint8]
+) -> Iterator[LogitDiff]:
+    runs = [
+        run_probe(Session.open(bundle, provider="cpu", precision=precision), crops)
+        for bundle in (first, second)
+    ]
+    for output, one, other in zip(("fake_logit", "step_logit"), *runs, strict=True):
+        if np.isfinite(one).all() and np.isfinite(other).all():
             difference = np.abs(one.astype(np.float64) - other)
-            diffs.append(
-                LogitDiff(precision, output, float(difference.mean()), float(difference.max()))
-            )
-    return tuple(diffs)
+            yield LogitDiff(precision, output, float(difference.mean()), float(difference.max()))
+        else:
+            yield LogitDiff(precision, output, None, None)

@@ -44,6 +44,8 @@ def _lines(first: Bundle, second: Bundle, diff: BundleDiff) -> Iterator[str]:
         count = len(first.manifest.probe.fake_logit)
         title = f"logits on the first one's {count} probe crops, differences"
         yield from _section(title, [_logits(entry) for entry in diff.logits])
+        failures = [f"{precision}: {reason}" for precision, reason in diff.not_run.items()]
+        yield from _section("logits were not compared", failures)
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:
@@ -91,6 +93,8 @@ def _rest(count: int, of_what: str) -> list[str]:
 
 
 def _logits(entry: LogitDiff) -> str:
+    if entry.mean is None or entry.largest is None:
+        return f"{entry.precision} {entry.output}: not finite"
     return f"{entry.precision} {entry.output}: mean {entry.mean:.4g}, largest {entry.largest:.4g}"
 
 

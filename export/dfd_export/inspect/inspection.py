@@ -83,7 +83,7 @@ def inspect_bundle(bundle: Bundle) -> BundleReport:
     """Examines a bundle.
 
     Raises:
-        BundleError: A file changed since the bundle was loaded.
+        BundleError: A file changed since the bundle was loaded, or a graph is damaged.
     """
     return BundleReport(
         path=str(bundle.path),
@@ -104,7 +104,7 @@ def inspect_graph(path: Path, data: bytes | None = None) -> GraphReport:
         data: Its bytes, where they have been read.
 
     Raises:
-        BundleError: It cannot be read, or is no ONNX file.
+        BundleError: It cannot be read, is no ONNX file, or is a damaged one.
     """
     if data is None:
         data = _read(path)
@@ -113,7 +113,10 @@ def inspect_graph(path: Path, data: bytes | None = None) -> GraphReport:
         model = onnx.load_model_from_string(data)
     except (ValueError, RecursionError, DecodeError) as error:
         raise BundleError(f"{path}: not an ONNX graph ({error})") from error
-    cost = measure(model)
+    try:
+        cost = measure(model)
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise BundleError(f"{path}: a damaged graph ({error}): export it again") from error
     return GraphReport(
         file=path.name,
         bytes=len(data),

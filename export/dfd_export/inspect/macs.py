@@ -61,6 +61,21 @@ _QUANTISATION = {
 _QUANTISED_BIAS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 """Which input may be a bias of 32-bit integers."""
 
+_ELEMENTWISE = (
+    *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Sum", "Mean", "Min", "Max", "Clip", "PRelu"),
+    *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"),
+    *("RMSNormalization", "Dropout", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+    *("Where", "Concat", "Split", "Slice", "Pad", "Expand", "Tile", "Reshape", "Squeeze"),
+    *("Unsqueeze", "Trilu", "Compress", "Gather", "GatherElements", "GatherND", "OneHot"),
+    *("ScatterElements", "ScatterND", "Range", "TopK", "CumSum", "CastLike", "Resize", "Upsample"),
+    *("MaxRoiPool", "RoiAlign", "NonMaxSuppression", "QuantizeLinear", "DequantizeLinear"),
+    *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"),
+)
+"""Operators that may read weights beside other inputs and sum up no products with them."""
+
+_PRODUCTS = ("Attention", "DFT", "STFT")
+"""Operators that sum up products, of no weights; nothing here counts them."""
+
 _WEIGHT_TYPES = (
     *(TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE),
     *(TensorProto.INT8, TensorProto.UINT8),
@@ -125,8 +140,12 @@ def measure(model: onnx.ModelProto, axes: Mapping[str, int] | None = None) -> Gr
     """Counts what a graph multiplies and stores.
 
     Args:
-        model: Any graph. What subgraphs and operators of other domains do is not known.
+        model: Any graph. What subgraphs, operators of other domains, and operators with weights
+            that are not listed here do is not known.
         axes: Lengths of the inputs' named axes; 1 for those that are not here.
+
+    Raises:
+        ValueError: A stored tensor has an element type that ONNX does not have.
     """
     graph = model.graph
     tensors = dict(_constants(graph))
@@ -137,15 +156,15 @@ def measure(model: onnx.ModelProto, axes: Mapping[str, int] | None = None) -> Gr
     for node in graph.node:
         twin = _twin(node)
         counter = _COUNTERS.get(twin.op_type) if twin.domain in _STANDARD_DOMAINS else None
-        if counter is None and not _is_opaque(twin):
-            continue
         read = {dequantised.get(name, name) for name in node.input} & weights.keys()
+        if counter is None and not _is_opaque(twin, reads_weights=bool(read)):
+            continue
         layers.append(
             LayerCost(
-                name=node.name or node.output[0],
+                name=node.name or "".join(node.output[:1]),
                 operator=node.op_type,
                 weight=max(sorted(read), key=weights.__getitem__, default=None),
-                shape=shapes.get(node.output[0]),
+                shape=shapes.get("".join(node.output[:1])),
                 parameters=sum(weights[name] for name in read),
                 macs=_count(counter, twin, shapes) if counter else None,
             )
@@ -225,7 +244,12 @@ def _stored(tensors: Iterable[onnx.TensorProto]) -> dict[str, Stored]:
     stored: dict[str, Stored] = {}
     for tensor in tensors:
         numbers = math.prod(tensor.dims)
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        try:
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        except KeyError:
+            raise ValueError(
+                f"{tensor.name!r:.80} has the element type {tensor.data_type}, which ONNX has not"
+            ) from None
         so_far = stored.get(dtype.name, Stored(0, 0))
         stored[dtype.name] = Stored(
             so_far.numbers + numbers, so_far.bytes + numbers * dtype.itemsize
@@ -250,7 +274,8 @@ def _twin(node: onnx.NodeProto) -> onnx.NodeProto:
 
 def _by_planes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The node as ONNX's inference reads it, which has no layout with the channels last."""
-    if not any(a.name == "channels_last" and a.i for a in node.attribute):
+    last = any(a.name == "channels_last" and a.i for a in node.attribute)
+    if not (last and node.input and node.output):
         return [node]
     out = node.output[0]
     planes = onnx.NodeProto()
@@ -263,15 +288,19 @@ def _by_planes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _is_opaque(node: onnx.NodeProto) -> bool:
+def _is_opaque(node: onnx.NodeProto, *, reads_weights: bool) -> bool:
+    """Whether an operator without a counter may sum up products."""
     has_graphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-    return has_graphs or node.domain not in _STANDARD_DOMAINS
+    if has_graphs or node.domain not in _STANDARD_DOMAINS or node.op_type in _PRODUCTS:
+        return True
+    several = sum(map(bool, node.input)) > 1
+    return reads_weights and several and node.op_type not in _ELEMENTWISE
 
 
 def _count(counter: Counter, node: onnx.NodeProto, shapes: Shapes) -> int | None:
     try:
         return counter(node, shapes)
-    except (KeyError, IndexError):
+    except (LookupError, ValueError):
         return None
 
 
@@ -300,7 +329,7 @@ def _gemm(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
     """One multiplication for each combination of labels and each tensor after the first."""
-    equation = next(a.s for a in node.attribute if a.name == "equation").decode()
+    equation = {a.name: a.s for a in node.attribute}["equation"].decode()
     terms = equation.replace(" ", "").split("->")[0].split(",")
     if "." in equation:
         raise KeyError(equation)
@@ -324,6 +353,7 @@ _COUNTERS: dict[str, Counter] = {
     "Conv": _convolution(weights=1),
     "ConvInteger": _convolution(weights=1),
     "QLinearConv": _convolution(weights=3),
+    "DeformConv": _convolution(weights=1),
     "ConvTranspose": _transposed_convolution,
     "MatMul": _matrix_product,
     "MatMulInteger": _matrix_product,

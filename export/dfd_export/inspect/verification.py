@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import checker, shape_inference
 
 from dfd_edge.bundle import Bundle, graph_identity
 from dfd_edge.errors import BundleError, DfdError, ProviderError
 from dfd_edge.manifest import MANIFEST_NAME
 from dfd_edge.onnx_file import read_onnx
+from dfd_edge.providers import load_onnxruntime
 from dfd_edge.session import Session
-from dfd_export.bundles.probe import check_probe
+from dfd_export.bundles.probe import check_probe, frame_file
 
 OPSETS = (17, 18)
 """What a bundle's graphs may be written in."""
@@ -53,8 +53,12 @@ def verify_bundle(bundle: Bundle, *, provider: str = "cpu") -> Iterator[Check]:
     yield _run("files", lambda: _check_files(bundle))
     for name in manifest.graphs():
         yield _run(name, partial(_check_graph, bundle, name))
-    for precision in manifest.frame.variants:
-        yield _run(f"probe {precision}", partial(_check_probe, bundle, provider, precision))
+    portable = _without_optimized(bundle)
+    for precision, variant in manifest.frame.variants.items():
+        yield _run(f"probe {precision}", partial(_check_probe, portable, provider, precision))
+        if variant.optimized is not None:
+            name = f"probe {precision} optimized"
+            yield _run(name, partial(_check_optimized, bundle, provider, precision))
 
 
 def _run(name: str, check: Callable[[], str]) -> Check:
@@ -64,6 +68,13 @@ def _run(name: str, check: Callable[[], str]) -> Check:
         raise
     except DfdError as error:
         return Check(name, False, str(error))
+    except Exception as error:  # ONNX's checker and onnxruntime raise types of their own
+        return Check(name, False, f"{name}: {_reason(error)}: export the bundle again")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _check_files(bundle: Bundle) -> str:
@@ -93,13 +104,9 @@ def _check_graph(bundle: Bundle, name: str) -> str:
         model = onnx.load_model_from_string(data)
         checker.check_model(model, full_check=True)
         shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except (
-        *(checker.ValidationError, shape_inference.InferenceError),
-        *(DecodeError, ValueError, RuntimeError),
-    ) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # types of its own, of protobuf, and whatever its C++ throws
         raise BundleError(
-            f"{path}: ONNX's checker refuses it ({reason}): export the bundle again"
+            f"{path}: ONNX's checker refuses it ({_reason(error)}): export the bundle again"
         ) from error
     declared = read_onnx(data)
     opset = declared.opsets.get("ai.onnx", 0)
@@ -118,12 +125,41 @@ def _check_graph(bundle: Bundle, name: str) -> str:
     )
 
 
-def _check_probe(bundle: Bundle, provider: str, precision: str) -> str:
+def _without_optimized(bundle: Bundle) -> Bundle:
+    """The bundle as those see it who cannot read its optimised graphs."""
+    frame = bundle.manifest.frame
+    variants = {name: replace(v, optimized=None) for name, v in frame.variants.items()}
+    return replace(
+        bundle, manifest=replace(bundle.manifest, frame=replace(frame, variants=variants))
+    )
+
+
+def _check_optimized(bundle: Bundle, provider: str, precision: str) -> str:
+    optimized = bundle.manifest.frame.variants[precision].optimized
+    assert optimized is not None
     session = Session.open(bundle, provider=provider, precision=precision)
-    result = check_probe(session)
+    if frame_file(session) != optimized.file:
+        return (
+            f"{optimized.file} is not read here: it is for onnxruntime {optimized.onnxruntime} on "
+            f"cpu, and this is {load_onnxruntime().__version__} on {session.provider.actual}"
+        )
+    return _compare_probe(session)
+
+
+def _check_probe(bundle: Bundle, provider: str, precision: str) -> str:
+    return _compare_probe(Session.open(bundle, provider=provider, precision=precision))
+
+
+def _compare_probe(session: Session) -> str:
+    try:
+        result = check_probe(session)
+    except ProviderError as error:  # it could be opened: other graphs may run
+        raise BundleError(str(error)) from error
+    runs = f"{frame_file(session)} on {session.provider}"
     if not result.compared:
-        return f"runs on {session.provider}; the manifest stores no logits of it to compare with"
+        return f"{runs}: runs; the manifest stores no logits of it to compare with"
     return (
-        f"on {session.provider}: largest difference of {' and '.join(result.compared)} "
-        f"{result.difference:.2g} (allowed: {result.allowed:.2g})"
+        f"{runs}: largest difference of {' and '.join(result.compared)} {result.difference:.2g} "
+        f"(allowed: {result.allowed:.2g}), mean {result.mean:.2g} (allowed: "
+        f"{result.allowed_mean:.2g})"
     )
