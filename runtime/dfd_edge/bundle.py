@@ -22,9 +22,29 @@ _MAX_FILE_BYTES = (1 << 31) - 1
 _MAX_ROW = 1 << 26
 """Numbers that a graph takes or gives for one crop or one step; a forged size fills the memory."""
 _LOOPS = ("Loop", "If", "Scan", "SequenceMap")
-_OPTIMISER_DOMAINS = ("com.microsoft", "com.microsoft.nchwc")
-"""Of the operators that onnxruntime's optimiser fuses others into."""
-_FILE_READERS = ("com.microsoft:EPContext",)
+_FUSED = (
+    *("FusedConv", "NhwcFusedConv", "NhwcMaxPool", "FusedGemm", "FusedMatMul", "Attention"),
+    *("Gelu", "BiasGelu", "FastGelu", "QuickGelu", "SkipLayerNormalization"),
+    *("SkipSimplifiedLayerNormalization", "EmbedLayerNormalization", "QAttention"),
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
+    *("MatMulNBits", "QGemm", "QLinearConv", "QLinearAdd", "QLinearMul", "QLinearConcat"),
+    *("QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearReduceMean", "QLinearSigmoid"),
+    *("QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere"),
+)
+_BLOCKED = (
+    *("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample"),
+    *("ReorderInput", "ReorderOutput"),
+)
+OPTIMISER_OPERATORS = frozenset(
+    [
+        *(f"com.microsoft:{name}" for name in _FUSED),
+        *(f"com.microsoft.nchwc:{name}" for name in _BLOCKED),
+    ]
+)
+"""What onnxruntime's optimiser puts in the place of ONNX's own operators on a CPU.
+
+Others of its domains run whole models inside them, or open files of any path.
+"""
 METADATA_PREFIX = "dfd_edge."
 """Starts the keys of what a graph's file says of itself."""
 
@@ -74,8 +94,8 @@ class Bundle:
         for name in manifest.files:
             data = bundle.read(name)
             if name in contract:
-                domains = () if name in _portable(manifest) else _OPTIMISER_DOMAINS
-                graph = check_graph(folder / name, data, *contract[name], domains=domains)
+                extra = frozenset() if name in _portable(manifest) else OPTIMISER_OPERATORS
+                graph = check_graph(folder / name, data, *contract[name], extra=extra)
                 _check_identity(folder / name, graph.metadata, identity[name])
         return bundle
 
@@ -183,7 +203,7 @@ def check_graph(
     inputs: Signatures,
     outputs: Signatures,
     *,
-    domains: tuple[str, ...] = (),
+    extra: frozenset[str] = frozenset(),
 ) -> OnnxFile:
     """Checks what a graph declares.
 
@@ -192,14 +212,14 @@ def check_graph(
         data: Its bytes.
         inputs: The inputs that it must declare, and no others.
         outputs: The outputs that it must declare, and no others.
-        domains: Those beside ONNX's own that its operators may be of.
+        extra: Operators that it may hold beside ONNX's own, a colon after the domain.
 
     Returns:
         What the file declares.
 
     Raises:
-        BundleError: It does not keep to that, loops, has operators of other domains, or keeps
-            weights in another file.
+        BundleError: It does not keep to that, loops, has graphs inside it or other operators, or
+            keeps weights in another file.
     """
     try:
         graph = read_onnx(data)
@@ -216,11 +236,18 @@ def check_graph(
         raise BundleError(
             f"{path}: holds {', '.join(loops)}; a bundle's graphs have no loops: export it again"
         )
-    if foreign := _foreign(graph, domains):
+    if graph.subgraphs:
         raise BundleError(
-            f"{path}: holds {', '.join(foreign)!r:.80}; a bundle's graphs have operators of ONNX "
-            "itself only, which every runtime has: export it again"
+            f"{path}: holds {', '.join(graph.subgraphs)!r:.80} with a graph inside; a bundle's "
+            "graphs have no branches and no loops: export it again"
         )
+    if foreign := [name for name in graph.operators if ":" in name and name not in extra]:
+        rule = (
+            "an optimised graph has those of ONNX and those that onnxruntime's optimiser writes"
+            if extra
+            else "a bundle's graphs have operators of ONNX itself only, which every runtime has"
+        )
+        raise BundleError(f"{path}: holds {', '.join(foreign)!r:.80}; {rule}: export it again")
     if graph.functions:
         raise BundleError(
             f"{path}: defines {graph.functions} operators of its own; a bundle's graphs have those "
@@ -243,16 +270,6 @@ def _check_side(path: Path, side: str, found: Signatures, wanted: Signatures) ->
                 f"{path}: {side} {name} is {found[name]}, but the manifest makes it "
                 f"{signature}: the graph belongs to another bundle"
             )
-
-
-def _foreign(graph: OnnxFile, domains: tuple[str, ...]) -> list[str]:
-    """Its operators of no allowed domain, and those that read files."""
-    allowed = ("", *domains)
-    return [
-        name
-        for name in graph.operators
-        if name.rpartition(":")[0] not in allowed or name in _FILE_READERS
-    ]
 
 
 def _portable(manifest: Manifest) -> set[str]:

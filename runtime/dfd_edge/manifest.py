@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -12,6 +13,8 @@ from dfd_edge.schema import SchemaError, dump_json, from_plain, parse_json
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+PRECISIONS = ("fp32", "fp16", "int8")
+"""What a variant of the frame graph may be called."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -113,6 +116,10 @@ class VariantSpec:
     changes: VariantChanges | None = None
     optimized: OptimizedGraph | None = None
 
+    def graphs(self) -> tuple[str, ...]:
+        """Names of its files, the portable graph first."""
+        return (self.file,) if self.optimized is None else (self.file, self.optimized.file)
+
 
 @dataclass(frozen=True, slots=True)
 class FrameSpec:
@@ -123,7 +130,7 @@ class FrameSpec:
         crop_scale: Side of the square crop over the longer side of the face's box.
         feature_width: F, the width of `features`.
         evidence_size: Height and width of `evidence`; None where the model has none.
-        variants: By precision; "fp32" is always there.
+        variants: By precision, one of `PRECISIONS`; "fp32" is always there.
     """
 
     input_size: int
@@ -137,15 +144,12 @@ class FrameSpec:
         _check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
         _check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
         _check("fp32" in self.variants, "variants has no fp32")
+        for name in self.variants:
+            _check(name in PRECISIONS, f"variants has {name!r:.40}, not of {', '.join(PRECISIONS)}")
 
     def graphs(self) -> dict[str, str]:
         """By file name, the precision of each graph of the frame model."""
-        files = {}
-        for precision, variant in self.variants.items():
-            files[variant.file] = precision
-            if variant.optimized is not None:
-                files[variant.optimized.file] = precision
-        return files
+        return {file: name for name, variant in self.variants.items() for file in variant.graphs()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,8 +335,17 @@ class Manifest:
     def __post_init__(self) -> None:
         for name in self.files:
             _check(is_inside(name), f"files: the path {name!r:.80} leads out of the folder")
-        for name in (*self.graphs(), self.probe.file):
+        frame = [file for variant in self.frame.variants.values() for file in variant.graphs()]
+        for name, uses in Counter([*frame, self.sequence.file, self.probe.file]).items():
             _check(name in self.files, f"files: {name!r:.80} is used but not listed")
+            _check(uses == 1, f"files: {name!r:.80} is used {uses} times, each has one use")
+        crops = len(self.probe.fake_logit)
+        for precision, variant in self.frame.variants.items():
+            count = len(variant.probe_logit)
+            _check(
+                count in (0, crops),
+                f"frame.variants.{precision}.probe_logit has {count} logits, the probe {crops}",
+            )
 
     def graphs(self) -> tuple[str, ...]:
         """Names of the ONNX files."""

@@ -7,7 +7,7 @@ The numbers are those of `onnx.proto` (ONNX 1.0 and later; they never change).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA, _MODEL_FUNCTION = 1, 7, 8, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
@@ -48,6 +48,7 @@ class OnnxFile:
         outputs: By name, in order.
         operators: How often each operator occurs, subgraphs included. Before the name of one that
             is not of the standard domain stand its domain and a colon.
+        subgraphs: Which of them hold a graph of their own: loops, branches, searches.
         functions: How many operators the file defines by itself.
         external_data: Paths of the other files that hold weights of the graph.
         metadata: What the file says of itself, by key.
@@ -58,6 +59,7 @@ class OnnxFile:
     inputs: dict[str, TensorSignature]
     outputs: dict[str, TensorSignature]
     operators: dict[str, int]
+    subgraphs: tuple[str, ...]
     functions: int
     external_data: tuple[str, ...]
     metadata: dict[str, str]
@@ -82,17 +84,17 @@ def read_onnx(data: bytes) -> OnnxFile:
             inputs.update([_signature(value)])
         elif number == _GRAPH_OUTPUT:
             outputs.update([_signature(value)])
-    operators: dict[str, int] = {}
-    external: list[str] = []
-    _walk(graph, operators, external)
+    found = _Found()
+    _walk(graph, found)
     return OnnxFile(
         ir_version=ir_version if isinstance(ir_version, int) else 0,
         opsets=dict(_opset(entry) for entry in _parts(fields, _MODEL_OPSET)),
         inputs=inputs,
         outputs=outputs,
-        operators=operators,
+        operators=found.operators,
+        subgraphs=tuple(found.subgraphs),
         functions=len(_parts(fields, _MODEL_FUNCTION)),
-        external_data=tuple(external),
+        external_data=tuple(found.external),
         metadata=dict(_entry(entry) for entry in _parts(fields, _MODEL_METADATA)),
     )
 
@@ -120,18 +122,27 @@ def _entry(entry: memoryview) -> tuple[str, str]:
     return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
 
 
-def _walk(graph: memoryview, operators: dict[str, int], external: list[str]) -> None:
+@dataclass(slots=True)
+class _Found:
+    """What lies in a graph and in those inside it."""
+
+    operators: dict[str, int] = field(default_factory=dict)
+    subgraphs: dict[str, None] = field(default_factory=dict)
+    external: list[str] = field(default_factory=list)
+
+
+def _walk(graph: memoryview, found: _Found) -> None:
     for number, value in _messages(graph):
         if number == _GRAPH_INITIALIZER:
-            external.extend(_external(value))
+            found.external.extend(_external(value))
         elif number == _GRAPH_SPARSE_INITIALIZER:
-            external.extend(_external_sparse(value))
+            found.external.extend(_external_sparse(value))
         elif number == _GRAPH_NODE:
-            name = _operator(value)
-            operators[name] = operators.get(name, 0) + 1
-            for field, part in _messages(value):
-                if field == _NODE_ATTRIBUTE:
-                    _walk_attribute(part, operators, external)
+            operator = _operator(value)
+            found.operators[operator] = found.operators.get(operator, 0) + 1
+            for key, part in _messages(value):
+                if key == _NODE_ATTRIBUTE:
+                    _walk_attribute(part, operator, found)
 
 
 def _operator(node: memoryview) -> str:
@@ -141,14 +152,15 @@ def _operator(node: memoryview) -> str:
     return name if domain in ("", _STANDARD_DOMAIN) else f"{domain}:{name}"
 
 
-def _walk_attribute(attribute: memoryview, operators: dict[str, int], external: list[str]) -> None:
+def _walk_attribute(attribute: memoryview, operator: str, found: _Found) -> None:
     for number, value in _messages(attribute):
         if number in _ATTRIBUTE_TENSORS:
-            external.extend(_external(value))
+            found.external.extend(_external(value))
         elif number in _ATTRIBUTE_SPARSE_TENSORS:
-            external.extend(_external_sparse(value))
+            found.external.extend(_external_sparse(value))
         elif number in _ATTRIBUTE_GRAPHS:
-            _walk(value, operators, external)
+            found.subgraphs[operator] = None
+            _walk(value, found)
 
 
 def _external_sparse(tensor: memoryview) -> list[str]:

@@ -190,6 +190,9 @@ def open_session(graph: bytes, provider: Provider, *, threads: int, name: str) -
     options.inter_op_num_threads = 1
     options.log_severity_level = 3 if provider is Provider.CPU else 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # By itself onnxruntime takes bytes with the mark of its own format for that, whatever else
+    # they can be read as: a file could be checked as one model and run as another.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         # onnxruntime's own fall-back prints to standard output and hides the cause.
         session = ort.InferenceSession(graph, options, providers=[build.name], enable_fallback=0)

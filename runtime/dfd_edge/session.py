@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.errors import BundleError, DfdError, ProviderError, UsageError
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
     Provider,
@@ -57,6 +57,58 @@ class SequenceOutputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Graph:
+    """An open graph, its file and what it runs on."""
+
+    opened: Any
+    file: str
+    provider: Provider
+
+    def run(self, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]) -> list[Any]:
+        """Runs it.
+
+        Args:
+            inputs: By name.
+            outputs: The shapes that they must have, by name.
+
+        Raises:
+            BundleError: The graph fails, or gives other shapes than it declares.
+            ProviderError: It fails on an accelerator, whose own fault it may be.
+        """
+        try:
+            arrays: list[Any] = self.opened.run(list(outputs), inputs)
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
+            raise self._failure(error) from error
+        if [array.shape for array in arrays] != [*outputs.values()]:
+            raise self._mismatch(arrays, outputs)
+        return arrays
+
+    def _mismatch(self, arrays: list[Any], outputs: dict[str, tuple[int, ...]]) -> BundleError:
+        found = ", ".join(
+            f"{name} {list(array.shape)}, but its contract makes it {list(shape)}"
+            for (name, shape), array in zip(outputs.items(), arrays, strict=True)
+            if array.shape != shape
+        )
+        return BundleError(f"{self.file}: gave {found}: export the bundle again")
+
+    def _failure(self, error: Exception) -> DfdError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = "".join(c if c.isprintable() else "?" for c in reason)
+        version = load_onnxruntime().__version__
+        if self.provider is Provider.CPU:
+            return BundleError(
+                f"{self.file}: onnxruntime {version} cannot run the graph ({reason}): export the "
+                "bundle again, or upgrade onnxruntime"
+            )
+        return ProviderError(
+            f"{self.file}: provider {self.provider} cannot run the graph ({reason}): check the "
+            "device and its free memory, or use --provider cpu"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Session:
     """A bundle's graphs, loaded. Open one with `Session.open`.
 
@@ -67,8 +119,8 @@ class Session:
 
     bundle: Bundle
     provider: ProviderReport
-    _frame: Any
-    _sequence: Any
+    _frame: _Graph
+    _sequence: _Graph
 
     @classmethod
     def open(
@@ -97,15 +149,16 @@ class Session:
             raise UsageError(f"threads is {threads}; give 1 or more")
         variants = bundle.manifest.frame.variants
 
-        def open_frame(actual: Provider) -> tuple[Any, Choice]:
+        def open_frame(actual: Provider) -> tuple[_Graph, Choice]:
             choice = choose_variant(variants, precision, actual)
             version = load_onnxruntime().__version__
             file = graph_file(variants[choice.precision], actual, version)
             return open_file(file, actual), choice
 
-        def open_file(file: str, actual: Provider) -> Any:  # noqa: ANN401
+        def open_file(file: str, actual: Provider) -> _Graph:
             name = str(bundle.path / file)
-            return open_session(bundle.read(file), actual, threads=threads, name=name)
+            opened = open_session(bundle.read(file), actual, threads=threads, name=name)
+            return _Graph(opened, name, actual)
 
         wanted = parse_provider(provider)
         (frame, choice), actual, reason = open_best(wanted, open_frame)
@@ -127,6 +180,8 @@ class Session:
 
         Raises:
             UsageError: The crops have another shape or dtype, or there are none.
+            BundleError: The graph fails, or gives other shapes than it declares.
+            ProviderError: The graph fails on an accelerator.
         """
         size = self.bundle.manifest.frame.input_size
         if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
@@ -137,7 +192,7 @@ class Session:
         if not len(crops):
             raise UsageError("there are no crops; call the frame model with 1 or more")
         parts = [
-            self._frame.run(self._frame_outputs, {"image": np.ascontiguousarray(batch)})
+            self._frame.run({"image": np.ascontiguousarray(batch)}, self._frame_shapes(len(batch)))
             for batch in (crops[i : i + MAX_BATCH] for i in range(0, len(crops), MAX_BATCH))
         ]
         features, fake_logit, *evidence = (
@@ -160,20 +215,27 @@ class Session:
                 are no tracks.
             DfdError: Features or states are not finite. (onnxruntime's GRU would turn them into
                 logits that look right.)
+            BundleError: The graph fails, or gives other shapes than it declares.
         """
         self._check_sequence(features, lengths, state)
         inputs = {"features": features, "lengths": lengths, "state": state}
-        logit, next_state = self._sequence.run(["fake_logit", "next_state"], inputs)
+        shapes = {"fake_logit": features.shape[:2], "next_state": state.shape}
+        logit, next_state = self._sequence.run(inputs, shapes)
         return SequenceOutputs(logit, next_state)
 
     def initial_state(self, n: int) -> Float32:
         """State of n tracks that have not begun: float32 [n, S], zeros."""
         return np.zeros((n, self.bundle.manifest.sequence.state_width), np.float32)
 
-    @property
-    def _frame_outputs(self) -> list[str]:
-        names = ["features", "fake_logit"]
-        return names if self.bundle.manifest.frame.evidence_size is None else [*names, "evidence"]
+    def _frame_shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        frame = self.bundle.manifest.frame
+        shapes: dict[str, tuple[int, ...]] = {
+            "features": (n, frame.feature_width),
+            "fake_logit": (n,),
+        }
+        if frame.evidence_size is not None:
+            shapes["evidence"] = (n, *frame.evidence_size)
+        return shapes
 
     def _check_sequence(
         self, features: Float32, lengths: NDArray[np.int32], state: Float32
@@ -211,6 +273,10 @@ class Session:
 
 
 def _is_finite(array: Float32) -> bool:
-    """Tells whether all numbers are finite, by the sum of squares where that does not overflow."""
+    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
+
+    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
+    on an overflow, as the application has set it with `np.seterr`.
+    """
     flat = array.reshape(-1)
-    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())

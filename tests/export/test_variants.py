@@ -331,6 +331,16 @@ def test_an_optimised_graph_that_loads_hardly_faster_is_not_kept(
     assert optimized.optimize(portable, "sequence.optimized.onnx") is None
 
 
+def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
+    variant_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    portable = (variant_bundle / "frame.int8.onnx").read_bytes()
+    seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
+    monkeypatch.setattr(optimized, "_load_seconds", seconds)
+    monkeypatch.setattr(optimized, "OPTIMISER_OPERATORS", frozenset({"com.microsoft:FusedConv"}))
+    assert optimized.optimize(portable, "frame.int8.optimized.onnx") is None
+
+
 def make_store(folder: Path, rows: list[tuple[str, str, str, int]]) -> Path:
     """A crop store with these files: path, label, split, crops; each file one colour."""
     (folder / "crops").mkdir(parents=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import onnx
 
+from dfd_edge.bundle import OPTIMISER_OPERATORS
 from dfd_edge.manifest import OptimizedGraph
+from dfd_edge.onnx_file import read_onnx
 from dfd_edge.providers import Provider, load_onnxruntime, open_session
 from dfd_export.graphs.onnx_model import IR_VERSION
 
@@ -30,9 +32,13 @@ def optimize(data: bytes, file: str) -> tuple[bytes, OptimizedGraph] | None:
         file: Name that the optimised graph will have.
 
     Returns:
-        Its bytes and what the manifest says of it; None where it does not pay.
+        Its bytes and what the manifest says of it; None where it does not pay, or where the
+        optimiser wrote an operator that no bundle may hold.
     """
     optimized = _extended(data)
+    foreign = {name for name in read_onnx(optimized).operators if ":" in name}
+    if not foreign <= OPTIMISER_OPERATORS:
+        return None
     portable_s, optimized_s = [], []
     for _ in range(_ROUNDS):
         portable_s.append(_load_seconds(data))
