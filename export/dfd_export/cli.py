@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import click
 from dfd_edge.bundle import Bundle
 from dfd_edge.console import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.manifest import CardInfo, DecisionSpec
+from dfd_edge.manifest import MANIFEST_NAME, CardInfo, DecisionSpec, FaceSpec
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.option_groups import GroupedCommand, GroupedOption
@@ -174,6 +175,17 @@ def bundle(
     Both graphs are compared with their models first, on random and on real crops, and nothing
     is written unless they agree.
     """
+    for file in (frame, sequence):
+        if file is not None and not file.exists():
+            raise UsageError(f"{file}: no such model file")
+    if crops is None:
+        raise UsageError(
+            "--crops is missing: graphs and models are compared on real pictures; a folder with a "
+            "dozen pictures of faces suffices"
+        )
+    if not crops.exists():
+        raise UsageError(f"{crops}: no such crops")
+    before = _hash_of(out)
     from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
     from dfd_export.crops import crop_rate, face_spec, read_crops
     from dfd_export.published.parts import open_parts
@@ -184,13 +196,7 @@ def bundle(
     options = VariantOptions(
         **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
     )
-    if crops is None:
-        raise UsageError(
-            "--crops is missing: graphs and models are compared on real pictures; a folder with a "
-            "dozen pictures of faces suffices"
-        )
-    if not crops.exists():
-        raise UsageError(f"{crops}: no such crops")
+    check_free(out)
     given = Given(rate=rate, **told)
     parts = open_parts(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
     if parts.measured and (decision is None or card is None):
@@ -208,8 +214,9 @@ def bundle(
     pictures = read_crops(crops, size=parts.size, crop_scale=info.crop_scale)
     for line in (*parts.sources, *parts.facts):
         click.echo(f"  {line}")
-    check_free(out)
-    samples = _samples(crops, parts.size, parts.crop_scale, options) if options.wanted else None
+    samples = (
+        _samples(crops, info.face, parts.size, info.crop_scale, options) if options.wanted else None
+    )
     with tempfile.TemporaryDirectory() as temporary:
         # With variants, `out` is written once all of them are made: all of a bundle, or none.
         folder = out if samples is None else Path(temporary) / "bundle"
@@ -222,14 +229,17 @@ def bundle(
             extra=parts.extra(pictures),
         )
         click.echo(report.table())
+        if (warning := report.warning()) is not None:
+            click.echo(f"warning: {warning}", err=True)
         if samples is not None:
             _add_variants(Bundle.load(folder), out, options, samples)
     if decision is None:
         click.echo(NOT_MEASURED)
-    click.echo(f"{out}: bundle {Bundle.load(out).hash} written")
+    replaced = "" if before is None else f" in the place of {before}"
+    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
 
 
-@main.command()
+@main.command(short_help="Give a bundle another decision or card.")
 @click.argument("path", metavar="BUNDLE", type=_PATH)
 @click.option("--decision", type=_PATH, help="New decision, JSON of `dfd-train calibrate`.")
 @click.option("--card", type=_PATH, help="New card, JSON of `dfd-train calibrate`.")
@@ -250,7 +260,7 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
-@main.command()
+@main.command(short_help="Check that a bundle is whole and works here.")
 @click.argument("path", metavar="BUNDLE", type=_PATH)
 @click.option(
     "--provider", type=click.Choice([p.value for p in Provider]), default="cpu", show_default=True
@@ -275,7 +285,7 @@ def verify(path: Path, provider: str) -> None:
     click.echo(printable(f"{path}: bundle {checked.hash} is whole"))
 
 
-@main.command()
+@main.command(short_help="Show what is in a bundle or an .onnx file.")
 @click.argument("path", metavar="BUNDLE", type=_PATH)
 @click.option("--layers", type=click.IntRange(min=0), default=0, help="List the N largest layers.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -318,7 +328,7 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     ctx.exit(0 if found.same else 1)
 
 
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, short_help="Add int8 or fp16 to a bundle.")
 @click.argument("path", metavar="BUNDLE", type=_PATH)
 @click.option(
     "--crops",
@@ -340,13 +350,13 @@ def variant(*, path: Path, crops: Path, out: Path | None, **asked: Any) -> None:
         raise UsageError("no variant is asked for: give --int8, --fp16 or both")
     given = Bundle.load(path)
     frame = given.manifest.frame
-    samples = _samples(crops, frame.input_size, frame.crop_scale, options)
+    samples = _samples(crops, given.manifest.face, frame.input_size, frame.crop_scale, options)
     target = out or path
     _add_variants(given, target, options, samples)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
-@main.command("face-models")
+@main.command("face-models", short_help="Convert the face detector and mesh to ONNX.")
 @click.argument("source", type=_PATH)
 @click.option("--out", type=_PATH, help="Folder for the ONNX files.  [default: the runtime's]")
 def face_models(source: Path, out: Path | None) -> None:
@@ -362,11 +372,22 @@ def face_models(source: Path, out: Path | None) -> None:
 
 
 def _samples(
-    crops: Path, size: int, crop_scale: float, options: VariantOptions
+    crops: Path, face: FaceSpec, size: int, crop_scale: float, options: VariantOptions
 ) -> tuple[NDArray[np.uint8], Sample]:
     """The crops that variants are calibrated on, and those that they are compared on."""
+    from dfd_export.crops import face_spec, is_store
     from dfd_export.variants import read_samples
 
+    if not is_store(crops):
+        raise UsageError(
+            f"{crops}: a variant is calibrated and compared on labelled crops, real and fake: give "
+            "a crop store, which `dfd-train prepare` makes from a table of files and labels"
+        )
+    if (found := face_spec(crops).detector) != face.detector:
+        raise UsageError(
+            f"{crops}: its crops were found by {found}, but the model judges those of "
+            f"{face.detector}: a variant has to be compared on the model's own kind of pictures"
+        )
     return read_samples(
         crops, size=size, crop_scale=crop_scale, calibration_crops=options.calibration_crops
     )
@@ -382,11 +403,22 @@ def _add_variants(
     from dfd_export.variants import add_variants, describe_changes
 
     calibration, sample = samples
+    click.echo(
+        f"making variants and comparing them on {len(sample)} crops: a minute or more", err=True
+    )
     measured = add_variants(
         bundle, out=out, options=options, calibration=calibration, sample=sample
     )
     for precision, changes in measured.items():
         click.echo(describe_changes(precision, changes))
+
+
+def _hash_of(folder: Path) -> str | None:
+    """The hash of the bundle that is in a folder, read without checking it; None without one."""
+    manifest = folder / MANIFEST_NAME
+    if not manifest.is_file():
+        return None
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:

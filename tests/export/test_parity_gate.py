@@ -16,7 +16,7 @@ from dfd_edge.bundle import frame_contract
 from dfd_edge.manifest import FrameSpec
 from dfd_export.crops import random_crops
 from dfd_export.gate import parity
-from dfd_export.gate.comparison import Expected, Scale, compare
+from dfd_export.gate.comparison import Comparison, Expected, Scale, compare
 from dfd_export.gate.frame_cases import FrameCases
 from dfd_export.gate.oracle import Oracle
 from dfd_export.gate.parity import (
@@ -174,7 +174,7 @@ def test_what_is_allowed_is_what_rounding_does_to_the_model():
     scale = Scale.of(values, values + np.float32(1e-4))
     assert scale.tolerance == pytest.approx(1e-3, rel=1e-2)
     assert scale.spread == pytest.approx(1.0, rel=0.3)
-    assert Scale.of(values * 1e3, values * 1e3).tolerance < 3e-2  # summed in another order
+    assert Scale.of(values * 1e3, values * 1e3).tolerance < 5e-2  # summed in another order
     assert not Scale.of(values * 0 + 7, values * 0 + 7).is_distinct
 
 
@@ -277,3 +277,18 @@ def test_every_error_of_the_gate_is_one_of_the_program_s_own():
     for kind in (CollapsedModel, ContractMismatch, ShapeMismatch, ValueMismatch):
         assert issubclass(kind, ParityError)
         assert kind.exit_code == 1
+
+
+def test_rounding_in_long_sums_is_no_difference():
+    # Keras' own mean over such a map was 3.1e-6 off its value in float64, onnxruntime's 7.5e-6.
+    scale = Scale(rounding=3e-7, spread=0.086, magnitude=0.97)
+    assert 7.5e-6 < scale.tolerance < 1e-3 * scale.spread
+    # Where the output hardly varies, no more of its spread is given away.
+    assert Scale(rounding=1e-9, spread=1e-4, magnitude=1.0).tolerance < 0.05 * 1e-4
+
+
+@pytest.mark.parametrize(("spread", "warns"), [(7e-13, True), (0.5, False)])
+def test_a_model_that_says_nearly_the_same_of_all_is_warned_of(spread: float, warns: bool):
+    found = Comparison("frame", "crops", "fake_logit", [1], 0.0, [0], 1e-6, spread)
+    warning = ParityReport([found]).warning()
+    assert (warning is not None and "were its weights loaded" in warning) == warns

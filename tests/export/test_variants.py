@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
+from dfd_edge.faces import DETECTOR_NAME
 from dfd_edge.manifest import Metric, VariantChanges
 from dfd_edge.session import FrameOutputs, Session
 from dfd_export.cli import main
@@ -341,7 +342,9 @@ def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
     assert optimized.optimize(portable, "frame.int8.optimized.onnx") is None
 
 
-def make_store(folder: Path, rows: list[tuple[str, str, str, int]]) -> Path:
+def make_store(
+    folder: Path, rows: list[tuple[str, str, str, int]], *, detector: str = DETECTOR_NAME
+) -> Path:
     """A crop store with these files: path, label, split, crops; each file one colour."""
     (folder / "crops").mkdir(parents=True)
     index = []
@@ -377,7 +380,7 @@ def make_store(folder: Path, rows: list[tuple[str, str, str, int]]) -> Path:
             for position in range(count)
         ]
     pd.DataFrame(index).to_csv(folder / "index.csv", index=False)
-    settings = {"version": 1, "rate_hz": 5.0, "detector": "d", "detector_sha256": "ab" * 32}
+    settings = {"version": 1, "rate_hz": 5.0, "detector": detector, "detector_sha256": "ab" * 32}
     (folder / "store.json").write_text(json.dumps({**settings, "detector_options": {}}))
     return folder
 
@@ -446,6 +449,17 @@ def test_variants_by_command(tiny_bundle: Path, tmp_path: Path):
     again = CliRunner().invoke(main, [*command, "--max-auc-drop", "1"])
     assert again.exit_code == 0
     assert list(Bundle.load(copied).manifest.frame.variants) == ["fp32", "fp16"]
+    (tmp_path / "pictures").mkdir()
+    other = make_store(tmp_path / "other", rows, detector="another_detector")
+    for crops, message in (
+        (tmp_path / "pictures", "is calibrated and compared on labelled crops"),
+        (other, "found by another_detector, but the model judges those of blazeface_full_range"),
+    ):
+        refused = CliRunner().invoke(
+            main, ["variant", str(copied), "--int8", "--crops", str(crops)]
+        )
+        assert refused.exit_code == 2
+        assert message in refused.stderr
     nothing = CliRunner().invoke(main, ["variant", str(copied), "--crops", str(store)])
     assert nothing.exit_code == 2
     assert "no variant is asked for" in nothing.stderr

@@ -21,6 +21,12 @@ far. A kernel that is 1 % too large moves the outputs thousands of times as far.
 SMALLEST_SHARE: Final = 32 * float(np.finfo(np.float32).eps)
 """Of an output's largest value: what is always allowed, as summing in another order costs it."""
 
+SUM_SHARE: Final = 128 * float(np.finfo(np.float32).eps)
+"""The same for long sums: the mean over a map of 220 x 220 px differs by 64 roundings of float32
+between two libraries, both right. Of the output's spread it may be `SUM_SPREAD` at most."""
+
+SUM_SPREAD: Final = 0.01
+
 DISTINCT_SHARE: Final = 20.0
 """How many times the allowed difference a logit has to vary by, to say anything."""
 
@@ -86,12 +92,17 @@ class Scale:
     @property
     def tolerance(self) -> float:
         """The largest difference that is allowed."""
-        return max(ROUNDING_SHARE * self.rounding, SMALLEST_SHARE * self.magnitude)
+        sums = min(SUM_SHARE * self.magnitude, SUM_SPREAD * self.spread)
+        return max(self._noise, sums)
 
     @property
     def is_distinct(self) -> bool:
-        """Tells whether the output varies by much more than what is allowed."""
-        return self.spread > DISTINCT_SHARE * self.tolerance
+        """Tells whether the output varies by much more than rounding does."""
+        return self.spread > DISTINCT_SHARE * self._noise
+
+    @property
+    def _noise(self) -> float:
+        return max(ROUNDING_SHARE * self.rounding, SMALLEST_SHARE * self.magnitude)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +159,10 @@ class Comparison:
         )
 
 
+_SUSPICIOUS_SPREAD = 1e-3
+"""A trained model's logit varies by far more, from one face to another."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParityReport:
     """All comparisons of a bundle's graphs, in the order in which they were made."""
@@ -157,6 +172,16 @@ class ParityReport:
     def to_json(self) -> str:
         """Writes it as JSON, for the bundle."""
         return dump_json(self)
+
+    def warning(self) -> str | None:
+        """What is odd about a model that passed; None where nothing is."""
+        spreads = [c.spread for c in self.comparisons if c.output == "fake_logit"]
+        if min(spreads, default=1.0) >= _SUSPICIOUS_SPREAD:
+            return None
+        return (
+            f"a model says nearly the same of every input (its logit varies by {min(spreads):.1e})"
+            ": were its weights loaded, and is the scaling of its input right?"
+        )
 
     def table(self) -> str:
         """One line for each output of each graph: cases, worst case, largest difference."""

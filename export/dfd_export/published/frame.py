@@ -160,7 +160,10 @@ def _replay(path: Path, model: keras.Model, image: keras.KerasTensor) -> keras.K
 def _input_size(path: Path, model: keras.Model) -> int | None:
     for side, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
         if len(tensors) != 1:
-            raise UsageError(f"{path}: has {len(tensors)} {side}, not one: {_SAVE_ONE}")
+            raise UsageError(
+                f"{path}: has {len(tensors)} {side}, not one: {_SAVE_ONE}; if it is a sequence "
+                "model, give the model that its features come from as FRAME, and it as SEQUENCE"
+            )
     shape = tuple(model.inputs[0].shape)
     if len(shape) == 5:
         raise UsageError(

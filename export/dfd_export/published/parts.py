@@ -220,15 +220,9 @@ def _source(file: ModelFile) -> str:
 def _frame_facts(frame: PublishedFrame, answers: FrameAnswers) -> list[str]:
     order = "BGR" if answers.bgr else "RGB"
     facts = [
-        f"The CNN was taken to have seen {order} pictures, scaled: {answers.scaling.value}.",
+        f"The CNN was taken to have seen {order} pictures, {_scaled(frame, answers)}.",
         "Large crops are shrunk by averaging areas, which is softer than most notebooks do it.",
     ]
-    if frame.scaling is not None:
-        low, high = frame.scaling.low, frame.scaling.high
-        facts.append(
-            f"It scales its input itself ({', '.join(frame.scaling.layers)}: 0..255 become "
-            f"{low:.3g}..{high:.3g})."
-        )
     if frame.ending is None:
         facts.append("It has no verdict: a frame's is that of the sequence model after one step.")
     else:
@@ -236,6 +230,18 @@ def _frame_facts(frame: PublishedFrame, answers: FrameAnswers) -> list[str]:
             f"It ends in {frame.ending.form.value}; its classes were said to be {answers.classes}."
         )
     return facts
+
+
+def _scaled(frame: PublishedFrame, answers: FrameAnswers) -> str:
+    """Who scales the pixels, and to what."""
+    if frame.scaling is None:
+        return f"scaled: {answers.scaling.value}"
+    low, high = frame.scaling.low, frame.scaling.high
+    before = "" if answers.scaling.value == "none" else f", after {answers.scaling.value}"
+    return (
+        f"which it scales itself{before} ({', '.join(frame.scaling.layers)}: 0..255 become "
+        f"{low:.3g}..{high:.3g})"
+    )
 
 
 def _sequence_facts(sequence: PublishedSequence) -> list[str]:
