@@ -281,7 +281,7 @@ def verify(path: Path, provider: str) -> None:
         if not check.passed:
             failures.append(check.detail)
     if failures:
-        raise BundleError(printable(failures[0]))
+        raise BundleError(failures[0])
     click.echo(printable(f"{path}: bundle {checked.hash} is whole"))
 
 

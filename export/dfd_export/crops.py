@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
@@ -42,7 +43,9 @@ def read_crops(path: Path, *, size: int, crop_scale: float) -> Crops:
     if path.suffix == ".npy":
         crops = _read_array(path, size)
     elif is_store(path):
-        crops = _cut_from_store(path, size, crop_scale)
+        store = CropStore(path)
+        rows = store.index.iloc[_spread(len(store.index))]
+        crops = cut_crops(store, rows, size=size, crop_scale=crop_scale)
     else:
         crops = _read_pictures(path, size)
     if not len(crops):
@@ -108,14 +111,20 @@ def _read_array(path: Path, size: int) -> Crops:
     return np.asarray(crops[_spread(len(crops))], np.uint8)
 
 
-def _cut_from_store(path: Path, size: int, crop_scale: float) -> Crops:
-    store = CropStore(path)
-    rows = store.index.iloc[_spread(len(store.index))]
-    crops = []
-    for name, position in zip(rows["shard"], rows["position"], strict=True):
-        stored = store.crop(name, int(position))
-        crops.append(extract_crop(stored.image, crop_region(stored.box, crop_scale), size))
-    return np.array(crops, np.uint8)
+def cut_crops(store: CropStore, rows: pd.DataFrame, *, size: int, crop_scale: float) -> Crops:
+    """Cuts the model's crops out of those of a store: uint8 [n, size, size, 3], RGB.
+
+    Args:
+        store: The store.
+        rows: Rows of its index.
+        size: Side of the crops in pixels.
+        crop_scale: Side of the model's crop over the size of the face.
+    """
+    crops = np.empty((len(rows), size, size, 3), np.uint8)
+    for index, (shard, position) in enumerate(zip(rows["shard"], rows["position"], strict=True)):
+        stored = store.crop(shard, int(position))
+        crops[index] = extract_crop(stored.image, crop_region(stored.box, crop_scale), size)
+    return crops
 
 
 def _read_pictures(path: Path, size: int) -> Crops:

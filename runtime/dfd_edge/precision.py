@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import VariantSpec
+from dfd_edge.manifest import PRECISIONS, VariantSpec
 from dfd_edge.processor import int8_instructions
 from dfd_edge.providers import Provider
-
-
-class Precision(enum.StrEnum):
-    """What can be asked for."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
 
 _HALF = (Provider.CUDA, Provider.TENSORRT)
 """Providers that compute in half precision faster than in single."""
@@ -48,18 +37,18 @@ def choose_variant(
 
     Args:
         variants: What the bundle carries, by precision.
-        requested: A name of `Precision`. `auto` takes int8 where provider and processor have
-            instructions for it, fp16 on accelerators, and fp32 otherwise and wherever the bundle
+        requested: "auto" or one of `PRECISIONS`. `auto` takes int8 where provider and processor
+            have instructions for it, fp16 on accelerators, and fp32 otherwise and wherever the bundle
             lacks the other.
         provider: What the graph will run on; not `AUTO`.
 
     Raises:
         UsageError: The precision is unknown, or the bundle lacks it.
     """
-    known = [member.value for member in Precision]
+    known = ("auto", *PRECISIONS)
     if requested not in known:
         raise UsageError(f"precision {requested!r} is unknown; known are {', '.join(known)}")
-    if requested == Precision.AUTO:
+    if requested == "auto":
         return _suited(variants, provider)
     if requested not in variants:
         raise UsageError(
@@ -70,24 +59,24 @@ def choose_variant(
 
 def _suited(variants: Mapping[str, VariantSpec], provider: Provider) -> Choice:
     if provider in _HALF:
-        if Precision.FP16 in variants:
-            return Choice(Precision.FP16, f"{provider} computes it faster than fp32")
-        return Choice(Precision.FP32, "the bundle has no fp16")
+        if "fp16" in variants:
+            return Choice("fp16", f"{provider} computes it faster than fp32")
+        return Choice("fp32", "the bundle has no fp16")
     if provider not in _BYTES:
-        return Choice(Precision.FP32, f"no other was tried on {provider}")
+        return Choice("fp32", f"no other was tried on {provider}")
     instructions = int8_instructions()
     if (fault := _int8_fault(variants, instructions)) is not None:
-        return Choice(Precision.FP32, fault)
-    return Choice(Precision.INT8, f"this processor has {instructions}")
+        return Choice("fp32", fault)
+    return Choice("int8", f"this processor has {instructions}")
 
 
 def _int8_fault(variants: Mapping[str, VariantSpec], instructions: str | None) -> str | None:
     """Why int8 would not pay; None where it does."""
-    if Precision.INT8 not in variants:
+    if "int8" not in variants:
         return "the bundle has no int8"
     if instructions is None:
         return "this processor has no instructions for int8"
-    changes = variants[Precision.INT8].changes
+    changes = variants["int8"].changes
     if changes is not None and changes.speedup.value <= 1:
         return f"int8 was no faster where it was made ({changes.processor})"
     return None

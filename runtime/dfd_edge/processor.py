@@ -29,7 +29,12 @@ _WINDOWS_FEATURES = {40: "AVX2", 43: "dot product"}
 def processor_name() -> str:
     """The processor's model, as the system names it."""
     fields = _cpuinfo()
-    return fields.get("model name") or fields.get("Model") or platform.processor() or _machine()
+    return (
+        fields.get("model name")
+        or fields.get("Model")
+        or platform.processor()
+        or platform.machine()
+    )
 
 
 @cache
@@ -37,7 +42,7 @@ def int8_instructions() -> str | None:
     """The best instructions for int8 that this processor has, or None where it has none."""
     if sys.platform == "darwin":
         # Every Apple processor with this architecture has them; older Macs have AVX2.
-        return "dot product" if _machine() == "arm64" else "AVX2"
+        return "dot product" if platform.machine() == "arm64" else "AVX2"
     if sys.platform == "win32":
         present = _windows_kernel().IsProcessorFeaturePresent
         return next((name for code, name in _WINDOWS_FEATURES.items() if present(code)), None)
@@ -54,10 +59,6 @@ def _cpuinfo() -> dict[str, str]:
             key, _, value = line.partition(":")
             fields.setdefault(key.strip(), value.strip())
     return fields
-
-
-def _machine() -> str:
-    return platform.machine()
 
 
 def _windows_kernel() -> Any:  # noqa: ANN401 - exists on Windows only

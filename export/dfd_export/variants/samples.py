@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces import crop_region, extract_crop
+from dfd_export.crops import cut_crops
 from dfd_training.store import CropStore
 
 MAX_COMPARED = 4000
@@ -90,7 +90,7 @@ def read_samples(
             f"{'all fake' if fake.any() else 'all real'}: give a crop store with both"
         )
     sample = Sample(
-        crops=_cut(store, compared, size, crop_scale),
+        crops=cut_crops(store, compared, size=size, crop_scale=crop_scale),
         paths=compared["path"].to_numpy(np.str_),
         groups=compared["group"].to_numpy(np.str_),
         fake=fake,
@@ -98,7 +98,7 @@ def read_samples(
         times_s=compared["time_s"].to_numpy(np.float64),
         description=text,
     )
-    return _cut(store, calibrating, size, crop_scale), sample
+    return cut_crops(store, calibrating, size=size, crop_scale=crop_scale), sample
 
 
 def _draw_evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
@@ -118,11 +118,3 @@ def _whole_files(rows: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     kept = fitting.index[fitting.cumsum() <= limit]
     chosen = rows[rows["path"].isin(kept)]
     return chosen.sort_values(["path", "time_s", "track"], kind="stable")
-
-
-def _cut(store: CropStore, rows: pd.DataFrame, size: int, crop_scale: float) -> Crops:
-    crops = np.empty((len(rows), size, size, 3), np.uint8)
-    for index, (shard, position) in enumerate(zip(rows["shard"], rows["position"], strict=True)):
-        stored = store.crop(shard, int(position))
-        crops[index] = extract_crop(stored.image, crop_region(stored.box, crop_scale), size)
-    return crops
