@@ -14,34 +14,11 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import face_model_sha256
-from dfd_edge.manifest import (
-    Calibrator,
-    CardInfo,
-    DecisionSpec,
-    FaceSpec,
-    Metric,
-    PersonScore,
-    Threshold,
-)
+from dfd_edge.manifest import FaceSpec
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.variants import Sample, VariantOptions, add_variants
 from dfd_training.models import build_frame_model, build_sequence_model
-
-DECISION = DecisionSpec(
-    person_score=PersonScore.SEQUENCE,
-    calibrators={name: Calibrator(1.5, 0.2) for name in ("frame", "step", "person")},
-    thresholds={
-        "real": Threshold(0.4, 0.05, 0.04, 100, 0.09),
-        "fake": Threshold(0.6, 0.05, 0.03, 100, 0.08),
-    },
-)
-CARD = CardInfo(
-    training_data="None: the weights are random. For tests only.",
-    protocol="None.",
-    metrics={"clip AUC": Metric(0.5, 0.4, 0.6, 30)},
-    licence="Apache-2.0",
-    limits=["It knows nothing."],
-)
+from small_bundle import CARD, DECISION
 
 
 def make_info(name: str = "tiny", crop_scale: float = 1.5) -> BundleInfo:

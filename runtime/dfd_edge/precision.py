@@ -38,8 +38,8 @@ def choose_variant(
     Args:
         variants: What the bundle carries, by precision.
         requested: "auto" or one of `PRECISIONS`. `auto` takes int8 where provider and processor
-            have instructions for it, fp16 on accelerators, and fp32 otherwise and wherever the bundle
-            lacks the other.
+            have instructions for it, fp16 on accelerators, and fp32 otherwise and wherever the
+            bundle lacks the other.
         provider: What the graph will run on; not `AUTO`.
 
     Raises:
