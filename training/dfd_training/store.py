@@ -7,6 +7,8 @@ store.json        version, detector (name, hash, options), region scale, largest
 index.csv         one row a crop: the table's columns, and shard, position, track, time_s,
                   face_px (size of the face in the file), judged, reason
 skipped.csv       path and reason of each file that gave no crop
+made.csv          one row a crop that a generator made from a stored one, where there are any:
+                  the index's columns; `original` is the real file's path
 crops/HASH.npz    one shard a file:
     data          uint8 [bytes], the PNG pictures of all crops, one after the other
     offsets       int64 [n + 1], where each picture starts
@@ -116,12 +118,17 @@ class CropStore:
 
     Args:
         path: the folder that `dfd-train prepare` wrote.
+        picture_memory_mb: decoded pictures are kept in memory up to so many megabytes.
+
+    Attributes:
+        index: one row a crop of a file of the table.
+        made: one row a crop that a generator made from one of those; may be empty.
 
     Raises:
         UsageError: when the folder is no store, or was written by another version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, picture_memory_mb: int = 0) -> None:
         settings_file = path / "store.json"
         if not settings_file.is_file():
             raise UsageError(f"{path}: no crop store here: run dfd-train prepare first")
@@ -134,13 +141,12 @@ class CropStore:
         self.path = path
         self.settings: dict[str, object] = settings
         self.rate_hz = float(settings["rate_hz"])
-        text = ("path", "label", "original", "generator", "model", "group", "split", "source")
-        self.index = pd.read_csv(
-            path / "index.csv",
-            keep_default_na=False,
-            dtype={**dict.fromkeys(text, str), "reason": str, "shard": str},
-        )
+        self.index = _read_index(path / "index.csv")
+        made = path / "made.csv"
+        self.made = _read_index(made) if made.is_file() else self.index.iloc[:0]
         self._cache: dict[str, Shard] = {}
+        self._pictures: dict[tuple[str, int], StoredCrop] = {}
+        self._picture_bytes_left = picture_memory_mb * 2**20
 
     def shard(self, name: str) -> Shard:
         """Return a shard, kept in memory from its first use on."""
@@ -149,5 +155,21 @@ class CropStore:
         return self._cache[name]
 
     def crop(self, name: str, position: int) -> StoredCrop:
-        """Decode one crop of a shard."""
-        return self.shard(name).crop(position)
+        """Decode one crop of a shard; its picture may be shared and must not be written to."""
+        key = (name, position)
+        if key in self._pictures:
+            return self._pictures[key]
+        crop = self.shard(name).crop(position)
+        if crop.image.nbytes <= self._picture_bytes_left:
+            self._picture_bytes_left -= crop.image.nbytes
+            self._pictures[key] = crop
+        return crop
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    text = ("path", "label", "original", "generator", "model", "group", "split", "source")
+    return pd.read_csv(
+        path,
+        keep_default_na=False,
+        dtype={**dict.fromkeys(text, str), "reason": str, "shard": str},
+    )
