@@ -25,7 +25,8 @@ from skimage import data as pictures
 
 from dfd_edge.faces import FaceDetector, FaceMesh
 from dfd_training.synthesis import BlendParameters, face_swap
-from dfd_training.synthesis.colour import ColourChange, DetailChange, DetailKind
+from dfd_training.synthesis.colour import ColourChange
+from dfd_training.synthesis.detail import DetailChange, DetailKind
 from dfd_training.synthesis.masks import WOBBLE_GRID, MaskRegion
 
 WIDTH, HEIGHT = 640, 480

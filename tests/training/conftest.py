@@ -16,7 +16,7 @@ from skimage import data
 from dfd_edge.faces import FaceDetector, FaceMesh
 from dfd_training.prepare import prepare
 from dfd_training.store import CropStore, StoredCrop
-from dfd_training.synthesis import draw_blend, face_swap
+from dfd_training.synthesis import draw_swap, face_swap
 from dfd_training.table import read_table
 
 
@@ -106,7 +106,7 @@ def small_data(
             marks[name],
             people[other],
             marks[other],
-            draw_blend(np.random.default_rng(number)),
+            draw_swap(np.random.default_rng(number)),
         )
         write_clip(root / f"clip{number}_real.mp4", moving(people[name], number))
         write_clip(root / f"clip{number}_fake.mp4", moving(swapped, number))

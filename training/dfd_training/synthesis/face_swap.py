@@ -5,15 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay, QhullError
 
-from dfd_edge.errors import UsageError
-from dfd_training.synthesis.blend import BlendParameters, lay_over
-from dfd_training.synthesis.colour import Picture, change_detail, transfer_colour
-from dfd_training.synthesis.masks import BROWS, CHEEKS, CHIN, EYES, FOREHEAD, MOUTH, NOSE
+from dfd_training.synthesis.blend import BlendParameters, LaidFace, lay_into
+from dfd_training.synthesis.detail import Picture, change_detail
+from dfd_training.synthesis.transfer import transfer_colour
+from dfd_training.synthesis.warp import move_points, similarity, warp_face
 
-# Enough of the 468 points for the shape of the face; all of them would only cost time.
-_WARP_POINTS = sorted({*BROWS, *CHEEKS, *CHIN, *EYES, *FOREHEAD, *MOUTH, *NOSE, *range(0, 468, 9)})
+_FARTHEST_SHAPE = 0.02
+"""How far landmarks are moved at most on average, share of the face's size."""
 
 
 def face_swap(
@@ -28,15 +27,15 @@ def face_swap(
     """Lay a donor's face over a target's.
 
     The donor is warped triangle by triangle onto the target's landmarks, given the target's
-    colours (Reinhard) and blended: by the feathered mask, or by Poisson blending (Perez et al.,
-    "Poisson Image Editing", 2003).
+    colours and blended: by the feathered mask, or by Poisson blending (Perez et al., "Poisson
+    Image Editing", 2003).
 
     Args:
         target: uint8 [height, width, 3], BGR.
         target_landmarks: float32 [468, 2], pixels of `target`.
         donor: uint8 [any, any, 3], BGR.
         donor_landmarks: float32 [468, 2], pixels of `donor`.
-        parameters: mask, opacity and change of detail.
+        parameters: mask, opacity, transfer of colour and change of detail.
         poisson: blend gradients instead of colours.
 
     Returns:
@@ -45,70 +44,62 @@ def face_swap(
     Raises:
         UsageError: when the target's landmarks span no area.
     """
-    height, width = target.shape[:2]
-    warped = warp_face(donor, donor_landmarks, target_landmarks, (height, width))
-    mask = parameters.mask(target_landmarks, (height, width))
-    # Outside the warped triangles there is no donor to show.
-    covered = cv2.erode(
-        np.ascontiguousarray(warped[:, :, 3]), np.ones((3, 3), np.uint8), iterations=2
-    )
-    covered = cv2.GaussianBlur(covered, (0, 0), 1.5)
-    mask = mask * (covered.astype(np.float32) / 255.0)
-    face = np.ascontiguousarray(warped[:, :, :3])
-    if parameters.ratio > 0:
-        face = transfer_colour(face, target, mask / parameters.ratio, parameters.colour_share)
-    face = change_detail(face, parameters.detail)
+    laid = laid_face(target, target_landmarks, donor, donor_landmarks, parameters)
     if poisson:
-        cloned = _poisson(face, target, mask)
+        part = laid.box.cut(target)
+        cloned = _poisson(laid.face, part, laid.mask)
         if cloned is not None:
-            return lay_over(cloned, target, np.full_like(mask, parameters.ratio))
-    return lay_over(face, target, mask)
+            opacity = np.full_like(laid.mask, parameters.ratio)
+            return lay_into(cloned, target, opacity, laid.box)
+    return laid.over(target)
 
 
-def warp_face(
+def laid_face(
+    target: Picture,
+    target_landmarks: NDArray[np.float32],
     donor: Picture,
     donor_landmarks: NDArray[np.float32],
-    target_landmarks: NDArray[np.float32],
-    shape: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """Warp a face onto other landmarks, piecewise affine over a Delaunay mesh.
-
-    Returns:
-        uint8 [height, width, 4]: BGR, and 255 where a triangle of the mesh lies.
+    parameters: BlendParameters,
+) -> LaidFace:
+    """Bring a donor's face to the place, the colours and the detail in which it will lie.
 
     Raises:
         UsageError: when the target's landmarks span no area.
     """
-    height, width = shape
-    to_points = target_landmarks[_WARP_POINTS].astype(np.float64)
-    from_points = donor_landmarks[_WARP_POINTS].astype(np.float64)
-    try:
-        triangles = Delaunay(to_points).simplices
-    except QhullError as error:
-        raise UsageError("the target's landmarks span no area") from error
-    corners = np.concatenate([to_points[triangles], np.ones((len(triangles), 3, 1))], axis=2)
-    usable = np.abs(np.linalg.det(corners)) > 1e-6
-    triangles, corners = triangles[usable], corners[usable]
-    matrices = np.linalg.solve(corners, from_points[triangles]).astype(np.float32)
-    owner = np.full((height, width), -1, np.int16)
-    fixed = np.round(to_points[triangles] * 16).astype(np.int32)
-    for number, triangle in enumerate(fixed):
-        cv2.fillConvexPoly(owner, triangle, number, cv2.LINE_8, shift=4)
-    result = np.zeros((height, width, 4), np.uint8)
-    left, top, box_width, box_height = cv2.boundingRect((owner >= 0).astype(np.uint8))
-    if not box_width:
-        return result
-    inside = (slice(top, top + box_height), slice(left, left + box_width))
-    matrix = matrices.reshape(-1, 6)[owner[inside]]  # outside the mesh: any; masked below
-    x = np.arange(left, left + box_width, dtype=np.float32)[None, :]
-    y = np.arange(top, top + box_height, dtype=np.float32)[:, None]
-    map_x = x * matrix[:, :, 0] + y * matrix[:, :, 2] + matrix[:, :, 4]
-    map_y = x * matrix[:, :, 1] + y * matrix[:, :, 3] + matrix[:, :, 5]
-    result[:, :, :3][inside] = cv2.remap(
-        donor, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    size = float(np.ptp(target_landmarks, axis=0).max())
+    onto = _own_shape(target_landmarks, donor_landmarks, parameters.keep_shape, size)
+    box = parameters.box(onto, target.shape[:2])
+    onto = box.points(onto)
+    face, covered = warp_face(donor, donor_landmarks, onto, box.shape)
+    # Outside the warped triangles there is no donor to show.
+    covered = np.asarray(cv2.erode(covered, np.ones((3, 3), np.uint8), iterations=3), np.uint8)
+    covered = np.asarray(cv2.GaussianBlur(covered, (0, 0), 1.2), np.uint8)
+    mask = np.asarray(
+        cv2.multiply(
+            parameters.mask(onto, box.shape), covered, scale=1.0 / 255.0, dtype=cv2.CV_32F
+        ),
+        np.float32,
     )
-    result[:, :, 3] = np.where(owner >= 0, 255, 0)
-    return result
+    if parameters.ratio > 0:
+        face = transfer_colour(
+            face,
+            box.cut(target),
+            mask / parameters.ratio,
+            parameters.colour_share,
+            method=parameters.transfer,
+        )
+    return LaidFace(change_detail(face, parameters.detail, face_px=size), mask, box)
+
+
+def _own_shape(
+    target: NDArray[np.float32], donor: NDArray[np.float32], share: float, size: float
+) -> NDArray[np.float32]:
+    """The target's landmarks, moved towards the donor's shape by a share or a little distance."""
+    if share <= 0:
+        return target
+    away = move_points(donor, similarity(donor, target)) - target
+    limit = _FARTHEST_SHAPE * size / max(float(np.abs(away).mean()), 1e-6)
+    return target + np.float32(min(share, limit)) * away
 
 
 def _poisson(face: Picture, target: Picture, mask: NDArray[np.float32]) -> Picture | None:

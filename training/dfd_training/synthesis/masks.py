@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MASK_SIZE = 128
 WOBBLE_GRID = 6
 
 # Indices into the 468-point mesh.
@@ -19,6 +18,10 @@ CHIN = (152, 148, 176, 149, 150, 136, 172, 58, 132, 377, 400, 378, 379, 365, 397
 MOUTH = (61, 291, 0, 17, 37, 267, 84, 314, 40, 270, 91, 321, 185, 409, 146, 375)
 NOSE = (1, 2, 98, 327, 168, 6, 129, 358)
 EYES = (33, 133, 159, 145, 263, 362, 386, 374)
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178)
+# Round the mouth, at the distance to which lip-sync tools paint.
+JAW = (152, 176, 150, 400, 379, 50, 280, 205, 425, 2)
+RING = (33, 133, 263, 362, 70, 105, 107, 336, 334, 300, 111, 340, 119, 348)
 
 
 class MaskRegion(Enum):
@@ -29,6 +32,9 @@ class MaskRegion(Enum):
     INNER = (*BROWS, *MOUTH, *NOSE, *EYES)
     LOWER = (*CHEEKS[:2], *CHIN, *NOSE[:4])
     MOUTH_REGION = (*MOUTH, *NOSE[2:4])
+    MOUTH_AND_JAW = (*MOUTH, *JAW)
+    EYE_REGION = RING
+    NOSE_REGION = (*NOSE, 48, 278)
 
 
 def soft_mask(
@@ -47,27 +53,48 @@ def soft_mask(
         shape: height and width of the picture.
         region: which part.
         grow: the hull is scaled by this round its centre.
-        wobble: float32 [6, 6, 2], displacements of a coarse grid over the picture, as shares of
-            the face's size; the hull's edge follows them.
+        wobble: float32 [6, 6, 2], displacements of a coarse grid over the face, as shares of the
+            face's size; the hull's edge follows them.
         feather: standard deviation of the blur, as a share of the face's size.
 
     Returns:
         float32 [height, width] in [0, 1].
     """
     height, width = shape
-    to_mask = np.array([MASK_SIZE / width, MASK_SIZE / height], np.float32)
-    points = landmarks[list(region.value)] * to_mask
-    centre = points.mean(axis=0)
-    hull = cv2.convexHull(((points - centre) * grow + centre).astype(np.float32))
-    size = float(np.ptp(landmarks, axis=0).max()) * float(to_mask.min())
-    mask = np.zeros((MASK_SIZE, MASK_SIZE), np.uint8)
-    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
-    field = cv2.resize(wobble * size, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_CUBIC)
-    grid_y, grid_x = np.mgrid[0:MASK_SIZE, 0:MASK_SIZE].astype(np.float32)
-    moved = cv2.remap(mask, grid_x + field[:, :, 0], grid_y + field[:, :, 1], cv2.INTER_LINEAR)
-    sigma = max(0.4, feather * size)
-    soft = cv2.GaussianBlur(moved, (0, 0), sigma)
+    size = float(np.ptp(landmarks, axis=0).max())
+    sigma = max(0.5, feather * size)
+    # A soft mask is drawn small and enlarged: the result is the same, for a part of the time.
+    scale = min(1.0, 2.5 / sigma)
+    small = (max(8, round(width * scale)), max(8, round(height * scale)))
+    edge = _deformed_hull(landmarks, region, grow, wobble * size)
+    edge = edge * np.array([small[0] / width, small[1] / height], np.float32)
+    mask = np.zeros((small[1], small[0]), np.uint8)
+    cv2.fillPoly(mask, [np.round(edge * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    soft = cv2.GaussianBlur(mask, (0, 0), sigma * scale)
     # The blur also spreads the mask outwards; squaring it draws the edge back inside the face.
-    values = (soft.astype(np.float32) / 255.0) ** 2
-    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.float32)
+    values = cv2.LUT(soft, _SQUARES)
+    if scale < 1.0:
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(values, np.float32)
+
+
+_SQUARES = ((np.arange(256, dtype=np.float32) / 255.0) ** 2)[None]
+
+
+def _deformed_hull(
+    landmarks: NDArray[np.float32],
+    region: MaskRegion,
+    grow: float,
+    displacement: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """The convex hull, its edge moved by a coarse field over the face: float32 [n, 2]."""
+    points = landmarks[list(region.value)]
+    centre = points.mean(axis=0)
+    hull = cv2.convexHull(((points - centre) * grow + centre).astype(np.float32))[:, 0]
+    # Four points a side, so that a side can bend.
+    shares = (np.arange(4, dtype=np.float32) / 4.0)[None, :, None]
+    edge = (hull[:, None] + shares * (np.roll(hull, -1, axis=0) - hull)[:, None]).reshape(-1, 2)
+    low, extent = landmarks.min(axis=0), np.maximum(np.ptp(landmarks, axis=0), 1e-3)
+    place = np.clip((edge - low) / extent, 0, 1).astype(np.float32) * (WOBBLE_GRID - 1)
+    moved = cv2.remap(displacement, place[None, :, 0], place[None, :, 1], cv2.INTER_LINEAR)
+    return np.asarray(edge + moved[0], np.float32)
