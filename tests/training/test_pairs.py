@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from dfd_edge.errors import UsageError
 from dfd_training import pairs
 from dfd_training.degrade import Degradation, degrade, draw_degradation
 from dfd_training.fit_frame import draw_pairs
+from dfd_training.generators.made import MadeWriter, clip_works
 from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.store import CropStore, StoredCrop
 
@@ -59,6 +63,20 @@ def no_forgery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PairSampler, "_synthesise", without_forgery)
 
 
+@pytest.fixture
+def store_with_made_fakes(small_store: CropStore, tmp_path: Path) -> CropStore:
+    """A copy of the store with a generator that turns every third crop of a clip upside down."""
+    folder = tmp_path / "store"
+    shutil.copytree(small_store.path, folder)
+    store = CropStore(folder)
+    work = clip_works(store)[0]
+    positions = work.positions[::3]
+    pictures = [store.crop(work.shard, position).image[::-1] for position in positions]
+    with MadeWriter(store, "turned") as writer:
+        writer.add(work, 0, positions, pictures, model="")
+    return CropStore(folder)
+
+
 ONLY_SYNTHESISED = PairOptions(input_size=96, true_share=0.0)
 
 
@@ -74,7 +92,7 @@ def test_a_planted_artefact_would_be_seen(
     small_store: CropStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same measure, with a JPEG pass over the fakes alone: it must cry out."""
-    planted = Degradation(None, 1.0, 0.0, 0.0, jpeg=60, grid=(0, 0), second_jpeg=None)
+    planted = Degradation(jpeg=60)
 
     def with_artefact(
         sampler: PairSampler, real: StoredCrop, *_: object
@@ -107,14 +125,26 @@ def test_a_degradation_of_fakes_alone_would_be_seen(
     assert separability(crops, labels) > 0.65
 
 
-def test_real_and_fake_of_a_pair_share_their_surroundings(small_store: CropStore) -> None:
+def test_views_of_a_pair_differ_by_their_degradation_alone(
+    small_store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sampler = PairSampler(small_store, small_store.index, ONLY_SYNTHESISED)
-    crops, _ = draw_pairs(sampler, 40, seed=(2,))
-    reals, fakes = crops[0::2].astype(int), crops[1::2].astype(int)
-    top = np.abs(reals - fakes)[:, :6].mean()
-    middle = np.abs(reals - fakes)[:, 40:64, 36:60].mean()
-    assert top < 4.0, "the upper border differs by more than the noise"
-    assert middle > 1.5 * top
+    crops, labels = draw_pairs(sampler, 3, seed=(5,), views=2)
+    assert labels.tolist() == [0, 1] * 6
+    assert (crops[:6] != crops[6:]).any()
+    monkeypatch.setattr(pairs, "degrade", lambda image, *_: image)
+    plain, _ = draw_pairs(sampler, 3, seed=(5,), views=2)
+    assert (plain[:6] == plain[6:]).all()
+
+
+def test_a_cut_out_covers_both_crops_alike() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(2))
+    before = first.copy()
+    pairs.cut_out(first, second, rng)
+    same = (first == second).all(axis=2)
+    assert 64 <= same.sum() <= 21 * 21, "a rectangle of an eighth to a third of the side"
+    assert (first[~same] == before[~same]).all()
 
 
 def test_the_same_seed_draws_the_same_pairs(small_store: CropStore) -> None:
@@ -144,6 +174,21 @@ def test_true_fakes_come_from_the_footage_of_their_real(
     draw_pairs(sampler, 12, seed=(4,))
     for real, fake in zip(drawn[0::2], drawn[1::2], strict=True):
         assert fake == real.replace("_real", "_fake")
+
+
+def test_a_generators_fake_is_paired_with_the_crop_that_it_was_made_from(
+    store_with_made_fakes: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The made fakes are the real crops turned upside down: nothing else turns back into them."""
+    monkeypatch.setattr(pairs, "degrade", lambda image, *_: image)
+    monkeypatch.setattr(pairs, "draw_jitter", lambda _: pairs.NO_JITTER)
+    monkeypatch.setattr(pairs, "work_crop", lambda stored, _: stored)
+    store = store_with_made_fakes
+    rows = store.index[store.index["path"].isin(set(store.made["original"]))]
+    options = PairOptions(input_size=64, true_share=0.0, made_share=1.0)
+    crops, _ = draw_pairs(PairSampler(store, rows, options), 10, seed=(1,))
+    turned = np.abs(crops[0::2].astype(int) - crops[1::2, ::-1]).mean(axis=(1, 2, 3))
+    assert turned.max() < 2.0
 
 
 def test_rows_without_real_crops_are_refused(small_store: CropStore) -> None:

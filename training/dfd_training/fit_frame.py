@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from keras import ops
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
@@ -52,6 +53,11 @@ class FitFrameOptions:
         weight_decay: of AdamW.
         label_smoothing: of the binary cross-entropy.
         average_decay: of the moving average of weights, a step of 10 batches.
+        consistency: weight of the squared difference between the logits of two views of a crop,
+            degraded by different draws; 0 draws one view.
+        freeze_batch_norm: keep the statistics and scales of batch norms that start trained, which
+            halves the time of a step on processors.
+        without_sources: sources that are left out of training and validation.
         patience: epochs without a better validation AUC before the fit ends.
         validation_pairs: pairs drawn once from the held-out fold.
         seed: of everything drawn.
@@ -70,6 +76,9 @@ class FitFrameOptions:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     average_decay: float = 0.9
+    consistency: float = 0.0
+    freeze_batch_norm: bool = True
+    without_sources: tuple[str, ...] = ()
     patience: int = 10
     validation_pairs: int = 300
     seed: int = 0
@@ -78,6 +87,8 @@ class FitFrameOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 2 or self.batch_size % 2:
             raise UsageError(f"batch size {self.batch_size} must be even: half of it is real")
+        if self.consistency and self.batch_size % 4:
+            raise UsageError(f"batch size {self.batch_size} must be a multiple of 4: two views")
         for name in ("epochs", "steps", "validation_pairs", "threads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; 1 or more")
@@ -95,6 +106,7 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyp
         batch_size: int,
         seed: int,
         threads: int,
+        views: int = 1,
     ) -> None:
         super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=6)
         self._sampler = sampler
@@ -102,25 +114,62 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyp
         self._steps = steps
         self._batch_size = batch_size
         self._seed = seed
+        self._views = views
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return crops float32 [batch, size, size, 3] in 0..255, and labels, 1 for fake."""
+        """Return crops float32 [batch, size, size, 3] in 0..255, and labels, 1 for fake.
+
+        With two views the second half of the batch shows what the first half shows.
+        """
         crops, labels = draw_pairs(
-            self._sampler, self._batch_size // 2, seed=(self._seed, self._epoch, index)
+            self._sampler,
+            self._batch_size // 2 // self._views,
+            seed=(self._seed, self._epoch, index),
+            views=self._views,
         )
         return crops.astype(np.float32), labels.astype(np.float32)
 
 
 def draw_pairs(
-    sampler: PairSampler, count: int, *, seed: tuple[int, ...]
+    sampler: PairSampler, count: int, *, seed: tuple[int, ...], views: int = 1
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw pairs: uint8 [2 count, size, size, 3] and labels, real and fake alternating."""
+    """Draw pairs, real and fake alternating; with several views, all pairs a view.
+
+    Returns:
+        uint8 [2 views count, size, size, 3] and labels int64, 1 for fake.
+    """
     rng = np.random.default_rng(seed)
-    crops = [crop for _ in range(count) for crop in sampler.draw(rng)]
-    return np.stack(crops), np.tile(np.array([0, 1], np.int64), count)
+    drawn = [sampler.draw_views(rng, views) for _ in range(count)]
+    crops = [crop for view in range(views) for pair in drawn for crop in pair[view]]
+    return np.stack(crops), np.tile(np.array([0, 1], np.int64), count * views)
+
+
+@keras.saving.register_keras_serializable("dfd_training")
+class ConsistentLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
+    """Binary cross-entropy, and how far two views of a crop are apart.
+
+    The second half of the batch shows what the first half shows, degraded otherwise.
+
+    Args:
+        consistency: Weight of the squared difference of logits.
+        label_smoothing: Of the cross-entropy.
+    """
+
+    def __init__(self, consistency: float, label_smoothing: float = 0.0) -> None:
+        super().__init__(name="consistent_loss")
+        self._consistency = consistency
+        self._smoothing = label_smoothing
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the loss of each crop, of labels and logits [B]."""
+        smooth = y_true * (1.0 - self._smoothing) + 0.5 * self._smoothing
+        entropy = ops.softplus(y_pred) - smooth * y_pred
+        first, second = ops.split(y_pred, 2)
+        apart = ops.square(first - second)
+        return entropy + self._consistency * ops.concatenate([apart, apart])
 
 
 class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is untyped
@@ -196,6 +245,8 @@ def fit_frame(
         average.weights = load_weights(out / "average.npz")
     else:
         model = _starting_model(options, pairs)
+    if options.freeze_batch_norm and options.weights != "none":
+        freeze_batch_norms(model)
     trainer = _compiled(model, options, done_steps=len(history) * options.steps)
     for epoch in range(len(history), options.epochs):
         start = time.monotonic()
@@ -206,6 +257,7 @@ def fit_frame(
             batch_size=options.batch_size,
             seed=options.seed,
             threads=options.threads,
+            views=2 if options.consistency else 1,
         )
         fitted = trainer.fit(batches, epochs=1, verbose=0, callbacks=[average])
         raw = trainer.get_weights()
@@ -256,6 +308,15 @@ def training_rows(store: CropStore) -> pd.DataFrame:
     return rows
 
 
+def freeze_batch_norms(model: keras.Model) -> None:
+    """Let no batch norm of a model learn: inference's statistics hold in training too."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        elif isinstance(layer, keras.Model):
+            freeze_batch_norms(layer)
+
+
 def _starting_model(options: FitFrameOptions, pairs: PairOptions) -> keras.Model:
     if options.weights.endswith(".keras"):
         start = load_frame_model(Path(options.weights))
@@ -284,6 +345,9 @@ def _samplers(
     store: CropStore, options: FitFrameOptions, pairs: PairOptions
 ) -> tuple[PairSampler, PairSampler]:
     rows = training_rows(store)
+    if unknown := sorted(set(options.without_sources) - set(rows["source"])):
+        raise UsageError(f"source {unknown[0]!r} is not in the store: {sorted(set(rows.source))}")
+    rows = rows[~rows["source"].isin(options.without_sources)]
     if not -1 <= options.holdout < len(FOLD_SHARES):
         raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
     held = rows["fold"] == max(options.holdout, 0)
@@ -318,7 +382,9 @@ def _compiled(model: keras.Model, options: FitFrameOptions, *, done_steps: int) 
     optimizer.iterations.assign(done_steps)
     trainer.compile(
         optimizer=optimizer,
-        loss=keras.losses.BinaryCrossentropy(
+        loss=ConsistentLoss(options.consistency, options.label_smoothing)
+        if options.consistency
+        else keras.losses.BinaryCrossentropy(
             from_logits=True, label_smoothing=options.label_smoothing
         ),
         jit_compile=False,  # XLA made a step 8 times slower on processors
