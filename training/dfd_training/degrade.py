@@ -80,28 +80,28 @@ class Degradation:
 
 
 def draw_degradation(rng: np.random.Generator, *, codec_share: float = 0.4) -> Degradation:
-    """Draw a degradation; about one picture in seven stays as it is but for its colour.
+    """Draw a degradation; about one picture in four stays as it is but for its colour.
 
     Args:
         rng: the source of chance.
         codec_share: share of pictures that pass a video codec; others may pass JPEG.
     """
     colour = draw_colour(rng, 0.5) if rng.random() < 0.6 else None
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         return Degradation(colour=colour)
     coded = rng.random() < codec_share
     return Degradation(
         colour=colour,
-        noise=float(np.exp(rng.uniform(0.0, np.log(12.0)))) if rng.random() < 0.3 else 0.0,
-        smear=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.15 else 0.0,
-        sharpen=float(rng.uniform(0.2, 1.5)) if rng.random() < 0.15 else 0.0,
-        blur=float(rng.uniform(0.3, 2.0)) if rng.random() < 0.15 else 0.0,
+        noise=float(np.exp(rng.uniform(0.0, np.log(10.0)))) if rng.random() < 0.2 else 0.0,
+        smear=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.1 else 0.0,
+        sharpen=float(rng.uniform(0.2, 1.5)) if rng.random() < 0.1 else 0.0,
+        blur=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.12 else 0.0,
         motion=(float(rng.uniform(2, 7)), float(rng.uniform(0, np.pi)))
-        if rng.random() < 0.06
+        if rng.random() < 0.04
         else (0.0, 0.0),
-        recapture=_draw_recapture(rng) if rng.random() < 0.03 else None,
-        scale=float(rng.uniform(0.3, 0.95)) if rng.random() < 0.4 else 1.0,
-        jpeg=int(rng.integers(30, 96)) if not coded and rng.random() < 0.65 else None,
+        recapture=_draw_recapture(rng) if rng.random() < 0.02 else None,
+        scale=float(rng.uniform(0.35, 0.95)) if rng.random() < 0.3 else 1.0,
+        jpeg=int(rng.integers(30, 96)) if not coded and rng.random() < 0.6 else None,
         grid=(int(rng.integers(0, _BLOCK)), int(rng.integers(0, _BLOCK))),
         coding=draw_coding(rng) if coded else None,
         second_jpeg=int(rng.integers(40, 96)) if rng.random() < 0.12 else None,
@@ -115,7 +115,7 @@ def draw_coding(rng: np.random.Generator) -> Coding:
     shares = np.array(list(_CODEC_SHARES.values()))
     return Coding(
         codec=codecs[int(rng.choice(len(codecs), p=shares / shares.sum()))],
-        loss=float(rng.beta(1.5, 2.0)),
+        loss=float(rng.beta(1.3, 2.2)),
         drift=(float(rng.normal(0, 1.5)), float(rng.normal(0, 0.8))),
     )
 

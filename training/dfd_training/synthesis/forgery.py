@@ -70,6 +70,7 @@ _POISSON_SHARE = 0.03
 FAR_DONOR, FAR_NEIGHBOUR = 0.025, 0.03
 _MOST_TURN_DEG = 10.0
 _MATCHED_SHARE = 0.6
+_AGREES_INSIDE_SHARE = 0.3
 _MUCH_SHARPER = 1.5
 _SAME_DETAIL_SHARE = 0.4
 
@@ -133,8 +134,9 @@ def near_crop(
 
 def _self_blend(image: Picture, landmarks: NDArray[np.float32], rng: np.random.Generator) -> Forged:
     parameters = draw_blend(rng)
-    # Either copy is a possible real picture: one agrees with the fake inside, one outside.
-    agrees_inside = rng.random() < 0.5
+    # Either copy is a possible real picture: one agrees with the fake inside, one outside. Pairs
+    # of the second kind are the easier ones to learn from.
+    agrees_inside = rng.random() < _AGREES_INSIDE_SHARE
     if not (parameters.change_target or agrees_inside):
         return _forged(_resampled(image, rng), image, laid_copy(image, landmarks, parameters))
     changed = changed_copy(image, landmarks, parameters)
