@@ -1,0 +1,1 @@
+"""Fakes made by trained networks from stored real crops, and stored beside them."""
