@@ -17,7 +17,7 @@ from dfd_edge.faces.onnx_model import face_model_sha256
 from dfd_edge.manifest import FaceSpec
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.variants import Sample, VariantOptions, add_variants
-from dfd_training.models import build_frame_model, build_sequence_model
+from dfd_training.models import BACKBONES, build_frame_model, build_sequence_model
 from small_bundle import CARD, DECISION
 
 
@@ -35,12 +35,14 @@ def make_info(name: str = "tiny", crop_scale: float = 1.5) -> BundleInfo:
 def make_models(
     input_size: int = 64, *, backbone: str = "efficientnet_lite0", head: str = "gru", seed: int = 3
 ) -> tuple[keras.Model, keras.Model]:
-    """A frame model with ImageNet weights and random head, and a random sequence model.
+    """A frame model with ImageNet weights, where there are any, and random head, and a random
+    sequence model.
 
     Random convolutions would say the same of every picture, and hide what goes wrong before them.
     """
     keras.utils.set_random_seed(seed)
-    frame = build_frame_model(backbone=backbone, input_size=input_size)
+    weights = "imagenet" if BACKBONES[backbone].weights is not None else "none"
+    frame = build_frame_model(backbone=backbone, input_size=input_size, weights=weights)
     width = frame.output["features"].shape[-1]
     sequence = build_sequence_model(feature_width=width, head=head)
     rng = np.random.default_rng(seed)

@@ -125,8 +125,11 @@ def estimate(
     return Estimate(metric(labels, scores), float(low), float(high), len(labels), len(names))
 
 
-def rate_upper_bound(hits: int, n: int, confidence: float = 0.95) -> float:
-    """One-sided upper bound of a rate (Clopper and Pearson, 1934); 1 when n is 0."""
+def rate_upper_bound(hits: float, n: int, confidence: float = 0.95) -> float:
+    """One-sided upper bound of a rate (Clopper and Pearson, 1934); 1 when n is 0.
+
+    Hits need not be whole: in a weighted rate they are the rate times n.
+    """
     from scipy.stats import beta  # noqa: PLC0415 - slow to import, rarely needed
 
     if n == 0 or hits >= n:

@@ -8,6 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric
 from dfd_edge.results import Label
 from dfd_training.evaluation import Evaluation, Report
@@ -22,6 +25,9 @@ _METRIC_NAMES = {
     "calibration_error": "calibration error",
 }
 _LABELS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
+_TEXT = ("path", "label", "original", "generator", "model", "group", "split", "source", "error")
+_FILE_COLUMNS = ("path", "label", "group", "source", "kind", "verdict", "p_fake", "cnn", "gru")
+_FRAME_COLUMNS = ("path", "time_s", "track", "p_frame", "p_step")
 
 
 def to_text(report: Report) -> str:
@@ -64,6 +70,27 @@ def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[
     (out / "evaluation.md").write_text(to_text(report))
     evaluation.files.to_csv(out / "files.csv", index=False)
     evaluation.frames.to_csv(out / "frames.csv", index=False)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the files and frames that `write_report` wrote.
+
+    Raises:
+        UsageError: when a table is missing, or lacks columns.
+    """
+    tables: list[pd.DataFrame] = []
+    for name, columns in (("files.csv", _FILE_COLUMNS), ("frames.csv", _FRAME_COLUMNS)):
+        path = folder / name
+        try:
+            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not a table of dfd-train evaluate ({error})") from error
+        if missing := [column for column in columns if column not in table]:
+            raise UsageError(f"{path}: columns {missing} are missing: run dfd-train evaluate again")
+        texts = [column for column in _TEXT if column in table]
+        table[texts] = table[texts].fillna("")
+        tables.append(table)
+    return Evaluation(*tables)
 
 
 def card_metrics(report: Report, rows: str) -> dict[str, Metric]:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
-from dfd_training.models import attention, efficientnet_lite, pooling, recurrent
+from dfd_training.models import attention, efficientnet_lite, meso4, pooling, recurrent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,13 @@ BACKBONES: dict[str, Backbone] = {
             file="models/efficientnet-lite0-57934424.pth",
             load=efficientnet_lite.load_torch_weights,
         ),
+    ),
+    "meso4": Backbone(
+        build=meso4.meso4,
+        scale=1 / 255,
+        offset=0.0,
+        feature_width=meso4.FEATURE_WIDTH,
+        weights=None,
     ),
 }
 
