@@ -19,6 +19,7 @@ from dfd_edge.faces import CropRegion, crop_region, extract_crop
 from dfd_edge.faces.crop import CROP_SCALE, cut
 from dfd_training.degrade import degrade, draw_degradation
 from dfd_training.store import CropStore, StoredCrop
+from dfd_training.synthesis.balance import match_pair
 from dfd_training.synthesis.clip import nearest_pose
 from dfd_training.synthesis.colour import Picture
 from dfd_training.synthesis.forgery import ForgeryKind, forge
@@ -37,6 +38,8 @@ class PairOptions:
         true_share: share of true fakes, in files that have them.
         true_source_weight: sources with true fakes are drawn so many times more often.
         made_share: share of generators' fakes, in files that have them; what true fakes leave.
+        made_matched: share of generators' fakes whose real crop is brought to their sharpness.
+        true_matched: share of true fakes whose real crop is.
         self_blend: weight of self-blended images among the fakes synthesised on the fly.
         face_swap: weight of landmark swaps.
         part_swap: weight of swapped mouths, eyes and lower faces.
@@ -53,6 +56,8 @@ class PairOptions:
     true_share: float = 0.65
     true_source_weight: float = 4.0
     made_share: float = 0.4
+    made_matched: float = 0.75
+    true_matched: float = 0.35
     self_blend: float = 0.4
     face_swap: float = 0.25
     part_swap: float = 0.1
@@ -218,8 +223,10 @@ class PairSampler:
         """A real crop and a stored fake that shows the same; None when none is drawn."""
         true_fakes = spot.source.fakes.get(spot.file.shard, [])
         made = spot.source.made.get(spot.file.shard, {})
+        share = self.options.made_matched
         if true_fakes and rng.random() < self.options.true_share:
             candidates = true_fakes
+            share = self.options.true_matched
         elif made and rng.random() < self.options.made_share:
             generators = sorted(made)
             candidates = made[generators[int(rng.integers(len(generators)))]]
@@ -231,7 +238,10 @@ class PairSampler:
         partner = int(np.argmin(np.abs(spot.file.time_s - fake.time_s[nearest])))
         real = self._crop(spot, partner)
         stored = self._store.crop(fake.shard, int(fake.positions[nearest]))
-        return real.image, work_crop(stored, spot.jitter).image
+        forged = work_crop(stored, spot.jitter).image
+        if rng.random() < share and real.landmarks is not None:
+            return match_pair(real.image, forged, real.landmarks, rng)
+        return real.image, forged
 
     def _synthesise(
         self, real: StoredCrop, spot: _Spot, rng: np.random.Generator

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_training.synthesis.box import Box
+from dfd_training.synthesis.box import Box, points_box
 from dfd_training.synthesis.detail import Picture, shrink_and_back
 
 VIEW_SIDE = 160
 """Sharpness is measured at about the size at which a model sees a crop, in pixels."""
 
 _MOST_SHARPENING = 1.5
+_MUCH_SHARPER = 1.5
 _SIGMAS = (0.9, 1.8, 3.5)
 
 
@@ -61,6 +62,29 @@ def match_sharpness(picture: Picture, box: Box, wanted: float, rng: np.random.Ge
     root = np.sqrt(max(cross * cross - square * (energy - wanted), 0.0))
     share = float(np.clip((-cross - root) / square, -_MOST_SHARPENING, 1.0))
     return np.asarray(cv2.addWeighted(picture, 1 - share, softer, share, 0), np.uint8)
+
+
+def match_pair(
+    real: Picture, fake: Picture, landmarks: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[Picture, Picture]:
+    """Bring the two faces of a pair to about equal sharpness.
+
+    Args:
+        real: uint8 [height, width, 3], BGR.
+        fake: uint8, same shape.
+        landmarks: float32 [468, 2] of the face, pixels.
+        rng: the source of chance.
+
+    Returns:
+        The two pictures, one of them softened or sharpened as a whole.
+    """
+    box = points_box(landmarks, real.shape[:2])
+    of_real, of_fake = sharpness(real, box), sharpness(fake, box)
+    about = float(np.exp(rng.normal(-0.06, 0.3)))
+    if of_fake > _MUCH_SHARPER * of_real:
+        # Sharpening would show in the real picture: the fake is softened.
+        return real, match_sharpness(fake, box, of_real * about, rng)
+    return match_sharpness(real, box, of_fake * about, rng), fake
 
 
 def _soften(picture: Picture, sigma: float, *, shrink: bool) -> Picture:

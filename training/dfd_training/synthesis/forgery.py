@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.store import StoredCrop
-from dfd_training.synthesis.balance import match_sharpness, sharpness
+from dfd_training.synthesis.balance import match_pair
 from dfd_training.synthesis.blend import BlendParameters, LaidFace, draw_blend, draw_part, draw_swap
-from dfd_training.synthesis.box import points_box
 from dfd_training.synthesis.colour import change_colour, draw_colour
 from dfd_training.synthesis.detail import Picture, change_detail
 from dfd_training.synthesis.expression import draw_expression, express
@@ -71,7 +70,6 @@ FAR_DONOR, FAR_NEIGHBOUR = 0.025, 0.03
 _MOST_TURN_DEG = 10.0
 _MATCHED_SHARE = 0.6
 _AGREES_INSIDE_SHARE = 0.3
-_MUCH_SHARPER = 1.5
 _SAME_DETAIL_SHARE = 0.4
 
 
@@ -161,7 +159,7 @@ def _face_swap(
         fake = face_swap(image, landmarks, donor.image, donor.landmarks, parameters, poisson=True)
         box = parameters.box(landmarks, image.shape[:2])
         mask = box.spread(parameters.mask(box.points(landmarks), box.shape), image.shape[:2])
-        return _matched(Forged(image, fake, mask), landmarks, rng)
+        return _mostly_matched(Forged(image, fake, mask), landmarks, rng)
     laid = laid_face(image, landmarks, donor.image, donor.landmarks, parameters)
     if rng.random() < 0.3:
         recoloured = change_colour(laid.face, draw_colour(rng, 0.35))
@@ -170,7 +168,7 @@ def _face_swap(
     if rng.random() < _SAME_DETAIL_SHARE:
         size = float(np.ptp(landmarks, axis=0).max())
         real = _resampled(change_detail(image, parameters.detail, face_px=size), rng)
-    return _matched(_forged(real, image, laid), landmarks, rng)
+    return _mostly_matched(_forged(real, image, laid), landmarks, rng)
 
 
 def _part_swap(
@@ -194,7 +192,7 @@ def _part_swap(
         assert giver.landmarks is not None
         parameters = dataclasses.replace(parameters, keep_shape=float(kept))
         laid = laid_face(image, landmarks, giver.image, giver.landmarks, parameters)
-    return _matched(_forged(image, image, laid), landmarks, rng)
+    return _mostly_matched(_forged(image, image, laid), landmarks, rng)
 
 
 def _own_part(
@@ -241,7 +239,7 @@ def _reenacted(
     else:
         fake = reenact(image, landmarks, express(landmarks, draw_expression(rng)), reenactment)
     pair = Forged(image, fake, np.ones(image.shape[:2], np.float32))
-    return _matched(pair, landmarks, rng)
+    return _mostly_matched(pair, landmarks, rng)
 
 
 def _rebuilt(image: Picture, landmarks: NDArray[np.float32], rng: np.random.Generator) -> Forged:
@@ -249,22 +247,16 @@ def _rebuilt(image: Picture, landmarks: NDArray[np.float32], rng: np.random.Gene
     if rng.random() < 0.3:
         fake = change_colour(fake, draw_colour(rng, 0.3))
     pair = Forged(image, fake, np.ones(image.shape[:2], np.float32))
-    return _matched(pair, landmarks, rng)
+    return _mostly_matched(pair, landmarks, rng)
 
 
-def _matched(pair: Forged, landmarks: NDArray[np.float32], rng: np.random.Generator) -> Forged:
-    """The pair, mostly brought to about equal sharpness of the two faces."""
+def _mostly_matched(
+    pair: Forged, landmarks: NDArray[np.float32], rng: np.random.Generator
+) -> Forged:
     if rng.random() > _MATCHED_SHARE:
         return pair
-    box = points_box(landmarks, pair.real.shape[:2])
-    of_real, of_fake = sharpness(pair.real, box), sharpness(pair.fake, box)
-    about = float(np.exp(rng.normal(-0.06, 0.3)))
-    if of_fake > _MUCH_SHARPER * of_real:
-        # Sharpening would show in the real picture: the fake is softened.
-        fake = match_sharpness(pair.fake, box, of_real * about, rng)
-        return dataclasses.replace(pair, fake=fake)
-    real = match_sharpness(pair.real, box, of_fake * about, rng)
-    return dataclasses.replace(pair, real=real)
+    real, fake = match_pair(pair.real, pair.fake, landmarks, rng)
+    return dataclasses.replace(pair, real=real, fake=fake)
 
 
 def _resampled(picture: Picture, rng: np.random.Generator) -> Picture:
