@@ -17,14 +17,21 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 DFD_DATA ?= data/table
 # What training makes: crops; fitted models and calibration, which `make export` reads.
 STORE ?= data/store
+# Figures of an earlier bundle, in the layout of RUNS, to stand beside the new ones.
+BEFORE ?=
 RUNS ?= runs
+GENERATORS ?= $(RUNS)/generators
+# Super-resolution networks for making fakes, as `npm pack @upscalerjs/esrgan-slim` writes them;
+# without them those fakes are left out.
+UPSCALER ?=
 # One frame model for each training fold, fitted without it; the first is the one that ships.
-# Fits begin with photographs at half the cost, so that the three share what they can; a fit
-# that was broken off goes on where it stopped.
+# Fits begin with photographs on small crops, so that the three share what they can; a fit that was
+# broken off goes on where it stopped.
 FIT = $(BIN)/dfd-train fit frame '$(STORE)' --resume
 FROM_PHOTOGRAPHS = --weights '$(RUNS)/photographs/best.keras' --validate-on clips \
-  --learning-rate 4e-4
-FRAME_MODELS = $(foreach fold,0 1 2,--frame '$(RUNS)/frame$(fold)/best.keras')
+  --learning-rate 4e-4 --epochs 16 --patience 16
+# The folds' models as graphs: scores of every precision that ships, each on crops never seen.
+GRAPHS = $(foreach fold,0 1 2,--frame '$(RUNS)/frame$(fold)/bundle')
 BUNDLE ?= runtime/dfd_edge/models/default
 CLIP ?= samples/real_astronaut.mp4
 
@@ -59,14 +66,18 @@ samples: $(INSTALLED)-samples  ## make the sample clips anew
 .PHONY: train
 train: labels $(INSTALLED)-export  ## train on a data folder, export and evaluate (DFD_DATA=FOLDER with labels.csv)
 	$(BIN)/dfd-train prepare '$(DFD_DATA)/labels.csv' --out '$(STORE)'
+	$(BIN)/dfd-train generate fit '$(STORE)' --out '$(GENERATORS)'
+	$(BIN)/dfd-train generate make '$(STORE)' --generators '$(GENERATORS)' \
+	  $(if $(UPSCALER),--upscaler '$(UPSCALER)')
 	$(FIT) --out '$(RUNS)/photographs' --train-on photographs --validate-on photographs \
-	  --input-size 128 --epochs 8
-	$(FIT) --out '$(RUNS)/frame0' --holdout 0 --epochs 10 $(FROM_PHOTOGRAPHS)
-	$(FIT) --out '$(RUNS)/frame1' --holdout 1 --epochs 4 $(FROM_PHOTOGRAPHS)
-	$(FIT) --out '$(RUNS)/frame2' --holdout 2 --epochs 4 $(FROM_PHOTOGRAPHS)
-	$(BIN)/dfd-train fit sequence '$(STORE)' $(FRAME_MODELS) --out '$(RUNS)/sequence'
-	$(BIN)/dfd-train calibrate '$(STORE)' $(FRAME_MODELS) --sequence '$(RUNS)/sequence' \
-	  --out '$(RUNS)'
+	  --input-size 128 --epochs 10
+	for fold in 0 1 2; do \
+	  $(FIT) --out "$(RUNS)/frame$$fold" --holdout $$fold $(FROM_PHOTOGRAPHS) && \
+	  $(BIN)/dfd-export bundle "$(RUNS)/frame$$fold/best.keras" --int8 --max-auc-drop 1 \
+	    --crops '$(STORE)' --out "$(RUNS)/frame$$fold/bundle" || exit 1; \
+	done
+	$(BIN)/dfd-train fit sequence '$(STORE)' $(GRAPHS) --out '$(RUNS)/sequence' --resume
+	$(BIN)/dfd-train calibrate '$(STORE)' $(GRAPHS) --sequence '$(RUNS)/sequence' --out '$(RUNS)'
 	@$(MAKE) export evaluate
 
 .PHONY: export
@@ -77,9 +88,26 @@ export: fitted $(INSTALLED)-export  ## write the shipped bundle from what traini
 
 .PHONY: evaluate
 evaluate: labels fitted $(INSTALLED)-export  ## judge the validation rows and put the figures on the card
-	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' \
+	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' --precision fp32 \
+	  --out '$(RUNS)/evaluation-fp32' --card '$(RUNS)/card.json'
+	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' --precision int8 \
 	  --out '$(RUNS)/evaluation' --card '$(RUNS)/card.json'
 	$(BIN)/dfd-export revise '$(BUNDLE)' --card '$(RUNS)/card.json'
+
+.PHONY: quality
+quality: labels fitted $(INSTALLED)-export  ## measure the shipped bundle thoroughly and fill in docs/quality.md
+	$(BIN)/dfd-train ladder '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' --precision int8 \
+	  --replace --out '$(RUNS)/ladder'
+	$(BIN)/dfd-train doctor-data '$(STORE)' --split val --frame '$(BUNDLE)' \
+	  --root '$(DFD_DATA)' --out '$(RUNS)/doctor.json'
+	$(BIN)/dfd-train probe '$(STORE)' --out '$(RUNS)/probe'
+	$(FIT) --out '$(RUNS)/meso4' --backbone meso4 --weights none --validate-on clips \
+	  --epochs 10 --learning-rate 1e-3
+	$(BIN)/dfd-train score '$(STORE)' --split val --frame '$(RUNS)/frame0/best.keras' \
+	  --frame '$(RUNS)/probe/best.keras' --frame '$(RUNS)/meso4/best.keras' \
+	  --out '$(RUNS)/baselines.json'
+	$(BIN)/dfd-train quality '$(RUNS)' --page docs/quality.md \
+	  $(if $(BEFORE),--before '$(BEFORE)')
 
 # What a target needs that it cannot make itself, asked before anything is installed.
 .PHONY: labels fitted

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 import dfd_edge.cli
 import dfd_export.cli
 import dfd_training.cli
+from dfd_edge.bundle import Bundle
+from dfd_training.decision.files import decisions_from_json
 
 pytest_plugins = ["training.conftest"]
 
@@ -40,10 +42,15 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
 
     # One frame model serves all folds here; a real run fits one a fold, and says so beside it.
     alone = shutil.copy(frame / "best.keras", tmp_path / "frame.keras")
-    models = ["--frame", alone] * 3
+    graphs = tmp_path / "graphs"
+    variants = ["--int8", "--max-auc-drop", 1, "--calibration-crops", 16]
+    run(export, "bundle", alone, "--crops", store, "--out", graphs, *variants)
+    models = ["--frame", graphs] * 3
     run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 1, "--steps", 4)
     calibrated = tmp_path / "calibrated"
-    run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)
+    said = run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)
+    assert "fp32 fake: P(fake) " in said
+    assert "int8 fake: P(fake) " in said
 
     bundle = tmp_path / "bundle"
     run(
@@ -59,7 +66,12 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
         store,
         "--out",
         bundle,
+        *variants,
     )
+    decisions = decisions_from_json((calibrated / "decision.json").read_text())
+    manifest = Bundle.load(bundle).manifest
+    assert {p: manifest.decision_of(p) for p in manifest.frame.variants} == decisions
+    assert decisions["fp32"].calibrators != decisions["int8"].calibrators
     operators = {node.op_type for node in onnx.load(bundle / "sequence.onnx").graph.node}
     assert "GRU" in operators
     assert not operators & {"Loop", "If", "Scan"}

@@ -10,23 +10,25 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.console import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.manifest import MANIFEST_NAME, CardInfo, DecisionSpec, FaceSpec
+from dfd_edge.manifest import MANIFEST_NAME, CardInfo
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.option_groups import GroupedCommand, GroupedOption
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from dfd_export.variants import Sample, VariantOptions
+from dfd_export.variant_commands import (
+    fitted_without,
+    make_variants,
+    tell_decisions,
+    variant_options,
+    variant_samples,
+)
+from dfd_training.decision.files import decisions_from_json
 
 T = TypeVar("T")
 
@@ -44,47 +46,6 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-_VARIANTS = "Variants of the frame graph, each written with its measured change against fp32"
-
-Command = TypeVar("Command", bound=Callable[..., object])
-
-
-def _variant_options(command: Command) -> Command:
-    """The options of `VariantOptions`."""
-    options = (
-        GroupedOption(
-            ["--int8"], group=_VARIANTS, is_flag=True, help="For processors that multiply bytes."
-        ),
-        GroupedOption(["--fp16"], group=_VARIANTS, is_flag=True, help="For accelerators."),
-        GroupedOption(
-            ["--max-auc-drop"],
-            group=_VARIANTS,
-            type=click.FloatRange(min=0.0),
-            default=0.01,
-            show_default=True,
-            help="A variant whose frame AUC drops by more is refused.",
-        ),
-        GroupedOption(
-            ["--calibration-crops"],
-            group=_VARIANTS,
-            type=click.IntRange(min=8),
-            default=128,
-            show_default=True,
-            help="Crops that int8 is calibrated on.",
-        ),
-        GroupedOption(
-            ["--optimized/--no-optimized"],
-            group=_VARIANTS,
-            default=True,
-            show_default=True,
-            help="Also store graphs as onnxruntime optimises them, where they load faster.",
-        ),
-    )
-    for option in reversed(options):
-        command.__dict__.setdefault("__click_params__", []).append(option)
-    return command
-
-
 _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell is asked"
 
 
@@ -98,7 +59,9 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
     help="Real pictures for the comparison: a crop store, a folder of pictures of faces (a dozen "
     "suffice), or a .npy file.",
 )
-@click.option("--decision", type=_PATH, help="JSON of `dfd-train calibrate`.")
+@click.option(
+    "--decision", type=_PATH, help="JSON of `dfd-train calibrate`: a decision for each precision."
+)
 @click.option("--card", type=_PATH, help="JSON of `dfd-train calibrate`.")
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option(
@@ -153,7 +116,7 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
     type=click.IntRange(min=16),
     help="Side of its pictures in pixels, where the model takes any.",
 )
-@_variant_options
+@variant_options
 def bundle(
     *,
     frame: Path,
@@ -196,17 +159,20 @@ def bundle(
     options = VariantOptions(
         **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
     )
+    if options.holdout is None:
+        options = dataclasses.replace(options, holdout=fitted_without(frame))
     check_free(out)
     given = Given(rate=rate, **told)
     parts = open_parts(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
     if parts.measured and (decision is None or card is None):
         raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
+    decisions = _read(decision, decisions_from_json) if decision else {"fp32": parts.decision()}
     rate_hz = parts.rate_hz or crop_rate(crops)
     info = BundleInfo(
         name=name or out.resolve().name,
         face=parts.face or face_spec(crops),
         crop_scale=parts.crop_scale,
-        decision=_read(decision, DecisionSpec.from_json) if decision else parts.decision(),
+        decision=decisions["fp32"],
         card=_read(card, CardInfo.from_json) if card else parts.card(),
         rate_hz=rate_hz,
         max_gap_s=max_gap or max(1.0, 2.5 / rate_hz),
@@ -215,7 +181,9 @@ def bundle(
     for line in (*parts.sources, *parts.facts):
         click.echo(f"  {line}")
     samples = (
-        _samples(crops, info.face, parts.size, info.crop_scale, options) if options.wanted else None
+        variant_samples(crops, info.face, parts.size, info.crop_scale, options)
+        if options.wanted
+        else None
     )
     with tempfile.TemporaryDirectory() as temporary:
         # With variants, `out` is written once all of them are made: all of a bundle, or none.
@@ -232,31 +200,40 @@ def bundle(
         if (warning := report.warning()) is not None:
             click.echo(f"warning: {warning}", err=True)
         if samples is not None:
-            _add_variants(Bundle.load(folder), out, options, samples)
+            make_variants(Bundle.load(folder), out, options, samples, decisions)
     if decision is None:
         click.echo(NOT_MEASURED)
+    else:
+        tell_decisions(Bundle.load(out), decisions)
     replaced = "" if before is None else f" in the place of {before}"
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
 
 
 @main.command(short_help="Give a bundle another decision or card.")
 @click.argument("path", metavar="BUNDLE", type=_PATH)
-@click.option("--decision", type=_PATH, help="New decision, JSON of `dfd-train calibrate`.")
+@click.option("--decision", type=_PATH, help="New decisions, JSON of `dfd-train calibrate`.")
 @click.option("--card", type=_PATH, help="New card, JSON of `dfd-train calibrate`.")
 @click.option("--out", type=_PATH, help="The new bundle's folder.  [default: BUNDLE itself]")
 def revise(path: Path, decision: Path | None, card: Path | None, out: Path | None) -> None:
-    """Give a bundle another decision or card; its graphs stay as they are."""
+    """Give a bundle another decision or card; its graphs stay as they are.
+
+    A decision.json may hold one decision for each precision; a variant without one shares that
+    of fp32.
+    """
     from dfd_export.bundles.bundle_writer import revise_bundle
 
     if decision is None and card is None:
         raise UsageError("nothing to revise: give --decision, --card or both")
     target = out or path
+    decisions = _read(decision, decisions_from_json) if decision else None
     revise_bundle(
         Bundle.load(path),
         out=target,
-        decision=_read(decision, DecisionSpec.from_json) if decision else None,
+        decisions=decisions,
         card=_read(card, CardInfo.from_json) if card else None,
     )
+    if decisions is not None:
+        tell_decisions(Bundle.load(target), decisions)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
@@ -336,12 +313,26 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     required=True,
     help="Crop store of `dfd-train prepare`: rows marked train calibrate, rows marked val compare.",
 )
+@click.option(
+    "--decision",
+    type=_PATH,
+    help="Decisions of the new variants, JSON of `dfd-train calibrate`; that of fp32 stays as it "
+    "is.",
+)
 @click.option("--out", type=_PATH, help="The new bundle's folder.  [default: BUNDLE itself]")
-@_variant_options
-def variant(*, path: Path, crops: Path, out: Path | None, **asked: Any) -> None:  # noqa: ANN401
+@variant_options
+def variant(
+    *,
+    path: Path,
+    crops: Path,
+    decision: Path | None,
+    out: Path | None,
+    **asked: Any,  # noqa: ANN401
+) -> None:
     """Add variants of the frame graph to a bundle, each with its measured change against fp32.
 
-    Those that it has already are made anew. Nothing is written if one of them is refused.
+    Those that it has already are made anew, and need their decision anew. Nothing is written if
+    one of them is refused.
     """
     from dfd_export.variants import VariantOptions
 
@@ -350,9 +341,13 @@ def variant(*, path: Path, crops: Path, out: Path | None, **asked: Any) -> None:
         raise UsageError("no variant is asked for: give --int8, --fp16 or both")
     given = Bundle.load(path)
     frame = given.manifest.frame
-    samples = _samples(crops, given.manifest.face, frame.input_size, frame.crop_scale, options)
+    samples = variant_samples(
+        crops, given.manifest.face, frame.input_size, frame.crop_scale, options
+    )
     target = out or path
-    _add_variants(given, target, options, samples)
+    decisions = _read(decision, decisions_from_json) if decision else {}
+    make_variants(given, target, options, samples, decisions)
+    tell_decisions(Bundle.load(target), decisions)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
@@ -369,48 +364,6 @@ def face_models(source: Path, out: Path | None) -> None:
             f"{model.path}  sha256 {model.sha256}  differs from TensorFlow Lite by "
             f"{model.difference:.2g}"
         )
-
-
-def _samples(
-    crops: Path, face: FaceSpec, size: int, crop_scale: float, options: VariantOptions
-) -> tuple[NDArray[np.uint8], Sample]:
-    """The crops that variants are calibrated on, and those that they are compared on."""
-    from dfd_export.crops import face_spec, is_store
-    from dfd_export.variants import read_samples
-
-    if not is_store(crops):
-        raise UsageError(
-            f"{crops}: a variant is calibrated and compared on labelled crops, real and fake: give "
-            "a crop store, which `dfd-train prepare` makes from a table of files and labels"
-        )
-    if (found := face_spec(crops).detector) != face.detector:
-        raise UsageError(
-            f"{crops}: its crops were found by {found}, but the model judges those of "
-            f"{face.detector}: a variant has to be compared on the model's own kind of pictures"
-        )
-    return read_samples(
-        crops, size=size, crop_scale=crop_scale, calibration_crops=options.calibration_crops
-    )
-
-
-def _add_variants(
-    bundle: Bundle,
-    out: Path,
-    options: VariantOptions,
-    samples: tuple[NDArray[np.uint8], Sample],
-) -> None:
-    """Adds variants to a bundle and says what they change."""
-    from dfd_export.variants import add_variants, describe_changes
-
-    calibration, sample = samples
-    click.echo(
-        f"making variants and comparing them on {len(sample)} crops: a minute or more", err=True
-    )
-    measured = add_variants(
-        bundle, out=out, options=options, calibration=calibration, sample=sample
-    )
-    for precision, changes in measured.items():
-        click.echo(describe_changes(precision, changes))
 
 
 def _hash_of(folder: Path) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
 from dfd_edge.results import Interval, Label, PersonVerdict
@@ -17,13 +18,32 @@ HOLD_S = 1.0
 LEAVE_SHARE = 0.25
 
 
-def calibrated(logit: float, calibrator: Calibrator) -> float:
-    """Probability of fake by Platt scaling: sigmoid(slope * logit + intercept)."""
-    scaled = calibrator.slope * logit + calibrator.intercept
+def calibrated(logit: float, calibrator: Calibrator, *, share: float = 1.0) -> float:
+    """Probability of fake by Platt scaling: sigmoid(slope * logit + share * intercept)."""
+    scaled = calibrator.slope * logit + share * calibrator.intercept
     if scaled >= 0:
         return 1.0 / (1.0 + math.exp(-scaled))
     odds = math.exp(scaled)
     return odds / (1.0 + odds)
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Judged steps of one person, added up.
+
+    Attributes:
+        steps: How many.
+        shares: Sum of how much each counts, as `Decision.share` says.
+        logits: Sum of their logits, each times its share.
+    """
+
+    steps: int = 0
+    shares: float = 0.0
+    logits: float = 0.0
+
+    def and_one(self, logit: float, share: float) -> Looks:
+        """These and one more."""
+        return Looks(self.steps + 1, self.shares + share, self.logits + share * logit)
 
 
 class Decision:
@@ -46,9 +66,16 @@ class Decision:
         """Calibrated probability after one step of the sequence model."""
         return calibrated(logit, self.spec.calibrators["step"])
 
-    def p_person(self, mean_logit: float) -> float:
-        """Calibrated probability of a person, from the mean logit over judged steps."""
-        return calibrated(mean_logit, self.spec.calibrators["person"])
+    def share(self, detail: float) -> float:
+        """How much a judged step counts in a person's score: 1, or less where it is blurred."""
+        half = self.spec.settle_detail
+        return 1.0 if not half or math.isinf(detail) else detail / (detail + half)
+
+    def p_person(self, looks: Looks) -> float:
+        """Calibrated probability of a person, from one judged step or more."""
+        settled = looks.steps + self.spec.settle_steps
+        calibrator = self.spec.calibrators["person"]
+        return calibrated(looks.logits / settled, calibrator, share=looks.shares / settled)
 
     def choose(self, frame_logit: float, step_logit: float) -> float:
         """The logit that a person's score is made of, as the manifest says."""
@@ -128,22 +155,28 @@ class PersonHistory:
 
     def __init__(self, track: int, decision: Decision, step_s: float) -> None:
         self.track = track
-        self.judged_steps = 0
         self.last_s = 0.0
         self._decision = decision
         self._step_s = step_s
-        self._sum = 0.0
-        self._window: deque[tuple[float, float]] = deque()
+        self._looks = Looks()
+        self._window: deque[tuple[float, float, float]] = deque()
         self._hysteresis = Hysteresis(decision)
         self._intervals: list[Interval] = []
 
-    def add(self, time_s: float, frame_logit: float, step_logit: float) -> None:
-        """Takes one judged step."""
+    @property
+    def judged_steps(self) -> int:
+        """How many steps were judged."""
+        return self._looks.steps
+
+    def add(
+        self, time_s: float, frame_logit: float, step_logit: float, detail: float = math.inf
+    ) -> None:
+        """Takes one judged step, with the detail of its crop."""
         logit = self._decision.choose(frame_logit, step_logit)
-        self.judged_steps += 1
+        share = self._decision.share(detail)
         self.last_s = time_s
-        self._sum += logit
-        self._window.append((time_s, logit))
+        self._looks = self._looks.and_one(logit, share)
+        self._window.append((time_s, logit, share))
         oldest_s = time_s - self._decision.spec.window_s
         while self._window[0][0] <= oldest_s:
             self._window.popleft()
@@ -156,7 +189,7 @@ class PersonHistory:
         """Probability over the sliding window; None before the first judged step."""
         if not self._window:
             return None
-        return self._decision.p_person(sum(logit for _, logit in self._window) / len(self._window))
+        return self._decision.p_person(_together(self._window))
 
     @property
     def live_label(self) -> Label:
@@ -167,7 +200,7 @@ class PersonHistory:
         """The verdict over all judged steps so far; intervals end with the source at `end_s`."""
         if not self.judged_steps:
             return PersonVerdict(self.track, Label.UNSURE, None, 0)
-        p_fake = self._decision.p_person(self._sum / self.judged_steps)
+        p_fake = self._decision.p_person(self._looks)
         enough = self.judged_steps >= self._decision.spec.min_steps
         label = self._decision.label(p_fake) if enough else Label.UNSURE
         intervals = tuple(self._intervals)
@@ -178,7 +211,7 @@ class PersonHistory:
     def _extend_intervals(self, time_s: float) -> None:
         """Joins the last second to the intervals when its mean score says fake."""
         recent = [entry for entry in self._window if entry[0] > time_s - INTERVAL_WINDOW_S]
-        p_recent = self._decision.p_person(sum(logit for _, logit in recent) / len(recent))
+        p_recent = self._decision.p_person(_together(recent))
         enough = self.judged_steps >= self._decision.spec.min_steps
         if not enough or p_recent < self._decision.fake_threshold:
             return
@@ -186,3 +219,12 @@ class PersonHistory:
         if self._intervals and start_s <= self._intervals[-1].end_s + self._step_s:
             start_s = min(start_s, self._intervals.pop().start_s)
         self._intervals.append(Interval(start_s, end_s))
+
+
+def _together(entries: Collection[tuple[float, float, float]]) -> Looks:
+    """Judged steps, given as time, logit and share."""
+    return Looks(
+        len(entries),
+        sum(share for _, _, share in entries),
+        sum(share * logit for _, logit, share in entries),
+    )

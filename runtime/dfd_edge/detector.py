@@ -103,8 +103,8 @@ class Detector(Closing):
 
     @property
     def decision(self) -> Decision:
-        """The bundle's rules: thresholds and calibration."""
-        return Decision(self.bundle.manifest.decision)
+        """The rules of the variant that runs: thresholds and calibration."""
+        return Decision(self._session.decision)
 
     def stream(self, source: str = "stream", *, rate_hz: float | None = None) -> Stream:
         """Opens a stream that you push your own frames to.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from dfd_edge.schema import SchemaError, dump_json, from_plain, parse_json
+from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -34,8 +34,8 @@ class FileEntry:
     size: int
 
     def __post_init__(self) -> None:
-        _check(_SHA256.fullmatch(self.sha256), f"sha256 is {self.sha256!r:.70}, not 64 hex digits")
-        _check(self.size >= 0, f"size is {self.size}, not 0 or more")
+        check(_SHA256.fullmatch(self.sha256), f"sha256 is {self.sha256!r:.70}, not 64 hex digits")
+        check(self.size >= 0, f"size is {self.size}, not 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,14 @@ class VariantSpec:
             `probe`.
         changes: What it changes against fp32; None for fp32.
         optimized: A graph that loads faster; None where it does not pay.
+        decision: What was set on its own logits; None for fp32 and where it shares the bundle's.
     """
 
     file: str
     probe_logit: list[float] = field(default_factory=list)
     changes: VariantChanges | None = None
     optimized: OptimizedGraph | None = None
+    decision: DecisionSpec | None = None
 
     def graphs(self) -> tuple[str, ...]:
         """Names of its files, the portable graph first."""
@@ -140,12 +142,13 @@ class FrameSpec:
     variants: dict[str, VariantSpec]
 
     def __post_init__(self) -> None:
-        _check(self.input_size >= 1, f"input_size is {self.input_size}, not 1 or more")
-        _check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
-        _check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
-        _check("fp32" in self.variants, "variants has no fp32")
+        check(self.input_size >= 1, f"input_size is {self.input_size}, not 1 or more")
+        check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
+        check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
+        check("fp32" in self.variants, "variants has no fp32")
+        check(self.variants["fp32"].decision is None, "variants.fp32 has a decision of its own")
         for name in self.variants:
-            _check(name in PRECISIONS, f"variants has {name!r:.40}, not of {', '.join(PRECISIONS)}")
+            check(name in PRECISIONS, f"variants has {name!r:.40}, not of {', '.join(PRECISIONS)}")
 
     def graphs(self) -> dict[str, str]:
         """By file name, the precision of each graph of the frame model."""
@@ -169,9 +172,9 @@ class SequenceSpec:
     max_gap_s: float
 
     def __post_init__(self) -> None:
-        _check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
-        _check(self.state_width >= 1, f"state_width is {self.state_width}, not 1 or more")
-        _check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
+        check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
+        check(self.state_width >= 1, f"state_width is {self.state_width}, not 1 or more")
+        check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +201,9 @@ class Threshold:
     Attributes:
         probability: `fake` at or above it, or `real` at or below it.
         target_rate: The rate of wrong labels that it was chosen for.
-        rate: The rate measured on the training's own folds.
-        n: How many sources that rate was measured on.
-        upper_bound: Upper end of the rate's 95 % interval.
+        rate: The rate measured on the training's own folds, groups of footage weighing alike.
+        n: How many groups.
+        upper_bound: The rate is below it with 95 % confidence.
     """
 
     probability: float
@@ -212,8 +215,8 @@ class Threshold:
     def __post_init__(self) -> None:
         for name in ("probability", "target_rate", "rate", "upper_bound"):
             value = getattr(self, name)
-            _check(0.0 <= value <= 1.0, f"{name} is {value}, not between 0 and 1")
-        _check(self.n >= 0, f"n is {self.n}, not 0 or more")
+            check(0.0 <= value <= 1.0, f"{name} is {value}, not between 0 and 1")
+        check(self.n >= 0, f"n is {self.n}, not 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,9 @@ class DecisionSpec:
         thresholds: "real" and "fake"; between the two the label is `unsure`.
         min_steps: With fewer judged steps the label is `unsure`.
         window_s: Length of the sliding window of a live score in seconds.
+        settle_steps: After n judged steps, what the person's calibrator gives before the sigmoid
+            is multiplied by n / (n + settle_steps): short looks count less.
+        settle_detail: And for a step of detail d by d / (d + settle_detail): blur counts less.
     """
 
     person_score: PersonScore
@@ -233,14 +239,18 @@ class DecisionSpec:
     thresholds: dict[str, Threshold]
     min_steps: int = 4
     window_s: float = 10.0
+    settle_steps: float = 0.0
+    settle_detail: float = 0.0
 
     def __post_init__(self) -> None:
         _check_keys("calibrators", self.calibrators, {"frame", "step", "person"})
         _check_keys("thresholds", self.thresholds, {"real", "fake"})
         real, fake = self.thresholds["real"].probability, self.thresholds["fake"].probability
-        _check(real <= fake, f"thresholds: real ({real}) lies above fake ({fake})")
-        _check(self.min_steps >= 1, f"min_steps is {self.min_steps}, not 1 or more")
-        _check(self.window_s > 0, f"window_s is {self.window_s}, not above 0")
+        check(real <= fake, f"thresholds: real ({real}) lies above fake ({fake})")
+        check(self.min_steps >= 1, f"min_steps is {self.min_steps}, not 1 or more")
+        check(self.window_s > 0, f"window_s is {self.window_s}, not above 0")
+        for name in ("settle_steps", "settle_detail"):
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, not 0 or more")
 
     @classmethod
     def from_json(cls, text: str) -> DecisionSpec:
@@ -274,8 +284,8 @@ class ProbeSpec:
 
     def __post_init__(self) -> None:
         same = len(self.fake_logit) == len(self.step_logit) > 0
-        _check(same, "fake_logit and step_logit are not equally many, one or more")
-        _check(self.tolerance > 0, f"tolerance is {self.tolerance}, not above 0")
+        check(same, "fake_logit and step_logit are not equally many, one or more")
+        check(self.tolerance > 0, f"tolerance is {self.tolerance}, not above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,15 +344,15 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for name in self.files:
-            _check(is_inside(name), f"files: the path {name!r:.80} leads out of the folder")
+            check(is_inside(name), f"files: the path {name!r:.80} leads out of the folder")
         frame = [file for variant in self.frame.variants.values() for file in variant.graphs()]
         for name, uses in Counter([*frame, self.sequence.file, self.probe.file]).items():
-            _check(name in self.files, f"files: {name!r:.80} is used but not listed")
-            _check(uses == 1, f"files: {name!r:.80} is used {uses} times, each has one use")
+            check(name in self.files, f"files: {name!r:.80} is used but not listed")
+            check(uses == 1, f"files: {name!r:.80} is used {uses} times, each has one use")
         crops = len(self.probe.fake_logit)
         for precision, variant in self.frame.variants.items():
             count = len(variant.probe_logit)
-            _check(
+            check(
                 count in (0, crops),
                 f"frame.variants.{precision}.probe_logit has {count} logits, the probe {crops}",
             )
@@ -350,6 +360,10 @@ class Manifest:
     def graphs(self) -> tuple[str, ...]:
         """Names of the ONNX files."""
         return (*self.frame.graphs(), self.sequence.file)
+
+    def decision_of(self, precision: str) -> DecisionSpec:
+        """The decision of a variant: its own, or the bundle's."""
+        return self.frame.variants[precision].decision or self.decision
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -381,11 +395,6 @@ def is_inside(name: str) -> bool:
     return plain and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
-def _check(condition: object, message: str) -> None:
-    if not condition:
-        raise SchemaError(message)
-
-
 def _check_keys(name: str, entries: Mapping[str, object], wanted: set[str]) -> None:
     found = ", ".join(sorted(entries)) or "nothing"
-    _check(entries.keys() == wanted, f"{name} has {found}, not {', '.join(sorted(wanted))}")
+    check(entries.keys() == wanted, f"{name} has {found}, not {', '.join(sorted(wanted))}")

@@ -50,6 +50,16 @@ def parse_json(text: str) -> object:
         raise SchemaError(f"not JSON ({error})") from error
 
 
+def check(condition: object, message: str) -> None:
+    """Refuses a value of a dataclass, in its `__post_init__`.
+
+    Raises:
+        SchemaError: The condition does not hold; the message names the field.
+    """
+    if not condition:
+        raise SchemaError(message)
+
+
 def from_plain(cls: type[T], value: object, where: str = "") -> T:
     """Builds a dataclass from parsed JSON.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError, DfdError, ProviderError, UsageError
+from dfd_edge.manifest import DecisionSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
     Provider,
@@ -171,6 +172,11 @@ class Session:
             reason=reason,
         )
         return cls(bundle, report, frame, open_file(bundle.manifest.sequence.file, Provider.CPU))
+
+    @property
+    def decision(self) -> DecisionSpec:
+        """How logits of the variant that runs become labels."""
+        return self.bundle.manifest.decision_of(self.provider.precision)
 
     def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:
         """Runs the frame model, in batches of at most `MAX_BATCH`.

@@ -129,7 +129,7 @@ class Stream(Closing):
         self._size = manifest.frame.input_size
         self._crop_scale = manifest.frame.crop_scale
         self._max_gap_s = manifest.sequence.max_gap_s
-        self._decision = Decision(manifest.decision)
+        self._decision = Decision(session.decision)
         self._tracker = Tracker()
         self._people: dict[int, _Person] = {}
         self._counts = _Counts()
@@ -266,7 +266,8 @@ class Stream(Closing):
             for i, face in enumerate(judged):
                 frame_logit = float(outputs.fake_logit[rows][i])
                 step_logit = float(step_logits[i])
-                self._people[face.track].score.add(time_s, frame_logit, step_logit)
+                score = self._people[face.track].score
+                score.add(time_s, frame_logit, step_logit, face.quality.detail)
                 scores[face.track] = _Scores(
                     self._decision.p_frame(frame_logit),
                     self._decision.p_step(step_logit),

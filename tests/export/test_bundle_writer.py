@@ -89,7 +89,7 @@ def test_a_revised_bundle_has_the_same_graphs_and_the_new_decision(
     decision = dataclasses.replace(DECISION, person_score=PersonScore.FRAME)
     card = dataclasses.replace(CARD, metrics={"frame AUC": Metric(0.75)})
     out = copied if in_place else tmp_path / "new"
-    revise_bundle(before, out=out, decision=decision, card=card)
+    revise_bundle(before, out=out, decisions={"fp32": decision}, card=card)
     after = Bundle.load(out)
     assert after.manifest.decision == decision
     assert after.sha256 != before.sha256
@@ -106,7 +106,7 @@ def test_another_decision_leaves_no_labels_counted_under_the_old_one(
     bundle = Bundle.load(variant_bundle)
     assert bundle.manifest.frame.variants["int8"].changes.clips == 3
     decision = dataclasses.replace(bundle.manifest.decision, min_steps=9)
-    revise_bundle(bundle, out=tmp_path / "new", decision=decision, card=None)
+    revise_bundle(bundle, out=tmp_path / "new", decisions={"fp32": decision}, card=None)
     changes = Bundle.load(tmp_path / "new").manifest.frame.variants["int8"].changes
     assert changes == dataclasses.replace(
         bundle.manifest.frame.variants["int8"].changes, clips=0, labels_changed=0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from dfd_edge.faces import DETECTOR_NAME
 from dfd_edge.manifest import Metric, VariantChanges
 from dfd_edge.session import FrameOutputs, Session
 from dfd_export.cli import main
+from dfd_export.crops import cut_crops
 from dfd_export.variants import (
     Sample,
     VariantOptions,
@@ -32,7 +34,8 @@ from dfd_export.variants import (
 )
 from dfd_export.variants.int8 import quantize
 from dfd_export.variants.measure import check_changes, clip_labels, measure_changes
-from dfd_training.store import Shard
+from dfd_training.folds import assign_folds
+from dfd_training.store import CropStore, Shard
 from tiny_bundle import make_crops, make_sample
 
 SIZE = 64
@@ -400,6 +403,25 @@ def test_rows_marked_train_calibrate_and_rows_marked_val_are_compared(tmp_path: 
     assert (np.diff(sample.times_s[:4]) > 0).all()
     assert (np.diff(sample.times_s[4:]) > 0).all()
     assert sample.description == "crops of the rows marked val"
+
+
+@pytest.mark.parametrize("held", [0, 1, 2])
+def test_the_fold_that_a_model_has_not_seen_calibrates_none_of_its_variants(
+    tmp_path: Path, held: int
+):
+    rows = [(f"t{n}", ("REAL", "FAKE")[n % 2], "train", 2) for n in range(12)]
+    rows += [("v0", "REAL", "val", 2), ("v1", "FAKE", "val", 2)]
+    store = CropStore(make_store(tmp_path / "store", rows))
+    read = partial(read_samples, store.path, size=SIZE, crop_scale=1.5, calibration_crops=100)
+    everything, _ = read()
+    used, _ = read(holdout=held)
+    folds = assign_folds(store.index[store.index["split"] == "train"])
+    assert 0 < (folds == held).sum() == len(everything) - len(used)
+    held_rows = store.index.loc[folds.index[folds == held]]
+    unseen = cut_crops(store, held_rows, size=SIZE, crop_scale=1.5)
+    assert not any((crop == other).all() for crop in unseen for other in used)
+    with pytest.raises(UsageError, match="fold 3 does not exist; there are 3, from 0 on"):
+        read(holdout=3)
 
 
 def test_without_rows_marked_val_those_that_did_not_calibrate_are_compared(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfd_edge.decision import Decision, Hysteresis, PersonHistory, calibrated
+from dfd_edge.decision import Decision, Hysteresis, Looks, PersonHistory, calibrated
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
 from dfd_edge.results import Interval, Label, PersonVerdict
 
@@ -92,8 +93,40 @@ class TestPerson:
 
     def test_the_live_score_forgets_what_is_older_than_its_window(self, decision):
         person = history(decision, [9.0] * 50 + [-9.0] * 60)
-        assert person.live_p_fake == pytest.approx(decision.p_person(-9.0))
+        assert person.live_p_fake == pytest.approx(decision.p_person(Looks(50, 50.0, -450.0)))
         assert person.verdict().p_fake > person.live_p_fake
+
+    def test_a_short_look_counts_less_where_the_manifest_says_so(self):
+        slow = Decision(dataclasses.replace(spec(), settle_steps=4.0))
+        short, long = history(slow, [2.0] * 4), history(slow, [2.0] * 396)
+        assert short.verdict().p_fake == pytest.approx(1.0 / (1.0 + math.exp(-1.0))), "half of it"
+        assert long.verdict().p_fake == pytest.approx(1.0 / (1.0 + math.exp(-1.98)))
+        assert short.live_p_fake == short.verdict().p_fake
+        assert history(slow, [-2.0] * 4).verdict().p_fake == pytest.approx(
+            1.0 - short.verdict().p_fake
+        ), "towards one half from either side"
+        assert short.verdict().label is Label.UNSURE
+        assert long.verdict().label is Label.FAKE
+
+    def test_blurred_crops_count_less_where_the_manifest_says_so(self):
+        soft = Decision(dataclasses.replace(spec(), settle_detail=30.0))
+        person = PersonHistory(1, soft, STEP_S)
+        for number, (logit, detail) in enumerate([(-2.0, 270.0), (4.0, 10.0)] * 4):
+            person.add(number * STEP_S, 0.0, logit, detail)
+        expected = (-2.0 * 0.9 + 4.0 * 0.25) / 2
+        assert person.verdict().p_fake == pytest.approx(1.0 / (1.0 + math.exp(-expected)))
+        assert person.live_p_fake == pytest.approx(person.verdict().p_fake)
+        unmeasured = history(soft, [2.0] * 8).verdict().p_fake
+        assert unmeasured == pytest.approx(1.0 / (1.0 + math.exp(-2.0)))
+
+    @pytest.mark.parametrize("detail", [0.0, 1e-9])
+    def test_a_crop_without_detail_says_nothing(self, detail):
+        soft = Decision(dataclasses.replace(spec(), settle_detail=30.0))
+        person = PersonHistory(1, soft, STEP_S)
+        for number in range(8):
+            person.add(number * STEP_S, 0.0, 9.0, detail)
+        assert person.verdict().p_fake == pytest.approx(0.5)
+        assert person.verdict().label is Label.UNSURE
 
     def test_nobody_judged(self, decision):
         verdict = PersonHistory(1, decision, STEP_S).verdict()

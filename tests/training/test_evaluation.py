@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from dfd_edge import Detector
-from dfd_edge.manifest import CardInfo
+from dfd_edge.manifest import CardInfo, Metric
+from dfd_training.cli import main
 from dfd_training.evaluation import Evaluation, evaluate, pairs_won, summarise
 from dfd_training.report import card_metrics, to_text, write_report
 from dfd_training.table import read_table
@@ -75,3 +77,32 @@ def test_the_report_is_written_as_table_and_json(judged: Evaluation, tmp_path: P
     assert 0.0 <= metrics[name].value <= 1.0
     card = CardInfo("data", "protocol", metrics, "licence", ["limit"])
     assert CardInfo.from_json(card.to_json()) == card
+
+
+def test_the_card_keeps_figures_of_each_precision(
+    variant_bundle: Path, small_data: Path, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(small_data / "labels.csv").set_index("path")
+    rows.loc[["clip0_real.mp4", "clip0_fake.mp4"]].to_csv(tmp_path / "labels.csv")
+    card = tmp_path / "card.json"
+    trained = {"training folds, fp32, AUC": Metric(0.9)}
+    card.write_text(CardInfo("data", "protocol", trained, "licence", ["limit"]).to_json())
+
+    def figures(precision: str) -> dict[str, Metric]:
+        arguments = [tmp_path / "labels.csv", "--root", small_data, "--bundle", variant_bundle]
+        arguments += ["--split", "train", "--precision", precision, "--card", card]
+        result = CliRunner().invoke(
+            main, ["evaluate", *map(str, arguments), "--out", str(tmp_path / precision)]
+        )
+        assert result.exit_code == 0, result.output
+        return CardInfo.from_json(card.read_text()).metrics
+
+    first = figures("fp32")
+    assert {name.split(",")[1] for name in first} == {" fp32"}
+    both = figures("int8")
+    name = "train rows, {}, all clips, real: share called fake"
+    assert {name.format(p) for p in ("fp32", "int8")} < both.keys()
+    assert first.items() <= both.items()
+    assert figures("int8") == both, "made anew in place of those of the same precision"
+    said = {p: json.loads((tmp_path / p / "evaluation.json").read_text()) for p in ("fp32", "int8")}
+    assert [facts["precision"] for facts in said.values()] == ["fp32", "int8"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ import pandas as pd
 import pytest
 
 from dfd_edge.errors import UsageError
-from dfd_training.calibrate import read_out_of_fold
+from dfd_training.clips.fit_sequence import _FoldFit, fit_sequence
+from dfd_training.clips.out_of_fold import read_out_of_fold, score_sequences
+from dfd_training.clips.sequences import ClipSequence, Variant
+from dfd_training.clips.tracks import list_tracks
+from dfd_training.clips.windows import FitSequenceOptions, WindowBatches, pad
 from dfd_training.fit_frame import (
     FitFrameOptions,
     Media,
@@ -20,9 +25,8 @@ from dfd_training.fit_frame import (
     save_weights,
     training_rows,
 )
-from dfd_training.fit_sequence import FitSequenceOptions, WindowBatches, fit_sequence, pad
+from dfd_training.models import load_sequence_model
 from dfd_training.pairs import PairOptions, PairSampler
-from dfd_training.sequences import ClipSequence, Variant, list_tracks
 from dfd_training.store import CropStore
 
 
@@ -125,6 +129,8 @@ def sequence(number: int, *, fake: bool, length: int) -> ClipSequence:
         true_fake=fake,
         features=features,
         frame_logit=rng.normal(size=length).astype(np.float32),
+        detail=np.full(length, 100.0, np.float32),
+        face_px=np.full(length, 90.0, np.float32),
     )
 
 
@@ -170,3 +176,71 @@ def test_a_head_learns_what_only_time_shows(sequences: list[ClipSequence], tmp_p
     assert (tmp_path / "curves_fold0.png").stat().st_size > 1000
     with pytest.raises(UsageError, match="these scores are of other"):
         read_out_of_fold(tmp_path, sequences[:-1])
+
+
+@pytest.mark.slow
+def test_a_broken_off_fit_goes_on_and_its_heads_score_other_precisions(
+    sequences: list[ClipSequence], tmp_path: Path
+) -> None:
+    options = FitSequenceOptions(
+        head="gru_small", epochs=2, steps=2, batch_size=8, max_steps=10, patience=9
+    )
+    fit_sequence(sequences, tmp_path / "whole", options=options)
+    whole = read_out_of_fold(tmp_path / "whole", sequences)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(fold: int, row: dict[str, float]) -> None:
+        if (fold, row["epoch"]) == (1, 0.0):
+            raise PowerCut
+
+    out = tmp_path / "cut"
+    with pytest.raises(PowerCut):
+        fit_sequence(sequences, out, options=options, on_epoch=cut)
+    told: list[tuple[int, float]] = []
+    fit_sequence(
+        sequences,
+        out,
+        options=options,
+        resume=True,
+        on_epoch=lambda fold, row: told.append((fold, row["epoch"])),
+    )
+    assert told == [(1, 1.0), (2, 0.0), (2, 1.0)], "what was done is not done again"
+    for before, after in zip(whole, read_out_of_fold(out, sequences), strict=True):
+        assert (before == after).all()
+    assert not list(out.glob("*progress*"))
+    left = _FoldFit([{"val_auc": 1.0}], [[np.zeros(2)]], [np.zeros(3, np.float32)])
+    left.save(tmp_path / "left.npz", "one fit")
+    assert _FoldFit.load(tmp_path / "left.npz", "one fit").history == [{"val_auc": 1.0}]
+    assert not _FoldFit.load(tmp_path / "left.npz", "another fit").history
+
+    # Another precision: nearly the same features and frame logits. The heads score them anew.
+    rounded = [
+        dataclasses.replace(s, features=s.features + 0.25, frame_logit=s.frame_logit + 0.01)
+        for s in sequences
+    ]
+    logits = read_out_of_fold(out, rounded)
+    head = load_sequence_model(out / "head2.keras")
+    row = next(i for i, s in enumerate(sequences) if s.fold == 2)
+    (wanted,) = score_sequences(head, [rounded[row].features])
+    np.testing.assert_allclose(logits[row], wanted, atol=1e-5)
+    assert np.abs(logits[row] - whole[row]).max() > 1e-3
+    strange = [dataclasses.replace(s, frame_logit=-s.frame_logit) for s in sequences]
+    with pytest.raises(UsageError, match="these scores are of other frame models"):
+        read_out_of_fold(out, strange)
+
+
+def test_a_made_fake_goes_with_a_real_clip_at_such_times() -> None:
+    """Else the distance between two steps would tell the fakes of generators."""
+    real, blended = (sequence(0, fake=fake, length=12) for fake in (False, True))
+    made = dataclasses.replace(blended, variant=Variant.MADE, true_fake=False)
+    matched = dataclasses.replace(real, variant=Variant.MATCHED, features=real.features[::3])
+    marked = [
+        dataclasses.replace(s, features=np.full_like(s.features, mark))
+        for s, mark in ((real, 1.0), (matched, 2.0), (blended, 3.0), (made, 4.0))
+    ]
+    options = FitSequenceOptions(batch_size=16, max_steps=12)
+    inputs, _, _ = WindowBatches(marked, options, epoch=0)[0]
+    marks = inputs["features"][:, 0, 0].reshape(-1, 2).tolist()
+    assert sorted(set(map(tuple, marks))) == [(1.0, 3.0), (2.0, 4.0)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dfd_edge.manifest import CardInfo, Metric
-from dfd_training.calibrate import FALSE_POSITIVE_TARGET, MISS_TARGET
+from dfd_training.decision.calibrate import FALSE_POSITIVE_TARGET, MISS_TARGET
 from dfd_training.fit_frame import training_rows
 from dfd_training.folds import FOLD_SHARES
 from dfd_training.store import CropStore
+from dfd_training.synthesis import ForgeryKind
 
 _LIMITS = (
     "It judges faces only: a forged voice, text or background passes unseen, and so does a "
@@ -39,16 +40,18 @@ def make_card(store: CropStore, metrics: dict[str, Metric], *, licence: str) -> 
     return CardInfo(
         training_data=(
             f"{len(rows)} face crops from {len(files)} photographs and clips ({listed} files). "
-            "Fakes beyond the true swaps were synthesised from the real footage: self-blended "
-            "images and landmark face swaps."
+            "Fakes beyond the true ones were forged from the real footage while training: "
+            f"{', '.join(kind.value for kind in ForgeryKind)}{_made(store)}."
         ),
         protocol=(
             "Real and fake crops were drawn one to one inside every source and went through the "
             f"same degradations. Groups of footage were dealt into folds of {shares}; the frame "
             "model and the sequence model that ship were fitted without the first fold, which "
-            "chose their best weights. Calibrators and thresholds rest on out-of-fold scores of "
-            f"the rows marked train: `fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real "
-            f"clips would be called so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
+            "chose their best weights. Calibrators and thresholds of each precision rest on what "
+            "its own graphs say of the folds that they never saw, groups of footage weighing "
+            "alike, clips as they are as much as degraded ones (codecs, JPEG, scaling, blur, "
+            f"noise): `fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real clips would be "
+            f"called so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
             "Rows marked val were judged once, through the runtime. Intervals are 95 % bootstrap "
             "intervals over groups."
         ),
@@ -56,3 +59,12 @@ def make_card(store: CropStore, metrics: dict[str, Metric], *, licence: str) -> 
         licence=licence,
         limits=list(_LIMITS),
     )
+
+
+def _made(store: CropStore) -> str:
+    """The fakes of trained networks, where the store has some."""
+    if store.made.empty:
+        return ""
+    counts = store.made["generator"].value_counts()
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"; and made by trained networks ({listed} crops)"

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dfd_edge.console import CommandGroup
-from dfd_edge.errors import UsageError
+from dfd_training.clips.cli import fit_sequence_command
+from dfd_training.decision.cli import calibrate_command, evaluate_command
+from dfd_training.generators.cli import generate
+from dfd_training.quality.cli import COMMANDS as QUALITY_COMMANDS
 
-if TYPE_CHECKING:
-    from dfd_edge.manifest import CardInfo
-    from dfd_training.sequences import ClipSequence
-
-
+_PICTURE_MEMORY_MB = 4096
 _MEDIA = click.Choice(["photographs", "clips", "all"])
 
 
@@ -36,6 +32,11 @@ def main() -> None:
     # processors without AVX-512, made a training step 1.4 times faster on an AVX2 machine.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+for _command in QUALITY_COMMANDS:
+    main.add_command(_command)
+main.add_command(generate)
 
 
 @main.command()
@@ -116,6 +117,27 @@ def fit() -> None:
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--learning-rate", default=6e-4, show_default=True)
 @click.option("--patience", default=10, show_default=True, help="Epochs without a better AUC.")
+@click.option(
+    "--without-source",
+    "without_sources",
+    multiple=True,
+    metavar="NAME",
+    help="Leave a source out, to see how a model does on it.",
+)
+@click.option(
+    "--pairs",
+    "pair_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the drawing of pairs, such as true_share=0.5; an unknown name lists all.",
+)
+@click.option(
+    "--fit",
+    "fit_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the fit that has no option of its own, such as label_smoothing=0.1.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
 def fit_frame_command(
@@ -132,6 +154,9 @@ def fit_frame_command(
     batch_size: int,
     learning_rate: float,
     patience: int,
+    without_sources: tuple[str, ...],
+    pair_settings: tuple[str, ...],
+    fit_settings: tuple[str, ...],
     seed: int,
     resume: bool,
 ) -> None:
@@ -143,6 +168,7 @@ def fit_frame_command(
     """
     from dfd_training.fit_frame import FitFrameOptions, Media, fit_frame
     from dfd_training.pairs import PairOptions
+    from dfd_training.settings import with_settings
     from dfd_training.store import CropStore
 
     def tell(row: dict[str, float]) -> None:
@@ -151,229 +177,31 @@ def fit_frame_command(
             f"loss {row['val_loss']:.4f}, AUC {row['val_auc']:.4f} ({row['seconds']:.0f} s)"
         )
 
+    options = FitFrameOptions(
+        backbone=backbone,
+        weights=weights,
+        train_on=Media(train_on),
+        validate_on=Media(validate_on),
+        holdout=holdout,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        without_sources=without_sources,
+        seed=seed,
+    )
     best = fit_frame(
-        CropStore(store),
+        CropStore(store, picture_memory_mb=_PICTURE_MEMORY_MB),
         out,
-        options=FitFrameOptions(
-            backbone=backbone,
-            weights=weights,
-            train_on=Media(train_on),
-            validate_on=Media(validate_on),
-            holdout=holdout,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            patience=patience,
-            seed=seed,
-        ),
-        pairs=PairOptions(input_size=input_size),
+        options=with_settings(options, fit_settings),
+        pairs=with_settings(PairOptions(input_size=input_size), pair_settings),
         resume=resume,
         on_epoch=tell,
     )
     click.echo(f"best weights: {best}")
 
 
-@fit.command("sequence")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option(
-    "--frame",
-    "frames",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="Frame model fitted without fold 0, then 1, then 2 …: once a fold.",
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-@click.option(
-    "--head",
-    default="gru",
-    show_default=True,
-    help="gru, gru_small, gru_single, lstm, attention or mean.",
-)
-@click.option("--epochs", default=30, show_default=True)
-@click.option("--steps", default=40, show_default=True, help="Batches an epoch.")
-@click.option("--seed", default=0, show_default=True)
-def fit_sequence_command(
-    store: Path,
-    frames: tuple[Path, ...],
-    out: Path,
-    head: str,
-    epochs: int,
-    steps: int,
-    seed: int,
-) -> None:
-    """Fit the sequence model on out-of-fold features of the clips of STORE.
-
-    The head that ships is fitted without fold 0, like the first frame model. Features are
-    computed once and cached in the run's folder.
-    """
-    from dfd_training.fit_sequence import FitSequenceOptions, fit_sequence
-
-    options = FitSequenceOptions(head=head, epochs=epochs, steps=steps, seed=seed)
-    sequences = _sequences(store, frames, out, seed)
-
-    def tell(fold: int, row: dict[str, float]) -> None:
-        click.echo(
-            f"fold {fold}, epoch {int(row['epoch']) + 1}/{epochs}: loss {row['loss']:.4f}, "
-            f"held out: AUC {row['val_auc']:.4f}"
-        )
-
-    result = fit_sequence(sequences, out, options=options, on_epoch=tell)
-    areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
-    click.echo(f"clip AUC by fold: {areas}")
-    click.echo(f"sequence model: {result.path}")
-
-
-@main.command("calibrate")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option(
-    "--frame",
-    "frames",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="The frame models given to `fit sequence`, in the same order.",
-)
-@click.option(
-    "--sequence",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The folder that `fit sequence` wrote.",
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
-@click.option(
-    "--licence",
-    default=(
-        "Apache-2.0, as the weights that training started from. The footage is not in the bundle; "
-        "some of its sources allow research only"
-    ),
-    show_default=True,
-    help="Terms of the model files, for the card.",
-)
-@click.option("--seed", default=0, show_default=True, help="As given to `fit sequence`.")
-def calibrate_command(
-    store: Path, frames: tuple[Path, ...], sequence: Path, out: Path, licence: str, seed: int
-) -> None:
-    """Fit calibrators and set thresholds on the training's own folds.
-
-    Writes decision.json and card.json, which `dfd-export bundle` puts into the manifest.
-    """
-    from dfd_training.calibrate import calibrate, read_out_of_fold
-    from dfd_training.card import make_card
-    from dfd_training.store import CropStore
-
-    sequences = _sequences(store, frames, sequence, seed)
-    result = calibrate(sequences, read_out_of_fold(sequence, sequences))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "decision.json").write_text(result.decision.to_json())
-    card = make_card(CropStore(store), result.metrics, licence=licence)
-    (out / "card.json").write_text(card.to_json())
-    click.echo(f"a person's score is the mean of the {result.decision.person_score} logits")
-    for label, threshold in result.decision.thresholds.items():
-        click.echo(
-            f"{label}: P(fake) {threshold.probability:.3f}, wrong in {threshold.rate:.3f} of "
-            f"{threshold.n} (upper bound {threshold.upper_bound:.3f})"
-        )
-    for name, metric in result.metrics.items():
-        click.echo(f"{name}: {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]")
-
-
-@main.command("evaluate")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Bundle to judge with.  [default: shipped]"
-)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder that the table's relative paths start from.  [default: the table's own]",
-)
-@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
-@click.option("--provider", default="auto", show_default=True)
-@click.option(
-    "--card",
-    type=click.Path(path_type=Path),
-    help="A card.json to which the figures are added.",
-)
-def evaluate_command(
-    table: Path,
-    bundle: Path | None,
-    root: Path | None,
-    split: str,
-    out: Path,
-    provider: str,
-    card: Path | None,
-) -> None:
-    """Judge the rows of TABLE with a bundle, through the runtime, and report how well it does.
-
-    Writes evaluation.json, evaluation.md, files.csv and frames.csv.
-    """
-    from dfd_edge import Detector
-    from dfd_training.evaluation import evaluate, summarise
-    from dfd_training.report import card_metrics, to_text, write_report
-    from dfd_training.table import read_table
-
-    info = None if card is None else _read_card(card)
-    rows = read_table(table)
-    rows = rows[rows["split"] == split]
-    detector = Detector.load(bundle, provider=provider)
-    with click.progressbar(length=len(rows), label="judging", file=sys.stderr) as bar:
-        evaluation = evaluate(detector, rows, root or table.parent, on_file=lambda: bar.update(1))
-    report = summarise(evaluation)
-    facts = {
-        "bundle": detector.bundle.manifest.name,
-        "bundle_hash": detector.bundle.hash,
-        "precision": detector.provider.precision,
-        "provider": detector.provider.actual,
-        "split": split,
-    }
-    write_report(evaluation, report, out, facts)
-    if card is not None and info is not None:
-        kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{split} rows")}
-        measured = card_metrics(report, f"{split} rows, {detector.provider.precision}")
-        metrics = {**kept, **measured}
-        card.write_text(dataclasses.replace(info, metrics=metrics).to_json())
-    click.echo(to_text(report))
-
-
-def _check_holdout(model: Path, fold: int) -> None:
-    """Refuse a model whose run says that it was fitted on the fold that it is to score."""
-    run = model.parent / "run.json"
-    if run.is_file():
-        held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")
-        if held != fold:
-            raise UsageError(
-                f"{model}: was fitted without fold {held}, but is given for fold {fold}: give the "
-                "models in the order of their folds"
-            )
-
-
-def _read_card(path: Path) -> CardInfo:
-    from dfd_edge.manifest import CardInfo
-    from dfd_edge.schema import SchemaError
-
-    try:
-        return CardInfo.from_json(path.read_text("utf-8"))
-    except (OSError, SchemaError) as error:
-        raise UsageError(f"{path}: not a card.json of dfd-train calibrate: {error}") from error
-
-
-def _sequences(
-    store: Path, frames: tuple[Path, ...], folder: Path, seed: int
-) -> list[ClipSequence]:
-    from dfd_training.sequences import cached_sequences, list_tracks
-    from dfd_training.store import CropStore
-
-    for fold, frame in enumerate(frames):
-        _check_holdout(frame, fold)
-    crops = CropStore(store)
-    with click.progressbar(
-        length=len(list_tracks(crops)),
-        label="features",
-        file=sys.stderr,
-    ) as bar:
-        return cached_sequences(
-            crops, dict(enumerate(frames)), folder, seed=seed, on_clip=lambda: bar.update(1)
-        )
+fit.add_command(fit_sequence_command)
+main.add_command(calibrate_command)
+main.add_command(evaluate_command)

@@ -86,7 +86,7 @@ def _judge(
         for person in result.people
         if person.judged and person.p_frame is not None
     ]
-    min_steps = 1 if kind == "photograph" else detector.bundle.manifest.decision.min_steps
+    min_steps = 1 if kind == "photograph" else detector.decision.spec.min_steps
     return {
         "kind": kind,
         "verdict": verdict.label.value,

@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class BundleInfo:
         name: The bundle's name.
         face: The face detector that the crops were made with.
         crop_scale: Side of the square crop over the longer side of the face's box.
-        decision: Calibrators and thresholds, from the training's own folds.
+        decision: Calibrators and thresholds of fp32, from the training's own folds.
         card: What people should know.
         rate_hz: Steps per second that the sequence model was trained at.
         max_gap_s: After a longer gap between two steps the sequence starts anew.
@@ -165,30 +165,47 @@ def write_bundle(
 
 
 def revise_bundle(
-    bundle: Bundle, *, out: Path, decision: DecisionSpec | None, card: CardInfo | None
+    bundle: Bundle,
+    *,
+    out: Path,
+    decisions: Mapping[str, DecisionSpec] | None,
+    card: CardInfo | None,
 ) -> None:
-    """Writes a bundle with another decision or card; its graphs stay as they are.
+    """Writes a bundle with other decisions or another card; its graphs stay as they are.
 
     Args:
         bundle: The bundle to start from.
         out: The new bundle's folder; may be the old one's.
-        decision: The new decision, or None to keep the old one.
+        decisions: The new decisions by precision, "fp32" among them, or None to keep the old
+            ones. A variant without one shares that of fp32.
         card: The new card, or None to keep the old one.
 
     Raises:
         UsageError: `out` is taken by something that is no bundle.
         BundleError: A file of the old bundle was changed.
     """
-    manifest = dataclasses.replace(
-        bundle.manifest,
-        decision=decision or bundle.manifest.decision,
-        card=card or bundle.manifest.card,
-    )
-    if manifest.decision != bundle.manifest.decision:
-        manifest = dataclasses.replace(manifest, frame=_without_labels(manifest.frame))
+    manifest = dataclasses.replace(bundle.manifest, card=card or bundle.manifest.card)
+    if decisions is not None:
+        manifest = dataclasses.replace(
+            manifest, decision=decisions["fp32"], frame=_decided(manifest.frame, decisions)
+        )
+        before = bundle.manifest
+        if any(manifest.decision_of(p) != before.decision_of(p) for p in manifest.frame.variants):
+            manifest = dataclasses.replace(manifest, frame=_without_labels(manifest.frame))
     with new_bundle_folder(out) as folder:
         copy_bundle(bundle, folder)
         finish_bundle(folder, manifest)
+
+
+def _decided(frame: FrameSpec, decisions: Mapping[str, DecisionSpec]) -> FrameSpec:
+    """The frame model whose variants have these decisions; that of fp32 is the bundle's."""
+    variants = {
+        precision: dataclasses.replace(
+            variant, decision=None if precision == "fp32" else decisions.get(precision)
+        )
+        for precision, variant in frame.variants.items()
+    }
+    return dataclasses.replace(frame, variants=variants)
 
 
 def _without_labels(frame: FrameSpec) -> FrameSpec:

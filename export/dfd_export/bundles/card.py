@@ -29,7 +29,7 @@ def render_card(manifest: Manifest) -> str:
         "## Figures",
         _figures(card.metrics),
         "## Decision",
-        _decision(manifest.decision),
+        *_decisions(manifest),
         "## Limits",
         "\n".join(f"- {limit}" for limit in card.limits),
         "## Model",
@@ -103,6 +103,18 @@ def _interval(metric: Metric, form: str) -> str:
     return form.format(low=metric.low, high=metric.high)
 
 
+def _decisions(manifest: Manifest) -> list[str]:
+    """The bundle's decision, and those of variants that have their own."""
+    own = {name: v.decision for name, v in manifest.frame.variants.items() if v.decision}
+    if not own:
+        return [_decision(manifest.decision)]
+    shared = ", ".join(name for name in manifest.frame.variants if name not in own)
+    parts = [f"### {shared}", _decision(manifest.decision)]
+    for name, decision in own.items():
+        parts += [f"### {name}", _decision(decision)]
+    return parts
+
+
 def _decision(decision: DecisionSpec) -> str:
     fake, real = decision.thresholds["fake"], decision.thresholds["real"]
     lines = [
@@ -112,6 +124,16 @@ def _decision(decision: DecisionSpec) -> str:
         f"- `real` up to {real.probability:.3f}: {_rate(real, 'fake', 'real')}.",
         f"- `unsure` between the two, and with fewer than {decision.min_steps} judged steps.",
     ]
+    if decision.settle_detail:
+        lines.append(
+            "- A blurred crop counts less: what the calibrator gives for a step is multiplied by "
+            f"d / (d + {decision.settle_detail:g}), d the variance of the crop's Laplacian."
+        )
+    if decision.settle_steps:
+        lines.append(
+            f"- A short look counts less: what the calibrator gives for n judged steps is "
+            f"multiplied by n / (n + {decision.settle_steps:g}) before the sigmoid."
+        )
     return "\n".join(lines)
 
 
@@ -120,8 +142,8 @@ def _rate(threshold: Threshold, truth: str, label: str) -> str:
         return f"nobody measured how many {truth} sources are called {label}"
     return (
         f"set so that at most {threshold.target_rate:.1%} of {truth} sources are called {label}; "
-        f"on the training's own folds {threshold.rate:.1%} of {threshold.n} were, at most "
-        f"{threshold.upper_bound:.1%} with 95 % confidence"
+        f"on the training's own folds {threshold.rate:.1%} were, {threshold.n} groups of footage "
+        f"weighing alike, at most {threshold.upper_bound:.1%} with 95 % confidence"
     )
 
 

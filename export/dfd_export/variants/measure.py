@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import DfdError
-from dfd_edge.faces.quality import Quality
+from dfd_edge.faces.quality import Quality, crop_detail
 from dfd_edge.manifest import Metric, VariantChanges
 from dfd_edge.processor import processor_name
 from dfd_edge.providers import load_onnxruntime
@@ -110,7 +110,7 @@ def clip_labels(session: Session, sample: Sample) -> dict[str, Label]:
     """
     labels = {}
     for rows in _files(sample):
-        if len(np.unique(sample.times_s[rows])) < session.bundle.manifest.decision.min_steps:
+        if len(np.unique(sample.times_s[rows])) < session.decision.min_steps:
             continue
         path = str(sample.paths[rows[0]])
         stream = Stream(session, None, source=path)
@@ -120,13 +120,15 @@ def clip_labels(session: Session, sample: Sample) -> dict[str, Label]:
 
 
 def _observations(sample: Sample, rows: NDArray[np.int64]) -> Iterator[Observation]:
-    nowhere = np.zeros(4, np.float32)
     for time_s in np.unique(sample.times_s[rows]):
-        faces = tuple(
-            FaceCrop(int(sample.tracks[i]), nowhere, (0, 0, 0), sample.crops[i], Quality(True))
-            for i in rows[sample.times_s[rows] == time_s]
-        )
-        yield Observation(float(time_s), faces)
+        together = rows[sample.times_s[rows] == time_s]
+        yield Observation(float(time_s), tuple(_face(sample, row) for row in together))
+
+
+def _face(sample: Sample, row: int) -> FaceCrop:
+    nowhere, crop = np.zeros(4, np.float32), sample.crops[row]
+    quality = Quality(True, detail=crop_detail(crop))
+    return FaceCrop(int(sample.tracks[row]), nowhere, (0, 0, 0), crop, quality)
 
 
 def _files(sample: Sample) -> Iterator[NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_export.crops import cut_crops
+from dfd_training.folds import FOLD_SHARES, assign_folds
 from dfd_training.store import CropStore
 
 MAX_COMPARED = 4000
@@ -46,7 +47,13 @@ class Sample:
 
 
 def read_samples(
-    path: Path, *, size: int, crop_scale: float, calibration_crops: int, seed: int = 0
+    path: Path,
+    *,
+    size: int,
+    crop_scale: float,
+    calibration_crops: int,
+    holdout: int | None = None,
+    seed: int = 0,
 ) -> tuple[Crops, Sample]:
     """Reads both from a crop store.
 
@@ -59,18 +66,23 @@ def read_samples(
         size: Side of the crops in pixels.
         crop_scale: Side of the model's crop over the size of the face.
         calibration_crops: How many crops calibrate.
+        holdout: A training fold whose crops do not calibrate, so that what the variant says of
+            them is as far out of fold as what fp32 says; None for none.
         seed: Of the drawing.
 
     Returns:
         The calibrating crops, uint8 [n, S, S, 3], RGB, and the sample to compare on.
 
     Raises:
-        UsageError: The folder is no crop store, or there are not both reals and fakes to compare.
+        UsageError: The folder is no crop store, there is no such fold, or there are not both reals
+            and fakes to compare.
     """
     store = CropStore(path)
     rows = store.index[store.index["judged"]]
     marked_val = rows["split"] == "val"
-    calibrating = _draw_evenly(rows[~marked_val], calibration_crops, seed)
+    calibrating = _draw_evenly(
+        _without_fold(store, rows[~marked_val], holdout), calibration_crops, seed
+    )
     if calibrating.empty:
         raise UsageError(f"{path}: holds no judged crops marked train, which calibrate a variant")
     if marked_val.any():
@@ -99,6 +111,15 @@ def read_samples(
         description=text,
     )
     return cut_crops(store, calibrating, size=size, crop_scale=crop_scale), sample
+
+
+def _without_fold(store: CropStore, rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:
+    if fold is None:
+        return rows
+    if not 0 <= fold < len(FOLD_SHARES):
+        raise UsageError(f"fold {fold} does not exist; there are {len(FOLD_SHARES)}, from 0 on")
+    fold_of = assign_folds(store.index[store.index["split"] == "train"])
+    return rows[fold_of.reindex(rows.index) != fold]
 
 
 def _draw_evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import Manifest, OptimizedGraph, VariantChanges, VariantSpec
+from dfd_edge.manifest import DecisionSpec, Manifest, OptimizedGraph, VariantChanges, VariantSpec
 from dfd_edge.session import Session
 from dfd_export.bundles.bundle_writer import (
     copy_bundle,
@@ -37,6 +37,8 @@ class VariantOptions:
         fp16: Make the fp16 variant.
         max_auc_drop: How much lower a variant's frame AUC may be than that of fp32.
         calibration_crops: How many crops int8 is calibrated on.
+        holdout: The training fold that the model was fitted without, whose crops do not calibrate
+            it either; None for none.
         optimized: Store graphs that load faster where they do.
     """
 
@@ -44,6 +46,7 @@ class VariantOptions:
     fp16: bool = False
     max_auc_drop: float = 0.01
     calibration_crops: int = 128
+    holdout: int | None = None
     optimized: bool = True
 
     @property
@@ -59,6 +62,7 @@ def add_variants(
     options: VariantOptions,
     calibration: NDArray[np.uint8],
     sample: Sample,
+    decisions: Mapping[str, DecisionSpec] | None = None,
 ) -> dict[str, VariantChanges]:
     """Writes a bundle with more variants of the frame graph; those it has already are made anew.
 
@@ -68,6 +72,8 @@ def add_variants(
         options: Which variants.
         calibration: uint8 [n, S, S, 3], RGB: crops to calibrate int8 on.
         sample: Labelled crops to compare on.
+        decisions: By precision, what was decided on a variant's own logits; one without shares
+            the bundle's decision.
 
     Returns:
         What each variant changes.
@@ -88,7 +94,9 @@ def add_variants(
         manifest = _without(copy_bundle(bundle, folder), folder, set(makers))
         fp32 = Session.open(Bundle(folder, manifest, sha256=""), provider="cpu", precision="fp32")
         for precision, make in makers.items():
-            manifest = _add(folder, manifest, precision, make(graph), options)
+            variant = _files(folder, precision, make(graph), options)
+            variant = dataclasses.replace(variant, decision=(decisions or {}).get(precision))
+            manifest = _with(manifest, folder, precision, variant)
             session = Session.open(
                 Bundle(folder, manifest, sha256=""), provider="cpu", precision=precision
             )
@@ -97,7 +105,7 @@ def add_variants(
             measured[precision] = changes
             logits = session.run_frame(read_probe(bundle)).fake_logit
             variant = dataclasses.replace(
-                manifest.frame.variants[precision],
+                variant,
                 probe_logit=[float(logit) for logit in logits],
                 changes=changes,
             )
@@ -106,13 +114,9 @@ def add_variants(
     return measured
 
 
-def _add(
-    folder: Path,
-    manifest: Manifest,
-    precision: str,
-    graph: onnx.ModelProto,
-    options: VariantOptions,
-) -> Manifest:
+def _files(
+    folder: Path, precision: str, graph: onnx.ModelProto, options: VariantOptions
+) -> VariantSpec:
     """Writes a variant's files, not measured yet."""
     file = f"frame.{precision}.onnx"
     data = graph.SerializeToString()
@@ -124,7 +128,7 @@ def _add(
         if found is not None:
             (folder / found[1].file).write_bytes(found[0])
             optimized = found[1]
-    return _with(manifest, folder, precision, VariantSpec(file, optimized=optimized))
+    return VariantSpec(file, optimized=optimized)
 
 
 def _with(manifest: Manifest, folder: Path, precision: str, variant: VariantSpec) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -23,10 +24,12 @@ class Quality:
     Attributes:
         judged: True when the face can be judged.
         reason: None, or one of "too small", "dark", "blurred", "turned away".
+        detail: as `detail` measures it; infinite where nothing was measured.
     """
 
     judged: bool
     reason: str | None = None
+    detail: float = math.inf
 
 
 def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
@@ -38,14 +41,15 @@ def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
     """
     if face.size < MIN_FACE_PX:
         return Quality(False, "too small")
-    luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
     if float(luma.mean()) < MIN_LUMA:
         return Quality(False, "dark")
     if eye_distance(face) < MIN_EYE_DISTANCE:
         return Quality(False, "turned away")
-    if detail(np.asarray(luma, np.uint8)) < MIN_DETAIL:
-        return Quality(False, "blurred")
-    return Quality(True)
+    sharpness = detail(luma)
+    if sharpness < MIN_DETAIL:
+        return Quality(False, "blurred", sharpness)
+    return Quality(True, detail=sharpness)
 
 
 def eye_distance(face: Face) -> float:
@@ -59,3 +63,8 @@ def detail(luma: NDArray[np.uint8]) -> float:
     quarter = luma.shape[0] // 4
     inner = luma[quarter : luma.shape[0] - quarter, quarter : luma.shape[1] - quarter]
     return float(cv2.Laplacian(inner, cv2.CV_32F).var())
+
+
+def crop_detail(crop: NDArray[np.uint8]) -> float:
+    """The `detail` of a crop, uint8 [size, size, 3], RGB."""
+    return detail(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8))

@@ -1,0 +1,1 @@
+"""Clips as sequences of features, and the sequence model fitted on them."""

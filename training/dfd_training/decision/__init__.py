@@ -1,0 +1,1 @@
+"""Calibration and thresholds: how the logits of a variant become labels."""

@@ -1,0 +1,219 @@
+"""How much a look counts in a person's score: fitted on the folds, kept only if they show it.
+
+A mean over a second of video says less than one over ten, and a blurred crop less than a sharp
+one. What the calibrator gives for a step of detail d is multiplied by d / (d + settle_detail), and
+the mean over n steps by n / (n + settle_steps): both draw the score to one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from dfd_edge.manifest import Metric
+from dfd_training.clips.sequences import MIN_STEPS, ClipSequence
+
+STEPS = (1.0, 2.0, 4.0, 8.0)
+DETAILS = (5.0, 10.0, 20.0, 40.0, 80.0)
+"""What is tried, beside none."""
+
+_NOT_TRIED = Metric(0.0)
+_LENGTHS = (MIN_STEPS, 6, 8, 12, 16, 24, 32, 48)
+_STARTS = 4
+
+Floats = NDArray[np.float64]
+Truths = NDArray[np.bool_]
+Logits = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What the folds say of it.
+
+    Attributes:
+        steps: `settle_steps`; 0 where the folds do not show that it helps.
+        detail: `settle_detail`; 0 likewise.
+        steps_gain: by how much the surest `settle_steps` lowers the log loss of held-out folds,
+            nats a window, with a 95 % bootstrap interval over groups.
+        detail_gain: by how much the surest `settle_detail` does.
+    """
+
+    steps: float = 0.0
+    detail: float = 0.0
+    steps_gain: Metric = _NOT_TRIED
+    detail_gain: Metric = _NOT_TRIED
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a person's score is made of; arrays float64 of one length, one row a person or window.
+
+    Attributes:
+        logit: mean over the steps of the logit times its share.
+        share: mean of the shares, times what the number of steps makes of it.
+    """
+
+    logit: Floats
+    share: Floats
+
+    def scaled(self, slope: float, intercept: float) -> Floats:
+        """What the calibrator gives before the sigmoid."""
+        return np.asarray(slope * self.logit + intercept * self.share, np.float64)
+
+    def only(self, rows: Truths) -> Looks:
+        """Some rows."""
+        return Looks(self.logit[rows], self.share[rows])
+
+
+def looks_of(sequences: Sequence[ClipSequence], logits: Logits, settling: Settling) -> Looks:
+    """Whole sequences, as the runtime adds them up."""
+    windows = _Windows.whole([len(part) for part in logits])
+    return windows.looks(sequences, logits, settling.steps, settling.detail)
+
+
+def fit_settling(
+    sequences: Sequence[ClipSequence],
+    logits: Logits,
+    weights: Floats,
+    *,
+    draws: int = 1000,
+) -> Settling:
+    """Try values on the folds: first for blurred crops, then for short looks.
+
+    Windows of all lengths, from 4 steps to whole sequences, are judged. For each fold, slope and
+    intercept are fitted on the others, with a value and without. The value is kept whose gain on
+    the held-out folds has the highest lower bound, if that is above 0.
+
+    Args:
+        sequences: out-of-fold sequences.
+        logits: float32 [T] of each, those that the person's score is made of.
+        weights: of each.
+        draws: bootstrap samples.
+    """
+    if len({sequence.fold for sequence in sequences}) < 2:
+        return Settling()
+    windows = _Windows.of_all_lengths([len(part) for part in logits])
+    trial = _Trial.of(sequences, weights, windows)
+
+    def losses(steps: float, detail: float) -> Floats:
+        return trial.losses(windows.looks(sequences, logits, steps, detail))
+
+    before = losses(0.0, 0.0)
+    detail, detail_gain = _best(
+        DETAILS, lambda value: trial.gain(before - losses(0.0, value), draws)
+    )
+    before = losses(0.0, detail)
+    steps, steps_gain = _best(
+        STEPS, lambda value: trial.gain(before - losses(value, detail), draws)
+    )
+    return Settling(steps, detail, steps_gain, detail_gain)
+
+
+def _best(values: Sequence[float], gain_of: Callable[[float], Metric]) -> tuple[float, Metric]:
+    """The value whose gain is the surest, or 0 where even that may be chance, and the gain."""
+    gains = {value: gain_of(value) for value in values}
+    best = max(gains, key=lambda value: gains[value].low or 0.0)
+    return (best if (gains[best].low or 0.0) > 0 else 0.0), gains[best]
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Parts of sequences: which one, from which step, how many; int64 arrays of one length."""
+
+    sequence: NDArray[np.int64]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    share: Floats  # of the sequence's weight
+
+    @classmethod
+    def whole(cls, lengths: Sequence[int]) -> _Windows:
+        count = len(lengths)
+        starts, length = np.zeros(count, np.int64), np.array(lengths, np.int64)
+        return cls(np.arange(count), starts, length, np.ones(count))
+
+    @classmethod
+    def of_all_lengths(cls, lengths: Sequence[int]) -> _Windows:
+        rows: list[tuple[int, int, int, float]] = []
+        for number, whole in enumerate(lengths):
+            shown = [length for length in _LENGTHS if length < whole] + [whole]
+            for length in shown:
+                starts = np.unique(np.linspace(0, whole - length, _STARTS).astype(int))
+                share = 1.0 / len(shown) / len(starts)
+                rows += [(number, int(start), length, share) for start in starts]
+        sequence, start, length_, share_ = zip(*rows, strict=True)
+        return cls(np.array(sequence), np.array(start), np.array(length_), np.array(share_))
+
+    def looks(
+        self, sequences: Sequence[ClipSequence], logits: Logits, steps: float, detail: float
+    ) -> Looks:
+        shares = [s.detail.astype(np.float64) for s in sequences]
+        shares = [part / (part + detail) if detail else np.ones(len(part)) for part in shares]
+        weighed = [share * part for share, part in zip(shares, logits, strict=True)]
+        settled = self.length + steps
+        return Looks(self._sums(weighed) / settled, self._sums(shares) / settled)
+
+    def _sums(self, parts: Sequence[Floats]) -> Floats:
+        ends = np.cumsum([len(part) for part in parts])
+        sums = np.concatenate([[0.0], np.cumsum(np.concatenate(parts))])
+        first = np.concatenate([[0], ends[:-1]])[self.sequence] + self.start
+        return np.asarray(sums[first + self.length] - sums[first], np.float64)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Windows with their truth, weight, fold and group."""
+
+    fake: Floats
+    weight: Floats
+    fold: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sequences: Sequence[ClipSequence], weights: Floats, windows: _Windows) -> _Trial:
+        rows = windows.sequence
+        _, group = np.unique([s.group for s in sequences], return_inverse=True)
+        return cls(
+            fake=np.array([s.fake for s in sequences], np.float64)[rows],
+            weight=weights[rows] * windows.share,
+            fold=np.array([s.fold for s in sequences], np.int64)[rows],
+            group=group[rows],
+        )
+
+    def losses(self, looks: Looks) -> Floats:
+        """Log loss of each window, with slope and intercept of the other folds."""
+        losses = np.zeros(len(self.fake))
+        for fold in np.unique(self.fold):
+            held = self.fold == fold
+            slope, intercept = self._fit(looks, ~held)
+            z = looks.only(held).scaled(slope, intercept)
+            losses[held] = np.logaddexp(0.0, z) - self.fake[held] * z
+        return losses
+
+    def gain(self, gains: Floats, draws: int) -> Metric:
+        """The weighted mean with a bootstrap interval over groups."""
+        sums = np.bincount(self.group, self.weight * gains)
+        sizes = np.bincount(self.group, self.weight)
+        drawn = np.random.default_rng(0).integers(0, len(sums), (draws, len(sums)))
+        means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        low, high = np.percentile(means, [2.5, 97.5])
+        value = float(sums.sum() / sizes.sum())
+        return Metric(round(value, 5), round(float(low), 5), round(float(high), 5), len(sums))
+
+    def _fit(self, looks: Looks, rows: Truths) -> tuple[float, float]:
+        """Slope and intercept of the lowest weighted log loss (Platt, 1999)."""
+        part, fake = looks.only(rows), self.fake[rows]
+        weight = self.weight[rows] / self.weight[rows].sum()
+
+        def loss(line: Floats) -> tuple[float, Floats]:
+            z = part.scaled(line[0], line[1])
+            slope = weight * (expit(z) - fake)
+            value = float((weight * (np.logaddexp(0.0, z) - fake * z)).sum())
+            return value, np.array([(slope * part.logit).sum(), (slope * part.share).sum()])
+
+        found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B")
+        return float(found.x[0]), float(found.x[1])
