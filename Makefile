@@ -25,11 +25,13 @@ GENERATORS ?= $(RUNS)/generators
 # without them those fakes are left out.
 UPSCALER ?=
 # One frame model for each training fold, fitted without it; the first is the one that ships.
-# Fits begin with photographs on small crops, so that the three share what they can; a fit that was
-# broken off goes on where it stopped.
+# Fits begin with photographs on small crops, so that the three share what they can; then they learn
+# from true swaps and blends, and at last from generators' fakes too: with these from the start, true
+# swaps are learnt worse (docs/experiments.md). A fit that was broken off goes on where it stopped.
 FIT = $(BIN)/dfd-train fit frame '$(STORE)' --resume
-FROM_PHOTOGRAPHS = --weights '$(RUNS)/photographs/best.keras' --validate-on clips \
-  --learning-rate 4e-4 --epochs 16 --patience 16
+FIRST = --weights '$(RUNS)/photographs/best.keras' --validate-on clips --learning-rate 4e-4 \
+  --epochs 10 --patience 10 --pairs made_share=0 --pairs true_matched=0
+SECOND = --validate-on clips --learning-rate 2e-4 --epochs 4 --fit keep_last=yes
 # The folds' models as graphs: scores of every precision that ships, each on crops never seen.
 GRAPHS = $(foreach fold,0 1 2,--frame '$(RUNS)/frame$(fold)/bundle')
 BUNDLE ?= runtime/dfd_edge/models/default
@@ -72,7 +74,9 @@ train: labels $(INSTALLED)-export  ## train on a data folder, export and evaluat
 	$(FIT) --out '$(RUNS)/photographs' --train-on photographs --validate-on photographs \
 	  --input-size 128 --epochs 10
 	for fold in 0 1 2; do \
-	  $(FIT) --out "$(RUNS)/frame$$fold" --holdout $$fold $(FROM_PHOTOGRAPHS) && \
+	  $(FIT) --out "$(RUNS)/first$$fold" --holdout $$fold $(FIRST) && \
+	  $(FIT) --out "$(RUNS)/frame$$fold" --holdout $$fold $(SECOND) \
+	    --weights "$(RUNS)/first$$fold/best.keras" && \
 	  $(BIN)/dfd-export bundle "$(RUNS)/frame$$fold/best.keras" --int8 --max-auc-drop 1 \
 	    --crops '$(STORE)' --out "$(RUNS)/frame$$fold/bundle" || exit 1; \
 	done

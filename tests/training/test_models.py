@@ -29,6 +29,7 @@ from dfd_training.models import (
     save_model,
 )
 from dfd_training.models.attention import WindowAttention
+from dfd_training.models.fused_norm import fuse_batch_norms
 from dfd_training.models.pooling import RunningMean
 from dfd_training.models.torch_weights import read_state_dict
 from sequence_models import features_of, head_model
@@ -353,3 +354,26 @@ def test_weights_of_another_network_are_refused():
         load(model, {})
     with pytest.raises(UsageError, match=r"shape \(3, 3, 3, 8\), but EfficientNet-Lite0 has"):
         load(model, {"_conv_stem.weight": np.zeros((8, 3, 3, 3), np.float32)})
+
+
+def test_fused_batch_norms_learn_and_judge_as_those_of_keras():
+    rng = np.random.default_rng(1)
+    pictures = rng.normal(3.0, 2.0, (8, 6, 6, 2)).astype(np.float32)
+    wanted = rng.normal(size=(8, 6, 6, 4)).astype(np.float32)
+    seen = []
+    for fused in (False, True):
+        keras.utils.set_random_seed(2)
+        inside = keras.Sequential([keras.Input((6, 6, 4)), layers.BatchNormalization()])
+        model = keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(4, 1), inside])
+        if fused:
+            fuse_batch_norms(model)
+        model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
+        losses = [model.train_on_batch(pictures, wanted) for _ in range(3)]
+        seen.append((losses, model.get_weights(), model.predict(pictures, verbose=0)))
+    for plain, fast in zip(*(run[1] for run in seen), strict=True):
+        np.testing.assert_allclose(fast, plain, atol=1e-5)
+    np.testing.assert_allclose(seen[1][0], seen[0][0], rtol=1e-5)
+    np.testing.assert_allclose(seen[1][2], seen[0][2], atol=1e-4)
+    assert seen[0][0][-1] < seen[0][0][0]
+    # The kernel was in use: only it is exact to rounding, not to the bit.
+    assert inside.layers[0].call.__func__ is not layers.BatchNormalization.call

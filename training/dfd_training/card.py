@@ -12,9 +12,9 @@ from dfd_training.synthesis import ForgeryKind
 _LIMITS = (
     "It judges faces only: a forged voice, text or background passes unseen, and so does a "
     "clip whose only forged person is too small, blurred, dark or turned away to be judged.",
-    "It learnt from face swaps of one live tool and from synthesised blends. Swaps by other "
-    "tools, reenacted or wholly generated heads, and edits of the mouth alone are found less "
-    "often, or not at all.",
+    "It learnt from face swaps of one live tool, from synthesised blends and from what small "
+    "networks painted. Swaps by other tools, reenacted or wholly generated heads, and edits of "
+    "the mouth alone are found less often, or not at all.",
     "Strong compression, low resolution, beauty filters and screen recordings hide the traces "
     "that it looks for and can also look like them.",
     "Its figures rest on a few dozen validation clips; the intervals are wide, and people, "
@@ -24,13 +24,16 @@ _LIMITS = (
 )
 
 
-def make_card(store: CropStore, metrics: dict[str, Metric], *, licence: str) -> CardInfo:
+def make_card(
+    store: CropStore, metrics: dict[str, Metric], *, licence: str, protocol: str = ""
+) -> CardInfo:
     """Describe a model that was trained on a store.
 
     Args:
         store: the crops that it was trained on.
         metrics: figures on the training's own folds.
         licence: terms of the model files.
+        protocol: more sentences on how the model was fitted.
     """
     rows = training_rows(store)
     files = rows.drop_duplicates("shard")
@@ -47,13 +50,13 @@ def make_card(store: CropStore, metrics: dict[str, Metric], *, licence: str) -> 
             "Real and fake crops were drawn one to one inside every source and went through the "
             f"same degradations. Groups of footage were dealt into folds of {shares}; the frame "
             "model and the sequence model that ship were fitted without the first fold, which "
-            "chose their best weights. Calibrators and thresholds of each precision rest on what "
-            "its own graphs say of the folds that they never saw, groups of footage weighing "
-            "alike, clips as they are as much as degraded ones (codecs, JPEG, scaling, blur, "
+            "chose the sequence model's best weights. Calibrators and thresholds of each "
+            "precision rest on what its own graphs say of the folds that they never saw, groups "
+            "of footage weighing alike, clips as they are as much as degraded ones (codecs, JPEG, scaling, blur, "
             f"noise): `fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real clips would be "
             f"called so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
             "Rows marked val were judged once, through the runtime. Intervals are 95 % bootstrap "
-            "intervals over groups."
+            f"intervals over groups. {protocol}".rstrip()
         ),
         metrics=metrics,
         licence=licence,

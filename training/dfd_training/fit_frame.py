@@ -22,6 +22,7 @@ from dfd_training.curves import write_curves
 from dfd_training.folds import FOLD_SHARES, assign_folds
 from dfd_training.metrics import auc
 from dfd_training.models import build_frame_model, load_frame_model, save_model
+from dfd_training.models.fused_norm import fuse_batch_norms
 from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.store import CropStore
 
@@ -57,6 +58,8 @@ class FitFrameOptions:
             degraded by different draws; 0 draws one view.
         freeze_batch_norm: keep the statistics and scales of batch norms that start trained: on
             processors a step takes half the time, but it learns much less.
+        keep_last: keep the last epoch's averaged weights in the place of those that separate the
+            held-out fold best, which then had no say in them.
         without_sources: sources that are left out of training and validation.
         patience: epochs without a better validation AUC before the fit ends.
         validation_pairs: pairs drawn once from the held-out fold.
@@ -78,6 +81,7 @@ class FitFrameOptions:
     average_decay: float = 0.9
     consistency: float = 0.0
     freeze_batch_norm: bool = False
+    keep_last: bool = False
     without_sources: tuple[str, ...] = ()
     patience: int = 10
     validation_pairs: int = 300
@@ -247,6 +251,7 @@ def fit_frame(
         model = _starting_model(options, pairs)
     if options.freeze_batch_norm and options.weights != "none":
         freeze_batch_norms(model)
+    fuse_batch_norms(model)
     trainer = _compiled(model, options, done_steps=len(history) * options.steps)
     for epoch in range(len(history), options.epochs):
         start = time.monotonic()
@@ -271,7 +276,8 @@ def fit_frame(
             "val_auc": auc(labels, logits.astype(np.float64)),
             "seconds": time.monotonic() - start,
         }
-        if row["val_auc"] > max((past["val_auc"] for past in history), default=-1.0):
+        best_before = max((past["val_auc"] for past in history), default=-1.0)
+        if options.keep_last or row["val_auc"] > best_before:
             save_model(model, best)
         trainer.set_weights(raw)
         history.append(row)

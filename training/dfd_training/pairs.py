@@ -55,18 +55,18 @@ class PairOptions:
     input_size: int = 160
     true_share: float = 0.65
     true_source_weight: float = 4.0
-    made_share: float = 0.4
-    made_matched: float = 0.75
-    true_matched: float = 0.35
+    made_share: float = 0.3
+    made_matched: float = 0.5
+    true_matched: float = 0.1
     self_blend: float = 0.4
     face_swap: float = 0.25
     part_swap: float = 0.1
     reenacted: float = 0.1
     rebuilt: float = 0.1
-    photograph_share: float = 0.2
+    photograph_share: float = 0.25
     source_exponent: float = 0.35
     donor_candidates: int = 10
-    codec_share: float = 0.35
+    codec_share: float = 0.25
     cutout_share: float = 0.0
 
     def kind_shares(self) -> dict[ForgeryKind, float]:

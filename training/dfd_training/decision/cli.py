@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @click.option(
+    "--protocol",
+    default="",
+    help="More sentences on how the model was fitted, for the card.",
+)
+@click.option(
     "--licence",
     default=(
         "Apache-2.0, as the weights that training started from. The footage is not in the bundle; "
@@ -58,6 +63,7 @@ def calibrate_command(
     sequence: Path,
     precisions: tuple[str, ...],
     out: Path,
+    protocol: str,
     licence: str,
     seed: int,
 ) -> None:
@@ -92,7 +98,7 @@ def calibrate_command(
     decisions = {precision: result.decision for precision, result in found.items()}
     (out / "decision.json").write_text(decisions_to_json(decisions))
     metrics = {name: metric for r in found.values() for name, metric in r.metrics.items()}
-    card = make_card(CropStore(store), metrics, licence=licence)
+    card = make_card(CropStore(store), metrics, protocol=protocol, licence=licence)
     (out / "card.json").write_text(card.to_json())
     click.echo(f"a person's score is the mean of the {decisions['fp32'].person_score} logits")
     for precision, decision in decisions.items():
