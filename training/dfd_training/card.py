@@ -52,9 +52,10 @@ def make_card(
             "model and the sequence model that ship were fitted without the first fold, which "
             "chose the sequence model's best weights. Calibrators and thresholds of each "
             "precision rest on what its own graphs say of the folds that they never saw, groups "
-            "of footage weighing alike, clips as they are as much as degraded ones (codecs, JPEG, scaling, blur, "
-            f"noise): `fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real clips would be "
-            f"called so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
+            "of footage weighing alike, clips as they are as much as degraded ones (codecs, JPEG, "
+            "scaling, blur, noise): "
+            f"`fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real clips would be called "
+            f"so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
             "Rows marked val were judged once, through the runtime. Intervals are 95 % bootstrap "
             f"intervals over groups. {protocol}".rstrip()
         ),
