@@ -1,12 +1,15 @@
-"""One track per person: detections of successive frames are joined by place and size."""
+"""One track per person: detections of successive frames are joined by place, motion and looks."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.faces.appearance import Appearance
+from dfd_edge.faces.assignment import assign
 from dfd_edge.faces.detector import Face, box_overlap
 
 MAX_GAP_S = 2.0
@@ -14,6 +17,18 @@ MAX_SHIFT = 0.8
 MAX_GROWTH = 1.8
 STILL_WEIGHT = 0.5
 MOTION_GAIN = 3.0
+#: A face is expected where its motion takes it, for about so long; then it is thought to stop.
+COAST_S = 1.0
+#: Share of the newest motion in a track's velocity.
+VELOCITY_WEIGHT = 0.6
+#: What a change of colours, and of pattern up to 1, costs beside shifts in face sizes.
+COLOUR_COST = 1.5
+PATTERN_COST = 0.75
+#: Above the cost of any pair of one person, so that nobody is left alone for being quick.
+UNPAIRED_COST = 2.5
+#: Faces that overlap by more show parts of each other: their looks are kept for no track, and
+#: rule none out.
+MAX_SHARED_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +44,37 @@ class TrackedFace:
     face: Face
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Track:
     number: int
     box: NDArray[np.float32]
+    centre: NDArray[np.float32]
     time_s: float
+    look: Appearance | None
+    velocity: NDArray[np.float32] | None = None
+
+    def expected(self, time_s: float) -> NDArray[np.float32]:
+        """The box where constant velocity takes it; velocity fades over `COAST_S`."""
+        if self.velocity is None:
+            return self.box
+        coasted_s = COAST_S * (1.0 - math.exp(-(time_s - self.time_s) / COAST_S))
+        moved: NDArray[np.float32] = self.box + np.tile(self.velocity * coasted_s, 2)
+        return moved.astype(np.float32)
+
+    def looks_other(self, look: Appearance | None) -> bool:
+        """Whether a face of this look can hardly be this person."""
+        return look is not None and self.look is not None and look.is_other(self.look)
 
 
 class Tracker:
     """Joins detections into tracks; one instance a stream, not to be shared.
 
-    A detection joins the track whose last box is nearest, measured in face sizes, if it moved by
-    less than `MAX_SHIFT` sizes and grew or shrank by less than `MAX_GROWTH`. Tracks unseen for
-    `max_gap_s` end, and a person who returns later gets a new number.
+    Faces and tracks are paired at the least cost in all: distance from where the track's velocity
+    takes it, in face sizes, growth, overlap, and change of looks. A face can join a track that it
+    is less than `MAX_SHIFT` sizes away from (from where it was last, or from where it is
+    expected) and whose size it has within `MAX_GROWTH`, unless it looks like another person: so a
+    track ends at a cut to somebody else. Tracks unseen for `max_gap_s` end, and a person who
+    returns later gets a new number.
     """
 
     def __init__(self, *, max_gap_s: float = MAX_GAP_S) -> None:
@@ -49,12 +82,16 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._last_number = 0
 
-    def update(self, faces: list[Face], time_s: float) -> list[TrackedFace]:
+    def update(
+        self, faces: list[Face], time_s: float, frame: NDArray[np.uint8] | None = None
+    ) -> list[TrackedFace]:
         """Assign each face of one frame to a track.
 
         Args:
             faces: the detections of the frame.
             time_s: the frame's time in seconds; a step back ends all tracks.
+            frame: uint8 [height, width, 3], BGR, for what the faces look like; without it they
+                are told apart by place and motion alone.
 
         Returns:
             The tracked faces, in the order of `faces`.
@@ -62,27 +99,56 @@ class Tracker:
         self._tracks = [
             track for track in self._tracks if 0.0 <= time_s - track.time_s <= self._max_gap_s
         ]
-        pairs = sorted(
-            (cost, index, track.number)
-            for index, face in enumerate(faces)
-            for track in self._tracks
-            if (cost := _cost(track.box, face)) is not None
-        )
-        by_face: dict[int, _Track] = {}
-        free = {track.number: track for track in self._tracks}
-        for _, index, number in pairs:
-            if index not in by_face and number in free:
-                by_face[index] = free.pop(number)
-        return [self._follow(by_face.get(index), face, time_s) for index, face in enumerate(faces)]
+        looks = [None if frame is None else Appearance.of(frame, face.box) for face in faces]
+        alone = [
+            all(
+                other is face or box_overlap(face.box, other.box) <= MAX_SHARED_LOOK
+                for other in faces
+            )
+            for face in faces
+        ]
+        costs = np.full((len(faces), len(self._tracks)), np.inf)
+        for column, track in enumerate(self._tracks):
+            expected = track.expected(time_s)
+            for row, face in enumerate(faces):
+                look = looks[row]
+                if not (alone[row] and track.looks_other(look)):
+                    costs[row, column] = _cost(track, expected, face, look)
+        pairs = dict(assign(costs, unpaired=UNPAIRED_COST))
+        known = list(self._tracks)
+        tracked = []
+        for row, (face, look) in enumerate(zip(faces, looks, strict=True)):
+            column_of = pairs.get(row)
+            track_of = None if column_of is None else known[column_of]
+            tracked.append(self._follow(track_of, face, look, time_s, alone=alone[row]))
+        return tracked
 
-    def _follow(self, track: _Track | None, face: Face, time_s: float) -> TrackedFace:
+    def _follow(
+        self,
+        track: _Track | None,
+        face: Face,
+        look: Appearance | None,
+        time_s: float,
+        *,
+        alone: bool,
+    ) -> TrackedFace:
+        centre = _centre(face.box)
         if track is None:
             self._last_number += 1
-            track = _Track(number=self._last_number, box=face.box, time_s=time_s)
+            track = _Track(self._last_number, face.box, centre, time_s, look)
             self._tracks.append(track)
             return TrackedFace(track=track.number, face=face)
+        passed_s = time_s - track.time_s
+        if passed_s > 0.0:
+            velocity = (centre - track.centre) / passed_s
+            if track.velocity is not None:
+                velocity = track.velocity + VELOCITY_WEIGHT * (velocity - track.velocity)
+            track.velocity = np.asarray(velocity, np.float32)
         track.box = _smoothed(track.box, face.box)
+        track.centre = centre
         track.time_s = time_s
+        if look is not None and (alone or track.look is None):
+            track.look = look
         smooth = Face(box=track.box, keypoints=face.keypoints, score=face.score)
         return TrackedFace(track=track.number, face=smooth)
 
@@ -91,16 +157,35 @@ def _size(box: NDArray[np.float32]) -> float:
     return max(float(box[2] - box[0]), float(box[3] - box[1]), 1e-6)
 
 
-def _cost(box: NDArray[np.float32], face: Face) -> float | None:
-    """How badly a face fits a track's last box, lower is better; None where it cannot be it."""
-    growth = face.size / _size(box)
+def _centre(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    centre: NDArray[np.float32] = (box[:2] + box[2:]) / np.float32(2.0)
+    return centre
+
+
+def _distance(box: NDArray[np.float32], face: Face) -> float:
+    """Between the centres, in sizes of the larger face."""
+    shift = np.hypot(*(_centre(face.box) - _centre(box)))
+    return float(shift) / max(face.size, _size(box))
+
+
+def _cost(
+    track: _Track, expected: NDArray[np.float32], face: Face, look: Appearance | None
+) -> float:
+    """How badly a face fits a track, lower is better; infinite where it cannot be it."""
+    growth = face.size / _size(track.box)
     if not 1.0 / MAX_GROWTH <= growth <= MAX_GROWTH:
-        return None
-    shift = np.hypot(*((face.box[:2] + face.box[2:] - box[:2] - box[2:]) / 2.0))
-    relative = float(shift) / max(face.size, _size(box))
-    if relative > MAX_SHIFT:
-        return None
-    return relative + abs(float(np.log(growth))) - box_overlap(box, face.box)
+        return math.inf
+    distance = _distance(expected, face)
+    if min(distance, _distance(track.box, face)) > MAX_SHIFT:
+        return math.inf
+    cost = min(distance, 1.0) + abs(math.log(growth)) - box_overlap(expected, face.box)
+    if look is None or track.look is None:
+        return cost
+    colours, pattern = look.colour_change(track.look), look.pattern_change(track.look)
+    # Below the cost of being left alone, whatever the light does.
+    return min(
+        cost + COLOUR_COST * colours + PATTERN_COST * min(pattern, 1.0), 0.99 * UNPAIRED_COST
+    )
 
 
 def _smoothed(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
