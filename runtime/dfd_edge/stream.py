@@ -16,6 +16,7 @@ from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import crop_region, extract_crop
 from dfd_edge.faces.detector import Face
+from dfd_edge.faces.finding import FaceChoice, FacesOption
 from dfd_edge.faces.quality import Quality, assess
 from dfd_edge.faces.tracker import Tracker
 from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
@@ -23,6 +24,7 @@ from dfd_edge.sampling import Sampler
 
 if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.gathering import Gathering
     from dfd_edge.session import FrameOutputs, Session
 
 #: People unseen for this long who were never judged long enough are forgotten.
@@ -111,6 +113,9 @@ class Stream(Closing):
         source: Name that results carry.
         rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
             trained at.
+        gathering: Runs the frame model on the crops of several streams together; by default
+            this stream's go alone.
+        judged_faces: Which faces are judged, as `FaceChoice` takes it.
     """
 
     def __init__(
@@ -120,6 +125,8 @@ class Stream(Closing):
         *,
         source: str = "stream",
         rate_hz: float | None = None,
+        gathering: Gathering | None = None,
+        judged_faces: FacesOption = "all",
     ) -> None:
         manifest = session.bundle.manifest
         self.source = source
@@ -131,10 +138,14 @@ class Stream(Closing):
         self._max_gap_s = manifest.sequence.max_gap_s
         self._decision = Decision(session.decision)
         self._tracker = Tracker()
+        self._choice = FaceChoice(judged_faces)
         self._people: dict[int, _Person] = {}
         self._counts = _Counts()
         self._lock = threading.RLock()
         self._closed = False
+        self._gathering = gathering
+        if gathering is not None:
+            gathering.join()
 
     def push(
         self,
@@ -181,10 +192,18 @@ class Stream(Closing):
         found = [_whole(frame)] if finder is None else finder.detect(frame)
         scale = 1.0 if finder is None else self._crop_scale
         faces = []
-        for tracked in self._tracker.update(found, time_s):
+        # A whole frame is the same "person" whatever it shows, also after a cut.
+        people = self._tracker.update(found, time_s, None if finder is None else frame)
+        refusals = self._choice.refusals(people, time_s)
+        for tracked, refusal in zip(people, refusals, strict=True):
             region = crop_region(tracked.face.box, scale)
             crop = extract_crop(frame, region, self._size)
-            quality = Quality(True) if finder is None else assess(tracked.face, crop)
+            if finder is None:
+                quality = Quality(True)
+            elif refusal is not None:
+                quality = Quality(False, refusal)
+            else:
+                quality = assess(tracked.face, crop)
             square = (region.x0, region.y0, region.side)
             faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
         return Observation(time_s, tuple(faces), captured_s)
@@ -198,9 +217,8 @@ class Stream(Closing):
         """
         with self._lock:
             judged = [face for observation in observations for face in observation.judged]
-            outputs = (
-                self._session.run_frame(np.stack([f.crop for f in judged])) if judged else None
-            )
+            models = self._gathering or self._session
+            outputs = models.run_frame(np.stack([f.crop for f in judged])) if judged else None
             results = []
             first = 0
             for observation in observations:
@@ -249,6 +267,8 @@ class Stream(Closing):
     def close(self) -> None:
         """Ends the stream: nothing can be pushed any more. Safe to call twice."""
         with self._lock:
+            if not self._closed and self._gathering is not None:
+                self._gathering.leave()
             self._closed = True
 
     def _score_one(
