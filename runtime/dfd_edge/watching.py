@@ -29,6 +29,10 @@ class Watch(Closing, Iterator[FrameResult]):
         duration_s: Seconds after which to end.
         on_event: Called with gaps, reconnects and drops, from the reader's thread.
         on_image: Called in the iterating thread with every frame and the newest result.
+        reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
+            tries for ever.
+        wait: Whether to wait until the source is open. Without, it is opened while the caller
+            goes on, and the first `next` raises what went wrong.
 
     Raises:
         SourceError: The source cannot be opened.
@@ -44,6 +48,8 @@ class Watch(Closing, Iterator[FrameResult]):
         duration_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_image: Callable[[Frame, FrameResult | None], None] | None = None,
+        reconnect_s: float | None = None,
+        wait: bool = True,
     ) -> None:
         self._stream = stream
         self._max_staleness_s = None if max_staleness_ms is None else max_staleness_ms / 1e3
@@ -53,7 +59,6 @@ class Watch(Closing, Iterator[FrameResult]):
         self._newest: FrameResult | None = None
         self._closed = threading.Event()
         self._stale = 0
-        self._start_s = time.monotonic()
         self._reader = LiveReader(
             connect,
             name=stream.source,
@@ -61,13 +66,25 @@ class Watch(Closing, Iterator[FrameResult]):
             on_event=self._tell,
             policy=policy,
             every_image=on_image is not None,
+            reconnect_s=reconnect_s,
         )
         self._reader.start()
+        if wait:
+            try:
+                self._reader.wait_open()
+            except BaseException:  # Ctrl-C too: nobody else can close it
+                self.close()
+                raise
 
     @property
     def source(self) -> str:
         """Name of the source."""
         return self._stream.source
+
+    @property
+    def opened(self) -> bool:
+        """Whether the source could be opened so far."""
+        return self._reader.start_s is not None
 
     @property
     def dropped(self) -> int:
@@ -76,7 +93,7 @@ class Watch(Closing, Iterator[FrameResult]):
 
     @property
     def gaps(self) -> int:
-        """How often the source was lost."""
+        """How often the source was lost, or gave nothing for a while."""
         return self._reader.gaps
 
     def __iter__(self) -> Watch:
@@ -89,7 +106,8 @@ class Watch(Closing, Iterator[FrameResult]):
             except EOFError:
                 break
             if captured is None:
-                if self._over(time.monotonic() - self._start_s):
+                start_s = self._reader.start_s
+                if start_s is not None and self._over(time.monotonic() - start_s):
                     break
                 continue
             frame = captured.frame
@@ -115,6 +133,8 @@ class Watch(Closing, Iterator[FrameResult]):
         """The verdict so far."""
         gaps = self.gaps
         reason = self._reader.reason
+        if not self.opened and reason is None:
+            reason = "it was not opened"
         if gaps:
             reason = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}"
         return self._stream.verdict(complete=reason is None, reason=reason)

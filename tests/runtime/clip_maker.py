@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -94,3 +95,16 @@ def write_sound(path: Path, *, seconds: float = 1.0) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def run_ffmpeg(*arguments: str | Path) -> bytes:
+    """Runs the ffmpeg that imageio-ffmpeg carries, one of another build than PyAV's own.
+
+    Returns:
+        What it wrote to standard output.
+    """
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y"]
+    command += [str(argument) for argument in arguments]
+    return subprocess.run(command, check=True, capture_output=True).stdout

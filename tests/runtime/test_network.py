@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer("application/vnd.apple.mpegurl")
             self.wfile.write(b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n")
             return
+        if self.path.startswith("/video"):
+            self.send_pictures()
+            return
         recording = self.server.recordings.get(self.path)
         if recording is not None:
             self.send_recording(recording)
@@ -47,6 +51,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             except OSError:
                 return
             time.sleep(CHUNK_S)
+
+    def send_pictures(self):
+        """Like a phone's camera app: JPEG after JPEG, ten a second, without any time."""
+        self.answer("multipart/x-mixed-replace; boundary=frame")
+        start_s = time.monotonic()
+        for number, image in enumerate(face_frames(60)):
+            data = cv2.imencode(".jpg", image)[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            try:
+                self.wfile.write(head.encode() + data + b"\r\n")
+                self.wfile.flush()
+            except OSError:
+                return
+            time.sleep(max(0.0, start_s + 0.1 * (number + 1) - time.monotonic()))
 
     def send_recording(self, data):
         """Like a file server, with its length and ranges."""
@@ -169,6 +187,18 @@ def test_pictures_of_a_network_stream_come_upright(detector, server):
     ) as watch:
         list(watch)
     assert shapes == {(320, 240, 3)}
+
+
+def test_pictures_without_times_have_those_at_which_they_came(detector, server):
+    """FFmpeg takes a phone's stream of JPEGs for 25 frames a second, whatever it is."""
+    start_s = time.monotonic()
+    with detector.watch(f"http://{server}/video") as watch:
+        results = list(itertools.islice(watch, 12))
+        took_s = time.monotonic() - start_s
+    seen_s = results[-1].time_s - results[0].time_s
+    assert seen_s == pytest.approx(11 / 5, abs=0.8)
+    assert seen_s < took_s
+    assert watch.gaps == 0
 
 
 def test_an_address_that_cannot_be_reached(detector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -141,6 +142,87 @@ def test_a_lost_device_is_opened_again_and_the_gap_is_told(detector):
     verdict = watch.verdict()
     assert not verdict.complete
     assert "lost 1 time" in verdict.reason
+
+
+def gives_up(detector, reconnect_s, *, plain_end=False):
+    """What a watch does whose device comes for under a second and never again."""
+    devices = iter([Device(face_frames(20))])
+    if plain_end:
+        devices = iter([Ending(face_frames(20))])
+    tries_s = []
+
+    def connect():
+        tries_s.append(time.monotonic())
+        device = next(devices, None)
+        if device is None:
+            raise SourceError("device: not back yet")
+        return device
+
+    events = []
+    watch = watch_device(
+        detector, connect, policy=Policy.EVERY, on_event=events.append, reconnect_s=reconnect_s
+    )
+    error, start_s = None, time.monotonic()
+    try:
+        for _ in watch:
+            pass
+    except SourceError as caught:
+        error = str(caught)
+    return watch, error, [event.kind for event in events], tries_s, time.monotonic() - start_s
+
+
+class Ending(Device):
+    """Says good-bye instead of breaking off."""
+
+    def frames(self, sampler):
+        with contextlib.suppress(SourceError):
+            yield from super().frames(sampler)
+
+
+def test_a_lost_device_is_given_up_after_so_long(detector):
+    watch, error, kinds, tries_s, took_s = gives_up(detector, 1.5)
+    assert error == "device: gives no more frames; not back within 1.5 s"
+    assert kinds == [EventKind.GAP]
+    assert len(tries_s) >= 3, "the last one at the limit"
+    assert took_s > 1.5
+    assert watch.verdict().frames == 4
+    assert not watch.verdict().complete
+
+
+def test_a_lost_device_is_not_opened_again_where_nobody_wants_it(detector):
+    watch, error, kinds, tries_s, _ = gives_up(detector, 0.0)
+    assert error == "device: gives no more frames"
+    assert kinds == []
+    assert len(tries_s) == 1
+    assert not watch.verdict().complete
+
+
+def test_a_stream_that_ends_is_no_fault_where_it_is_not_to_be_opened_again(detector):
+    watch, error, kinds, tries_s, _ = gives_up(detector, 0.0, plain_end=True)
+    assert (error, kinds, len(tries_s)) == (None, [], 1)
+    assert watch.verdict().frames == 4
+    assert watch.verdict().complete
+
+
+def test_a_pause_is_a_gap_though_the_connection_holds(detector):
+    class Pausing(Device):
+        def frames(self, sampler):
+            for index in (*range(10), *range(100, 110)):
+                if sampler.is_due(index / RATE):
+                    yield Frame(self.pictures[0], index / RATE, index)
+            self.closed.wait(20)
+
+    device = Pausing(face_frames(1))
+    events = []
+    with watch_device(
+        detector, lambda: device, on_event=events.append, policy=Policy.EVERY
+    ) as watch:
+        results = [next(watch) for _ in range(4)]
+    device.close()
+    assert [event.kind for event in events] == [EventKind.GAP, EventKind.RECONNECT]
+    assert events[0].detail == "nothing came for 3.6 s"
+    assert [result.time_s for result in results] == pytest.approx([0.0, 0.2, 4.0, 4.2], abs=0.05)
+    assert watch.gaps == 1
 
 
 def test_what_is_opened_while_the_watch_is_closed_is_let_go(detector):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from pathlib import Path
+
+from dfd_edge.errors import SourceError
 
 #: Schemes that are opened, each with the protocols that FFmpeg may use for it.
 PROTOCOLS = {
-    "http": "http,https,tls,tcp",
-    "https": "http,https,tls,tcp",
+    "http": "http,https,tls,tcp,crypto",
+    "https": "http,https,tls,tcp,crypto",
     "rtsp": "rtsp,rtp,udp,tcp",
     "rtsps": "rtsp,rtp,udp,tcp,tls",
     "rtmp": "rtmp,tcp",
@@ -18,8 +20,15 @@ PROTOCOLS = {
     "srt": "srt",
 }
 
-_USER = re.compile(r"^([a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+#: What was probably meant as an address: `http:/host`, `rtsp//host`, `user:password@host`.
+#: A scheme has two letters at least: `C:/clip.mp4` is a file.
+#: An absolute path is a file.
+_MISSPELT = re.compile(
+    rf"^\s*(?:[a-z][a-z0-9+.-]+:+/|(?:{'|'.join(PROTOCOLS)})//|(?!/[^/]|[a-z]:[\\/]).*:.*@)",
+    re.IGNORECASE | re.DOTALL,
+)
+_START = re.compile(r"^\s*([a-z][a-z0-9+.-]+:*/+)", re.IGNORECASE)
 
 
 def scheme_of(text: str) -> str | None:
@@ -33,17 +42,37 @@ def is_address(text: str) -> bool:
     return scheme_of(text) is not None
 
 
-def redact(address: str) -> str:
-    """Returns the address without user name, password and query, fit for messages and records."""
-    # Whatever stands before the last @ may be a password, however oddly it is written.
-    without_user = _USER.sub(r"\1", address)
-    try:
-        parts = urlsplit(without_user)
-    except ValueError:  # brackets that are no IPv6 address
-        return without_user.partition("?")[0]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(
-        (parts.scheme, host, parts.path, "...", "")
-        if parts.query
-        else (parts.scheme, host, parts.path, "", "")
+def check_spelling(text: str) -> None:
+    """Refuses what is neither a whole address nor a file, yet was probably meant as an address.
+
+    Such a text may hold a password, which would be shown as the name of a missing file.
+
+    Raises:
+        SourceError: It is such a text; the message leaves out what may be a password.
+    """
+    if is_address(text) or not _MISSPELT.match(text) or _exists(text):
+        return
+    raise SourceError(
+        f"{redact(text)}: neither a file nor a whole address; write SCHEME://HOST/PATH, such as "
+        "rtsp://camera.local/stream"
     )
+
+
+def redact(address: str) -> str:
+    """Returns the address without user name, password and query, fit for messages and records.
+
+    Whatever stands before the last @ may be a password, however oddly it is written.
+    """
+    start = _START.match(address)
+    head, rest = (start.group(1), address[start.end() :]) if start else ("", address)
+    if "@" in rest and (head or ":" in rest):
+        rest = rest.rpartition("@")[2]
+    shown, mark, _ = (head.lstrip() + rest).partition("#")[0].partition("?")
+    return f"{shown}?..." if mark else shown
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or a zero byte in it
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Iterator
@@ -12,11 +13,16 @@ import numpy as np
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.decoding import DueFrames
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frame import MIN_SIDE, Frame
+from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
 from dfd_edge.sources.quiet import quiet_opencv
+
+logger = logging.getLogger(__name__)
 
 #: Indexes that are tried where the system does not list its cameras.
 _TRIED_INDEXES = 4
+#: Rates that differ by less are the same: 29.97 is 30.
+_FPS_TOLERANCE = 0.05
 
 
 class Camera:
@@ -24,6 +30,8 @@ class Camera:
 
     Args:
         device: Index of the camera, or its device file (`/dev/video2`).
+        options: What is asked of it. A camera takes the nearest that it has; where that is
+            something else, a warning in the log says what it gives.
 
     Raises:
         SourceError: No such camera, or it is in use or gives no picture; the message lists the
@@ -33,7 +41,7 @@ class Camera:
     finite = False
     reason: str | None = None
 
-    def __init__(self, device: int | str) -> None:
+    def __init__(self, device: int | str, options: CameraOptions | None = None) -> None:
         self.name = f"camera {device}" if isinstance(device, int) else device
         present = list_cameras()
         if _device_file(device) not in present and platform.system() == "Linux":
@@ -47,6 +55,9 @@ class Camera:
                 f"{_found(present)}"
             )
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if options is not None:
+            with quiet_opencv():
+                self._ask_for(options)
 
     def frames(self, sampler: DueFrames) -> Iterator[Frame]:
         """Yields the frames that `sampler` asks for until the camera is lost.
@@ -71,6 +82,21 @@ class Camera:
         """Lets go of the camera."""
         self._capture.release()
 
+    def _ask_for(self, options: CameraOptions) -> None:
+        """Asks the camera for what it is to give, and tells what it gives instead."""
+        capture = self._capture
+        # In this order: the pixel format decides which sizes there are, the size which rates.
+        if options.pixel_format is not None:
+            letters = [ord(letter) for letter in options.pixel_format]
+            capture.set(cv2.CAP_PROP_FOURCC, sum(code << 8 * n for n, code in enumerate(letters)))
+        if options.width is not None and options.height is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.width)
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.height)
+        if options.fps is not None:
+            capture.set(cv2.CAP_PROP_FPS, options.fps)
+        for asked, given in _compare(options, _settings(capture)):
+            logger.warning("%s: asked for %s, gives %s", self.name, asked, given)
+
     @classmethod
     def check(cls, device: int | str) -> tuple[int, int]:
         """Opens a camera for one frame and returns its width and height in pixels.
@@ -86,6 +112,34 @@ class Camera:
         if not taken or image is None:
             raise SourceError(f"{camera.name}: opens but gives no picture; is it in use?")
         return int(image.shape[1]), int(image.shape[0])
+
+
+def _settings(capture: cv2.VideoCapture) -> CameraOptions:
+    """What an open camera says that it gives; None where it does not say."""
+    width, height = (
+        round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    sized = min(width, height) >= MIN_SIDE
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    code = max(0, int(capture.get(cv2.CAP_PROP_FOURCC)))
+    letters = code.to_bytes(8, "little")[:4].decode("ascii", errors="replace")
+    return CameraOptions(
+        width=width if sized else None,
+        height=height if sized else None,
+        fps=fps if 0.0 < fps <= MAX_RATE_HZ else None,
+        pixel_format=letters if letters.isascii() and letters.isprintable() else None,
+    )
+
+
+def _compare(asked: CameraOptions, given: CameraOptions) -> Iterator[tuple[str, str]]:
+    """What was asked for and is not given, as pairs of texts."""
+    size, given_size = (asked.width, asked.height), (given.width, given.height)
+    if None not in size and None not in given_size and size != given_size:
+        yield "{}x{}".format(*size), "{}x{}".format(*given_size)
+    if asked.fps and given.fps and abs(asked.fps - given.fps) > _FPS_TOLERANCE * asked.fps:
+        yield f"{asked.fps:g} fps", f"{given.fps:g} fps"
+    if asked.pixel_format and given.pixel_format and asked.pixel_format != given.pixel_format:
+        yield asked.pixel_format, given.pixel_format
 
 
 def list_cameras() -> list[str]:

@@ -4,6 +4,7 @@ and a word on what is missing."""
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -13,7 +14,9 @@ import av.error
 import numpy as np
 
 from dfd_edge.errors import SourceError
+from dfd_edge.sources.deinterlacing import Deinterlacer
 from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.timeline import Timeline
 
@@ -31,6 +34,10 @@ _MISSING_S = 0.5
 _MISSING_SHARE = 0.02
 #: Undecodable packets in a row after which a source is given up.
 _MAX_BAD_PACKETS = 500
+#: FFmpeg's names of formats that hold no times. It makes some up, at a rate that it guesses.
+_UNTIMED_FORMATS = frozenset(
+    ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
+)
 
 
 class DueFrames(Protocol):
@@ -44,8 +51,9 @@ class DueFrames(Protocol):
 class DecodedSource:
     """The video of an open container, decoded once from start to end.
 
-    Frames come upright (display matrix applied) and with square pixels. Only frames that are due
-    are converted to BGR. What cannot be decoded is left out, never made up.
+    Frames come upright (display matrix applied), with square pixels and deinterlaced where they are
+    flagged as interlaced. Only frames that are due are converted to BGR. What cannot be decoded is
+    left out, never made up.
 
     Args:
         container: The container; closed here when it turns out to hold no video.
@@ -86,6 +94,7 @@ class DecodedSource:
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
+        self._deinterlacer = Deinterlacer(threads)
         try:
             self._stream = _pick_stream(container, name)
             self._configure(threads, threading)
@@ -121,9 +130,15 @@ class DecodedSource:
         if self._consumed:
             raise SourceError(f"{self.name}: already read; open it again for a second pass")
         self._consumed = True
-        timeline = Timeline(self.frame_rate, _start_s(self._stream) if self.finite else None)
-        for index, decoded in enumerate(self._decode()):
-            time_s = timeline.place(_pts_seconds(decoded))
+        timeline = Timeline(
+            self.frame_rate,
+            _start_s(self._stream) if self.finite else None,
+            self.duration_s if self.finite else None,
+        )
+        untimed = not self.finite and self._container.format.name in _UNTIMED_FORMATS
+        for index, decoded in enumerate(self._whole_pictures()):
+            arrived_s = None if self.finite else time.monotonic()
+            time_s = timeline.place(None if untimed else _pts_seconds(decoded), arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
             if sampler.is_due(time_s):
@@ -140,6 +155,11 @@ class DecodedSource:
     def close(self) -> None:
         """Closes the container. Safe to call twice."""
         self._container.close()
+
+    def _whole_pictures(self) -> Iterator[VideoFrame]:
+        for decoded in self._decode():
+            yield from self._deinterlacer.feed(decoded)
+        yield from self._deinterlacer.flush()
 
     def _decode(self) -> Iterator[VideoFrame]:
         bad_packets = bad_in_a_row = 0
@@ -171,8 +191,11 @@ class DecodedSource:
             yield from decoded
 
     def _break_off(self, error: av.error.FFmpegError) -> None:
+        if is_interrupted():
+            return
         if not self.finite:
-            raise SourceError(f"{self.name}: lost ({cause_of(error)})") from error
+            # Not `from error`: its text holds the address with its password.
+            raise SourceError(f"{self.name}: lost ({cause_of(error)})") from None
         self._missing(f"reading broke off: {cause_of(error)}")
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
@@ -301,4 +324,6 @@ def _orientation(decoded: VideoFrame) -> Orientation:
 
 def cause_of(error: av.error.FFmpegError) -> str:
     """FFmpeg's own words for an error, without numbers and file names."""
+    if isinstance(error, av.error.ExitError):
+        return "nothing came in time"
     return (error.strerror or type(error).__name__).lower()

@@ -6,13 +6,14 @@ import glob
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sources.address import is_address, redact
+from dfd_edge.sources.address import check_spelling, is_address, redact
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image
+from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.video import read_head
 
 logger = logging.getLogger(__name__)
@@ -38,18 +39,21 @@ class SourceItem:
         kind: How it is read.
         location: Path, address or camera index.
         name: What messages and records call it; credentials are taken out of addresses.
+        options: How it is to be opened.
     """
 
     kind: SourceKind
     location: str | int
     name: str
+    options: SourceOptions = field(default_factory=SourceOptions)
 
     @classmethod
     def of(cls, source: str | Path | int) -> SourceItem:
         """Classifies a single source; nothing is opened but the first bytes of a file.
 
         Raises:
-            SourceError: The file is missing, a folder, unreadable or empty.
+            SourceError: The file is missing, a folder, unreadable or empty, or an address is
+                misspelt.
         """
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
@@ -58,11 +62,24 @@ class SourceItem:
         text = str(source)
         if isinstance(source, str) and is_address(source):
             return cls(SourceKind.ADDRESS, text, redact(text))
+        check_spelling(text)
         path = Path(text)
         if path.is_char_device():
             return cls(SourceKind.CAMERA, text, text)
         still = is_image(read_head(path)) and path.suffix.lower() not in VIDEO_SUFFIXES
         return cls(SourceKind.IMAGE if still else SourceKind.VIDEO, text, text)
+
+    @classmethod
+    def made_of(
+        cls, source: str | Path | int | SourceItem, options: SourceOptions | None
+    ) -> SourceItem:
+        """The source with these options, if there are any; a `SourceItem` brings its own.
+
+        Raises:
+            SourceError: As `of` does.
+        """
+        item = source if isinstance(source, SourceItem) else cls.of(source)
+        return item if options is None else replace(item, options=options)
 
 
 def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[SourceError]]:
@@ -91,13 +108,16 @@ def _expand_one(source: str | Path | int, errors: list[SourceError]) -> Iterator
     try:
         yield from _expand_readable(source, errors)
     except OSError as error:
-        raise SourceError(f"{source}: cannot be looked at ({error.strerror})") from error
+        raise SourceError(
+            f"{redact(str(source))}: cannot be looked at ({error.strerror})"
+        ) from None
 
 
 def _expand_readable(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
     if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
         yield SourceItem.of(source)
         return
+    check_spelling(str(source))
     path = Path(source)
     if path.is_dir():
         yield from _files(_media_below(path, errors), errors)

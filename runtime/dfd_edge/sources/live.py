@@ -15,6 +15,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
 from dfd_edge.sources.decoding import DueFrames
 from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.interrupting import interrupted_by
 
 #: Frames that wait under the policy `every` before the reader is held up.
 QUEUE_FRAMES = 8
@@ -22,6 +23,11 @@ FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 8.0
 #: Drops are told at most this often.
 _DROP_NEWS_S = 5.0
+#: A pause between frames that is longer, and three times the one before it, is a gap.
+_SILENCE_S = 2.0
+_SILENCE_SHARE = 3.0
+#: How often a caller who waits for the source to open looks for what should end that.
+_POLL_S = 0.05
 
 
 class Policy(StrEnum):
@@ -67,7 +73,7 @@ class Captured:
 
 
 class LiveReader(threading.Thread):
-    """Reads a live source until it is closed.
+    """Opens a live source and reads it until it is closed, all in a thread of its own.
 
     Under `latest` only the newest due frame waits, and one that is overtaken is counted as
     dropped. Under `every` the reader waits for its frames to be taken. A live source that is lost
@@ -80,10 +86,13 @@ class LiveReader(threading.Thread):
         on_event: Called from the reader's thread.
         policy: See `Policy`; by default `latest`, and `every` for sources with an end.
         every_image: Whether frames that are not due are handed out too, for display.
+        reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
+            tries for ever.
 
     Attributes:
         dropped: Due frames that were overtaken before they were taken.
-        gaps: How often the source was lost.
+        gaps: How often the source was lost, or gave nothing for a while.
+        start_s: `time.monotonic()` when the source was first open; None before.
     """
 
     def __init__(
@@ -95,30 +104,46 @@ class LiveReader(threading.Thread):
         on_event: Callable[[EventKind, float, str], None],
         policy: Policy | None = None,
         every_image: bool = False,
+        reconnect_s: float | None = None,
     ) -> None:
         super().__init__(name=f"dfd-edge reader {name}", daemon=True)
         self.dropped = 0
         self.gaps = 0
+        self._label = name
         self._connect = connect
         self._is_due = is_due
         self._on_event = on_event
         self._every_image = every_image
-        self._source = connect()  # the first connection's error is the caller's
-        finite = self._source.finite
-        self._policy = policy or (Policy.EVERY if finite else Policy.LATEST)
+        self._reconnect_s = reconnect_s
+        self._policy = policy
+        self._source: FrameSource | None = None
         self._waiting: deque[Captured] = deque()
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._ended = False
         self._error: BaseException | None = None
-        self._start_s = time.monotonic()
+        self.start_s: float | None = None
         self._offset_s = 0.0  # start of the present connection in the clock of the first
         self._told_drops_s = 0.0
 
     @property
     def reason(self) -> str | None:
         """What is missing of the present connection's frames; None where nothing is."""
-        return self._source.reason if self._error is None else str(self._error)
+        if self._error is not None:
+            return str(self._error)
+        return None if self._source is None else self._source.reason
+
+    def wait_open(self) -> None:
+        """Waits until the source is open, or the reader was closed.
+
+        Raises:
+            SourceError: It cannot be opened.
+        """
+        with self._changed:
+            while self.start_s is None and not self._ended and not self._closed.is_set():
+                self._changed.wait(_POLL_S)
+            if self.start_s is None and self._error is not None:
+                raise self._error
 
     def take(self, timeout_s: float) -> Captured | None:
         """Next frame, or None when none came within `timeout_s`.
@@ -141,33 +166,59 @@ class LiveReader(threading.Thread):
             return None
 
     def close(self) -> None:
-        """Asks the reader to end; returns at once. The reader lets go of the source itself."""
+        """Asks the reader to end; returns at once. The reader lets go of the source itself.
+
+        A wait for the network ends within a tenth of a second, one for a camera's driver or for
+        the address of a host when the system ends it.
+        """
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
 
     def run(self) -> None:
         try:
-            while not self._closed.is_set():
-                lost = self._read()
-                if self._closed.is_set() or self._source.finite or not self._reopen(lost):
-                    return
+            with interrupted_by(self._closed):
+                self._follow()
         except BaseException as error:  # raised again where frames are taken
-            self._error = error
+            if not self._closed.is_set():
+                self._error = error
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-            self._source.close()  # one that was opened while `close` was called was never read
+            if self._source is not None:  # one opened while `close` was called was never read
+                self._source.close()
 
-    def _read(self) -> str | None:
+    def _follow(self) -> None:
+        """Opens the source and reads one connection after the other.
+
+        Raises:
+            SourceError: The first connection cannot be opened, a source with an end broke before
+                it, or a live one was given up.
+        """
+        source = self._source = self._connect()
+        self._policy = self._policy or (Policy.EVERY if source.finite else Policy.LATEST)
+        with self._changed:
+            self.start_s = time.monotonic()
+            self._changed.notify_all()
+        while not self._closed.is_set():
+            lost = self._read(source)
+            if self._closed.is_set() or source.finite:
+                return
+            reopened = self._reopen(lost)
+            if reopened is None:
+                return
+            source = self._source = reopened
+
+    def _read(self, source: FrameSource) -> str | None:
         """Reads one connection to its end and returns why it was lost, None at a plain end.
 
         Raises:
             SourceError: A source with an end broke before it.
         """
-        source, offset_s = self._source, self._offset_s
-        wanted = _Wanted(self._is_due, offset_s, every=self._every_image)
+        offset_s = self._offset_s
+        on_silence = None if source.finite else self._tell_silence
+        wanted = _Wanted(self._is_due, offset_s, every=self._every_image, on_silence=on_silence)
         try:
             for frame in source.frames(wanted):
                 time_s = offset_s + frame.time_s
@@ -183,6 +234,11 @@ class LiveReader(threading.Thread):
         finally:
             source.close()
         return None
+
+    def _tell_silence(self, from_s: float, to_s: float) -> None:
+        self.gaps += 1
+        self._on_event(EventKind.GAP, from_s, f"nothing came for {to_s - from_s:.1f} s")
+        self._on_event(EventKind.RECONNECT, to_s, "frames come again")
 
     def _offer(self, captured: Captured) -> None:
         with self._changed:
@@ -203,37 +259,85 @@ class LiveReader(threading.Thread):
             self._told_drops_s = time_s
             self._on_event(EventKind.DROP, time_s, f"{self.dropped} due frames dropped so far")
 
-    def _reopen(self, lost: str | None) -> bool:
-        """Opens the source again; False when it was closed meanwhile."""
-        self.gaps += 1
+    def _reopen(self, lost: str | None) -> FrameSource | None:
+        """Opens the source again; None when it was closed meanwhile, or is not to be opened again.
+
+        Raises:
+            SourceError: It is given up.
+        """
         lost_s = time.monotonic()
-        self._on_event(EventKind.GAP, lost_s - self._start_s, lost or "the stream ended")
+        start_s = lost_s if self.start_s is None else self.start_s
+        why = lost or f"{self._label}: the stream ended"
+        if self._reconnect_s == 0.0:
+            if lost is None:
+                return None
+            raise SourceError(lost)
+        self.gaps += 1
+        self._on_event(EventKind.GAP, lost_s - start_s, lost or "the stream ended")
         pause_s = FIRST_RETRY_S
-        while not self._closed.wait(pause_s * random.uniform(0.8, 1.2)):
+        while not self._closed.wait(self._next_pause_s(pause_s, lost_s)):
             try:
-                self._source = self._connect()
+                source = self._connect()
             except SourceError:
+                if self._is_over(lost_s):
+                    raise SourceError(f"{why}; not back within {self._reconnect_s:g} s") from None
                 pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
                 continue
             if self._closed.is_set():
-                return False
+                source.close()
+                return None
             now_s = time.monotonic()
-            self._offset_s = now_s - self._start_s
+            self._offset_s = now_s - start_s
             away = f"back after {now_s - lost_s:.1f} s"
             self._on_event(EventKind.RECONNECT, self._offset_s, away)
-            return True
-        return False
+            return source
+        return None
+
+    def _next_pause_s(self, pause_s: float, lost_s: float) -> float:
+        """How long to wait for the next try: spread a little, with one try at the limit."""
+        pause_s *= random.uniform(0.8, 1.2)
+        if self._reconnect_s is None:
+            return pause_s
+        return max(0.0, min(pause_s, lost_s + self._reconnect_s - time.monotonic()))
+
+    def _is_over(self, lost_s: float) -> bool:
+        return self._reconnect_s is not None and time.monotonic() >= lost_s + self._reconnect_s
 
 
 class _Wanted:
-    """Asks the stream's sampler, in its clock, and wants the other frames too for display."""
+    """Asks the stream's sampler, in its clock, and wants the other frames too for display.
 
-    def __init__(self, is_due: Callable[[float], bool], offset_s: float, *, every: bool) -> None:
+    Args:
+        is_due: The sampler's answer.
+        offset_s: What is added to the connection's times.
+        every: Whether frames that are not due are wanted too.
+        on_silence: Called with both ends of a pause between two frames that is a gap.
+    """
+
+    def __init__(
+        self,
+        is_due: Callable[[float], bool],
+        offset_s: float,
+        *,
+        every: bool,
+        on_silence: Callable[[float, float], None] | None,
+    ) -> None:
         self._is_due = is_due
         self._offset_s = offset_s
         self._every = every
+        self._on_silence = on_silence
+        self._last_s: float | None = None
+        self._step_s = 0.0
         self.due = False
 
     def is_due(self, time_s: float) -> bool:
-        self.due = self._is_due(self._offset_s + time_s)
+        now_s = self._offset_s + time_s
+        if self._last_s is not None:
+            step_s = now_s - self._last_s
+            silent = step_s > max(_SILENCE_S, _SILENCE_SHARE * self._step_s)
+            if silent and self._on_silence is not None:
+                self._on_silence(self._last_s, now_s)
+            self._step_s = step_s
+        self._last_s = now_s
+        self.due = self._is_due(now_s)
         return self.due or self._every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import av
 import av.error
 
@@ -9,27 +11,35 @@ from dfd_edge.errors import SourceError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.formats import FORMAT_WHITELIST
+from dfd_edge.sources.options import RtspTransport
 
 _OPEN_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 5.0
 _LIVE_FORMATS = "rtsp,sdp,rtp,hls,flv,live_flv,mpjpeg"
 _HTTP_SCHEMES = ("http", "https")
+_DATAGRAM_SCHEMES = ("udp", "rtp")
+#: A burst that comes faster than it is decoded loses packets; by default FFmpeg gives up then.
+_DATAGRAM_OPTIONS = {"overrun_nonfatal": "1"}
 
 
 class NetworkStream(DecodedSource):
     """A network stream, opened.
 
-    A recording of stated length is read to its end; anything else is live.
+    A recording of stated length is read to its end; anything else is live. Opening and reading end
+    within a tenth of a second when the thread is stopped by `interrupted_by`.
 
     Args:
         address: `http`, `https`, `rtsp`, `rtsps`, `rtmp`, `udp`, `rtp`, `tcp` or `srt` address.
         threads: Threads that FFmpeg may use.
+        rtsp_transport: How RTSP carries its packets.
 
     Raises:
         SourceError: The address cannot be reached, or is no video.
     """
 
-    def __init__(self, address: str, *, threads: int = 1) -> None:
+    def __init__(
+        self, address: str, *, threads: int = 1, rtsp_transport: RtspTransport = "tcp"
+    ) -> None:
         name = redact(address)
         scheme = scheme_of(address) or ""
         if scheme not in PROTOCOLS:
@@ -40,7 +50,10 @@ class NetworkStream(DecodedSource):
             "format_whitelist": f"{FORMAT_WHITELIST},{_LIVE_FORMATS}",
         }
         if scheme.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
+            options["rtsp_transport"] = rtsp_transport
+        if scheme in _DATAGRAM_SCHEMES:
+            options |= _DATAGRAM_OPTIONS
+        start_s = time.monotonic()
         try:
             container = av.open(
                 address,
@@ -50,7 +63,12 @@ class NetworkStream(DecodedSource):
                 timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
             )
         except av.error.FFmpegError as error:
-            raise SourceError(f"{name}: cannot be opened ({cause_of(error)})") from error
+            cause = cause_of(error)
+            if time.monotonic() - start_s >= _OPEN_TIMEOUT_S:
+                # Whatever FFmpeg makes of it, that is why it stopped.
+                cause = f"no video came within {_OPEN_TIMEOUT_S:g} s"
+            # Not `from error`: its text holds the address with its password.
+            raise SourceError(f"{name}: cannot be opened ({cause})") from None
         super().__init__(
             container,
             name,

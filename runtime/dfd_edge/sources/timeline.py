@@ -4,40 +4,77 @@ from __future__ import annotations
 
 #: A step back larger than this is a broken or restarted clock, not reordering.
 MAX_STEP_BACK_S = 0.5
+#: A step ahead larger than this is doubted.
+MAX_STEP_AHEAD_S = 5.0
+#: Steps below this share of the frame interval are a clock that stands still.
+MIN_STEP = 0.01
+#: Live frames without times that come at once are so far apart, in seconds.
+_TOGETHER_S = 0.001
 
 
 class Timeline:
     """Turns the presentation times of decoded frames into seconds that never run backwards.
 
-    Where a time is missing or repeats, the frame follows its predecessor by one frame interval.
-    Where the clock jumps back (joined recordings, a wrapped counter), time goes on from there.
+    Where a time is missing or repeats, the frame follows its predecessor by one frame interval; a
+    live frame without a time has that at which it came.
+    Where the clock jumps back (joined recordings, a sender that was started again), time goes on
+    from there: in a recording by one interval, live by what passed on this machine's clock. A jump
+    ahead by more than 5 s is taken for a pause, unless it leads beyond the end that a recording
+    states, or a live frame came long before its time.
 
     Args:
         frame_rate: Nominal frames per second, for frames without a usable time.
         start_s: The source's own start; the first frame's time where it is None.
+        end_s: Length that a recording states, in seconds, or None.
     """
 
-    def __init__(self, frame_rate: float, start_s: float | None = None) -> None:
+    def __init__(
+        self, frame_rate: float, start_s: float | None = None, end_s: float | None = None
+    ) -> None:
         self._interval_s = 1.0 / frame_rate
         self._offset_s = None if start_s is None else -start_s
+        self._end_s = end_s
         self._last_s: float | None = None
+        self._lead_s: float | None = None  # of time over arrival, for frames that came at once
 
-    def place(self, pts_s: float | None) -> float:
-        """Returns the time of the next frame in seconds from the start, given its own or None."""
-        last_s = self._last_s
-        if pts_s is None:
-            time_s = 0.0 if last_s is None else last_s + self._interval_s
-        else:
-            if self._offset_s is None:
-                self._offset_s = -pts_s
-            time_s = pts_s + self._offset_s
-            if last_s is None:
-                time_s = max(time_s, 0.0)
-            elif time_s < last_s - MAX_STEP_BACK_S:
-                follows_s = last_s + self._interval_s
-                self._offset_s += follows_s - time_s
-                time_s = follows_s
-            elif time_s <= last_s:
-                time_s = last_s + self._interval_s
-        self._last_s = time_s
+    def place(self, pts_s: float | None, arrived_s: float | None = None) -> float:
+        """Returns the time of the next frame in seconds from the start.
+
+        Args:
+            pts_s: The frame's own time in seconds, or None.
+            arrived_s: When a live frame came, by this machine's clock, in seconds.
+        """
+        expected_s = None
+        if arrived_s is not None and self._lead_s is not None:
+            expected_s = arrived_s + self._lead_s
+        time_s = self._last_s = self._place(pts_s, expected_s)
+        if arrived_s is not None and (pts_s is not None or self._lead_s is None):
+            lead_s = time_s - arrived_s
+            # A frame may be held up on its way, never sent ahead of its time.
+            self._lead_s = lead_s if self._lead_s is None else max(self._lead_s, lead_s)
         return time_s
+
+    def _place(self, pts_s: float | None, expected_s: float | None) -> float:
+        last_s = self._last_s
+        if pts_s is None and expected_s is not None and last_s is not None:
+            return max(expected_s, last_s + _TOGETHER_S)
+        if pts_s is None:
+            return 0.0 if last_s is None else last_s + self._interval_s
+        if self._offset_s is None:
+            self._offset_s = -pts_s
+        time_s = pts_s + self._offset_s
+        if last_s is None:
+            return max(time_s, 0.0)
+        follows_s = last_s + self._interval_s
+        if time_s < last_s - MAX_STEP_BACK_S or self._is_ahead(time_s, last_s, expected_s):
+            if expected_s is not None:
+                follows_s = max(follows_s, expected_s)
+            self._offset_s += follows_s - time_s
+            return follows_s
+        return time_s if time_s - last_s > MIN_STEP * self._interval_s else follows_s
+
+    def _is_ahead(self, time_s: float, last_s: float, expected_s: float | None) -> bool:
+        if time_s - last_s <= MAX_STEP_AHEAD_S:
+            return False
+        latest_s = self._end_s if expected_s is None else expected_s
+        return latest_s is not None and time_s > latest_s + MAX_STEP_AHEAD_S

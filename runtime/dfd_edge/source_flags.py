@@ -1,0 +1,93 @@
+"""The options of `dfd-edge` that say how sources are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dfd_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfd_edge.sources import SourceItem, SourceOptions
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_FLAGS = (
+    click.option(
+        "--camera-size", metavar="WxH", help="Ask cameras for pictures of this size: 1280x720."
+    ),
+    click.option("--camera-fps", type=float, metavar="N", help="Ask cameras for this rate: 30."),
+    click.option(
+        "--camera-format", metavar="FOUR", help="Ask cameras for this pixel format: MJPG, YUYV."
+    ),
+    click.option(
+        "--rtsp-transport",
+        type=click.Choice(["tcp", "udp"]),
+        default="tcp",
+        show_default=True,
+        help="How RTSP carries its packets; udp loses some where tcp waits.",
+    ),
+    click.option(
+        "--raw",
+        metavar="WxH:PIXELS@FPS",
+        help="Standard input is raw frames: 1280x720:bgr24@30 (or rgb24, gray, yuv420p, nv12).",
+    ),
+    click.option(
+        "--reconnect",
+        "reconnect_s",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Live sources: give up one that is lost for so long; 0 never opens it again. "
+        "By default it is tried for ever.",
+    ),
+)
+
+
+def source_flags(command: _Command) -> _Command:
+    """Adds the options to a command, in the order of its help."""
+    for flag in reversed(_FLAGS):
+        command = flag(command)
+    return command
+
+
+def take_source_flags(values: dict[str, Any]) -> SourceOptions:
+    """Takes the values of these options out of a command's arguments.
+
+    Raises:
+        UsageError: A value is malformed or out of range.
+    """
+    from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions  # noqa: PLC0415
+
+    size, raw = values.pop("camera_size"), values.pop("raw")
+    width, height = (None, None) if size is None else CameraOptions.size(size)
+    camera = CameraOptions(
+        width=width,
+        height=height,
+        fps=values.pop("camera_fps"),
+        pixel_format=values.pop("camera_format"),
+    )
+    return SourceOptions(
+        camera=camera,
+        rtsp_transport=values.pop("rtsp_transport"),
+        raw=None if raw is None else RawFormat.parse(raw),
+        reconnect_s=values.pop("reconnect_s"),
+    )
+
+
+def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> None:
+    """Refuses options that none of the sources takes.
+
+    Raises:
+        UsageError: There is such an option.
+    """
+    from dfd_edge.sources import CameraOptions, SourceKind  # noqa: PLC0415
+
+    kinds = {item.kind for item in items}
+    if options.raw is not None and SourceKind.STANDARD_INPUT not in kinds:
+        raise UsageError(
+            f"--raw is for frames on standard input: run `dfd-edge - --raw {options.raw}`"
+        )
+    if options.camera != CameraOptions() and SourceKind.CAMERA not in kinds:
+        raise UsageError("--camera-size, -fps and -format are for cameras: give --webcam too")

@@ -1,0 +1,200 @@
+"""Addresses that do not answer hold nobody: neither `close`, nor Ctrl-C, nor the other sources."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from clip_maker import face_frames, write_clip
+
+from dfd_edge import Detector, SourceError
+from dfd_edge.sources.interrupting import interrupted_by, is_interrupted
+from dfd_edge.sources.network import NetworkStream
+
+#: As a rule `close` takes less than a millisecond, and the reader ends 0.1 s later; the timeouts
+#: that would end it without being asked are 5 and 10 s.
+AT_ONCE_S = 0.2
+SOON_S = 2.0
+SCHEMES = ["http", "https", "rtsp", "rtmp", "tcp", "udp"]
+
+
+class Silent:
+    """A server that takes connections, sends what it is given, and then says nothing more."""
+
+    def __init__(self, data=b""):
+        self.data = data
+        self.connections = []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.asked = threading.Event()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            if self.data:
+                connection.recv(4096)
+                connection.sendall(
+                    b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + self.data
+                )
+            self.asked.set()
+
+    def close(self):
+        for held in [self.listening, *self.connections]:
+            held.close()
+
+
+@pytest.fixture
+def silent():
+    server = Silent()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def stalling(tmp_path_factory):
+    """Sends two seconds of a clip at once, then nothing."""
+    path = tmp_path_factory.mktemp("stalled") / "clip.ts"
+    write_clip(path, face_frames(50), options={"g": "5", "tune": "zerolatency"})
+    server = Silent(path.read_bytes())
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle):
+    return Detector.load(tiny_bundle)
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if "dfd-edge reader" in thread.name]
+
+
+def gone_after_s():
+    start_s = time.monotonic()
+    while readers():
+        assert time.monotonic() - start_s < 30.0
+        time.sleep(0.01)
+    return time.monotonic() - start_s
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_close_while_an_address_does_not_answer(detector, silent, scheme):
+    start_s = time.monotonic()
+    watch = detector.watch(f"{scheme}://127.0.0.1:{silent.port}/live", wait=False)
+    assert time.monotonic() - start_s < AT_ONCE_S
+    if scheme != "udp":
+        assert silent.asked.wait(10)
+    time.sleep(0.3)
+    assert not watch.opened
+    start_s = time.monotonic()
+    watch.close()
+    assert time.monotonic() - start_s < AT_ONCE_S
+    assert list(watch) == []
+    assert gone_after_s() < SOON_S
+    verdict = watch.verdict()
+    assert verdict.frames == 0
+    assert not verdict.complete
+    assert "not opened" in verdict.reason
+
+
+def test_a_with_block_is_left_while_a_sender_stalls(detector, stalling):
+    address = f"http://127.0.0.1:{stalling.port}/live.ts"
+    with detector.watch(address) as watch:
+        assert next(watch).time_s >= 0.0
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s:
+            watch._reader.take(0.1)  # what was sent is used up
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < AT_ONCE_S
+    assert gone_after_s() < SOON_S
+    assert watch.verdict().reason is None, "it was the watch that ended, not the sender"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signal can be sent to oneself")
+def test_ctrl_c_while_an_address_does_not_answer(detector, silent):
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    start_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        detector.watch(f"rtsp://127.0.0.1:{silent.port}/live")
+    assert time.monotonic() - start_s < 0.5 + SOON_S
+    assert gone_after_s() < SOON_S
+
+
+def test_what_went_wrong_comes_with_the_first_result(detector):
+    watch = detector.watch("http://127.0.0.1:9/live", wait=False)
+    with pytest.raises(SourceError, match="cannot be opened"):
+        next(watch)
+
+
+def test_a_wait_of_another_thread_goes_on(silent):
+    """The stop of one reader is none of another, nor of the program's own use of PyAV."""
+    stop, ended = threading.Event(), threading.Event()
+
+    def open_it():
+        with pytest.raises(SourceError):
+            NetworkStream(f"tcp://127.0.0.1:{silent.port}")
+        ended.set()
+
+    other = threading.Thread(target=open_it, daemon=True)
+    other.start()
+    assert silent.asked.wait(10)
+    with interrupted_by(stop):
+        stop.set()
+        assert is_interrupted()
+        with pytest.raises(SourceError):
+            NetworkStream(f"tcp://127.0.0.1:{silent.port}")
+    assert not is_interrupted()
+    assert not ended.wait(0.5)
+    silent.close()
+    assert ended.wait(20)
+
+
+def start(tiny_bundle, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child")
+def test_ctrl_c_ends_the_command_while_an_address_does_not_answer(tiny_bundle, silent):
+    program = start(tiny_bundle, f"rtsp://127.0.0.1:{silent.port}/live")
+    assert silent.asked.wait(120)
+    time.sleep(0.3)
+    start_s = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert time.monotonic() - start_s < 5.0, "without it takes 10 s and more"
+    assert program.returncode == 1
+    assert "stopped before it was open" in err
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child")
+def test_an_address_that_does_not_answer_does_not_hold_the_others(tiny_bundle, silent, stalling):
+    live = f"http://127.0.0.1:{stalling.port}/live.ts"
+    program = start(tiny_bundle, "--json", f"rtsp://127.0.0.1:{silent.port}/live", live)
+    lines = []
+    try:
+        while not any('"frame"' in line for line in lines):
+            line = program.stdout.readline()
+            assert line, program.stderr.read()
+            lines.append(line)
+        assert not any("error" in line for line in lines)
+    finally:
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=60)
