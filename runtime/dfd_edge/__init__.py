@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
+    from dfd_edge.outputs.records import records_schema
     from dfd_edge.providers import ProviderReport
     from dfd_edge.results import (
         Event,
@@ -49,6 +50,7 @@ _HOMES = {
     "UsageError": "errors",
     "Verdict": "results",
     "Watch": "watching",
+    "records_schema": "outputs.records",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "Watch",
+    "records_schema",
 ]
 
 

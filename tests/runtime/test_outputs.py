@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +14,10 @@ from clip_maker import face_frames
 
 from dfd_edge.errors import UsageError
 from dfd_edge.outputs import CsvFile, Overlay, VideoFileWriter, written_whole
+from dfd_edge.outputs.csv_file import COLUMNS
 from dfd_edge.outputs.overlay import COLOURS
 from dfd_edge.outputs.progress import ProgressLine
-from dfd_edge.outputs.reporter import verdict_line
+from dfd_edge.outputs.reporter import live_line, verdict_line
 from dfd_edge.results import (
     FrameResult,
     Interval,
@@ -96,6 +100,43 @@ def test_csv_rows_that_come_after_the_end_are_left_out(tmp_path):
     file.add(result())
     file.close()
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "cell"),
+    [
+        ("=cmd|'/c calc'!A0.mp4", "./=cmd|'/c calc'!A0.mp4"),
+        ("+1.mp4", "./+1.mp4"),
+        ("-1.mp4", "./-1.mp4"),
+        ("@SUM(A1).mp4", "./@SUM(A1).mp4"),
+        ("\t=1.mp4", "./\t=1.mp4"),
+        ("\uff1d1.mp4", "./\uff1d1.mp4"),
+        ("clips/=1.mp4", "clips/=1.mp4"),
+        ('a,"b"\n=1.mp4', 'a,"b"\n=1.mp4'),
+        ("camera 0", "camera 0"),
+        ("a\udcff.mp4", r"a\xff.mp4"),
+    ],
+)
+def test_no_name_in_a_csv_is_a_formula(tmp_path, source, cell):
+    file = CsvFile(tmp_path / "out.csv")
+    file.add(dataclasses.replace(result(), source=source))
+    file.close()
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as text:
+        (row,) = csv.DictReader(text)
+    assert row["source"] == cell
+    assert row["label"] == "fake"
+
+
+def test_the_columns_of_a_csv_are_documented():
+    page = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    table = page.partition("## CSV")[2].partition("\n## ")[0]
+    documented = [
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+    assert documented == list(COLUMNS)
 
 
 class TestOverlay:
@@ -198,6 +239,15 @@ def test_progress_shows_time_left_and_wipes_its_line():
     assert "50%" in text
     assert "s left" in text
     assert text.endswith("\r\x1b[K")
+
+
+def test_a_name_cannot_steer_the_terminal():
+    file = io.StringIO()
+    progress = ProgressLine(file, enabled=True)
+    progress.start("clip\x1b[2J.mp4")
+    progress.update(5.0, 10.0)
+    assert "clip\\x1b[2J.mp4" in file.getvalue()
+    assert "\x1b[2J" not in live_line(dataclasses.replace(result(), source="\x1b[2J"))
 
 
 def test_progress_is_silent_off_terminals(tmp_path):

@@ -1,4 +1,4 @@
-"""Where results go: JSON Lines, CSV, annotated video, the terminal."""
+"""Where results go: JSON Lines, CSV, annotated video, a webhook, the terminal."""
 
 from dfd_edge.outputs.csv_file import CsvFile
 from dfd_edge.outputs.files import written_whole

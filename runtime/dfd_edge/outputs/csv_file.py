@@ -7,11 +7,15 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from dfd_edge.outputs.text import valid_text
 from dfd_edge.results import FrameResult, PersonResult
 
 COLUMNS = (
     "source time_s track x0 y0 x1 y1 judged reason p_frame p_step p_fake label".split()  # noqa: SIM905
 )
+
+#: A spreadsheet takes a cell that begins so for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class CsvFile:
@@ -43,7 +47,7 @@ class CsvFile:
 def _row(result: FrameResult, person: PersonResult) -> list[object]:
     scores = (person.p_frame, person.p_step, person.p_fake)
     return [
-        result.source,
+        _cell(result.source),
         f"{result.time_s:.3f}",
         person.track,
         *(f"{side:.1f}" for side in person.box),
@@ -52,3 +56,12 @@ def _row(result: FrameResult, person: PersonResult) -> list[object]:
         *("" if score is None else f"{score:.6f}" for score in scores),
         person.label.value,
     ]
+
+
+def _cell(source: str) -> str:
+    """The name of a source, as a cell that no spreadsheet takes for a formula.
+
+    Only the name of a file can begin like one; with `./` before it, it is the same file's.
+    """
+    name = valid_text(source)
+    return f"./{name}" if name.startswith(_FORMULA_STARTS) else name

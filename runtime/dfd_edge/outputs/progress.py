@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
+from dfd_edge.outputs.text import printable
+
 _REFRESH_S = 0.1
 _BAR_WIDTH = 24
 _CLEAR_LINE = "\r\x1b[K"
@@ -27,7 +29,7 @@ class ProgressLine:
 
     def start(self, name: str) -> None:
         """Begins a source."""
-        self._name = name
+        self._name = printable(name)
         self._started_s = time.monotonic()
 
     def update(self, done_s: float, whole_s: float | None) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
 from dfd_edge.errors import DfdError, SourceError
 from dfd_edge.outputs.csv_file import CsvFile
 from dfd_edge.outputs.progress import ProgressLine
+from dfd_edge.outputs.text import json_line, printable
 from dfd_edge.results import Event, EventKind, FrameResult, Label, Record, Verdict
+
+if TYPE_CHECKING:  # its libraries take a while to load
+    from dfd_edge.outputs.webhook import Webhook
+
+__all__ = ["Reporter", "live_line", "printable", "verdict_line"]
 
 _STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
 _SHOWN_INTERVALS = 4
@@ -23,21 +29,27 @@ class Reporter:
     Args:
         as_json: JSON Lines instead of human lines; then nothing else goes to standard output.
         csv_file: Takes a row for each person in each frame, or None.
+        webhook: Is told of changed labels and of verdicts; its troubles are printed. Or None.
     """
 
-    def __init__(self, *, as_json: bool, csv_file: CsvFile | None = None) -> None:
+    def __init__(
+        self, *, as_json: bool, csv_file: CsvFile | None = None, webhook: Webhook | None = None
+    ) -> None:
         self.as_json = as_json
         self.progress = ProgressLine(sys.stderr)
         self.verdicts: list[Verdict] = []
         self.failures = 0
         self._csv = csv_file
+        self._webhook = webhook
+        if webhook is not None:
+            webhook.tell = self.note
         self._lock = threading.Lock()
 
     def record(self, record: Record) -> None:
         """Prints a record, where JSON Lines were asked for."""
         if self.as_json:
             with self._lock:
-                click.echo(json.dumps(record, allow_nan=False))
+                click.echo(json_line(record))
 
     def frame(self, result: FrameResult) -> None:
         """Takes the result of a frame."""
@@ -48,6 +60,8 @@ class Reporter:
 
     def live(self, result: FrameResult, *, changed: bool) -> None:
         """Shows the state of a live source: on one line of a terminal, else when it changes."""
+        if self._webhook is not None:
+            self._webhook.live(result)
         if self.as_json:
             return
         with self._lock:
@@ -65,6 +79,8 @@ class Reporter:
         """Takes a verdict."""
         self.verdicts.append(verdict)
         self.record(verdict.to_record())
+        if self._webhook is not None:
+            self._webhook.verdict(verdict)
         if not self.as_json:
             with self._lock:
                 self.progress.clear()
@@ -114,13 +130,6 @@ def verdict_line(verdict: Verdict) -> str:
     return f"{label} {printable(verdict.source)}  " + "  ".join(parts)
 
 
-def printable(text: str) -> str:
-    """The text with control characters spelt out: a file's name must not steer a terminal."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )
-
-
 def live_line(result: FrameResult) -> str:
     """One line for people on the state of a live source."""
     people = "  ".join(
@@ -129,4 +138,6 @@ def live_line(result: FrameResult) -> str:
     )
     stale = "" if result.staleness_ms is None else f"  {result.staleness_ms:.0f} ms old"
     label = result.label.value.upper()
-    return f"{result.source}  {result.time_s:.1f} s  {label}  {people or 'no face'}{stale}"
+    return (
+        f"{printable(result.source)}  {result.time_s:.1f} s  {label}  {people or 'no face'}{stale}"
+    )

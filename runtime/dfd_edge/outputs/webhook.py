@@ -1,0 +1,242 @@
+"""Notifications: what an address is told when the label of a source changes or is final."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from dfd_edge.closing import Closing
+from dfd_edge.outputs.endpoint import Endpoint, Refused, Unreachable
+from dfd_edge.outputs.text import json_line
+from dfd_edge.results import FrameResult, Label, Record, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a live label other than `fake` must last before it is told.
+HOLD_S = 1.0
+#: Seconds that `close` waits for what is not delivered yet.
+CLOSE_S = 2.0
+#: Notifications that wait; of more, the oldest is dropped.
+CAPACITY = 100
+#: Attempts at one notification: a minute's worth.
+ATTEMPTS = 9
+
+_TIMEOUT_S = 5.0
+_FIRST_DELAY_S = 0.25
+_MAX_DELAY_S = 30.0
+_CLOSING_DELAY_S = 0.5
+
+
+@dataclass(slots=True)
+class HeldLabel:
+    """The label of a live source, told once it has lasted for `HOLD_S`; `fake` is told at once.
+
+    The label of a person has hysteresis, so `fake` has lasted when it comes. That of a source also
+    changes with who is in view, and a face that was missed in one frame is no news.
+
+    Attributes:
+        label: What was told last; None at first.
+    """
+
+    label: Label | None = None
+    _candidate: Label | None = field(default=None, repr=False)
+    _since_s: float = field(default=0.0, repr=False)
+
+    def update(self, label: Label, time_s: float) -> bool:
+        """Takes the label at a time of the source; returns whether `label` has changed."""
+        if label is not self._candidate:
+            self._candidate, self._since_s = label, time_s
+        lasted = label is Label.FAKE or time_s - self._since_s >= HOLD_S
+        if label is self.label or not lasted:
+            return False
+        self.label = label
+        return True
+
+
+class Webhook(Closing):
+    """Posts notifications from a thread of its own, in order. Thread-safe; no call waits.
+
+    A notification that cannot be delivered is tried again, later each time, with the same body:
+    a receiver tells repeats by their `id`. What is lost is counted and told, each cause once.
+
+    Args:
+        endpoint: Takes the notifications.
+        capacity: Notifications that may wait.
+        timeout_s: Seconds for connecting, and for each wait for the server.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, capacity: int = CAPACITY, timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        self.tell: Callable[[str], None] = logger.warning
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._run = uuid.uuid4().hex
+        self._sequence = 0
+        self._dropped = 0
+        self._delivered = 0
+        self._labels: dict[str, HeldLabel] = {}
+        self._queue: deque[bytes] = deque()
+        self._capacity = capacity
+        self._told: set[str] = set()
+        self._deadline_s: float | None = None
+        self._abandoned = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="dfd-edge webhook", daemon=True)
+        self._thread.start()
+
+    def live(self, result: FrameResult) -> None:
+        """Takes the newest result of a live source; notifies when its label has changed."""
+        with self._changed:
+            held = self._labels.setdefault(result.source, HeldLabel())
+            previous = held.label
+            if held.update(result.label, result.time_s):
+                self._add(
+                    "label",
+                    source=result.source,
+                    time_s=result.time_s,
+                    label=result.label,
+                    previous=previous,
+                    p_fake=result.p_fake,
+                )
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Takes the final verdict on a source and notifies of it."""
+        with self._changed:
+            previous = self._labels.pop(verdict.source, HeldLabel()).label
+            self._add(
+                "verdict",
+                source=verdict.source,
+                time_s=verdict.duration_s,
+                label=verdict.label,
+                previous=previous,
+                p_fake=verdict.p_fake,
+                verdict=verdict.to_record(),
+            )
+
+    def close(self) -> None:
+        """Delivers what waits, or gives up after `CLOSE_S`. Safe to call twice."""
+        with self._changed:
+            if self._deadline_s is not None:
+                return
+            self._deadline_s = time.monotonic() + CLOSE_S
+            self._changed.notify_all()
+        self._thread.join(CLOSE_S)
+        with self._changed:
+            self._abandoned = True
+            lost = self._sequence - self._delivered
+            dropped = (
+                f", {self._dropped} of them dropped from a full queue" if self._dropped else ""
+            )
+        if lost:
+            self._say(f"{lost} of {self._sequence} notifications were not delivered{dropped}")
+
+    def _add(
+        self,
+        cause: str,
+        *,
+        source: str,
+        time_s: float,
+        label: Label,
+        previous: Label | None,
+        p_fake: float | None,
+        verdict: Record | None = None,
+    ) -> None:
+        if self._deadline_s is not None:
+            return
+        self._sequence += 1
+        body = {
+            "record": "notification",
+            "id": f"{self._run}-{self._sequence}",
+            "run": self._run,
+            "sequence": self._sequence,
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "cause": cause,
+            "source": source,
+            "time_s": round(time_s, 3),
+            "label": label.value,
+            "previous_label": None if previous is None else previous.value,
+            "p_fake": None if p_fake is None else round(p_fake, 6),
+            "verdict": verdict,
+        }
+        if len(self._queue) >= self._capacity:
+            self._queue.popleft()
+            self._dropped += 1
+        self._queue.append(json_line(body).encode("ascii"))
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (body := self._take()) is not None:
+            try:
+                delivered = self._deliver(body)
+            except Exception as error:
+                logger.debug("a fault of this program", exc_info=True)
+                self._say_once(f"a notification could not be posted ({type(error).__name__})")
+                delivered = False
+            with self._changed:
+                self._delivered += delivered
+
+    def _take(self) -> bytes | None:
+        """The next notification; None at the end."""
+        with self._changed:
+            while not self._queue:
+                if self._deadline_s is not None:
+                    return None
+                self._changed.wait()
+            return self._queue.popleft() if self._left_s() > 0.0 else None
+
+    def _deliver(self, body: bytes) -> bool:
+        for attempt in range(ATTEMPTS):
+            timeout_s = min(self._timeout_s, self._left_s())
+            if timeout_s <= 0.0:
+                return False
+            if self._dropped:
+                self._say_once("notifications come faster than it takes them; the oldest are lost")
+            try:
+                self._endpoint.post(body, timeout_s=timeout_s)
+            except Refused as refusal:
+                self._say_once(f"a notification was refused: {refusal}")
+                return False
+            except Unreachable as trouble:
+                self._say_once(f"{trouble}; trying again")
+                if not self._pause(attempt, trouble.wait_s):
+                    return False
+            else:
+                return True
+        return False
+
+    def _pause(self, attempt: int, asked_s: float) -> bool:
+        """Waits before the next attempt; returns False when there is no time for one."""
+        delay_s = min(_FIRST_DELAY_S * 2.0**attempt, _MAX_DELAY_S) * random.uniform(0.5, 1.0)
+        until_s = time.monotonic() + max(delay_s, asked_s)
+        with self._changed:
+            while self._deadline_s is None:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0.0:
+                    return True
+                self._changed.wait(left_s)
+        # The run is over: sooner than planned, unless the server asked for more time than is left.
+        if asked_s > self._left_s():
+            return False
+        wait_s = max(asked_s, min(delay_s, _CLOSING_DELAY_S))
+        time.sleep(max(0.0, min(wait_s, until_s - time.monotonic())))
+        return self._left_s() > 0.0
+
+    def _left_s(self) -> float:
+        """Seconds until the deadline; without end before `close`."""
+        return float("inf") if self._deadline_s is None else self._deadline_s - time.monotonic()
+
+    def _say_once(self, what: str) -> None:
+        if what not in self._told and not self._abandoned:
+            self._told.add(what)
+            self._say(what)
+
+    def _say(self, what: str) -> None:
+        self.tell(f"webhook {self._endpoint.shown}: {what}")
