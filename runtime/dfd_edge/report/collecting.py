@@ -1,0 +1,231 @@
+"""Takes what a run gives while it runs, and keeps of it what a report shows."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dfd_edge.outputs.reporter import Reporter
+from dfd_edge.outputs.text import json_line
+from dfd_edge.report.pictures import CropPicture, KeptCrops
+from dfd_edge.report.series import Point, Series
+from dfd_edge.results import EventKind, FrameResult, Record
+from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.sources.frame import Frame
+
+MAX_FRAME_RECORDS = 100_000
+"""Frame records that a page holds, of all sources; at 5 Hz that is five hours and a half."""
+MAX_PEOPLE = 24
+"""People of one source of whom scores and crops are kept."""
+MAX_EVENTS = 100
+"""Events of one source that a page lists."""
+MAX_PICTURE_BYTES = 24 << 20
+"""Bytes of pictures in a page; beyond them the least suspicious sources give theirs up."""
+
+
+@dataclass(slots=True, eq=False)
+class PersonNotes:
+    """What is kept of one person.
+
+    Attributes:
+        series: Scores over time.
+        judged: Sampled frames in which this face was judged.
+        reasons: How often it was not, by reason.
+        crops: The most suspicious and the most ordinary crops.
+    """
+
+    series: Series = field(default_factory=Series)
+    judged: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    crops: KeptCrops = field(default_factory=KeptCrops)
+
+
+@dataclass(slots=True, eq=False)
+class SourceNotes:
+    """What is kept of one source.
+
+    Attributes:
+        name: What messages and records call it.
+        still: Whether it is a picture.
+        frames: Sampled frames seen.
+        faceless: Those of them in which no face was found.
+        judged: Faces judged, over all frames and people.
+        reasons: Faces that were not, by reason.
+        people: By track, `MAX_PEOPLE` at most.
+        events: Gaps, reconnects and drops, the first `MAX_EVENTS`.
+        later_events: How many came after those.
+        error: Why the source could not be judged, or not to its end; else None.
+        verdict: Its `verdict` record, None before the verdict.
+        pictures_left_out: Whether its pictures were given up.
+    """
+
+    name: str
+    still: bool = False
+    frames: int = 0
+    faceless: int = 0
+    judged: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    people: dict[int, PersonNotes] = field(default_factory=dict)
+    events: list[Record] = field(default_factory=list)
+    later_events: int = 0
+    error: str | None = None
+    verdict: Record | None = None
+    pictures_left_out: bool = False
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of its pictures."""
+        return sum(person.crops.size for person in self.people.values())
+
+    def person(self, track: int) -> PersonNotes:
+        """Notes on a person; of too many people, the one judged least is forgotten."""
+        if track not in self.people:
+            if len(self.people) >= MAX_PEOPLE:
+                del self.people[min(self.people, key=lambda other: self.people[other].judged)]
+            self.people[track] = PersonNotes()
+        return self.people[track]
+
+    def leave_pictures_out(self) -> None:
+        """Gives up its pictures."""
+        self.pictures_left_out = True
+        for person in self.people.values():
+            person.crops.clear()
+
+
+class Collector:
+    """Keeps of a run what a report shows; thread-safe, and bounded in memory.
+
+    Args:
+        items: The sources that are to be judged.
+        max_frame_records: Frame records kept; the page says how many are left out.
+        max_picture_bytes: Bytes of pictures kept.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[SourceItem],
+        *,
+        max_frame_records: int = MAX_FRAME_RECORDS,
+        max_picture_bytes: int = MAX_PICTURE_BYTES,
+    ) -> None:
+        self.run: Record = {}
+        self.records: list[str] = []
+        self.frame_records_left_out = 0
+        self.sources: dict[str, SourceNotes] = {
+            item.name: SourceNotes(item.name, still=item.kind is SourceKind.IMAGE) for item in items
+        }
+        self._max_frame_records = max_frame_records
+        self._max_picture_bytes = max_picture_bytes
+        self._frame_records = 0
+        self._lock = threading.Lock()
+
+    def record(self, record: Record) -> None:
+        """Takes a record of the run."""
+        with self._lock:
+            if self._keeps(record):
+                self.records.append(json_line(record))
+            kind = record["record"]
+            if kind == "run":
+                self.run = record
+                return
+            notes = self._notes(record["source"])
+            if kind == "frame" and notes.verdict is None:
+                _take_frame(notes, record)
+            elif kind == "event":
+                _take_event(notes, record)
+            elif kind == "verdict":
+                notes.verdict = record
+                self._bound_pictures()
+
+    def image(self, frame: Frame, result: FrameResult | None) -> None:
+        """Takes a decoded frame and the newest result; keeps the crops that stand out."""
+        if result is None or result.time_s != frame.time_s:
+            return  # not a frame that was judged
+        with self._lock:
+            notes = self._notes(result.source)
+            if notes.verdict is not None:
+                return
+            for person in result.people:
+                p_frame = person.p_frame
+                if p_frame is None:
+                    continue
+                crops = notes.person(person.track).crops
+                if crops.wants(frame.time_s, p_frame):
+                    crops.add(CropPicture.of(frame.image, person, frame.time_s, p_frame))
+
+    def _notes(self, source: str) -> SourceNotes:
+        return self.sources.setdefault(source, SourceNotes(source))
+
+    def _keeps(self, record: Record) -> bool:
+        if record["record"] != "frame":
+            return True
+        if self._frame_records >= self._max_frame_records:
+            self.frame_records_left_out += 1
+            return False
+        self._frame_records += 1
+        return True
+
+    def _bound_pictures(self) -> None:
+        """Lets the least suspicious of the finished sources give up their pictures."""
+        holding = [notes for notes in self.sources.values() if notes.verdict and notes.people]
+        sizes = {notes.name: notes.picture_bytes for notes in holding}
+        over = sum(sizes.values()) - self._max_picture_bytes
+        for notes in sorted(holding, key=_suspicion):
+            if over <= 0:
+                return
+            if sizes[notes.name]:
+                notes.leave_pictures_out()
+                over -= sizes[notes.name]
+
+
+class CollectingReporter(Reporter):
+    """Prints as `Reporter` does, and hands every record on to a report.
+
+    Args:
+        collector: Takes the records.
+        options: Those of `Reporter`.
+    """
+
+    def __init__(self, collector: Collector, **options: Any) -> None:  # noqa: ANN401 - Reporter's
+        super().__init__(**options)
+        self._collector = collector
+
+    def record(self, record: Record) -> None:
+        """Prints a record, where JSON Lines were asked for, and hands it on."""
+        self._collector.record(record)
+        super().record(record)
+
+
+def _take_frame(notes: SourceNotes, record: Record) -> None:
+    notes.frames += 1
+    notes.faceless += not record["people"]
+    for entry in record["people"]:
+        person = notes.person(entry["track"])
+        reason = None
+        if entry["judged"]:
+            person.judged += 1
+            notes.judged += 1
+        else:
+            reason = str(entry["reason"] or "not judged")
+            person.reasons[reason] += 1
+            notes.reasons[reason] += 1
+        person.series.add(
+            Point(record["time_s"], entry["p_fake"], entry["p_frame"], entry["p_step"], reason)
+        )
+
+
+def _take_event(notes: SourceNotes, record: Record) -> None:
+    if record["kind"] == EventKind.ERROR.value:
+        notes.error = record["detail"]
+    elif len(notes.events) < MAX_EVENTS:
+        notes.events.append(record)
+    else:
+        notes.later_events += 1
+
+
+def _suspicion(notes: SourceNotes) -> float:
+    p_fake = None if notes.verdict is None else notes.verdict["p_fake"]
+    return -1.0 if p_fake is None else float(p_fake)

@@ -1,0 +1,168 @@
+"""The few crops of a person that a report shows, as small JPEG pictures."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.faces.crop import CropRegion, extract_crop
+from dfd_edge.outputs.overlay import COLOURS
+from dfd_edge.results import Label, PersonResult
+from dfd_edge.sources.frame import Image
+
+PICTURE_PX = 176
+KEPT = 3
+"""Crops kept of each kind: the most suspicious, the most ordinary."""
+APART_S = 1.0
+"""Kept crops of one kind lie at least so far apart: neighbours show the same."""
+_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
+_EVIDENCE_ALPHA = 0.65
+_STRONG_LOGIT = 4.0
+"""Evidence that gets the full tint where nothing in the map is stronger."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropPicture:
+    """A judged crop.
+
+    Attributes:
+        time_s: Seconds since the start of the source.
+        p_frame: Score of this crop alone.
+        plain: JPEG of `PICTURE_PX` squared.
+        evidence: The same with the evidence map over it; None for models without one.
+    """
+
+    time_s: float
+    p_frame: float
+    plain: bytes
+    evidence: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of both pictures."""
+        return len(self.plain) + len(self.evidence or b"")
+
+    @classmethod
+    def of(cls, image: Image, person: PersonResult, time_s: float, p_frame: float) -> CropPicture:
+        """Cuts a person out of a frame.
+
+        Args:
+            image: uint8 [height, width, 3], BGR. Not changed.
+            person: Where the crop lies, and its evidence.
+            time_s: Time of the frame.
+            p_frame: Score of the crop.
+        """
+        rgb = extract_crop(image, CropRegion(*person.crop), PICTURE_PX)
+        crop = np.ascontiguousarray(rgb[:, :, ::-1])
+        evidence = None
+        if person.evidence is not None:
+            evidence = _jpeg(draw_evidence(crop, person.evidence))
+        return cls(time_s, p_frame, _jpeg(crop), evidence)
+
+
+class KeptCrops:
+    """The crops with the highest and the lowest scores seen so far, a few of each."""
+
+    def __init__(self) -> None:
+        self._highest = _Extremes(1.0)
+        self._lowest = _Extremes(-1.0)
+
+    def wants(self, time_s: float, p_frame: float) -> bool:
+        """Whether a crop with this score would be kept."""
+        return any(kind.wants(time_s, p_frame) for kind in (self._highest, self._lowest))
+
+    def add(self, crop: CropPicture) -> None:
+        """Takes a crop; keeps it where it belongs to the extremes."""
+        for kind in (self._highest, self._lowest):
+            if kind.wants(crop.time_s, crop.p_frame):
+                kind.add(crop)
+
+    def clear(self) -> None:
+        """Drops them all."""
+        self._highest.kept.clear()
+        self._lowest.kept.clear()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pictures."""
+        return sum(crop.size for crop in self._all())
+
+    @property
+    def suspicious(self) -> list[CropPicture]:
+        """The highest scores, the highest first."""
+        crops = self._all()
+        return crops[: min(KEPT, -(-len(crops) // 2))]
+
+    @property
+    def ordinary(self) -> list[CropPicture]:
+        """The lowest scores, the lowest first; none of them is among the suspicious ones."""
+        crops = self._all()
+        return crops[len(self.suspicious) :][::-1][:KEPT]
+
+    def _all(self) -> list[CropPicture]:
+        by_time = {crop.time_s: crop for crop in self._highest.kept + self._lowest.kept}
+        return sorted(by_time.values(), key=lambda crop: crop.p_frame, reverse=True)
+
+
+class _Extremes:
+    """The crops that rank highest, `KEPT` at most and some time apart; `sign` -1 for lowest."""
+
+    def __init__(self, sign: float) -> None:
+        self.kept: list[CropPicture] = []
+        self._sign = sign
+
+    def wants(self, time_s: float, p_frame: float) -> bool:
+        rivals = self._near(time_s)
+        if not rivals and len(self.kept) >= KEPT:
+            rivals = self.kept[-1:]
+        return all(self._sign * (p_frame - rival.p_frame) > 0.0 for rival in rivals)
+
+    def add(self, crop: CropPicture) -> None:
+        near = self._near(crop.time_s)
+        self.kept = [other for other in self.kept if other not in near] + [crop]
+        self.kept.sort(key=lambda other: -self._sign * other.p_frame)
+        del self.kept[KEPT:]
+
+    def _near(self, time_s: float) -> list[CropPicture]:
+        return [crop for crop in self.kept if abs(crop.time_s - time_s) < APART_S]
+
+
+def draw_evidence(crop: Image, evidence: NDArray[np.float32]) -> Image:
+    """Lays an evidence map over a copy of a crop.
+
+    What speaks for fake is tinted in the colour of `fake`, in proportion to its logit: full at
+    the strongest spot of the map, or at `_STRONG_LOGIT` where that is more. What gets half of
+    the full tint is framed by a line, so that it can be told without colours. What speaks for
+    real, or for nothing, stays as it is.
+
+    Args:
+        crop: uint8 [size, size, 3], BGR.
+        evidence: float32 [h, w], in logits.
+
+    Returns:
+        uint8 [size, size, 3], BGR.
+    """
+    side = crop.shape[0]
+    share = np.clip(evidence / max(float(evidence.max()), _STRONG_LOGIT), 0.0, 1.0)
+    smooth = np.asarray(cv2.resize(share, (side, side), interpolation=cv2.INTER_CUBIC))
+    alpha = np.clip(smooth, 0.0, 1.0)[:, :, None] * _EVIDENCE_ALPHA
+    tint = np.array(COLOURS[Label.FAKE], np.float32)
+    drawn = np.ascontiguousarray((crop * (1.0 - alpha) + tint * alpha).astype(np.uint8))
+    inside = (smooth > 0.5).astype(np.uint8)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(drawn, outlines, -1, (24, 24, 24), 3, cv2.LINE_AA)
+    cv2.drawContours(drawn, outlines, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    return drawn
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A JPEG picture as an address that holds the picture itself."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+def _jpeg(image: Image) -> bytes:
+    return bytes(cv2.imencode(".jpg", image, _QUALITY)[1])

@@ -1,0 +1,174 @@
+"""What the template shows of each source and person: words, pictures and figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from dfd_edge.manifest import DecisionSpec
+from dfd_edge.report import words
+from dfd_edge.report.charts import timeline, timeline_words
+from dfd_edge.report.collecting import PersonNotes, SourceNotes
+from dfd_edge.report.pictures import CropPicture, data_uri
+from dfd_edge.results import Label, Record
+
+MAX_PEOPLE = 12
+"""People of one source that are shown in full; the others get a line each."""
+MAX_SEEN_BRIEFLY = 3
+"""The same where nobody was seen long enough for a verdict."""
+_ORDER = (Label.FAKE, Label.UNSURE, Label.REAL, Label.NO_FACE)
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A verdict as word, mark and class of the style sheet."""
+
+    name: str
+    symbol: str
+    style: str
+
+    @classmethod
+    def of(cls, label: Label) -> Badge:
+        """That of a label."""
+        return cls(words.NAMES[label], words.SYMBOLS[label], label.value)
+
+
+NOT_JUDGED = Badge("Not judged", "✕", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class CropView:
+    """A crop, plain and with its evidence map, as addresses that hold the pictures."""
+
+    time: str
+    score: str
+    plain: str
+    evidence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonView:
+    """A person of a source; `figure` is JSON for plotly, None where there is no timeline."""
+
+    track: int
+    badge: Badge
+    score: str
+    p_fake: float | None
+    judged_steps: int
+    spans: str
+    suspicious: list[CropView]
+    ordinary: list[CropView]
+    figure: str | None
+    figure_words: str
+    every: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A judged source; `faces` counts all that were found in its frames, judged or not."""
+
+    anchor: str
+    name: str
+    short_name: str
+    badge: Badge
+    text: str
+    score: str
+    p_fake: float | None
+    duration: str
+    coverage: str
+    faces: int
+    notes: SourceNotes
+    verdict: Record
+    people: list[PersonView]
+    more_people: list[PersonView]
+
+
+def source_views(
+    judged: list[SourceNotes], spec: DecisionSpec, *, step_s: float
+) -> list[SourceView]:
+    """The judged sources, the most suspicious first.
+
+    Args:
+        judged: Notes that have a verdict.
+        spec: The rules by which they were judged.
+        step_s: Seconds between two sampled frames.
+    """
+    pairs = [(notes, notes.verdict) for notes in judged if notes.verdict is not None]
+    pairs.sort(key=lambda pair: _rank(pair[1]))
+    return [
+        _source_view(f"source-{number}", notes, verdict, spec, step_s)
+        for number, (notes, verdict) in enumerate(pairs, start=1)
+    ]
+
+
+def _rank(verdict: Record) -> tuple[int, float]:
+    return _ORDER.index(Label(verdict["label"])), -(verdict["p_fake"] or 0.0)
+
+
+def _source_view(
+    anchor: str, notes: SourceNotes, verdict: Record, spec: DecisionSpec, step_s: float
+) -> SourceView:
+    people, others = _by_importance(verdict, spec, still=notes.still)
+    return SourceView(
+        anchor=anchor,
+        name=notes.name,
+        short_name=PurePath(notes.name).name or notes.name,
+        badge=Badge.of(Label(verdict["label"])),
+        text=words.verdict_words(verdict, spec, still=notes.still),
+        score=words.score(verdict["p_fake"], spec),
+        p_fake=verdict["p_fake"],
+        duration=words.clock(verdict["duration_s"]),
+        coverage=words.percent(verdict["coverage"]),
+        faces=notes.judged + notes.reasons.total(),
+        notes=notes,
+        verdict=verdict,
+        people=[_person_view(person, notes, spec, step_s) for person in people],
+        more_people=[_person_view(person, notes, spec, step_s) for person in others],
+    )
+
+
+def _by_importance(
+    verdict: Record, spec: DecisionSpec, *, still: bool
+) -> tuple[list[Record], list[Record]]:
+    """The people to show in full, and the others; in both the most suspicious first."""
+    ranked = sorted(verdict["people"], key=lambda person: -(person["p_fake"] or 0.0))
+    least = 0 if still else spec.min_steps
+    shown = [person for person in ranked if person["judged_steps"] >= least][:MAX_PEOPLE]
+    if not shown:
+        longest = sorted(ranked, key=lambda person: -person["judged_steps"])
+        shown = longest[:MAX_SEEN_BRIEFLY]
+    return shown, [person for person in ranked if person not in shown]
+
+
+def _person_view(
+    person: Record, notes: SourceNotes, spec: DecisionSpec, step_s: float
+) -> PersonView:
+    kept = notes.people.get(person["track"], PersonNotes())
+    figure = None
+    if not notes.still and person["judged_steps"] and len(kept.series):
+        end_s = notes.verdict["duration_s"] if notes.verdict is not None else 0.0
+        drawn = timeline(kept.series, person, spec, step_s=step_s, end_s=end_s)
+        figure = json.dumps(drawn, allow_nan=False)
+    return PersonView(
+        track=person["track"],
+        badge=Badge.of(Label(person["label"])),
+        score=words.score(person["p_fake"], spec),
+        p_fake=person["p_fake"],
+        judged_steps=person["judged_steps"],
+        spans=words.spans(person["intervals"]),
+        suspicious=[_crop_view(crop, spec) for crop in kept.crops.suspicious],
+        ordinary=[_crop_view(crop, spec) for crop in kept.crops.ordinary],
+        figure=figure,
+        figure_words=timeline_words(person, kept.series),
+        every=kept.series.every,
+    )
+
+
+def _crop_view(crop: CropPicture, spec: DecisionSpec) -> CropView:
+    return CropView(
+        time=words.clock(crop.time_s),
+        score=words.score(crop.p_frame, spec),
+        plain=data_uri(crop.plain),
+        evidence=None if crop.evidence is None else data_uri(crop.evidence),
+    )

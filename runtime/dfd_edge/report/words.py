@@ -1,0 +1,144 @@
+"""Verdicts, scores and times in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dfd_edge.faces.quality import MIN_FACE_PX
+from dfd_edge.manifest import DecisionSpec
+from dfd_edge.results import Label, Record
+
+NAMES = {
+    Label.FAKE: "Fake",
+    Label.REAL: "Real",
+    Label.UNSURE: "Unsure",
+    Label.NO_FACE: "No face",
+}
+"""What a verdict is called."""
+SYMBOLS = {Label.FAKE: "▲", Label.REAL: "●", Label.UNSURE: "?", Label.NO_FACE: "○"}
+"""A mark of each verdict that does not depend on colours."""
+REASONS = {
+    "too small": f"the face is smaller than {MIN_FACE_PX:.0f} pixels",
+    "dark": "the picture is too dark there",
+    "blurred": "the face is out of focus, in motion, or compressed to a blur",
+    "turned away": "the face is turned away from the camera",
+    "left out": "only the largest face, or faces of some size, were asked for",
+}
+"""Why a face is not judged, by the reason in the records."""
+_SHOWN_INTERVALS = 12
+_MINUTE_S = 60.0
+
+
+def score(p: float | None, spec: DecisionSpec) -> str:
+    """A probability with two digits; with four where two would hide on which side of a threshold
+    it lies, or would make it look certain."""
+    if p is None:
+        return "-"
+    short = f"{p:.2f}"
+    hidden = {"0.00", "1.00", *(f"{limit.probability:.2f}" for limit in spec.thresholds.values())}
+    return f"{p:.4f}" if short in hidden else short
+
+
+def threshold(spec: DecisionSpec, label: Label) -> str:
+    """A threshold as exactly as it was set."""
+    return f"{spec.thresholds[label.value].probability:.4f}".rstrip("0").rstrip(".")
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a digit after the point where it is small."""
+    if 0.0 < share < 0.1:
+        return f"{share * 100:.1f}".removesuffix(".0") + " %"
+    return f"{share * 100:.0f} %"
+
+
+def clock(time_s: float) -> str:
+    """Seconds, or minutes and seconds from a minute on."""
+    tenths = round(time_s * 10)
+    if tenths < _MINUTE_S * 10:
+        return f"{tenths / 10:.1f} s"
+    minutes, rest = divmod(tenths, 600)
+    return f"{minutes}:{rest / 10:04.1f} min"
+
+
+def spans(intervals: Iterable[Iterable[float]]) -> str:
+    """The seconds from and to which somebody looked fake."""
+    texts = [f"{clock(start)} to {clock(end)}" for start, end in intervals]
+    more = len(texts) - _SHOWN_INTERVALS
+    shown = ", ".join(texts[:_SHOWN_INTERVALS])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def count(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def verdict_words(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
+    """What the verdict on a source means and rests on, in a few sentences."""
+    label = Label(verdict["label"])
+    kind = "picture" if still else "clip"
+    if label is Label.NO_FACE:
+        return (
+            f"No face was found, so there was nothing to judge. That does not make the {kind} real."
+        )
+    if verdict["p_fake"] is None:
+        return _too_little(verdict, spec, still=still)
+    value = score(verdict["p_fake"], spec)
+    whose = "The highest score of a person" if len(verdict["people"]) > 1 else "The score"
+    if label is Label.FAKE:
+        limit = threshold(spec, Label.FAKE)
+        return (
+            f"{whose} is {value}, at or above {limit}, where “fake” starts. The model sees traces "
+            "that forged faces leave. It can be wrong: look at the crops below yourself."
+        )
+    if label is Label.REAL:
+        limit = threshold(spec, Label.REAL)
+        return (
+            f"{whose} is {value}, at or below {limit}, up to which the answer is “real”. The model "
+            "found no traces of the forgeries that it knows; others can pass it unseen."
+        )
+    low, high = threshold(spec, Label.REAL), threshold(spec, Label.FAKE)
+    return (
+        f"{whose} is {value}, between {low} and {high}. Both real and forged faces are found "
+        "there, so the model does not decide."
+    )
+
+
+def _too_little(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
+    if still:
+        return "A face was found, but it could not be judged; the reason is given below."
+    most = max((person["judged_steps"] for person in verdict["people"]), default=0)
+    return (
+        f"Too little was seen: {count(most, 'frame', 'frames')} of one person could be judged, "
+        f"and a verdict needs {spec.min_steps}."
+    )
+
+
+def threshold_words(spec: DecisionSpec, label: Label) -> str:
+    """How a threshold was set and what it was measured to do."""
+    limit = spec.thresholds[label.value]
+    other = "real" if label is Label.FAKE else "fake"
+    text = (
+        f"set so that at most {percent(limit.target_rate)} of {other} clips are called "
+        f"{label.value}"
+    )
+    if limit.n:
+        text += (
+            f"; of {limit.n} training clips, scored by models that had not seen them, "
+            f"{percent(limit.rate)} were "
+            f"(fewer than {percent(limit.upper_bound)} in general, with 95 % confidence)"
+        )
+    return text
+
+
+def summary_words(labels: list[Label], failed: int, undone: int) -> str:
+    """How many sources got which verdict, in one sentence."""
+    done = [f"{labels.count(label)} {NAMES[label].lower()}" for label in NAMES if label in labels]
+    parts = [f"{count(len(labels), 'source', 'sources')} judged" if labels else "Nothing judged"]
+    if done:
+        parts[0] += f": {', '.join(done)}"
+    if failed:
+        parts.append(f"{failed} could not be judged")
+    if undone:
+        parts.append(f"{undone} not reached before the run was stopped")
+    return "; ".join(parts) + "."
