@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import sys
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
+    from dfd_edge.faces.finding import FacesOption
     from dfd_edge.outputs.reporter import Reporter
-    from dfd_edge.sources import SourceItem
+    from dfd_edge.sources import SourceItem, SourceOptions
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
 LABELS = ("real", "fake", "unsure", "no_face")
@@ -74,9 +77,9 @@ def _camera(value: str) -> int | str:
         return int(value)
     if value.startswith("/dev/"):
         return value
-    if "://" in value:
-        from dfd_edge.sources.address import redact
+    from dfd_edge.sources.address import redact
 
+    if redact(value) != value or "://" in value:
         raise click.BadParameter(
             f"{redact(value)} is an address, not a camera number: leave --webcam out and give the "
             "address alone"
@@ -154,6 +157,13 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Judge only so many seconds of each source.",
 )
 @click.option(
+    "--faces",
+    default="all",
+    show_default=True,
+    metavar="all|largest|N",
+    help="Judge all faces, the largest, or those of N pixels and more; the others are only drawn.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(min=1, max=_MAX_THREADS),
     default=1,
@@ -161,6 +171,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     metavar="N",
     help="Threads that each library may use; the stages overlap anyway.",
 )
+@source_flags
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
 @click.option(
     "--csv",
@@ -174,6 +185,18 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write an annotated video of the one source.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a page that shows the verdicts and what they rest on.",
+)
+@click.option(
+    "--webhook",
+    metavar="URL",
+    help="Post a JSON object there when a live label changes, and for each verdict.",
 )
 @click.option(
     "--window/--no-window",
@@ -206,8 +229,8 @@ def command(
 ) -> None:
     """Tells whether the faces in videos, images and live streams are real or deepfaked.
 
-    SOURCES are files, images, folders, http/rtsp/udp addresses, or - for a video on standard
-    input.
+    SOURCES are files, images, folders, http/rtsp/udp addresses, or - for a video (or, with
+    --raw, frames) on standard input.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="dfd-edge: %(message)s"
@@ -217,7 +240,11 @@ def command(
             from dfd_edge.doctor import examine
 
             sys.exit(examine(model, provider=options["provider"]))
-        sys.exit(_judge(sources, cameras, model, verbose=verbose, **options))
+        from dfd_edge.faces.finding import parse_faces
+
+        opening = take_source_flags(options)
+        options["faces"] = parse_faces(options["faces"])
+        sys.exit(_judge(sources, cameras, model, opening, verbose=verbose, **options))
     except DfdError as error:
         click.echo(f"dfd-edge: error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -227,6 +254,7 @@ def _judge(
     sources: tuple[str, ...],
     cameras: list[int | str],
     model: Path | None,
+    opening: SourceOptions,
     *,
     verbose: bool,
     provider: str,
@@ -235,21 +263,24 @@ def _judge(
     as_json: bool,
     csv_path: Path | None,
     save_video: Path | None,
+    report_path: Path | None,
+    webhook: str | None,
     window: bool | None,
     fail_on: set[str],
     rate_hz: float | None,
     policy: str | None,
     max_staleness_ms: float | None,
     duration_s: float | None,
+    faces: FacesOption,
 ) -> int:
     """Runs the command and returns its exit code."""
     import cv2
 
     from dfd_edge.detector import Detector
-    from dfd_edge.outputs import CsvFile, written_whole
     from dfd_edge.outputs.files import check_outputs
-    from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.outputs.opening import open_reporter, report_missing
     from dfd_edge.outputs.video_file import check_suffix
+    from dfd_edge.report import check_report
     from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
     from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
@@ -260,26 +291,33 @@ def _judge(
         raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
     cv2.setNumThreads(threads)
     items, errors = expand([*sources, *cameras])
+    items = [dataclasses.replace(item, options=opening) for item in items]
     if save_video is not None and len(items) + len(errors) > 1:
         raise UsageError(f"--save-video takes one source, {len(items) + len(errors)} were given")
     if errors and not items:
-        for error in errors:
-            click.echo(f"dfd-edge: error: {error}", err=True)
+        report_missing(errors, as_json=as_json)
         return EXIT_SOURCE_FAILED
+    check_source_flags(opening, items)
     kinds = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in kinds]
-    check_outputs({"--csv": csv_path, "--save-video": save_video}, read)
+    check_outputs({"--csv": csv_path, "--save-video": save_video, "--report": report_path}, read)
     if save_video is not None:
         check_suffix(save_video)
+    if report_path is not None:
+        check_report(report_path)
     live = [item for item in items if item.kind in LIVE_KINDS]
     files = [item for item in items if item.kind not in LIVE_KINDS]
     detector = Detector.load(model, provider=provider, precision=precision, threads=threads)
     with contextlib.ExitStack() as outputs:
-        csv_file = None
-        if csv_path is not None:
-            csv_file = CsvFile(outputs.enter_context(written_whole(csv_path)))
-            outputs.callback(csv_file.close)
-        reporter = Reporter(as_json=as_json, csv_file=csv_file)
+        reporter, on_image = open_reporter(
+            outputs,
+            detector,
+            items,
+            as_json=as_json,
+            csv_path=csv_path,
+            report_path=report_path,
+            webhook=webhook,
+        )
         reporter.record(detector.run_record(rate_hz=rate_hz))
         if verbose or not detector.provider:
             reporter.note(f"provider {detector.provider}")
@@ -298,10 +336,12 @@ def _judge(
                 policy=None if policy is None else Policy(policy),
                 max_staleness_ms=max_staleness_ms,
                 duration_s=duration_s,
+                faces=faces,
                 threads=threads,
                 save_video=save_video,
                 window=_wants_window(window, live, reporter),
             ),
+            on_image=on_image,
         )
         with stopped_by_signals(run.stop):
             run.files(files)

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
+from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
 from dfd_edge.sampling import Sampler
@@ -23,8 +24,8 @@ from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.live import FrameSource, Policy
-from dfd_edge.sources.pipe import PipeReader
-from dfd_edge.sources.video import VideoFile
+from dfd_edge.sources.opening import connector, open_file, open_live
+from dfd_edge.sources.options import SourceOptions
 from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
 from dfd_edge.watching import Watch
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
     from dfd_edge.providers import ProviderReport
     from dfd_edge.session import Session
+    from dfd_edge.sources.raw import RawVideo
+    from dfd_edge.sources.video import VideoFile
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,10 @@ class Detector(Closing):
     """
 
     def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
+        from dfd_edge.gathering import Gathering  # noqa: PLC0415
+
         self._session = session
+        self._gathering = Gathering(session)
         self._faces = faces
         self._threads = threads
         self._closed = False
@@ -106,19 +112,34 @@ class Detector(Closing):
         """The rules of the variant that runs: thresholds and calibration."""
         return Decision(self._session.decision)
 
-    def stream(self, source: str = "stream", *, rate_hz: float | None = None) -> Stream:
+    def stream(
+        self,
+        source: str = "stream",
+        *,
+        rate_hz: float | None = None,
+        faces: FacesOption = "all",
+    ) -> Stream:
         """Opens a stream that you push your own frames to.
 
         Args:
             source: Name that results carry.
             rate_hz: Sampling rate; the bundle's own by default.
+            faces: Which faces are judged: "all", "largest", or those of so many pixels and more.
+                The others stay in the results, as not judged.
 
         Raises:
-            UsageError: The detector is closed, or the rate is out of range.
+            UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
         if self._closed:
             raise UsageError(f"{source}: the detector is closed; load another one")
-        return Stream(self._session, self._faces, source=source, rate_hz=rate_hz)
+        return Stream(
+            self._session,
+            self._faces,
+            source=source,
+            rate_hz=rate_hz,
+            gathering=self._gathering,
+            judged_faces=faces,
+        )
 
     def analyze(
         self,
@@ -130,6 +151,8 @@ class Detector(Closing):
         rate_hz: float | None = None,
         duration_s: float | None = None,
         stop: threading.Event | None = None,
+        options: SourceOptions | None = None,
+        faces: FacesOption = "all",
     ) -> Verdict:
         """Judges a video file or an image.
 
@@ -145,21 +168,21 @@ class Detector(Closing):
             rate_hz: Sampling rate; the bundle's own by default.
             duration_s: Judge only so many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
+            options: What raw frames on standard input are; by default those of a `SourceItem`.
+            faces: Which faces are judged, as in `stream`.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
         """
-        item = source if isinstance(source, SourceItem) else SourceItem.of(source)
+        item = SourceItem.made_of(source, options)
         if item.kind is SourceKind.IMAGE:
-            return self._analyze_image(item, on_frame, on_image)
+            return self._analyze_image(item, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise SourceError(f"{item.name}: a live source; use `watch`")
         started_s = time.perf_counter()
         stop = stop or threading.Event()
-        piped = item.kind is SourceKind.STANDARD_INPUT
-        location = PipeReader(stop) if piped else str(item.location)
-        stream = self.stream(item.name, rate_hz=rate_hz)
-        video = VideoFile(location, threads=self._threads, name=item.name)
+        stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
+        video = open_file(item, stop, threads=self._threads)
 
         def tell(result: FrameResult) -> None:
             if on_frame is not None:
@@ -197,6 +220,9 @@ class Detector(Closing):
         duration_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_image: OnImage | None = None,
+        options: SourceOptions | None = None,
+        faces: FacesOption = "all",
+        wait: bool = True,
     ) -> Watch:
         """Watches a camera, an address or a file: iterate over the results.
 
@@ -211,19 +237,26 @@ class Detector(Closing):
             duration_s: Seconds after which to end.
             on_event: Called with gaps, reconnects and drops, from the reader's thread.
             on_image: Called with every frame and the newest result, for display.
+            options: How to open it: what to ask of a camera, RTSP's transport, for how long to
+                try to open it again; by default those of a `SourceItem`.
+            faces: Which faces are judged, as in `stream`.
+            wait: Whether to wait until it is open. Without, the call returns at once, and the
+                first `next` raises what went wrong.
 
         Raises:
             SourceError: The source cannot be opened.
         """
-        item = source if isinstance(source, SourceItem) else SourceItem.of(source)
+        item = SourceItem.made_of(source, options)
         return Watch(
-            self.stream(item.name, rate_hz=rate_hz),
-            lambda: self._connect(item),
+            self.stream(item.name, rate_hz=rate_hz, faces=faces),
+            connector(item, self._connect),
             policy=None if policy is None else Policy(policy),
             max_staleness_ms=max_staleness_ms,
             duration_s=duration_s,
             on_event=on_event,
             on_image=on_image,
+            reconnect_s=item.options.reconnect_s,
+            wait=wait,
         )
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
@@ -250,28 +283,26 @@ class Detector(Closing):
             "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
         }
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Detector cannot be pickled: load one in each process")
+
     def close(self) -> None:
         """Opens no more streams; those that are open go on. Safe to call twice."""
         self._closed = True
 
     def _connect(self, item: SourceItem) -> FrameSource:
-        from dfd_edge.sources.camera import Camera  # noqa: PLC0415
-        from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
-
-        if item.kind is SourceKind.CAMERA:
-            return Camera(item.location)
-        if item.kind is SourceKind.ADDRESS:
-            return NetworkStream(str(item.location), threads=self._threads)
-        if item.kind is SourceKind.VIDEO:
-            return VideoFile(str(item.location), threads=self._threads, name=item.name)
-        raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
+        return open_live(item, threads=self._threads)
 
     def _analyze_image(
-        self, item: SourceItem, on_frame: OnResult | None, on_image: OnImage | None
+        self,
+        item: SourceItem,
+        on_frame: OnResult | None,
+        on_image: OnImage | None,
+        faces: FacesOption,
     ) -> Verdict:
         """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
         image = read_image(str(item.location))
-        stream = self.stream(item.name)
+        stream = self.stream(item.name, faces=faces)
         scored = stream.score([stream.observe(image, 0.0)])[0]
         decision = self.decision
         people = tuple(_still(person, decision) for person in scored.people)
@@ -311,7 +342,7 @@ class _EveryFrame:
 
 
 def _file_frames(
-    video: VideoFile, stream: Stream, *, duration_s: float | None, every: bool
+    video: VideoFile | RawVideo, stream: Stream, *, duration_s: float | None, every: bool
 ) -> Generator[tuple[Frame, bool], None, None]:
     """The frames of a file, each with whether it is due. Closes the file."""
     wanted = _EveryFrame(stream.sampler)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from dfd_edge.detector import Detector
+from dfd_edge.detector import Detector, OnImage
 from dfd_edge.display import Window, poll_key
 from dfd_edge.errors import DfdError, SourceError, UsageError
+from dfd_edge.faces.finding import FacesOption
 from dfd_edge.outputs import Overlay, VideoFileWriter, written_whole
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.results import FrameResult, Label, Verdict
@@ -39,6 +40,7 @@ class RunOptions:
     policy: Policy | None = None
     max_staleness_ms: float | None = None
     duration_s: float | None = None
+    faces: FacesOption = "all"
     threads: int = 1
     save_video: Path | None = None
     window: bool = False
@@ -51,13 +53,23 @@ class Run:
         detector: Judges.
         reporter: Prints.
         options: What was asked for.
+        on_image: Called with every frame and the newest result; from several threads where
+            several live sources are watched.
     """
 
-    def __init__(self, detector: Detector, reporter: Reporter, options: RunOptions) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        reporter: Reporter,
+        options: RunOptions,
+        *,
+        on_image: OnImage | None = None,
+    ) -> None:
         self.stop = threading.Event()
         self._detector = detector
         self._reporter = reporter
         self._options = options
+        self._on_image = on_image
 
     def files(self, items: list[SourceItem]) -> None:
         """Judges files and images one after the other until all are done or `stop` is set.
@@ -109,13 +121,22 @@ class Run:
                 view.watch.close()
             for view in views:
                 view.thread.join(_FINISH_VIDEO_S if view.canvas.writer else _JOIN_S)
-                try:
-                    view.finish()
-                except DfdError as error:
-                    self._reporter.failure(view.watch.source, error)
-                self._reporter.verdict(view.verdict())
+                self._finish(view)
             for window in windows.values():
                 window.close()
+
+    def _finish(self, view: _LiveView) -> None:
+        opened = view.watch.opened
+        told = view.error is not None and not opened
+        if not opened and view.error is None:
+            view.error = SourceError(f"{view.watch.source}: stopped before it was open")
+        try:
+            view.finish()
+        except DfdError as error:
+            if not told:
+                self._reporter.failure(view.watch.source, error)
+        if opened:
+            self._reporter.verdict(view.verdict())
 
     def _file(self, item: SourceItem) -> None:
         options, reporter = self._options, self._reporter
@@ -136,10 +157,14 @@ class Run:
             verdict = self._detector.analyze(
                 item,
                 on_frame=reporter.frame,
-                on_image=draw if window is not None or canvas.writer is not None else None,
+                on_image=_together(
+                    self._on_image,
+                    draw if window is not None or canvas.writer is not None else None,
+                ),
                 on_progress=reporter.progress.update,
                 rate_hz=options.rate_hz,
                 duration_s=options.duration_s,
+                faces=options.faces,
                 stop=self.stop,
             )
             if window is not None and item.kind is SourceKind.IMAGE:
@@ -159,8 +184,10 @@ class Run:
                 rate_hz=options.rate_hz,
                 max_staleness_ms=options.max_staleness_ms,
                 duration_s=options.duration_s,
+                faces=options.faces,
+                wait=False,  # a source that does not answer must hold neither Ctrl-C nor the others
                 on_event=self._reporter.event,
-                on_image=view.draw if drawn else None,
+                on_image=_together(self._on_image, view.draw if drawn else None),
             )
             outputs.callback(view.watch.close)
             view.outputs = outputs.pop_all()
@@ -204,6 +231,19 @@ class Run:
                 canvas.overlay.evidence = not canvas.overlay.evidence
 
 
+def _together(*calls: OnImage | None) -> OnImage | None:
+    """One callback that makes all these calls; None where there are none."""
+    wanted = [call for call in calls if call is not None]
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+
+    def call_all(frame: Frame, result: FrameResult | None) -> None:
+        for call in wanted:
+            call(frame, result)
+
+    return call_all
+
+
 @dataclass(slots=True)
 class _Canvas:
     """Draws frames and writes them to the annotated video, where one was asked for."""
@@ -242,6 +282,8 @@ class _LiveView:
                 shown = result.label
         except DfdError as error:
             self.error = error
+            if not self.watch.opened:
+                reporter.failure(self.watch.source, error)
         except Exception as error:
             logger.exception("%s: a fault of this program", self.watch.source)
             cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
