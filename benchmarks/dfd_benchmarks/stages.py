@@ -21,11 +21,12 @@ from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
+from dfd_edge.observing import Observation
 from dfd_edge.sampling import Sampler
 from dfd_edge.session import MAX_BATCH, FrameOutputs, Session
 from dfd_edge.sources.frame import Frame, Image
 from dfd_edge.sources.video import VideoFile
-from dfd_edge.stream import Observation, Stream
+from dfd_edge.stream import Stream
 
 #: Decoded frames that are held in memory for the stages behind the decoder.
 MAX_HELD_FRAMES = 60

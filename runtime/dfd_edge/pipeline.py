@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from dfd_edge.observing import Observation
 from dfd_edge.results import FrameResult
 from dfd_edge.sources.frame import Frame
-from dfd_edge.stream import Observation, Stream
+from dfd_edge.stream import Stream
 
 #: Frames that wait between two stages; decoded frames are large.
 QUEUE_FRAMES = 4

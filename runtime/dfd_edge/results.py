@@ -194,6 +194,8 @@ class Verdict:
         duration_s: Seconds of the source that were seen; 0 for an image.
         people: Everyone seen, by track.
         provider: What `frame.onnx` ran on.
+        first_verdict_s: Seconds of the source until a live label first said `real` or `fake`;
+            None where none did, and for an image.
         realtime_factor: Seconds of the source judged per second; None for images and live sources.
         complete: False when part of the source was not judged.
         reason: Why `complete` is False, else None.
@@ -210,10 +212,11 @@ class Verdict:
     realtime_factor: float | None = None
     complete: bool = True
     reason: str | None = None
+    first_verdict_s: float | None = None
 
     def to_record(self) -> Record:
         """The JSON Lines object of this verdict."""
-        factor = self.realtime_factor
+        factor, first_s = self.realtime_factor, self.first_verdict_s
         return {
             "record": "verdict",
             "source": self.source,
@@ -222,6 +225,7 @@ class Verdict:
             "coverage": round(self.coverage, 4),
             "frames": self.frames,
             "duration_s": round(self.duration_s, _TIME_DIGITS),
+            "first_verdict_s": None if first_s is None else round(first_s, _TIME_DIGITS),
             "people": [person.to_record() for person in self.people],
             "provider": self.provider,
             "realtime_factor": None if factor is None else round(factor, 2),

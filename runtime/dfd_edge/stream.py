@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.crop import crop_region, extract_crop
-from dfd_edge.faces.detector import Face
-from dfd_edge.faces.finding import FaceChoice, FacesOption
-from dfd_edge.faces.quality import Quality, assess
-from dfd_edge.faces.tracker import Tracker
+from dfd_edge.faces.finding import FacesOption
+from dfd_edge.observing import FaceCrop, Observation, Observer
 from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
 from dfd_edge.sampling import Sampler
 
@@ -29,45 +26,6 @@ if TYPE_CHECKING:
 
 #: People unseen for this long who were never judged long enough are forgotten.
 FORGET_AFTER_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FaceCrop:
-    """A face of one frame, cut out.
-
-    Attributes:
-        track: Number of the person.
-        box: float32 [4], x0, y0, x1, y1 in pixels of the frame.
-        region: x0, y0 and side in pixels of the square that was cut out.
-        crop: uint8 [size, size, 3], RGB.
-        quality: Whether it is judged.
-    """
-
-    track: int
-    box: NDArray[np.float32]
-    region: tuple[int, int, int]
-    crop: NDArray[np.uint8]
-    quality: Quality
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Observation:
-    """The faces of one due frame, before any model has judged them.
-
-    Attributes:
-        time_s: Time of the frame in seconds.
-        faces: The faces, the largest first.
-        captured_s: `time.monotonic()` at capture, or None.
-    """
-
-    time_s: float
-    faces: tuple[FaceCrop, ...]
-    captured_s: float | None = None
-
-    @property
-    def judged(self) -> tuple[FaceCrop, ...]:
-        """The faces that are judged."""
-        return tuple(face for face in self.faces if face.quality.judged)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +48,7 @@ class _Scores:
 
 
 _NOT_JUDGED = _Scores()
+_DECIDED = (Label.REAL, Label.FAKE)
 
 
 @dataclass(slots=True)
@@ -99,6 +58,7 @@ class _Counts:
     with_face: int = 0
     seen_s: float = 0.0
     last_s: float | None = None
+    first_verdict_s: float | None = None
 
 
 class Stream(Closing):
@@ -132,13 +92,9 @@ class Stream(Closing):
         self.source = source
         self.sampler = Sampler(manifest.sequence.rate_hz if rate_hz is None else rate_hz)
         self._session = session
-        self._finder = faces
-        self._size = manifest.frame.input_size
-        self._crop_scale = manifest.frame.crop_scale
         self._max_gap_s = manifest.sequence.max_gap_s
         self._decision = Decision(session.decision)
-        self._tracker = Tracker()
-        self._choice = FaceChoice(judged_faces)
+        self._observer = Observer(faces, manifest.frame, faces=judged_faces)
         self._people: dict[int, _Person] = {}
         self._counts = _Counts()
         self._lock = threading.RLock()
@@ -188,25 +144,7 @@ class Stream(Closing):
         Observations are made in the order of the frames, by one thread at a time; they may be
         made while earlier ones are being scored.
         """
-        finder = self._finder
-        found = [_whole(frame)] if finder is None else finder.detect(frame)
-        scale = 1.0 if finder is None else self._crop_scale
-        faces = []
-        # A whole frame is the same "person" whatever it shows, also after a cut.
-        people = self._tracker.update(found, time_s, None if finder is None else frame)
-        refusals = self._choice.refusals(people, time_s)
-        for tracked, refusal in zip(people, refusals, strict=True):
-            region = crop_region(tracked.face.box, scale)
-            crop = extract_crop(frame, region, self._size)
-            if finder is None:
-                quality = Quality(True)
-            elif refusal is not None:
-                quality = Quality(False, refusal)
-            else:
-                quality = assess(tracked.face, crop)
-            square = (region.x0, region.y0, region.side)
-            faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
-        return Observation(time_s, tuple(faces), captured_s)
+        return self._observer.observe(frame, time_s, captured_s=captured_s)
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
@@ -260,6 +198,7 @@ class Stream(Closing):
                 people=people,
                 provider=self._session.provider.actual,
                 realtime_factor=realtime_factor,
+                first_verdict_s=counts.first_verdict_s,
                 complete=complete,
                 reason=reason,
             )
@@ -298,11 +237,14 @@ class Stream(Closing):
         )
         self._forget(time_s)
         captured_s = observation.captured_s
+        label = _most_suspicious(people)
+        if self._counts.first_verdict_s is None and any(p.label in _DECIDED for p in people):
+            self._counts.first_verdict_s = self._counts.seen_s
         return FrameResult(
             source=self.source,
             time_s=time_s,
             people=people,
-            label=_most_suspicious(people),
+            label=label,
             staleness_ms=None if captured_s is None else (time.monotonic() - captured_s) * 1e3,
         )
 
@@ -380,15 +322,6 @@ def _most_suspicious(people: tuple[PersonResult, ...]) -> Label:
         if label in labels:
             return label
     return Label.NO_FACE
-
-
-def _whole(frame: NDArray[np.uint8]) -> Face:
-    """The middle of a frame as one face, for models that judge frames without looking for faces."""
-    height, width = frame.shape[:2]
-    side = min(height, width)
-    x0, y0 = (width - side) // 2, (height - side) // 2
-    box = np.array([x0, y0, x0 + side, y0 + side], np.float32)
-    return Face(box=box, keypoints=np.zeros((6, 2), np.float32), score=1.0)
 
 
 def _check(frame: NDArray[np.uint8], timestamp: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +12,12 @@ from clip_maker import face_frames, plain_frames, portrait, write_clip
 
 from dfd_edge import Detector, Label, SourceError, UsageError
 from dfd_edge.faces.quality import Quality
+from dfd_edge.observing import FaceCrop, Observation
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
-from dfd_edge.stream import FORGET_AFTER_S, FaceCrop, Observation
+from dfd_edge.stream import FORGET_AFTER_S
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 SAME = 1e-5
 
@@ -257,6 +261,19 @@ class TestVerdicts:
         spans = [interval for person in verdict.people for interval in person.intervals]
         assert all(0.0 <= span.start_s < span.end_s <= verdict.duration_s for span in spans)
 
+    def test_the_first_verdict_is_the_first_label_that_says_something(self):
+        labels = []
+        clip = SAMPLES / "swapped_astronaut.mp4"
+        verdict = Detector.load().analyze(
+            clip, on_frame=lambda r: labels.append((r.time_s, r.label))
+        )
+        told = [time_s for time_s, label in labels if label in (Label.REAL, Label.FAKE)]
+        assert verdict.first_verdict_s == pytest.approx(told[0] + 0.2)  # a frame stands for 0.2 s
+        assert 1.0 <= verdict.first_verdict_s < 4.0
+
+    def test_without_a_verdict_there_is_no_first_one(self, detector, plain_clip):
+        assert detector.analyze(plain_clip).first_verdict_s is None
+
     def test_missing_file(self, detector):
         with pytest.raises(SourceError, match=r"gone\.mp4: no such file"):
             detector.analyze("gone.mp4")
@@ -277,6 +294,7 @@ class TestImages:
         assert verdict.label is detector.decision.label(verdict.p_fake)
         assert verdict.frames == 1
         assert verdict.realtime_factor is None
+        assert verdict.first_verdict_s is None
 
     def test_a_tight_crop(self, detector, tmp_path):
         path = tmp_path / "face.png"

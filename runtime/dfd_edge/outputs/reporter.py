@@ -111,6 +111,8 @@ def verdict_line(verdict: Verdict) -> str:
     parts = [f"P(fake) {probability}", f"coverage {verdict.coverage:4.0%}"]
     if verdict.realtime_factor is not None:
         parts.append(f"{verdict.realtime_factor:.1f}x real time")
+    elif verdict.first_verdict_s is not None:
+        parts.append(f"first verdict after {verdict.first_verdict_s:.1f} s")
     if len(verdict.people) > 1:
         parts.append(f"{len(verdict.people)} people")
     spans = [

@@ -1,0 +1,116 @@
+"""The first half of judging a frame: its faces found, followed, chosen and cut out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.faces.crop import crop_region, extract_crop
+from dfd_edge.faces.detector import Face
+from dfd_edge.faces.finding import FaceChoice, FacesOption
+from dfd_edge.faces.quality import Quality, assess
+from dfd_edge.faces.tracker import Tracker
+
+if TYPE_CHECKING:
+    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.manifest import FrameSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceCrop:
+    """A face of one frame, cut out.
+
+    Attributes:
+        track: Number of the person.
+        box: float32 [4], x0, y0, x1, y1 in pixels of the frame.
+        region: x0, y0 and side in pixels of the square that was cut out.
+        crop: uint8 [size, size, 3], RGB.
+        quality: Whether it is judged.
+    """
+
+    track: int
+    box: NDArray[np.float32]
+    region: tuple[int, int, int]
+    crop: NDArray[np.uint8]
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """The faces of one due frame, before any model has judged them.
+
+    Attributes:
+        time_s: Time of the frame in seconds.
+        faces: The faces, the largest first.
+        captured_s: `time.monotonic()` at capture, or None.
+    """
+
+    time_s: float
+    faces: tuple[FaceCrop, ...]
+    captured_s: float | None = None
+
+    @property
+    def judged(self) -> tuple[FaceCrop, ...]:
+        """The faces that are judged."""
+        return tuple(face for face in self.faces if face.quality.judged)
+
+
+class Observer:
+    """Observes the frames of one source, in their order; owns its tracker.
+
+    Args:
+        finder: The face detector, or None for models that judge whole frames.
+        frame: What the model takes.
+        faces: Which faces are judged.
+    """
+
+    def __init__(
+        self, finder: FaceDetector | None, frame: FrameSpec, *, faces: FacesOption = "all"
+    ) -> None:
+        self._finder = finder
+        self._size = frame.input_size
+        self._crop_scale = frame.crop_scale
+        self._tracker = Tracker()
+        self._choice = FaceChoice(faces)
+
+    def observe(
+        self, frame: NDArray[np.uint8], time_s: float, *, captured_s: float | None = None
+    ) -> Observation:
+        """Finds, follows and cuts out the faces of a frame.
+
+        Args:
+            frame: uint8 [height, width, 3], BGR.
+            time_s: Its time in seconds.
+            captured_s: `time.monotonic()` when it was captured, to be handed on.
+        """
+        finder = self._finder
+        found = [_whole(frame)] if finder is None else finder.detect(frame)
+        scale = 1.0 if finder is None else self._crop_scale
+        faces = []
+        # A whole frame is the same "person" whatever it shows, also after a cut.
+        people = self._tracker.update(found, time_s, None if finder is None else frame)
+        refusals = self._choice.refusals(people, time_s)
+        for tracked, refusal in zip(people, refusals, strict=True):
+            region = crop_region(tracked.face.box, scale)
+            crop = extract_crop(frame, region, self._size)
+            if finder is None:
+                quality = Quality(True)
+            elif refusal is not None:
+                quality = Quality(False, refusal)
+            else:
+                quality = assess(tracked.face, crop)
+            square = (region.x0, region.y0, region.side)
+            faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
+        return Observation(time_s, tuple(faces), captured_s)
+
+
+def _whole(frame: NDArray[np.uint8]) -> Face:
+    """The middle of a frame as one face, for models that judge frames without looking for faces."""
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    x0, y0 = (width - side) // 2, (height - side) // 2
+    box = np.array([x0, y0, x0 + side, y0 + side], np.float32)
+    return Face(box=box, keypoints=np.zeros((6, 2), np.float32), score=1.0)
