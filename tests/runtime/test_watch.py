@@ -110,6 +110,32 @@ def test_close_does_not_wait_for_a_stalled_device(detector):
     device.close()
 
 
+def test_a_source_that_hangs_or_is_slow_holds_up_no_other(detector):
+    hanging = watch_device(detector, Stalled)
+    slow = watch_device(detector, lambda: Device(endless(), rate=0.5))
+    ends = threading.Event()
+
+    def follow(watch):
+        for _ in watch:
+            if ends.is_set():
+                return
+
+    others = [threading.Thread(target=follow, args=(watch,)) for watch in (hanging, slow)]
+    for thread in others:
+        thread.start()
+    with watch_device(detector, lambda: Device(endless())) as watch:
+        arrived = [(result.time_s, time.monotonic()) for result in itertools.islice(watch, 10)]
+    ends.set()
+    hanging.close()
+    slow.close()
+    for thread in others:
+        thread.join(2)
+        assert not thread.is_alive()
+    # Due five times a second; the slow one would stretch the ten steps to 18 seconds.
+    assert arrived[-1][0] - arrived[0][0] < 10.0
+    assert arrived[-1][1] - arrived[0][1] < 10.0
+
+
 def test_no_thread_stays_behind(detector):
     before = len(reader_threads())
     with watch_device(detector, lambda: Device(endless())) as watch:
