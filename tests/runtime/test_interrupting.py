@@ -19,8 +19,8 @@ from dfd_edge.sources.network import NetworkStream
 
 #: As a rule `close` takes less than a millisecond, and the reader ends 0.1 s later; the timeouts
 #: that would end it without being asked are 5 and 10 s.
-AT_ONCE_S = 0.2
-SOON_S = 2.0
+AT_ONCE_S = 1.0
+SOON_S = 4.0
 SCHEMES = ["http", "https", "rtsp", "rtmp", "tcp", "udp"]
 
 
