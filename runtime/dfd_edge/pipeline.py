@@ -14,13 +14,12 @@ from typing import Generic, TypeVar
 
 from dfd_edge.observing import Observation
 from dfd_edge.results import FrameResult
+from dfd_edge.session import MAX_BATCH
 from dfd_edge.sources.frame import Frame
 from dfd_edge.stream import Stream
 
 #: Frames that wait between two stages; decoded frames are large.
 QUEUE_FRAMES = 4
-#: Crops that go through the frame model at once.
-MAX_BATCH = 8
 _POLL_S = 0.05
 #: A stage that is stuck in a read (standard input) is left behind after this.
 _JOIN_S = 0.05

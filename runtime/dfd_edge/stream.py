@@ -100,6 +100,7 @@ class Stream(Closing):
         self._lock = threading.RLock()
         self._closed = False
         self._gathering = gathering
+        self._joined = gathering  # until it leaves
         if gathering is not None:
             gathering.join()
 
@@ -203,12 +204,18 @@ class Stream(Closing):
                 reason=reason,
             )
 
+    def leave(self) -> None:
+        """Lets no batch wait for this stream's crops any more. Safe to call twice."""
+        with self._lock:
+            if self._joined is not None:
+                self._joined.leave()
+                self._joined = None
+
     def close(self) -> None:
         """Ends the stream: nothing can be pushed any more. Safe to call twice."""
         with self._lock:
-            if not self._closed and self._gathering is not None:
-                self._gathering.leave()
             self._closed = True
+        self.leave()
 
     def _score_one(
         self, observation: Observation, outputs: FrameOutputs | None, rows: slice

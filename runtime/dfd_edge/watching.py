@@ -143,6 +143,7 @@ class Watch(Closing, Iterator[FrameResult]):
         """Ends the watch; returns at once. `verdict()` stays."""
         self._closed.set()
         self._reader.close()
+        self._stream.leave()
 
     def _over(self, time_s: float) -> bool:
         return self._duration_s is not None and time_s >= self._duration_s

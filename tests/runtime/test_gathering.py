@@ -190,5 +190,8 @@ def test_streams_in_parallel_score_as_one_after_the_other(tiny_bundle: Path, fac
     with ThreadPoolExecutor(4) as threads:
         for together in threads.map(scores, range(8)):
             np.testing.assert_allclose(np.array(together), np.array(alone), atol=1e-5)
+    with detector.watch(face_clip) as watch:
+        next(watch)
+        assert detector._gathering._streams == 1
     with detector._gathering._changed:
         assert detector._gathering._streams == 0  # each left when its file ended
