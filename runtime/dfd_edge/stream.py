@@ -100,7 +100,7 @@ class Stream(Closing):
         self._lock = threading.RLock()
         self._closed = False
         self._gathering = gathering
-        self._joined = gathering  # until it leaves
+        self._joined: Gathering | None = gathering  # until it leaves
         if gathering is not None:
             gathering.join()
 
