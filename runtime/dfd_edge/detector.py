@@ -147,6 +147,7 @@ class Detector(Closing):
         *,
         on_frame: OnResult | None = None,
         on_image: OnImage | None = None,
+        every_image: bool = True,
         on_progress: OnProgress | None = None,
         rate_hz: float | None = None,
         duration_s: float | None = None,
@@ -164,6 +165,7 @@ class Detector(Closing):
             on_frame: Called with each result, in order.
             on_image: Called with every decoded frame, due or not, and the newest result: for
                 drawing. Costs the conversion of frames that need not be judged.
+            every_image: Without it, `on_image` gets the judged frames only, at no such cost.
             on_progress: Called with the seconds done and the length of the source, or None.
             rate_hz: Sampling rate; the bundle's own by default.
             duration_s: Judge only so many seconds from the start.
@@ -191,7 +193,9 @@ class Detector(Closing):
                 on_progress(result.time_s, video.duration_s)
 
         judge_frames(
-            _file_frames(video, stream, duration_s=duration_s, every=on_image is not None),
+            _file_frames(
+                video, stream, duration_s=duration_s, every=every_image and on_image is not None
+            ),
             stream,
             stop=stop,
             on_result=tell,
@@ -220,6 +224,7 @@ class Detector(Closing):
         duration_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_image: OnImage | None = None,
+        every_image: bool = True,
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
         wait: bool = True,
@@ -237,6 +242,8 @@ class Detector(Closing):
             duration_s: Seconds after which to end.
             on_event: Called with gaps, reconnects and drops, from the reader's thread.
             on_image: Called with every frame and the newest result, for display.
+            every_image: Without it, `on_image` gets the judged frames only, and no other frame
+                is converted for it.
             options: How to open it: what to ask of a camera, RTSP's transport, for how long to
                 try to open it again; by default those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
@@ -255,6 +262,7 @@ class Detector(Closing):
             duration_s=duration_s,
             on_event=on_event,
             on_image=on_image,
+            every_image=every_image,
             reconnect_s=item.options.reconnect_s,
             wait=wait,
         )

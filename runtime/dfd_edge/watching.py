@@ -29,6 +29,7 @@ class Watch(Closing, Iterator[FrameResult]):
         duration_s: Seconds after which to end.
         on_event: Called with gaps, reconnects and drops, from the reader's thread.
         on_image: Called in the iterating thread with every frame and the newest result.
+        every_image: Without it, `on_image` gets the judged frames only.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
         wait: Whether to wait until the source is open. Without, it is opened while the caller
@@ -48,6 +49,7 @@ class Watch(Closing, Iterator[FrameResult]):
         duration_s: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_image: Callable[[Frame, FrameResult | None], None] | None = None,
+        every_image: bool = True,
         reconnect_s: float | None = None,
         wait: bool = True,
     ) -> None:
@@ -65,7 +67,7 @@ class Watch(Closing, Iterator[FrameResult]):
             is_due=stream.is_due,
             on_event=self._tell,
             policy=policy,
-            every_image=on_image is not None,
+            every_image=every_image and on_image is not None,
             reconnect_s=reconnect_s,
         )
         self._reader.start()

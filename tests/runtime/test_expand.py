@@ -108,3 +108,21 @@ def test_missing_files_are_refused():
 def test_credentials_are_never_shown(address, shown):
     assert redact(address) == shown
     assert "secret" not in SourceItem.of(address).name
+
+
+def test_addresses_that_differ_in_what_is_not_shown_are_told_apart():
+    items, errors = expand(
+        [
+            "rtsp://anna:secret@camera.local/stream?channel=1",
+            "rtsp://ben:hidden@camera.local/stream?channel=1",
+            "rtsp://camera.local/stream?channel=2",
+            "rtsp://camera.local/stream",
+        ]
+    )
+    assert not errors
+    assert [item.name for item in items] == [
+        "rtsp://camera.local/stream?...",
+        "rtsp://camera.local/stream?... #2",
+        "rtsp://camera.local/stream?... #3",
+        "rtsp://camera.local/stream",
+    ]

@@ -105,6 +105,17 @@ class TestSameScores:
         assert_same(scores(plain), scores(drawn))
         assert images == list(range(75))
 
+    def test_only_judged_images_where_asked(self, detector, face_clip):
+        results, images = [], []
+        detector.analyze(
+            face_clip,
+            on_frame=results.append,
+            on_image=lambda frame, result: images.append((frame.time_s, result)),
+            every_image=False,
+        )
+        assert [time_s for time_s, _ in images] == [result.time_s for result in results]
+        assert [result for _, result in images] == results
+
     def test_any_number_of_frames_at_once(self, detector, crops):
         observations = [observe(n / 5, [(1, crop)]) for n, crop in enumerate(crops)]
         together = detector.stream().score(observations)

@@ -354,6 +354,20 @@ def test_every_picture_is_shown(detector):
     assert [result for _, result in shown][:6] == [results[0]] * 5 + [results[1]]
 
 
+def test_only_judged_pictures_are_shown_where_asked(detector):
+    shown = []
+    with watch_device(
+        detector,
+        lambda: Device(endless()),
+        duration_s=1.0,
+        policy=Policy.EVERY,
+        on_image=lambda frame, _: shown.append(frame.index),
+        every_image=False,
+    ) as watch:
+        assert len(list(watch)) == 5
+    assert shown == [0, 5, 10, 15, 20]
+
+
 def test_no_camera_says_which_were_found(detector):
     with pytest.raises(SourceError, match=r"camera 97: no such camera; (no camera was )?found"):
         detector.watch(97)

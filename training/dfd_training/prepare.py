@@ -174,7 +174,7 @@ def _crops(path: Path, *, one_person: bool, options: PrepareOptions) -> Iterator
     with VideoFile(path, threads=1) as video:
         for count, frame in enumerate(video.frames(Sampler(options.rate_hz)), start=1):
             faces = detector.detect(frame.image)
-            tracked = tracker.update(faces, frame.time_s)
+            tracked = tracker.update(faces, frame.time_s, frame.image)
             crops += [
                 _cut_crop(frame.image, item, face, frame.time_s)
                 for item, face in zip(tracked, faces, strict=True)

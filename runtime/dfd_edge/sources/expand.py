@@ -90,8 +90,8 @@ def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[
     into folders).
 
     Returns:
-        The sources in the order given, each file once, and what could not be found: the others
-        are still to be done.
+        The sources in the order given, each file once and each with a name of its own, and what
+        could not be found: the others are still to be done.
     """
     items: dict[tuple[SourceKind, str | int], SourceItem] = {}
     errors: list[SourceError] = []
@@ -101,7 +101,19 @@ def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
-    return list(items.values()), errors
+    return _told_apart(items.values()), errors
+
+
+def _told_apart(items: Iterable[SourceItem]) -> list[SourceItem]:
+    """The items under names of their own: addresses may differ in what is not shown of them."""
+    named: dict[str, SourceItem] = {}
+    for item in items:
+        name, number = item.name, 1
+        while name in named:
+            number += 1
+            name = f"{item.name} #{number}"
+        named[name] = replace(item, name=name)
+    return list(named.values())
 
 
 def _expand_one(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
