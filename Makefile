@@ -47,7 +47,7 @@ demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 
 .PHONY: test
 test: $(INSTALLED)-dev  ## run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(INSTALLED)-dev  ## lint, format and types
@@ -105,7 +105,7 @@ quality: labels fitted $(INSTALLED)-export  ## measure the shipped bundle thorou
 	$(BIN)/dfd-train doctor-data '$(STORE)' --split val --frame '$(BUNDLE)' \
 	  --root '$(DFD_DATA)' --out '$(RUNS)/doctor.json'
 	$(BIN)/dfd-train probe '$(STORE)' --out '$(RUNS)/probe'
-	$(FIT) --out '$(RUNS)/meso4' --backbone meso4 --weights none --validate-on clips \
+	$(FIT) --out '$(RUNS)/meso4' --backbone meso4 --weights none --input-size 160 --validate-on clips \
 	  --epochs 10 --learning-rate 1e-3
 	$(BIN)/dfd-train score '$(STORE)' --split val --frame '$(RUNS)/frame0/best.keras' \
 	  --frame '$(RUNS)/probe/best.keras' --frame '$(RUNS)/meso4/best.keras' \

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
     from dfd_edge.outputs.records import records_schema
-    from dfd_edge.providers import ProviderReport
+    from dfd_edge.providers import ProviderOptions, ProviderReport
     from dfd_edge.results import (
         Event,
         EventKind,
@@ -44,6 +44,7 @@ _HOMES = {
     "PersonResult": "results",
     "PersonVerdict": "results",
     "ProviderError": "errors",
+    "ProviderOptions": "providers",
     "ProviderReport": "providers",
     "SourceError": "errors",
     "Stream": "stream",
@@ -66,6 +67,7 @@ __all__ = [
     "PersonResult",
     "PersonVerdict",
     "ProviderError",
+    "ProviderOptions",
     "ProviderReport",
     "SourceError",
     "Stream",

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.provider_flags import provider_flags, take_provider_flags
 from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
     from dfd_edge.faces.finding import FacesOption
     from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.providers import ProviderOptions
     from dfd_edge.sources import SourceItem, SourceOptions
 
-PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
 LABELS = ("real", "fake", "unsure", "no_face")
 
 EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
 
 _FIRST_CAMERA = "0"
-_MAX_THREADS = 64
 
 
 class _Positive(click.FloatRange):
@@ -116,20 +116,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     metavar="BUNDLE",
     help="Folder of the bundle; the shipped one by default.",
 )
-@click.option(
-    "--provider",
-    type=click.Choice(PROVIDERS),
-    default="auto",
-    show_default=True,
-    help="What the frame model runs on. A named one never falls back.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Variant of the frame model; auto takes the one that suits provider and processor.",
-)
+@provider_flags
 @click.option(
     "--rate",
     "rate_hz",
@@ -162,14 +149,6 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     show_default=True,
     metavar="all|largest|N",
     help="Judge all faces, the largest, or those of N pixels and more; the others are only drawn.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1, max=_MAX_THREADS),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Threads that each library may use; the stages overlap anyway.",
 )
 @source_flags
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
@@ -236,15 +215,16 @@ def command(
         level=logging.INFO if verbose else logging.WARNING, format="dfd-edge: %(message)s"
     )
     try:
+        running_on = take_provider_flags(options)
         if doctor:
             from dfd_edge.doctor import examine
 
-            sys.exit(examine(model, provider=options["provider"]))
+            sys.exit(examine(model, provider=options["provider"], options=running_on))
         from dfd_edge.faces.finding import parse_faces
 
         opening = take_source_flags(options)
         options["faces"] = parse_faces(options["faces"])
-        sys.exit(_judge(sources, cameras, model, opening, verbose=verbose, **options))
+        sys.exit(_judge(sources, cameras, model, opening, running_on, verbose=verbose, **options))
     except DfdError as error:
         click.echo(f"dfd-edge: error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -255,6 +235,7 @@ def _judge(
     cameras: list[int | str],
     model: Path | None,
     opening: SourceOptions,
+    running_on: ProviderOptions,
     *,
     verbose: bool,
     provider: str,
@@ -274,8 +255,6 @@ def _judge(
     faces: FacesOption,
 ) -> int:
     """Runs the command and returns its exit code."""
-    import cv2
-
     from dfd_edge.detector import Detector
     from dfd_edge.outputs.files import check_outputs
     from dfd_edge.outputs.opening import open_reporter, report_missing
@@ -284,12 +263,12 @@ def _judge(
     from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
     from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
+    from dfd_edge.threads import set_up_libraries
 
     if "" in sources:
         raise UsageError("an empty source was given: name a file, a folder or an address")
     if not sources and not cameras:
         raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
-    cv2.setNumThreads(threads)
     items, errors = expand([*sources, *cameras])
     items = [dataclasses.replace(item, options=opening) for item in items]
     if save_video is not None and len(items) + len(errors) > 1:
@@ -307,7 +286,10 @@ def _judge(
         check_report(report_path)
     live = [item for item in items if item.kind in LIVE_KINDS]
     files = [item for item in items if item.kind not in LIVE_KINDS]
-    detector = Detector.load(model, provider=provider, precision=precision, threads=threads)
+    set_up_libraries(threads, quiet=not verbose)
+    detector = Detector.load(
+        model, provider=provider, precision=precision, threads=threads, options=running_on
+    )
     with contextlib.ExitStack() as outputs:
         reporter, on_image = open_reporter(
             outputs,

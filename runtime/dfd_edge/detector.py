@@ -33,7 +33,7 @@ from dfd_edge.watching import Watch
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.providers import ProviderReport
+    from dfd_edge.providers import ProviderOptions, ProviderReport
     from dfd_edge.session import Session
     from dfd_edge.sources.raw import RawVideo
     from dfd_edge.sources.video import VideoFile
@@ -71,6 +71,7 @@ class Detector(Closing):
         provider: str = "auto",
         precision: str = "auto",
         threads: int = 1,
+        options: ProviderOptions | None = None,
     ) -> Detector:
         """Loads a bundle and its face detector.
 
@@ -81,20 +82,30 @@ class Detector(Closing):
             precision: "fp32", "fp16" or "int8" as far as the bundle carries it, or "auto" for
                 the one that suits provider and processor; `provider` says which it is.
             threads: Threads that each library may use on its own; 1 is fastest on few cores,
-                since the stages overlap.
+                since the stages overlap. OpenCV's, one number for the whole process, stay as
+                the application has set them (`cv2.setNumThreads`).
+            options: What is asked of a named provider: its device, a limit of memory, CUDA
+                graphs (`dfd_edge.ProviderOptions`).
 
         Raises:
             BundleError: The bundle is missing, damaged, or does not keep the contract.
             ProviderError: The provider asked for cannot run, or onnxruntime is not installed.
-            UsageError: An option is out of range.
+            UsageError: An option is out of range, or the provider does not know it.
         """
         from dfd_edge.bundle import Bundle  # noqa: PLC0415
+        from dfd_edge.providers.options import NO_OPTIONS  # noqa: PLC0415
         from dfd_edge.session import Session  # noqa: PLC0415
 
         if threads < 1:
             raise UsageError(f"threads {threads}: give 1 or more")
         bundle = Bundle.load(None if path is None else Path(path))
-        session = Session.open(bundle, provider=provider, precision=precision, threads=threads)
+        session = Session.open(
+            bundle,
+            provider=provider,
+            precision=precision,
+            threads=threads,
+            options=options or NO_OPTIONS,
+        )
         return cls(session, _load_faces(bundle, threads), threads=threads)
 
     @property
@@ -269,13 +280,15 @@ class Detector(Closing):
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
         """The JSON Lines object that describes this run."""
+        from dfd_edge.providers import installed_wheels  # noqa: PLC0415
+
         report, bundle = self.provider, self.bundle
         return {
             "record": "run",
             "versions": {
                 "dfd-edge": version_of("dfd-edge"),
                 "python": platform.python_version(),
-                "onnxruntime": version_of("onnxruntime") or version_of("onnxruntime-gpu"),
+                "onnxruntime": next(iter(installed_wheels().values()), None),
                 "av": version_of("av"),
                 "opencv": version_of("opencv-python"),
                 "numpy": np.__version__,
@@ -285,6 +298,8 @@ class Detector(Closing):
                 "requested": report.requested,
                 "actual": report.actual,
                 "sequence": report.sequence_actual,
+                "faces": report.face_actual,
+                "device": report.device,
                 "reason": report.reason,
             },
             "precision": report.precision,

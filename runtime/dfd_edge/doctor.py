@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError
 from dfd_edge.version import version_of
+
+if TYPE_CHECKING:
+    from dfd_edge.providers import ProviderOptions
 
 _LIBRARIES = ("numpy", "opencv-python", "av", "click")
 
@@ -34,19 +38,25 @@ class Finding:
     exit_code: int = 0
 
 
-def examine(model: Path | None = None, *, provider: str = "auto") -> int:
+def examine(
+    model: Path | None = None,
+    *,
+    provider: str = "auto",
+    options: ProviderOptions | None = None,
+) -> int:
     """Examines the installation and prints what it finds.
 
     Args:
         model: Bundle to check; the shipped one by default.
         provider: Provider that has to run.
+        options: What is asked of it.
 
     Returns:
         0 when videos can be judged, else the exit code of the first fault.
     """
     code = 0
     told: set[str] = set()
-    for finding in findings(model, provider=provider):
+    for finding in findings(model, provider=provider, options=options):
         mark = click.style("FAULT", fg="red") if finding.exit_code else "     "
         if finding.fault and not finding.exit_code:
             mark = click.style("note ", fg="yellow")
@@ -59,13 +69,18 @@ def examine(model: Path | None = None, *, provider: str = "auto") -> int:
     return code
 
 
-def findings(model: Path | None = None, *, provider: str = "auto") -> Iterator[Finding]:
+def findings(
+    model: Path | None = None,
+    *,
+    provider: str = "auto",
+    options: ProviderOptions | None = None,
+) -> Iterator[Finding]:
     """All findings, in the order in which a person would look."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _system,
         _libraries,
         lambda: _providers(provider),
-        lambda: _bundle(model, provider),
+        lambda: _bundle(model, provider, options),
         _cameras,
         _display,
     )
@@ -96,13 +111,20 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _providers(wanted: str) -> Iterator[Finding]:
-    from dfd_edge.providers import installed_wheels, probe_providers  # noqa: PLC0415
+    from dfd_edge.providers import (  # noqa: PLC0415
+        installed_wheels,
+        not_built_in,
+        parse_provider,
+        probe_providers,
+        quiet_onnxruntime,
+    )
 
     wheels = installed_wheels()
     found = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "none"
     try:
         from dfd_edge.faces.onnx_model import FACE_MODELS_DIR  # noqa: PLC0415
 
+        quiet_onnxruntime()
         probes = probe_providers(FACE_MODELS_DIR / "blazeface_full_range.onnx")
     except (ProviderError, ImportError) as error:
         yield Finding("onnxruntime", found, str(error), ProviderError.exit_code)
@@ -118,12 +140,14 @@ def _providers(wanted: str) -> Iterator[Finding]:
         yield Finding(
             f"  {wanted}",
             "not in the installed onnxruntime",
-            f"run `dfd-edge --provider {wanted}` on a file to read what to install",
+            not_built_in(parse_provider(wanted)),
             ProviderError.exit_code,
         )
 
 
-def _bundle(model: Path | None, provider: str) -> Iterator[Finding]:
+def _bundle(
+    model: Path | None, provider: str, options: ProviderOptions | None
+) -> Iterator[Finding]:
     from dfd_edge.bundle import Bundle  # noqa: PLC0415
 
     try:
@@ -135,7 +159,7 @@ def _bundle(model: Path | None, provider: str) -> Iterator[Finding]:
     try:
         from dfd_edge.detector import Detector  # noqa: PLC0415
 
-        detector = Detector.load(model, provider=provider)
+        detector = Detector.load(model, provider=provider, options=options)
     except DfdError as error:
         yield Finding("bundle", where, str(error), error.exit_code)
         return

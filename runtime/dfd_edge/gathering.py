@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.providers import Provider
-from dfd_edge.session import MAX_BATCH, FrameOutputs
+from dfd_edge.session import FrameOutputs
 
 if TYPE_CHECKING:
     from dfd_edge.session import Session
@@ -62,7 +61,7 @@ class Gathering:
     def __init__(
         self, session: Session, *, workers: int | None = None, budget_s: float | None = None
     ) -> None:
-        on_cpu = session.provider.actual == Provider.CPU.value
+        on_cpu = session.parallel
         self.batches = 0
         self.crops = 0
         self._session = session
@@ -117,7 +116,7 @@ class Gathering:
         while (
             self._budget_s
             and len(self._waiting) < self._streams
-            and sum(len(request.crops) for request in self._waiting) < MAX_BATCH
+            and sum(len(request.crops) for request in self._waiting) < self._session.max_batch
             and (left_s := deadline_s - time.monotonic()) > 0
         ):
             self._changed.wait(left_s)
@@ -125,7 +124,7 @@ class Gathering:
         count = 0
         for request in self._waiting:
             count += len(request.crops)
-            if batch and count > MAX_BATCH:
+            if batch and count > self._session.max_batch:
                 break
             request.taken = True
             batch.append(request)

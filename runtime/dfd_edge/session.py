@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import BundleError, DfdError, ProviderError, UsageError
-from dfd_edge.manifest import DecisionSpec
+from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.graph import Graph
+from dfd_edge.manifest import DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
+    FrameHints,
+    Opened,
     Provider,
+    ProviderOptions,
     ProviderReport,
     load_onnxruntime,
     open_best,
+    open_graph,
     open_session,
     parse_provider,
 )
+from dfd_edge.providers.batching import BucketedGraph
+from dfd_edge.providers.options import NO_OPTIONS, buckets_of, computes_on_cpu
 
 MAX_BATCH: Final = 8
-"""Crops that go through the frame graph at once; larger batches gain nothing on a CPU."""
+"""Crops that go through the frame graph at once on a CPU, where larger batches gain nothing."""
+
+_CUDA_MEMORY = (Provider.CUDA, Provider.TENSORRT)
+"""Providers whose buffers can be made in CUDA's memory."""
 
 Float32 = NDArray[np.float32]
 
@@ -58,70 +69,26 @@ class SequenceOutputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Graph:
-    """An open graph, its file and what it runs on."""
-
-    opened: Any
-    file: str
-    provider: Provider
-
-    def run(self, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]) -> list[Any]:
-        """Runs it.
-
-        Args:
-            inputs: By name.
-            outputs: The shapes that they must have, by name.
-
-        Raises:
-            BundleError: The graph fails, or gives other shapes than it declares.
-            ProviderError: It fails on an accelerator, whose own fault it may be.
-        """
-        try:
-            arrays: list[Any] = self.opened.run(list(outputs), inputs)
-        except MemoryError:
-            raise
-        except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
-            raise self._failure(error) from error
-        if [array.shape for array in arrays] != [*outputs.values()]:
-            raise self._mismatch(arrays, outputs)
-        return arrays
-
-    def _mismatch(self, arrays: list[Any], outputs: dict[str, tuple[int, ...]]) -> BundleError:
-        found = ", ".join(
-            f"{name} {list(array.shape)}, but its contract makes it {list(shape)}"
-            for (name, shape), array in zip(outputs.items(), arrays, strict=True)
-            if array.shape != shape
-        )
-        return BundleError(f"{self.file}: gave {found}: export the bundle again")
-
-    def _failure(self, error: Exception) -> DfdError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = "".join(c if c.isprintable() else "?" for c in reason)
-        version = load_onnxruntime().__version__
-        if self.provider is Provider.CPU:
-            return BundleError(
-                f"{self.file}: onnxruntime {version} cannot run the graph ({reason}): export the "
-                "bundle again, or upgrade onnxruntime"
-            )
-        return ProviderError(
-            f"{self.file}: provider {self.provider} cannot run the graph ({reason}): check the "
-            "device and its free memory, or use --provider cpu"
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Session:
     """A bundle's graphs, loaded. Open one with `Session.open`.
+
+    May be called from several threads. On a CPU their calls run side by side; on an accelerator
+    the frame model runs one call at a time (`providers.batching`).
 
     Attributes:
         bundle: Where they come from.
         provider: What they run on.
+        max_batch: Crops that go through the frame graph at once: `MAX_BATCH` on a CPU, up to 32
+            on an NVIDIA device, less where its memory does not hold them.
+        parallel: Whether several batches at once are quicker than one after the other.
     """
 
     bundle: Bundle
     provider: ProviderReport
-    _frame: _Graph
-    _sequence: _Graph
+    _frame: Graph
+    _sequence: Graph
+    max_batch: int = MAX_BATCH
+    parallel: bool = True
 
     @classmethod
     def open(
@@ -131,8 +98,11 @@ class Session:
         provider: str = "auto",
         precision: str = "auto",
         threads: int = 1,
+        options: ProviderOptions = NO_OPTIONS,
     ) -> Session:
-        """Loads a bundle's graphs.
+        """Loads a bundle's graphs. On an accelerator the frame graph runs once for each of its
+        batch sizes, which chooses kernels and takes the memory; with TensorRT that builds an
+        engine, which may take minutes the first time.
 
         Args:
             bundle: A checked bundle.
@@ -140,29 +110,42 @@ class Session:
             precision: A variant of the frame graph: "fp32", "fp16", "int8" as far as the bundle
                 carries it, or "auto" for the one that suits provider and processor.
             threads: Threads inside an operator, 1 or more.
+            options: What is asked of the provider; each needs a named one that knows it.
 
         Raises:
-            UsageError: An option is out of range, or the bundle has no such variant.
+            UsageError: An option is out of range, the provider does not know it, or the bundle
+                has no such variant.
             ProviderError: The provider asked for, or any onnxruntime, cannot run.
             BundleError: A file changed since the bundle was checked, or a graph is refused.
         """
         if threads < 1:
             raise UsageError(f"threads is {threads}; give 1 or more")
-        variants = bundle.manifest.frame.variants
+        wanted = parse_provider(provider)
+        options.check(wanted)
+        manifest = bundle.manifest
+        variants = manifest.frame.variants
 
-        def open_frame(actual: Provider) -> tuple[_Graph, Choice]:
+        def open_frame(actual: Provider) -> tuple[Graph, Opened, Choice]:
             choice = choose_variant(variants, precision, actual)
             version = load_onnxruntime().__version__
             file = graph_file(variants[choice.precision], actual, version)
-            return open_file(file, actual), choice
-
-        def open_file(file: str, actual: Provider) -> _Graph:
             name = str(bundle.path / file)
-            opened = open_session(bundle.read(file), actual, threads=threads, name=name)
-            return _Graph(opened, name, actual)
+            opened = open_graph(
+                bundle.read(file),
+                actual,
+                threads=threads,
+                name=name,
+                options=options,
+                frame=FrameHints(manifest.frame.input_size, half=choice.precision == "fp16"),
+            )
+            graph = Graph(opened.session, name, actual)
+            return _bucketed(graph, manifest.frame, options), opened, choice
 
-        wanted = parse_provider(provider)
-        (frame, choice), actual, reason = open_best(wanted, open_frame)
+        (frame, opened, choice), actual, reason = open_best(wanted, open_frame)
+        name = str(bundle.path / manifest.sequence.file)
+        sequence = open_session(
+            bundle.read(manifest.sequence.file), Provider.CPU, threads=threads, name=name
+        )
         report = ProviderReport(
             requested=wanted.value,
             actual=actual.value,
@@ -170,8 +153,18 @@ class Session:
             precision=choice.precision,
             precision_reason=choice.reason,
             reason=reason,
+            face_actual=None if manifest.face.detector == "none" else Provider.CPU.value,
+            device=None if options.device is None else str(options.device),
+            elsewhere=opened.placement.elsewhere if opened.placement is not None else (),
         )
-        return cls(bundle, report, frame, open_file(bundle.manifest.sequence.file, Provider.CPU))
+        return cls(
+            bundle,
+            report,
+            frame,
+            Graph(sequence, name, Provider.CPU),
+            max_batch=frame.bucketed.buckets[-1] if frame.bucketed is not None else MAX_BATCH,
+            parallel=computes_on_cpu(actual, options),
+        )
 
     @property
     def decision(self) -> DecisionSpec:
@@ -179,7 +172,7 @@ class Session:
         return self.bundle.manifest.decision_of(self.provider.precision)
 
     def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:
-        """Runs the frame model, in batches of at most `MAX_BATCH`.
+        """Runs the frame model, in batches of at most `max_batch`.
 
         Args:
             crops: uint8 [n, S, S, 3], RGB, n at least 1, S the bundle's input size.
@@ -197,9 +190,10 @@ class Session:
             )
         if not len(crops):
             raise UsageError("there are no crops; call the frame model with 1 or more")
+        step = self.max_batch
         parts = [
             self._frame.run({"image": np.ascontiguousarray(batch)}, self._frame_shapes(len(batch)))
-            for batch in (crops[i : i + MAX_BATCH] for i in range(0, len(crops), MAX_BATCH))
+            for batch in (crops[i : i + step] for i in range(0, len(crops), step))
         ]
         features, fake_logit, *evidence = (
             np.concatenate(part) for part in zip(*parts, strict=True)
@@ -234,14 +228,8 @@ class Session:
         return np.zeros((n, self.bundle.manifest.sequence.state_width), np.float32)
 
     def _frame_shapes(self, n: int) -> dict[str, tuple[int, ...]]:
-        frame = self.bundle.manifest.frame
-        shapes: dict[str, tuple[int, ...]] = {
-            "features": (n, frame.feature_width),
-            "fake_logit": (n,),
-        }
-        if frame.evidence_size is not None:
-            shapes["evidence"] = (n, *frame.evidence_size)
-        return shapes
+        shapes = _crop_outputs(self.bundle.manifest.frame)
+        return {name: (n, *shape) for name, shape in shapes.items()}
 
     def _check_sequence(
         self, features: Float32, lengths: NDArray[np.int32], state: Float32
@@ -276,6 +264,39 @@ class Session:
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
+
+
+def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph:
+    """The frame graph in the batch sizes of its provider, each run once.
+
+    Raises:
+        ProviderError: It does not run.
+    """
+    buckets = buckets_of(graph.provider, options)
+    if buckets is None:
+        return graph
+    on_cuda = graph.provider in _CUDA_MEMORY
+    try:
+        bucketed = BucketedGraph(
+            graph.opened,
+            buckets=buckets,
+            image=(frame.input_size, frame.input_size, 3),
+            outputs=_crop_outputs(frame),
+            memory="cuda" if on_cuda else None,
+            device=options.device_number if on_cuda else 0,
+            cuda_graphs=options.cuda_graphs,
+        )
+    except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
+        raise graph.failure(error) from error
+    return dataclasses.replace(graph, bucketed=bucketed)
+
+
+def _crop_outputs(frame: FrameSpec) -> dict[str, tuple[int, ...]]:
+    """Shapes of the frame graph's outputs for one crop, by name."""
+    shapes: dict[str, tuple[int, ...]] = {"features": (frame.feature_width,), "fake_logit": ()}
+    if frame.evidence_size is not None:
+        shapes["evidence"] = frame.evidence_size
+    return shapes
 
 
 def _is_finite(array: Float32) -> bool:

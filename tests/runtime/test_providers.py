@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,28 +12,30 @@ import pytest
 
 from dfd_edge import providers
 from dfd_edge.bundle import Bundle
+from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError, ProviderError, UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.providers import Provider, ProviderReport
+from dfd_edge.providers import Provider, ProviderOptions, ProviderReport, faults, wheels
 from dfd_edge.session import Session
+from small_bundle import SIZE, build_small_bundle
 
 HAS_CUDA_WHEEL = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 cpu_wheel_only = pytest.mark.skipif(HAS_CUDA_WHEEL, reason="the wheel here is built with CUDA")
 
 
-@pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
-    return Bundle.load(tiny_bundle)
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.load(build_small_bundle(tmp_path_factory.mktemp("bundle") / "small"))
 
 
-def pretend_installed(monkeypatch: pytest.MonkeyPatch, **wheels: str) -> None:
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
     def version(name: str) -> str:
-        if name.replace("-", "_") not in wheels:
+        if name.replace("-", "_") not in versions:
             raise importlib.metadata.PackageNotFoundError(name)
-        return wheels[name.replace("-", "_")]
+        return versions[name.replace("-", "_")]
 
-    monkeypatch.setattr(providers.importlib.metadata, "version", version)
+    monkeypatch.setattr(wheels.importlib.metadata, "version", version)
 
 
 def pretend_built_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +49,9 @@ def test_auto_and_cpu_run_on_the_cpu_here(bundle: Bundle):
         assert (report.requested, report.actual, report.precision) == (name, "cpu", "fp32")
         assert report
         assert str(report) == "cpu (fp32)"
+        assert (report.sequence_actual, report.face_actual) == ("cpu", "cpu")
+        assert report.device is None
+        assert report.elsewhere == ()
 
 
 @cpu_wheel_only
@@ -154,9 +158,10 @@ def test_probing_runs_a_graph_on_every_provider_of_the_wheel():
     assert len(probes) <= len(onnxruntime.get_available_providers())
 
 
-def test_probing_runs_the_bundle_s_graphs_too(tiny_bundle: Path):
-    assert all(p.works for p in providers.probe_providers(tiny_bundle / "frame.onnx"))
-    assert all(p.works for p in providers.probe_providers(tiny_bundle / "sequence.onnx"))
+def test_probing_runs_the_bundle_s_graphs_too(bundle: Bundle):
+    for file in ("frame.onnx", "sequence.onnx"):
+        probes = {p.provider: p for p in providers.probe_providers(bundle.path / file)}
+        assert probes["cpu"].works
 
 
 @cpu_wheel_only
@@ -168,14 +173,93 @@ def test_probing_tells_why_a_provider_does_not_load(monkeypatch: pytest.MonkeyPa
     assert "provider cuda cannot run" in next(p.detail for p in probes if not p.works)
 
 
-def test_a_report_names_both_providers_where_they_differ():
-    report = ProviderReport("cuda", "cuda", "cpu", "fp16")
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        (
+            ProviderReport("cuda", "cuda", "cpu", "fp16"),
+            "cuda (fp16), sequence model and face detector on cpu",
+        ),
+        (
+            ProviderReport("cuda", "cuda", "cpu", "fp32", face_actual=None, device="1"),
+            "cuda 1 (fp32), sequence model on cpu",
+        ),
+        (
+            ProviderReport("coreml", "coreml", "cpu", "fp32", elsewhere=(("Cast", "cpu"),) * 2),
+            "coreml (fp32) but for Cast on cpu, sequence model and face detector on cpu",
+        ),
+        (ProviderReport("cpu", "cpu", "cpu", "int8", face_actual=None), "cpu (int8)"),
+    ],
+)
+def test_a_report_says_which_graph_runs_where(report: ProviderReport, text: str):
     assert report
-    assert str(report) == "cuda (fp16), sequence model on cpu"
+    assert str(report) == text
+
+
+def test_what_a_run_record_says_of_the_providers(bundle: Bundle):
+    session = Session.open(bundle, provider="cpu")
+    record = Detector(session, None).run_record()
+    assert record["provider"] == {
+        "requested": "cpu",
+        "actual": "cpu",
+        "sequence": "cpu",
+        "faces": "cpu",
+        "device": None,
+        "reason": None,
+    }
+    assert record["versions"]["onnxruntime"] == onnxruntime.__version__
+
+
+def test_loading_libraries_prints_nothing_where_records_go(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudart"))
+    faults.preload_libraries(Provider.CUDA)
+    faults.preload_libraries(Provider.TENSORRT)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "/src/cuda_call.cc:129 bool CudaCall [with ERRTYPE = cudaError; bool THRW = true] CUDA "
+            "failure 2: out of memory ; GPU=0 ; hostname=vm ; file=/src/a.cc ; expr=cudaMalloc(p);",
+            "CUDA failure 2: out of memory",
+        ),
+        ("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR", "CUDNN failure 4000: CUDNN_STATUS_INT"),
+        ("[ONNXRuntimeError] : 1 : FAIL : no\nmore of it", "[ONNXRuntimeError] : 1 : FAIL : no"),
+        ("a\x1b[31mred", "a?[31mred"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_what_onnxruntime_says_becomes_one_line(said: str, reason: str):
+    found = faults.reason_of(RuntimeError(said))
+    assert found.startswith(reason)
+    assert ";" not in found
+    assert "\n" not in found
+
+
+@cpu_wheel_only
+def test_a_device_that_cannot_be_had_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    pretend_built_with_cuda(monkeypatch)
+    reason = "CUDA failure 101: invalid device ordinal"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(ProviderError, match=rf"cannot run on --device 7: {reason}: leave --dev"):
+        Session.open(bundle, provider="cuda", options=ProviderOptions(device=7))
+    reason = "This session cannot use the graph capture feature as requested by the user"
+    graphs = ProviderOptions(device=7, cuda_graphs=True)
+    with pytest.raises(ProviderError, match=r"with --cuda-graphs: .*: leave --cuda-graphs out"):
+        Session.open(bundle, provider="cuda", options=graphs)
 
 
 def test_the_same_crops_give_the_same_logits_with_more_threads(bundle: Bundle):
-    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    one = Session.open(bundle, threads=1).run_frame(crops)
-    two = Session.open(bundle, threads=2).run_frame(crops)
+    shape = (2, SIZE, SIZE, 3)
+    crops = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    one = Session.open(bundle, provider="cpu", threads=1).run_frame(crops)
+    two = Session.open(bundle, provider="cpu", threads=2).run_frame(crops)
     np.testing.assert_allclose(one.fake_logit, two.fake_logit, atol=1e-5)

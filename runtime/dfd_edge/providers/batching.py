@@ -1,0 +1,170 @@
+"""A frame graph in batches of few, fixed sizes, from buffers that stay where they are.
+
+An accelerator chooses its kernels, plans its memory and records its CUDA graphs for one shape.
+So a batch is filled up to the next of a few sizes, each of which was run once beforehand, and
+what the filling gave is cut off. On NVIDIA devices the buffers of each size lie on the device
+for good (IO binding): crops go up as bytes, and only the outputs come back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.providers.faults import reason_of
+from dfd_edge.providers.pinning import pin
+from dfd_edge.providers.wheels import load_onnxruntime
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[[NDArray[np.uint8]], list[Any]]
+Shape = tuple[int, ...]
+
+
+def bucket_of(count: int, buckets: tuple[int, ...]) -> int:
+    """The smallest bucket that holds so many crops.
+
+    Args:
+        count: 1 to the largest bucket.
+        buckets: Batch sizes, rising.
+
+    Raises:
+        ValueError: It is not in that range.
+    """
+    if not 1 <= count <= buckets[-1]:
+        raise ValueError(f"{count} crops; the buckets hold 1 to {buckets[-1]}")
+    return next(bucket for bucket in buckets if bucket >= count)
+
+
+class BucketedGraph:
+    """Runs a frame graph in batches of fixed sizes.
+
+    Safe to call from several threads: one call runs at a time, since there is one set of buffers
+    and one device, which would run two calls one after the other anyway. With CUDA graphs every
+    call runs in one thread of this object's own: onnxruntime records them for each thread.
+
+    Args:
+        session: The open graph. Its one input is `image`, uint8 [batch, *image].
+        buckets: Batch sizes, rising.
+        image: Shape of one crop.
+        outputs: Shapes of the float32 outputs for one crop, by name, in the graph's order.
+        memory: Where the buffers lie, in onnxruntime's words: "cuda" or "cpu"; None leaves them
+            to onnxruntime, for providers without IO binding in Python.
+        device: Number of the device.
+        cuda_graphs: Record each size's kernels and launch them together.
+
+    Attributes:
+        buckets: The batch sizes that ran. A larger one that does not fit into the device's
+            memory is left out, and logged.
+        pinned: Whether the device reads the crops directly from this object's memory.
+
+    Raises:
+        Exception: What onnxruntime raises when it cannot run the smallest size.
+    """
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401 - onnxruntime has no types
+        *,
+        buckets: tuple[int, ...],
+        image: Shape,
+        outputs: Mapping[str, Shape],
+        memory: str | None = None,
+        device: int = 0,
+        cuda_graphs: bool = False,
+    ) -> None:
+        self.buckets: tuple[int, ...] = ()
+        self.pinned = False
+        self._session = session
+        self._outputs = dict(outputs)
+        self._lock = threading.Lock()
+        self._crops = np.zeros((buckets[-1], *image), np.uint8)
+        self._runs: dict[int, Run] = {}
+        self._memory = memory
+        self._device = device
+        self._cuda_graphs = cuda_graphs
+        self._worker = ThreadPoolExecutor(1, "dfd-edge CUDA graphs") if cuda_graphs else None
+        self._in_worker(self._warm_up, buckets)
+
+    def run(self, crops: NDArray[np.uint8]) -> list[Any]:
+        """Runs the graph.
+
+        Args:
+            crops: uint8 [n, *image], n from 1 to the largest bucket.
+
+        Returns:
+            The outputs in order, float32 [n, ...] each, in memory of their own.
+        """
+        with self._lock:
+            outputs: list[Any] = self._in_worker(self._run, crops)
+        return outputs
+
+    def _in_worker(self, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+        if self._worker is None:
+            return call(*arguments)
+        return self._worker.submit(call, *arguments).result()
+
+    def _run(self, crops: NDArray[np.uint8]) -> list[Any]:
+        count = len(crops)
+        bucket = bucket_of(count, self.buckets)
+        batch = self._crops[:bucket]
+        batch[:count] = crops  # the rest keeps crops of earlier calls, whose outputs are cut off
+        return [np.array(output[:count]) for output in self._runs[bucket](batch)]
+
+    def _warm_up(self, buckets: tuple[int, ...]) -> None:
+        for bucket in buckets:
+            batch = self._crops[:bucket]
+            try:
+                run = self._runs[bucket] = self._prepare(batch)
+                run(batch)
+            except Exception as error:  # onnxruntime raises types of its own
+                self._runs.pop(bucket, None)
+                if not self.buckets:
+                    raise
+                logger.warning(
+                    "batches hold %d crops at most: %d do not run (%s)",
+                    self.buckets[-1],
+                    bucket,
+                    reason_of(error),
+                )
+                return
+            self.buckets += (bucket,)
+            if self._memory == "cuda" and not self.pinned:
+                self.pinned = pin(self._crops, self)
+
+    def _prepare(self, batch: NDArray[np.uint8]) -> Run:
+        if self._memory is None:
+            names = list(self._outputs)
+            return lambda crops: list(self._session.run(names, {"image": crops}))
+        return self._bind(batch)
+
+    def _bind(self, batch: NDArray[np.uint8]) -> Run:
+        """Buffers for one batch size, bound for good."""
+        ort = load_onnxruntime()
+        make = ort.OrtValue.ortvalue_from_shape_and_type
+        place = self._memory, self._device
+        image = make(list(batch.shape), np.uint8, *place)
+        outputs = {
+            name: make([len(batch), *shape], np.float32, *place)
+            for name, shape in self._outputs.items()
+        }
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("image", image)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        options = ort.RunOptions()
+        if self._cuda_graphs:
+            options.add_run_config_entry("gpu_graph_id", str(len(batch)))
+
+        def run(crops: NDArray[np.uint8]) -> list[Any]:
+            image.update_inplace(crops)
+            self._session.run_with_iobinding(binding, options)
+            return [value.numpy() for value in outputs.values()]
+
+        return run
