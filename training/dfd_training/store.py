@@ -33,6 +33,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,9 +104,20 @@ class Shard:
 
     @classmethod
     def load(cls, path: Path) -> Shard:
-        """Read a shard; nothing in it is ever unpickled."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        """Read a shard; nothing in it is ever unpickled.
+
+        Raises:
+            UsageError: The file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UsageError(
+                f"{path}: this shard of the crop store cannot be read ({reason}): delete it and "
+                "prepare the store again"
+            ) from error
 
 
 def shard_name(file_path: str) -> str:
@@ -171,5 +183,5 @@ def _read_index(path: Path) -> pd.DataFrame:
     return pd.read_csv(
         path,
         keep_default_na=False,
-        dtype={**dict.fromkeys(text, str), "reason": str, "shard": str},
+        dtype={**dict.fromkeys(text, str), "dataset": str, "reason": str, "shard": str},
     )

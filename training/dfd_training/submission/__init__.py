@@ -1,0 +1,1 @@
+"""Submission files of the Deepfake Detection Challenge."""
