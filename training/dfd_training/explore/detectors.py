@@ -1,0 +1,240 @@
+"""The face detectors that are compared, one way to call them all.
+
+Haar cascades: Viola and Jones, "Rapid Object Detection using a Boosted Cascade of Simple Features",
+2001, as OpenCV ships them. dlib: histograms of oriented gradients under a linear classifier (Dalal
+and Triggs, 2005), as dlib trained it; its package is optional. BlazeFace: the runtime's own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfd_edge.errors import UsageError
+from dfd_edge.faces import FaceDetector
+from dfd_edge.sources import Image
+
+DLIB_MISSING = "dlib is not installed, so it is left out: pip install 'dfd-edge[dlib]'"
+
+#: Longer side to which frames are brought before any detector sees them, in pixels.
+SEARCHED_PX = 640
+
+_SCALE_STEP = 1.2
+_NEIGHBOURS = 5
+_SMILE_NEIGHBOURS = 20
+#: The smallest face that the cascades look for, over the frame's shorter side.
+_LEAST_SHARE = 1 / 12
+#: Two boxes that overlap by more than this intersection over union are one face.
+SAME_FACE = 0.3
+#: Eyes lie in this share of a face from its top; a smile below it.
+_EYES_SHARE = 0.6
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 as shares of the frame's width and height."""
+
+
+class Pass(StrEnum):
+    """One search of a frame."""
+
+    FRONTAL = "Haar frontal"
+    PROFILE = "Haar profile"
+    EYES = "Haar eyes"
+    SMILE = "Haar smile"
+    BLAZEFACE = "BlazeFace"
+    DLIB = "dlib HOG"
+
+
+DETECTORS: dict[str, tuple[Pass, ...]] = {
+    "Haar cascades": (Pass.FRONTAL, Pass.PROFILE),
+    "BlazeFace (this project)": (Pass.BLAZEFACE,),
+    "dlib HOG": (Pass.DLIB,),
+}
+"""The detectors that are compared, and the passes whose boxes are their faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one pass found in a frame.
+
+    Attributes:
+        boxes: of the faces, eyes or smiles; they may reach a little beyond 0 and 1.
+        cpu_ms: time that the thread computed, in milliseconds; waiting for a busy core is not
+            in it.
+    """
+
+    boxes: tuple[Box, ...]
+    cpu_ms: float
+
+
+def dlib_is_there() -> bool:
+    """Whether dlib can be imported."""
+    return importlib.util.find_spec("dlib") is not None
+
+
+class Searcher:
+    """Every detector that is there, opened once.
+
+    Args:
+        with_smile: look for smiles too; the cascade takes many folds and shadows for one.
+
+    Attributes:
+        passes: those that run on each frame.
+
+    Raises:
+        UsageError: OpenCV was installed without its cascades.
+    """
+
+    def __init__(self, *, with_smile: bool = False) -> None:
+        self._frontal = _cascade("frontalface_default")
+        self._profile = _cascade("profileface")
+        self._eye = _cascade("eye")
+        self._smile = _cascade("smile") if with_smile else None
+        self._blazeface = FaceDetector(threads=1)
+        self._dlib: Any = None
+        if dlib_is_there():
+            import dlib  # noqa: PLC0415 - optional
+
+            self._dlib = dlib.get_frontal_face_detector()
+        optional = {Pass.SMILE: self._smile, Pass.DLIB: self._dlib}
+        self.passes = tuple(item for item in Pass if optional.get(item, item) is not None)
+
+    def search(self, image: Image) -> dict[Pass, Found]:
+        """Run every pass over a frame, brought to `SEARCHED_PX` where it is larger.
+
+        Args:
+            image: uint8 [height, width, 3], BGR.
+        """
+        scale = min(1.0, SEARCHED_PX / max(image.shape[:2]))
+        small = image
+        if scale < 1.0:
+            size = (
+                max(1, round(image.shape[1] * scale)),
+                max(1, round(image.shape[0] * scale)),
+            )
+            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        frontal = _timed(lambda: self._faces(self._frontal, grey), grey)
+        profile = _timed(lambda: self._profiles(grey), grey)
+        faces = [*frontal.boxes, *(box for box in profile.boxes if not _any_same(box, frontal))]
+        results = {
+            Pass.FRONTAL: frontal,
+            Pass.PROFILE: Found(tuple(faces[len(frontal.boxes) :]), profile.cpu_ms),
+            Pass.EYES: _timed(lambda: self._eyes(grey, faces), grey),
+        }
+        if self._smile is not None:
+            results[Pass.SMILE] = _timed(lambda: self._smiles(grey, faces), grey)
+        results[Pass.BLAZEFACE] = _timed(lambda: self._blazeface_faces(small), grey)
+        if self._dlib is not None:
+            results[Pass.DLIB] = _timed(lambda: self._dlib_faces(small), grey)
+        return results
+
+    def _faces(self, cascade: cv2.CascadeClassifier, grey: Image) -> list[Box]:
+        least = max(20, round(min(grey.shape) * _LEAST_SHARE))
+        found = cascade.detectMultiScale(grey, _SCALE_STEP, _NEIGHBOURS, minSize=(least, least))
+        return _corners(found)
+
+    def _profiles(self, grey: Image) -> list[Box]:
+        """Faces turned to the side that the cascade knows, and to the other in the mirror."""
+        width = grey.shape[1]
+        boxes = self._faces(self._profile, grey)
+        mirrored = self._faces(self._profile, np.ascontiguousarray(grey[:, ::-1]))
+        for x0, y0, x1, y1 in mirrored:
+            box = (width - x1, y0, width - x0, y1)
+            if all(overlap(box, other) <= SAME_FACE for other in boxes):
+                boxes.append(box)
+        return boxes
+
+    def _eyes(self, grey: Image, faces: list[Box]) -> list[Box]:
+        return _inside(self._eye, grey, faces, (0.0, _EYES_SHARE), _NEIGHBOURS)
+
+    def _smiles(self, grey: Image, faces: list[Box]) -> list[Box]:
+        assert self._smile is not None
+        return _inside(self._smile, grey, faces, (_EYES_SHARE, 1.0), _SMILE_NEIGHBOURS)
+
+    def _blazeface_faces(self, small: Image) -> list[Box]:
+        return [_box(*(float(side) for side in f.box)) for f in self._blazeface.detect(small)]
+
+    def _dlib_faces(self, small: Image) -> list[Box]:
+        found = self._dlib(np.ascontiguousarray(small[:, :, ::-1]), 0)
+        return [_box(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
+
+
+def faces_of(found: dict[Pass, Found], detector: str) -> list[Box] | None:
+    """The faces that a detector of `DETECTORS` found in a frame; None where it did not run."""
+    passes = DETECTORS[detector]
+    if passes[0] not in found:
+        return None
+    return [box for item in passes for box in found[item].boxes]
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return width * height / (sum(areas) - width * height)
+
+
+def _any_same(box: Box, found: Found) -> bool:
+    return any(overlap(box, other) > SAME_FACE for other in found.boxes)
+
+
+def _timed(search: Callable[[], list[Box]], grey: Image) -> Found:
+    """Run a search that gives pixels, and turn them into shares of the frame."""
+    height, width = grey.shape
+    start_s = time.thread_time()
+    boxes = search()
+    cpu_ms = (time.thread_time() - start_s) * 1e3
+    shares = (_box(x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in boxes)
+    return Found(tuple(shares), cpu_ms)
+
+
+def _box(x0: float, y0: float, x1: float, y1: float) -> Box:
+    return (x0, y0, x1, y1)
+
+
+def _corners(found: Any) -> list[Box]:  # noqa: ANN401 - an empty tuple or an array [n, 4]
+    return [_box(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
+
+
+def _inside(
+    cascade: cv2.CascadeClassifier,
+    grey: Image,
+    faces: list[Box],
+    rows: tuple[float, float],
+    neighbours: int,
+) -> list[Box]:
+    """What a cascade finds in a horizontal band of each face."""
+    height, width = grey.shape
+    boxes: list[Box] = []
+    for fx0, fy0, fx1, fy1 in faces:
+        x0, x1 = round(max(0.0, fx0) * width), round(min(1.0, fx1) * width)
+        tall = fy1 - fy0
+        y0 = round(max(0.0, fy0 + rows[0] * tall) * height)
+        y1 = round(min(1.0, fy0 + rows[1] * tall) * height)
+        band = np.ascontiguousarray(grey[y0:y1, x0:x1])
+        if min(band.shape, default=0) < 20:
+            continue
+        found = cascade.detectMultiScale(band, _SCALE_STEP / 1.1, neighbours)
+        boxes += [_box(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in _corners(found)]
+    return boxes
+
+
+def _cascade(name: str) -> cv2.CascadeClassifier:
+    path = Path(cv2.__file__).parent / "data" / f"haarcascade_{name}.xml"
+    if not path.is_file():
+        raise UsageError(
+            f"{path.name} is not among OpenCV {cv2.__version__}'s files: "
+            "pip install 'opencv-python<5'"
+        )
+    return cv2.CascadeClassifier(str(path))

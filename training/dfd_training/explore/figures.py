@@ -1,0 +1,300 @@
+"""The charts of an exploration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+
+import numpy as np
+import pandas as pd
+
+from dfd_training.explore.charts import BarChart, Series
+from dfd_training.explore.detection import DetectorRow
+from dfd_training.explore.detectors import DETECTORS
+from dfd_training.explore.looking import Look
+from dfd_training.explore.overview import count_labels, extensions, most_faked, percent
+from dfd_training.explore.reading import FileFacts
+from dfd_training.table import LABELS
+
+#: Green and red as people know them; the hatching and the words tell them apart too.
+LABEL_COLOURS = {"REAL": "#237a44", "FAKE": "#b3261e"}
+_PATTERNS = {"REAL": "", "FAKE": "/"}
+_OTHER_COLOURS = (("#3b82c4", ""), ("#e8890c", "x"), ("#9061d6", "."))
+_MOST = 20
+_MOST_ORIGINALS = 15
+_BINS = 12
+
+
+def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarChart]:
+    """The charts of a table, by name.
+
+    Args:
+        table: as `read_table` gives it.
+        columns: as `summarise_columns` gives it.
+    """
+    charts = [_counts("extensions", "Files by extension", table, extensions(table))]
+    charts.append(
+        BarChart(
+            name="missing",
+            title="Rows without a value",
+            note="",
+            categories=tuple(columns["column"]),
+            series=(
+                Series(
+                    "missing",
+                    tuple(float(value) for value in columns["missing_percent"]),
+                    "#8a5a00",
+                    texts=tuple(percent(value / 100) for value in columns["missing_percent"]),
+                ),
+            ),
+            axis="% of the rows",
+        )
+    )
+    charts.append(_shares("labels", "Labels", table, pd.Series("all files", table.index)))
+    if "dataset" in table and table["dataset"].ne("").any():
+        named = table["dataset"].where(table["dataset"] != "", "not named")
+        charts.append(_shares("labels_by_dataset", "Labels by data set", table, named))
+    charts.append(_shares("labels_by_source", "Labels by source", table, table["source"]))
+    charts.append(_shares("labels_by_split", "Labels by split", table, table["split"]))
+    fakes = most_faked(table)
+    if len(fakes):
+        left = len(fakes) - _MOST_ORIGINALS
+        charts.append(
+            BarChart(
+                name="originals",
+                title="Originals with the most fakes",
+                note=f"{left} more originals have fakes." if left > 0 else "",
+                categories=_names(fakes.index[:_MOST_ORIGINALS]),
+                series=(
+                    Series(
+                        "fakes",
+                        tuple(float(number) for number in fakes.iloc[:_MOST_ORIGINALS]),
+                        LABEL_COLOURS["FAKE"],
+                        _PATTERNS["FAKE"],
+                    ),
+                ),
+                axis="fakes",
+            )
+        )
+    return {chart.name: chart for chart in charts}
+
+
+def file_charts(facts: Sequence[FileFacts], labels: dict[str, str]) -> dict[str, BarChart]:
+    """Resolution, length and frame rate, by name; those that no file has are left out.
+
+    Args:
+        facts: of the files that were opened.
+        labels: of the files, by path.
+    """
+    known = [item for item in facts if not item.error]
+    charts: list[BarChart | None] = []
+    for still, what in ((True, "photographs"), (False, "clips")):
+        some = [item for item in known if item.still is still]
+        if some:
+            sizes = pd.Series([f"{item.width} x {item.height}" for item in some])
+            rows = pd.DataFrame({"label": [labels[item.path] for item in some]})
+            name, title = f"resolution_{what}", f"Resolution of the {what}, pixels"
+            charts.append(_counts(name, title, rows, sizes))
+    lengths = _by_label(known, labels, lambda item: item.length_s)
+    charts.append(_histogram("length", "Length of the clips", "seconds", lengths))
+    rates = _by_label(known, labels, lambda item: item.rate_hz)
+    title = "Frame rate of the clips, frames a second"
+    if any(rates.values()):
+        values = [(value, label) for label in LABELS for value in rates[label]]
+        distinct = {round(value, 2) for value, _ in values}
+        digits = 2 if len(distinct) <= _BINS else 0
+        ordered = sorted({round(value, digits) for value, _ in values})
+        if len(ordered) <= _BINS:
+            names = pd.Series([f"{round(value, digits):g}" for value, _ in values])
+            rows = pd.DataFrame({"label": [label for _, label in values]})
+            counts = count_labels(rows, names).loc[[f"{value:g}" for value in ordered]]
+            charts.append(_of_counts("rate", title, counts, "clips", upright=True))
+        else:
+            charts.append(_histogram("rate", "Frame rate of the clips", "frames a second", rates))
+    return {chart.name: chart for chart in charts if chart is not None}
+
+
+def face_charts(
+    looks: Sequence[Look], stills: set[str], rows: Sequence[DetectorRow]
+) -> dict[str, BarChart]:
+    """Faces found by each detector, by name of the chart.
+
+    Args:
+        looks: at the files that were searched.
+        stills: paths of those that are photographs.
+        rows: figures of each detector.
+    """
+    charts = {}
+    for what in ("clips", "photographs"):
+        some = [look for look in looks if (look.path in stills) == (what == "photographs")]
+        chart = _faces_found(what, [look for look in some if look.frames])
+        if chart is not None:
+            charts[chart.name] = chart
+    found = [row for row in rows if row.faces]
+    if found:
+        series = tuple(
+            Series(
+                label,
+                tuple(_number(row.share_by_label.get(label)) for row in found),
+                LABEL_COLOURS[label],
+                _PATTERNS[label],
+                tuple(percent(row.share_by_label.get(label, 0.0)) for row in found),
+            )
+            for label in LABELS
+            if any(label in row.share_by_label for row in found)
+        )
+        charts["detection_rate"] = BarChart(
+            name="detection_rate",
+            title="Frames in which a face was found",
+            note="",
+            categories=tuple(row.name for row in found),
+            series=series,
+            axis="% of the frames",
+        )
+    return charts
+
+
+def _faces_found(what: str, looks: Sequence[Look]) -> BarChart | None:
+    """How many faces each detector found in a file: the median over its frames."""
+    counts: dict[str, Counter[str]] = {}
+    for detector in DETECTORS:
+        for look in looks:
+            if faces := look.faces(detector):
+                number = int(np.floor(np.median(faces) + 0.5))
+                counts.setdefault(detector, Counter())[str(min(number, 4))] += 1
+    if not counts:
+        return None
+    categories = tuple("01234")
+    series = tuple(
+        Series(detector, tuple(float(counts[detector][c]) for c in categories), colour, pattern)
+        for (colour, pattern), detector in zip(_OTHER_COLOURS, DETECTORS, strict=True)
+        if detector in counts
+    )
+    return BarChart(
+        name=f"faces_{what}",
+        title=f"Faces found in the {what}",
+        note="The median over the frames that were searched." if what == "clips" else "",
+        categories=("none", "1 face", "2 faces", "3 faces", "4 or more"),
+        series=series,
+        axis=what,
+        upright=True,
+    )
+
+
+def _names(paths: Iterable[str]) -> tuple[str, ...]:
+    """File names, or whole paths where two files have one name."""
+    paths = list(paths)
+    names = [PurePath(path).name for path in paths]
+    return tuple(names if len(set(names)) == len(names) else paths)
+
+
+def _counts(name: str, title: str, rows: pd.DataFrame, by: pd.Series) -> BarChart:
+    return _of_counts(name, title, count_labels(rows, by), "files")
+
+
+def _of_counts(
+    name: str, title: str, counts: pd.DataFrame, axis: str, *, upright: bool = False
+) -> BarChart:
+    if len(counts) > _MOST + 1 and not upright:
+        rest = counts.iloc[_MOST:].sum().rename(f"{len(counts) - _MOST} others")
+        counts = pd.concat([counts.iloc[:_MOST], rest.to_frame().T])
+    return BarChart(
+        name=name,
+        title=title,
+        note="",
+        categories=tuple(str(value) for value in counts.index),
+        series=tuple(
+            Series(
+                label,
+                tuple(float(number) for number in counts[label]),
+                LABEL_COLOURS[label],
+                _PATTERNS[label],
+            )
+            for label in LABELS
+            if counts[label].any()
+        ),
+        axis=axis,
+        details=() if upright else _numbers(counts),
+        upright=upright,
+        stacked=True,
+    )
+
+
+def _shares(name: str, title: str, table: pd.DataFrame, by: pd.Series) -> BarChart:
+    """Shares of the labels in percent, with the numbers of files."""
+    counts = count_labels(table, by)
+    if len(counts) > _MOST + 1:
+        rest = counts.iloc[_MOST:].sum().rename(f"{len(counts) - _MOST} others")
+        counts = pd.concat([counts.iloc[:_MOST], rest.to_frame().T])
+    totals = counts.sum(axis=1)
+    series = []
+    for label in LABELS:
+        shares = 100 * counts[label] / totals
+        pairs = zip(shares, counts[label], strict=True)
+        texts = tuple(f"{label} {percent(share / 100)}" if n else "" for share, n in pairs)
+        values = tuple(round(float(share), 2) for share in shares)
+        series.append(Series(label, values, LABEL_COLOURS[label], _PATTERNS[label], texts))
+    return BarChart(
+        name=name,
+        title=title,
+        note="",
+        categories=tuple(str(value) for value in counts.index),
+        series=tuple(series),
+        axis="% of the files",
+        details=tuple(
+            f"{total} files, {percent(fakes / total)} FAKE"
+            for total, fakes in zip(totals, counts["FAKE"], strict=True)
+        ),
+        stacked=True,
+    )
+
+
+def _numbers(counts: pd.DataFrame) -> tuple[str, ...]:
+    """Files of each label in words, such as "12 REAL, 3 FAKE", for each row."""
+    return tuple(
+        ", ".join(f"{row[label]} {label}" for label in LABELS if row[label])
+        for row in counts.to_dict("records")
+    )
+
+
+def _by_label(
+    facts: Sequence[FileFacts],
+    labels: dict[str, str],
+    value_of: Callable[[FileFacts], float | None],
+) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {label: [] for label in LABELS}
+    for item in facts:
+        value = value_of(item)
+        if value is not None:
+            values[labels[item.path]].append(value)
+    return values
+
+
+def _histogram(name: str, title: str, unit: str, values: dict[str, list[float]]) -> BarChart | None:
+    together = np.array([value for some in values.values() for value in some])
+    if not len(together):
+        return None
+    # The few that are much longer than all others would press them into one bar.
+    top = max(float(np.quantile(together, 0.98)), 1e-3)
+    step = _round_step(top / _BINS)
+    edges = np.arange(0.0, top + step, step)
+    edges = np.append(edges, np.inf) if together.max() >= edges[-1] else edges
+    names = [
+        f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
+        for low, high in zip(edges[:-1].round(6), edges[1:].round(6), strict=True)
+    ]
+    counts = pd.DataFrame(
+        {label: np.histogram(values[label], edges)[0] for label in LABELS}, index=names
+    )
+    return _of_counts(name, f"{title}, {unit}", counts, "clips", upright=True)
+
+
+def _round_step(step: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(step))
+    return float(next(power * lead for lead in (1, 2, 5, 10) if power * lead >= step * 0.999))
+
+
+def _number(share: float | None) -> float:
+    return 0.0 if share is None else round(100 * share, 2)
