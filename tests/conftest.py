@@ -8,11 +8,13 @@ import importlib
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from headless import Browser, find_browser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -38,6 +40,20 @@ def variant_bundle(tiny_bundle: Path) -> Path:
     return _cached(
         "variant-bundle", lambda out: _tiny_bundle_module().build_variants(tiny_bundle, out)
     )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Headless Chromium; tests are skipped where there is none."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium was found: install `chromium`, or `playwright install chromium`")
+    try:
+        opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    except (AssertionError, OSError) as error:
+        pytest.skip(f"{program} does not start ({error})")
+    yield opened
+    opened.close()
 
 
 def _cached(name: str, build: Callable[[Path], object]) -> Path:

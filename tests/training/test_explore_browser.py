@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from dfd_training.cli import main
+from headless import Browser
 
 PHONE, DESKTOP = 390, 1280
-
-
-@pytest.fixture(scope="module")
-def browsing() -> ModuleType:
-    """The browser's driver, which stands beside the tests of the reports."""
-    folder = Path(__file__).resolve().parents[1] / "runtime"
-    sys.path.append(str(folder))
-    try:
-        spec = importlib.util.spec_from_file_location(
-            "report_browser", folder / "test_report_browser.py"
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(folder))
-    return module
-
-
-@pytest.fixture(scope="module")
-def browser(browsing: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    program = browsing.find_browser()
-    if program is None:
-        pytest.skip("no Chromium was found: install `chromium`, or `playwright install chromium`")
-    try:
-        opened = browsing.Browser(program, tmp_path_factory.mktemp("profile"))
-    except (AssertionError, OSError) as error:
-        pytest.skip(f"{program} does not start ({error})")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +34,7 @@ def page(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_nothing_goes_wrong_and_nothing_is_loaded(
-    browser: Any, page: Path, width: int, dark: bool
+    browser: Browser, page: Path, width: int, dark: bool
 ) -> None:
     browser.open(page, width=width, dark=dark)
     charts = browser.evaluate("document.querySelectorAll('.chart').length")
@@ -88,7 +53,7 @@ def test_nothing_goes_wrong_and_nothing_is_loaded(
     assert browser.evaluate(outside) == []
 
 
-def test_clips_play(browser: Any, page: Path) -> None:
+def test_clips_play(browser: Browser, page: Path) -> None:
     browser.open(page, width=DESKTOP)
     if not browser.evaluate(
         "document.createElement('video').canPlayType('video/mp4; codecs=avc1.4d401e')"
@@ -107,7 +72,7 @@ def test_clips_play(browser: Any, page: Path) -> None:
     assert all(width > 0 and moved for width, moved in played)
 
 
-def test_figures_can_be_read_without_the_charts(browser: Any, page: Path) -> None:
+def test_figures_can_be_read_without_the_charts(browser: Browser, page: Path) -> None:
     browser.open(page, width=PHONE)
     records = browser.evaluate("JSON.parse(document.getElementById('records').textContent)")
     assert records["charts"]["extensions"]["category"] == [".mp4", ".png"]
