@@ -11,13 +11,21 @@ from typing import Any
 
 from dfd_benchmarks.gru import CHUNK, GruReport
 from dfd_benchmarks.machine import Machine
+from dfd_benchmarks.memory import MemoryReport
 from dfd_benchmarks.recurrent import WINDOW, RecurrentReport, ShapeCost
 from dfd_benchmarks.stages import FRAME_GRAPH, StageReport
+from dfd_benchmarks.streams import StreamsReport
 from dfd_benchmarks.timing import Spread
 from dfd_edge.outputs.files import written_whole
 
 _LABEL_WIDTH = 44
-_BENCHMARKS = {StageReport: "stages", GruReport: "gru", RecurrentReport: "recurrent"}
+_BENCHMARKS = {
+    StageReport: "stages",
+    GruReport: "gru",
+    RecurrentReport: "recurrent",
+    StreamsReport: "streams",
+    MemoryReport: "memory",
+}
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
@@ -84,7 +92,9 @@ def _bar(cost: ShapeCost) -> str:
 
 
 def write_json(
-    path: Path, machine: Machine, report: StageReport | GruReport | RecurrentReport
+    path: Path,
+    machine: Machine,
+    report: StageReport | GruReport | RecurrentReport | StreamsReport | MemoryReport,
 ) -> None:
     """Write a report and its machine as one JSON object.
 

@@ -68,6 +68,7 @@ class Watch(Closing, Iterator[FrameResult]):
             on_event=self._tell,
             policy=policy,
             every_image=every_image and on_image is not None,
+            period_s=stream.sampler.period_s,
             reconnect_s=reconnect_s,
         )
         self._reader.start()

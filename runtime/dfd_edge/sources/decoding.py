@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import av
 import av.error
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 from dfd_edge.errors import SourceError
+from dfd_edge.sources.backlog import Backlog
 from dfd_edge.sources.deinterlacing import Deinterlacer
 from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
@@ -22,6 +24,7 @@ from dfd_edge.sources.timeline import Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -70,6 +73,7 @@ class DecodedSource:
         complete: False once something turned out to be missing or undecodable.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
+        backlog: How far a live stream is behind; it is asked which packets are decoded.
 
     Raises:
         SourceError: No video, no decoder for it, or absurd dimensions.
@@ -117,6 +121,7 @@ class DecodedSource:
                 raise SourceError(refusal)
         self.frame_rate = _frame_rate(stream)
         self.duration_s = _duration_s(self._container, stream)
+        self.backlog = Backlog(1.0 / self.frame_rate)
         self._aspect = _pixel_aspect(stream)
         self.width, self.height = round(width * self._aspect), height
 
@@ -139,6 +144,8 @@ class DecodedSource:
         for index, decoded in enumerate(self._whole_pictures()):
             arrived_s = None if self.finite else time.monotonic()
             time_s = timeline.place(None if untimed else _pts_seconds(decoded), arrived_s)
+            if arrived_s is not None:
+                self.backlog.place(time_s, arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
             if sampler.is_due(time_s):
@@ -165,6 +172,7 @@ class DecodedSource:
         bad_packets = bad_in_a_row = 0
         packets = self._container.demux(self._stream)
         while True:
+            asked_s = time.monotonic()
             try:
                 packet = next(packets)
             except StopIteration:
@@ -172,6 +180,8 @@ class DecodedSource:
             except av.error.FFmpegError as error:
                 self._break_off(error)
                 return
+            if not self.finite and not self._is_wanted(packet, asked_s):
+                continue
             try:
                 decoded = packet.decode()
             except av.error.EOFError:
@@ -189,6 +199,16 @@ class DecodedSource:
             if decoded:
                 bad_in_a_row = 0
             yield from decoded
+
+    def _is_wanted(self, packet: Packet[VideoStream], asked_s: float) -> bool:
+        arrived_s = time.monotonic()
+        timed = packet.dts is not None and packet.time_base is not None
+        return self.backlog.is_wanted(
+            float((packet.dts or 0) * packet.time_base) if timed else None,
+            key=packet.is_keyframe,
+            waited_s=arrived_s - asked_s,
+            arrived_s=arrived_s,
+        )
 
     def _break_off(self, error: av.error.FFmpegError) -> None:
         if is_interrupted():
@@ -313,8 +333,11 @@ def _pixel_aspect(stream: VideoStream) -> float:
 
 
 def _orientation(decoded: VideoFrame) -> Orientation:
+    # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
+    # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
+    found: Mapping[str, bytes] = SideDataContainer(decoded)  # type: ignore[call-arg]
     try:
-        data = bytes(decoded.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
+        data = bytes(found["DISPLAYMATRIX"])
     except KeyError:
         return Orientation()
     if len(data) < 36:

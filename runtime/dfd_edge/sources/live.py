@@ -13,7 +13,8 @@ from typing import Protocol
 
 from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
-from dfd_edge.sources.decoding import DueFrames
+from dfd_edge.sources.backlog import Backlog
+from dfd_edge.sources.decoding import DecodedSource, DueFrames
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.interrupting import interrupted_by
 
@@ -64,7 +65,8 @@ class Captured:
     Attributes:
         frame: The frame; its time counts from the start of the first connection.
         due: Whether it is to be judged.
-        captured_s: `time.monotonic()` when it was read.
+        captured_s: `time.monotonic()` when it could have been read: what it waited on its way
+            is taken off.
     """
 
     frame: Frame
@@ -75,9 +77,10 @@ class Captured:
 class LiveReader(threading.Thread):
     """Opens a live source and reads it until it is closed, all in a thread of its own.
 
-    Under `latest` only the newest due frame waits, and one that is overtaken is counted as
-    dropped. Under `every` the reader waits for its frames to be taken. A live source that is lost
-    is opened again with growing pauses; nothing stands in for the frames that are missing.
+    Under `latest` only the newest due frame waits, one that is overtaken is counted as dropped,
+    and a network stream that falls behind is skipped forward to a newer key frame. Under `every`
+    the reader waits for its frames to be taken. A live source that is lost is opened again with
+    growing pauses; nothing stands in for the frames that are missing.
 
     Args:
         connect: Opens the source; called again after each loss.
@@ -86,11 +89,12 @@ class LiveReader(threading.Thread):
         on_event: Called from the reader's thread.
         policy: See `Policy`; by default `latest`, and `every` for sources with an end.
         every_image: Whether frames that are not due are handed out too, for display.
+        period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
 
     Attributes:
-        dropped: Due frames that were overtaken before they were taken.
+        dropped: Due frames that were overtaken before they were taken, or skipped to catch up.
         gaps: How often the source was lost, or gave nothing for a while.
         start_s: `time.monotonic()` when the source was first open; None before.
     """
@@ -104,6 +108,7 @@ class LiveReader(threading.Thread):
         on_event: Callable[[EventKind, float, str], None],
         policy: Policy | None = None,
         every_image: bool = False,
+        period_s: float = 0.2,
         reconnect_s: float | None = None,
     ) -> None:
         super().__init__(name=f"dfd-edge reader {name}", daemon=True)
@@ -114,6 +119,7 @@ class LiveReader(threading.Thread):
         self._is_due = is_due
         self._on_event = on_event
         self._every_image = every_image
+        self._period_s = period_s
         self._reconnect_s = reconnect_s
         self._policy = policy
         self._source: FrameSource | None = None
@@ -217,14 +223,21 @@ class LiveReader(threading.Thread):
             SourceError: A source with an end broke before it.
         """
         offset_s = self._offset_s
-        on_silence = None if source.finite else self._tell_silence
-        wanted = _Wanted(self._is_due, offset_s, every=self._every_image, on_silence=on_silence)
+        backlog = source.backlog if isinstance(source, DecodedSource) else Backlog(self._period_s)
+        backlog.skips = self._policy is Policy.LATEST
+
+        def tell_silence(from_s: float, to_s: float) -> None:
+            if not source.finite and not backlog.skipped_s:
+                self._tell_silence(from_s, to_s)
+
+        wanted = _Wanted(self._is_due, offset_s, every=self._every_image, on_silence=tell_silence)
         try:
             for frame in source.frames(wanted):
                 time_s = offset_s + frame.time_s
-                self._offer(
-                    Captured(Frame(frame.image, time_s, frame.index), wanted.due, time.monotonic())
-                )
+                if skipped_s := backlog.take_skipped_s():
+                    self._tell_skipped(skipped_s, time_s)
+                placed = Frame(frame.image, time_s, frame.index)
+                self._offer(Captured(placed, wanted.due, time.monotonic() - backlog.lag_s))
                 if self._closed.is_set():
                     break
         except SourceError as error:
@@ -239,6 +252,10 @@ class LiveReader(threading.Thread):
         self.gaps += 1
         self._on_event(EventKind.GAP, from_s, f"nothing came for {to_s - from_s:.1f} s")
         self._on_event(EventKind.RECONNECT, to_s, "frames come again")
+
+    def _tell_skipped(self, skipped_s: float, time_s: float) -> None:
+        self.dropped += round(skipped_s / self._period_s)
+        self._on_event(EventKind.DROP, time_s, f"{skipped_s:.1f} s skipped to catch up")
 
     def _offer(self, captured: Captured) -> None:
         with self._changed:
@@ -320,7 +337,7 @@ class _Wanted:
         offset_s: float,
         *,
         every: bool,
-        on_silence: Callable[[float, float], None] | None,
+        on_silence: Callable[[float, float], None],
     ) -> None:
         self._is_due = is_due
         self._offset_s = offset_s
@@ -335,7 +352,7 @@ class _Wanted:
         if self._last_s is not None:
             step_s = now_s - self._last_s
             silent = step_s > max(_SILENCE_S, _SILENCE_SHARE * self._step_s)
-            if silent and self._on_silence is not None:
+            if silent:
                 self._on_silence(self._last_s, now_s)
             self._step_s = step_s
         self._last_s = now_s

@@ -1,0 +1,124 @@
+"""Memory does not grow with the length of a stream; a planted leak shows that it would be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+
+import av
+import numpy as np
+import pytest
+from clip_maker import face_frames, write_clip
+
+from dfd_benchmarks.load import resident_mb
+from dfd_benchmarks.memory import measure_memory
+from dfd_edge import Detector, UsageError
+from dfd_edge.sampling import Sampler
+from dfd_edge.sources import decoding
+from dfd_edge.sources.video import VideoFile
+
+SIZE = (640, 480)
+#: A decoded picture of this size, in megabytes.
+PICTURE_MB = SIZE[0] * SIZE[1] * 1.5 / 1e6
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Five seconds of one face."""
+    path = tmp_path_factory.mktemp("memory") / "clip.mp4"
+    return write_clip(path, face_frames(125, size=SIZE))
+
+
+@contextlib.contextmanager
+def without_collection():
+    """Only what nothing refers to is freed, at once: not what refers to itself."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def frames_alive(clip):
+    """Decoded frames that are alive after the last one of a clip was converted."""
+    before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    with without_collection(), VideoFile(str(clip)) as video:
+        for _ in video.frames(Sampler(5.0)):
+            pass
+        after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    return after - before
+
+
+def keep_frames_in_cycles(monkeypatch):
+    orientation = decoding._orientation
+
+    def cyclic(decoded):
+        len(decoded.side_data)  # refers to the frame, which refers to it
+        return orientation(decoded)
+
+    monkeypatch.setattr(decoding, "_orientation", cyclic)
+
+
+def test_a_frame_is_freed_when_it_was_judged(clip):
+    assert frames_alive(clip) <= 3
+
+
+def test_frames_that_live_on_would_be_seen(clip, monkeypatch):
+    keep_frames_in_cycles(monkeypatch)
+    assert frames_alive(clip) >= 20
+
+
+def growth_mb(detector, clip, *, kept=None):
+    """Growth of resident memory from the first turns of a clip to the last, one stream.
+
+    Args:
+        detector: Judges.
+        clip: Decoded anew in each turn.
+        kept: A leak, planted: pictures are copied to it.
+    """
+    with detector.stream() as stream, without_collection():
+        measured = []
+        for turn in range(6):
+            with VideoFile(str(clip)) as video:
+                for frame in video.frames(Sampler(5.0)):
+                    stream.push(frame.image, 5.0 * turn + frame.time_s)
+                    if kept is not None:
+                        kept.append(frame.image[:, :, 1].copy())
+            measured.append(resident_mb())
+        assert stream.verdict().frames == 6 * 25
+    return measured[-1] - measured[1]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle):
+    try:
+        resident_mb()
+    except UsageError as error:
+        pytest.skip(str(error))
+    return Detector.load(tiny_bundle)
+
+
+def test_a_stream_takes_no_more_memory_as_it_goes_on(detector, clip):
+    # Over a hundred frames after it has settled: one in ten that was kept would be seen.
+    assert growth_mb(detector, clip) < 10 * PICTURE_MB
+
+
+def test_a_leak_would_be_seen(detector, clip):
+    kept = []
+    assert growth_mb(detector, clip, kept=kept) > 20 * PICTURE_MB
+    assert np.stack(kept).any()
+
+
+@pytest.mark.slow
+def test_memory_over_minutes_of_video(tiny_bundle, detector):
+    turns = []
+    report = measure_memory(
+        None, size=(320, 240), minutes=2, model=tiny_bundle, on_minute=lambda: turns.append(1)
+    )
+    assert len(report.minutes_mb) == len(turns) == 2
+    assert report.judged == pytest.approx(2 * 60 * 5, abs=3)
+    assert min(report.minutes_mb) > 20.0
+    assert report.growth == report.minutes_mb[1] / report.minutes_mb[0] - 1.0
+    with pytest.raises(UsageError, match="minutes is 1"):
+        measure_memory(None, minutes=1)
