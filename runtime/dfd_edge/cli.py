@@ -180,7 +180,9 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 @click.option(
     "--window/--no-window",
     default=None,
-    help="Show annotated frames; by default for cameras where there is a display.",
+    help="Show annotated frames; by default for live sources where there is a display. Keys: q or "
+    "Esc quits, space or p pauses, e switches the evidence map, s saves a still, h or ? lists "
+    "them.",
 )
 @click.option(
     "--fail-on",

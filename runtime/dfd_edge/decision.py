@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
@@ -35,15 +35,17 @@ class Looks:
         steps: How many.
         shares: Sum of how much each counts, as `Decision.share` says.
         logits: Sum of their logits, each times its share.
+        last: The last one's logit.
     """
 
     steps: int = 0
     shares: float = 0.0
     logits: float = 0.0
+    last: float = 0.0
 
     def and_one(self, logit: float, share: float) -> Looks:
         """These and one more."""
-        return Looks(self.steps + 1, self.shares + share, self.logits + share * logit)
+        return Looks(self.steps + 1, self.shares + share, self.logits + share * logit, logit)
 
 
 class Decision:
@@ -73,8 +75,10 @@ class Decision:
 
     def p_person(self, looks: Looks) -> float:
         """Calibrated probability of a person, from one judged step or more."""
-        settled = looks.steps + self.spec.settle_steps
         calibrator = self.spec.calibrators["person"]
+        if self.spec.person_score is PersonScore.LAST:
+            return calibrated(looks.last, calibrator)
+        settled = looks.steps + self.spec.settle_steps
         return calibrated(looks.logits / settled, calibrator, share=looks.shares / settled)
 
     def choose(self, frame_logit: float, step_logit: float) -> float:
@@ -221,10 +225,11 @@ class PersonHistory:
         self._intervals.append(Interval(start_s, end_s))
 
 
-def _together(entries: Collection[tuple[float, float, float]]) -> Looks:
-    """Judged steps, given as time, logit and share."""
+def _together(entries: Sequence[tuple[float, float, float]]) -> Looks:
+    """Judged steps, one or more, given as time, logit and share."""
     return Looks(
         len(entries),
         sum(share for _, _, share in entries),
         sum(share * logit for _, logit, share in entries),
+        entries[-1][1],
     )

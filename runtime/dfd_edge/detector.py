@@ -19,7 +19,7 @@ from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
-from dfd_edge.sampling import Sampler
+from dfd_edge.sources.decoding import DueFrames
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.image import read_image
@@ -169,7 +169,9 @@ class Detector(Closing):
         """Judges a video file or an image.
 
         Decoding, face detection and the models overlap. The scores are those of pushing the
-        file's frames one by one to a `Stream`.
+        file's frames one by one to a `Stream`. With a bundle that judges the first frames alone,
+        decoding ends with the last of them, unless `on_image` wants them all; the verdict's
+        duration is that of the judged frames.
 
         Args:
             source: Path of the file, or "-" for a video on standard input.
@@ -219,8 +221,11 @@ class Detector(Closing):
             reason = f"only the first {duration_s:g} s were asked for"
             verdict = stream.verdict(duration_s=duration_s, complete=False, reason=reason)
         else:
+            first_only = self.bundle.manifest.sequence.first_frames is not None
             verdict = stream.verdict(
-                duration_s=video.end_s, complete=video.complete, reason=video.reason
+                duration_s=None if first_only else video.end_s,
+                complete=video.complete,
+                reason=video.reason,
             )
         stream.close()
         return _timed(verdict, elapsed_s)
@@ -263,8 +268,16 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be opened.
+            UsageError: The bundle judges the first frames of a clip alone.
         """
         item = SourceItem.made_of(source, options)
+        manifest = self.bundle.manifest
+        if manifest.sequence.first_frames is not None:
+            raise UsageError(
+                f"{item.name}: model {manifest.name} judges the first "
+                f"{manifest.sequence.first_frames} frames of a clip, and would say nothing of what "
+                "comes later: record a clip and judge that, or take another --model"
+            )
         return Watch(
             self.stream(item.name, rate_hz=rate_hz, faces=faces),
             connector(item, self._connect),
@@ -304,6 +317,7 @@ class Detector(Closing):
             },
             "precision": report.precision,
             "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
+            "first_frames": bundle.manifest.sequence.first_frames,
         }
 
     def __reduce__(self) -> NoReturn:
@@ -355,7 +369,7 @@ class Detector(Closing):
 class _EveryFrame:
     """Asks for all frames and remembers which are due."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: DueFrames) -> None:
         self._sampler = sampler
         self.due = False
 
@@ -374,6 +388,8 @@ def _file_frames(
             if duration_s is not None and frame.time_s >= duration_s:
                 return
             yield frame, wanted.due or not every
+            if stream.sampler.is_done and not every:
+                return
 
 
 def _still(person: PersonResult, decision: Decision) -> PersonResult:

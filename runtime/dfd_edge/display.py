@@ -19,7 +19,9 @@ _PROBE = (
     "cv2.destroyAllWindows()\n"
 )
 _PROBE_TIMEOUT_S = 20.0
-_ESCAPE = 27
+_LEAST_SIDE_PX = 360
+_MOST_PX = (1600, 900)
+_STEP_PX = 40
 
 
 @cache
@@ -52,18 +54,20 @@ class Window:
 
     Args:
         title: Text of its title bar; one window for each title.
+        number: Windows that are open already; each opens a little beside the one before.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, number: int = 0) -> None:
         self.title = title
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        if number:
+            cv2.moveWindow(title, number * _STEP_PX, number * _STEP_PX)
         self._sized = False
 
     def show(self, image: Image) -> None:
         """Shows a frame, uint8 BGR."""
         if not self._sized:
-            height, width = image.shape[:2]
-            cv2.resizeWindow(self.title, width, height)
+            cv2.resizeWindow(self.title, *window_size(image))
             self._sized = True
         cv2.imshow(self.title, image)
 
@@ -80,9 +84,21 @@ class Window:
             return False
 
 
+def window_size(image: Image) -> tuple[int, int]:
+    """Width and height at which a window opens: large enough to read, small enough for a screen."""
+    height, width = image.shape[:2]
+    scale = max(1.0, _LEAST_SIDE_PX / min(height, width))
+    scale = min(scale, _MOST_PX[0] / width, _MOST_PX[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def poll_key(wait_ms: int = 1) -> str:
-    """Lets the windows draw themselves; returns the key pressed, "quit", or ""."""
-    key = cv2.waitKey(wait_ms) & 0xFF
-    if key in (_ESCAPE, ord("q")):
-        return "quit"
-    return chr(key) if key < 128 else ""
+    """Lets the windows draw themselves; returns the character of the key pressed, or "".
+
+    Letters come in lower case. Keys without a character (arrows, shift, function keys) give "".
+    """
+    key = cv2.waitKeyEx(wait_ms)
+    if key < 0:
+        return ""
+    code = key & 0xFFFF  # above it some backends say which modifiers are held
+    return chr(code).lower() if code < 128 else ""

@@ -1,4 +1,8 @@
-"""What a bundle's `manifest.json` says, schema version 1."""
+"""What a bundle's `manifest.json` says, schema versions 1 and 2.
+
+Version 2 adds bundles that judge the first frames of a clip and nothing after them. All others are
+still written as version 1, so that older programs read them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json
+from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json, to_plain
 
 SCHEMA_VERSION = 1
+FIRST_FRAMES_VERSION = 2
+"""The version of a manifest with `sequence.first_frames`; older programs refuse it by number."""
 MANIFEST_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "int8")
 """What a variant of the frame graph may be called."""
@@ -20,10 +26,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class PersonScore(enum.StrEnum):
-    """Which logits a person's score is the mean of."""
+    """Which logits a person's score is the mean of, or that it is the last of the sequence's."""
 
     SEQUENCE = "sequence"
     FRAME = "frame"
+    LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +171,28 @@ class SequenceSpec:
         rate_hz: Steps per second that it was trained at.
         state_width: S, the width of `state`.
         max_gap_s: After a gap longer than this between two steps the state starts anew.
+        first_frames: How many frames are judged, every one from the first on, none after them;
+            `rate_hz` then says only how long such a step usually is. None to judge on and on,
+            at `rate_hz`.
     """
 
     file: str
     rate_hz: float
     state_width: int
     max_gap_s: float
+    first_frames: int | None = None
 
     def __post_init__(self) -> None:
         check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
         check(self.state_width >= 1, f"state_width is {self.state_width}, not 1 or more")
         check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
+        first = self.first_frames
+        check(first is None or first >= 1, f"first_frames is {first}, not 1 or more")
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest version of a manifest that can say it."""
+        return SCHEMA_VERSION if self.first_frames is None else FIRST_FRAMES_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +242,7 @@ class DecisionSpec:
     """How logits become labels.
 
     Attributes:
-        person_score: Which logits a person's score is the mean of.
+        person_score: Which logits a person's score is the mean of, or that it is the last one.
         calibrators: "frame", "step" and "person".
         thresholds: "real" and "fake"; between the two the label is `unsure`.
         min_steps: With fewer judged steps the label is `unsure`.
@@ -251,6 +269,8 @@ class DecisionSpec:
         check(self.window_s > 0, f"window_s is {self.window_s}, not above 0")
         for name in ("settle_steps", "settle_detail"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, not 0 or more")
+            mean = self.person_score is not PersonScore.LAST
+            check(mean or not getattr(self, name), f"{name} is for means, not for the last logit")
 
     @classmethod
     def from_json(cls, text: str) -> DecisionSpec:
@@ -325,7 +345,7 @@ class Manifest:
     """The whole manifest.
 
     Attributes:
-        schema_version: 1.
+        schema_version: 1, or 2 where the first frames alone are judged.
         name: The bundle's name.
         created: When it was written, ISO 8601 in UTC.
         files: Every file of the bundle but the manifest, by its name inside the folder.
@@ -356,6 +376,20 @@ class Manifest:
                 count in (0, crops),
                 f"frame.variants.{precision}.probe_logit has {count} logits, the probe {crops}",
             )
+        self._check_first_frames()
+
+    def _check_first_frames(self) -> None:
+        first = self.sequence.first_frames
+        if first is None:
+            decisions = [self.decision, *(v.decision for v in self.frame.variants.values())]
+            last = any(d is not None and d.person_score is PersonScore.LAST for d in decisions)
+            check(not last, "decision.person_score is 'last' without sequence.first_frames")
+            return
+        wanted = FIRST_FRAMES_VERSION
+        version = self.schema_version
+        check(version == wanted, f"sequence.first_frames is of version {wanted}, not {version}")
+        whole = self.face.detector == "none"
+        check(whole, "sequence.first_frames is for whole frames: face.detector must be 'none'")
 
     def graphs(self) -> tuple[str, ...]:
         """Names of the ONNX files."""
@@ -374,18 +408,24 @@ class Manifest:
         """
         value = parse_json(text)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        known = (SCHEMA_VERSION, FIRST_FRAMES_VERSION)
+        if isinstance(version, int) and version > max(known):
             raise SchemaError(
-                f"schema version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+                f"schema version {version} is newer than {max(known)}, the newest that this "
                 "program reads: upgrade dfd-edge"
             )
-        if version != SCHEMA_VERSION:
-            raise SchemaError(f"schema_version is {version!r:.20}, not {SCHEMA_VERSION}")
+        if version not in known:
+            raise SchemaError(
+                f"schema_version is {version!r:.20}, not {' or '.join(map(str, known))}"
+            )
         return from_plain(cls, value)
 
     def to_json(self) -> str:
         """Writes the text of a `manifest.json`."""
-        return dump_json(self)
+        plain = to_plain(self)
+        if self.sequence.first_frames is None:
+            del plain["sequence"]["first_frames"]  # which version 1 does not know
+        return dump_json(plain)
 
 
 def is_inside(name: str) -> bool:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.faces.crop import crop_region, extract_crop
-from dfd_edge.faces.detector import Face
+from dfd_edge.faces.crop import crop_region, extract_crop, middle_square
 from dfd_edge.faces.finding import FaceChoice, FacesOption
 from dfd_edge.faces.quality import Quality, assess
 from dfd_edge.faces.tracker import Tracker
@@ -17,6 +16,9 @@ from dfd_edge.faces.tracker import Tracker
 if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
     from dfd_edge.manifest import FrameSpec
+
+_WHOLE_FRAME = 1
+"""The number of the only "person" of models that judge whole frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,30 +89,28 @@ class Observer:
             captured_s: `time.monotonic()` when it was captured, to be handed on.
         """
         finder = self._finder
-        found = [_whole(frame)] if finder is None else finder.detect(frame)
-        scale = 1.0 if finder is None else self._crop_scale
+        if finder is None:
+            return Observation(time_s, (self._whole(frame),), captured_s)
         faces = []
-        # A whole frame is the same "person" whatever it shows, also after a cut.
-        people = self._tracker.update(found, time_s, None if finder is None else frame)
+        people = self._tracker.update(finder.detect(frame), time_s, frame)
         refusals = self._choice.refusals(people, time_s)
         for tracked, refusal in zip(people, refusals, strict=True):
-            region = crop_region(tracked.face.box, scale)
+            region = crop_region(tracked.face.box, self._crop_scale)
             crop = extract_crop(frame, region, self._size)
-            if finder is None:
-                quality = Quality(True)
-            elif refusal is not None:
-                quality = Quality(False, refusal)
-            else:
-                quality = assess(tracked.face, crop)
+            left_out = refusal is not None
+            quality = Quality(False, refusal) if left_out else assess(tracked.face, crop)
             square = (region.x0, region.y0, region.side)
             faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
         return Observation(time_s, tuple(faces), captured_s)
 
-
-def _whole(frame: NDArray[np.uint8]) -> Face:
-    """The middle of a frame as one face, for models that judge frames without looking for faces."""
-    height, width = frame.shape[:2]
-    side = min(height, width)
-    x0, y0 = (width - side) // 2, (height - side) // 2
-    box = np.array([x0, y0, x0 + side, y0 + side], np.float32)
-    return Face(box=box, keypoints=np.zeros((6, 2), np.float32), score=1.0)
+    def _whole(self, frame: NDArray[np.uint8]) -> FaceCrop:
+        """The middle of a frame, the same "person" whatever it shows, also after a cut or a gap."""
+        region = middle_square(frame)
+        x1, y1 = region.x0 + region.side, region.y0 + region.side
+        return FaceCrop(
+            track=_WHOLE_FRAME,
+            box=np.array([region.x0, region.y0, x1, y1], np.float32),
+            region=(region.x0, region.y0, region.side),
+            crop=extract_crop(frame, region, self._size),
+            quality=Quality(True),
+        )

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from dfd_edge.detector import Detector, OnImage
-from dfd_edge.display import Window, poll_key
 from dfd_edge.errors import DfdError, SourceError, UsageError
 from dfd_edge.faces.finding import FacesOption
-from dfd_edge.outputs import Overlay, VideoFileWriter, written_whole
+from dfd_edge.outputs import Overlay
 from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.results import FrameResult, Label, Verdict
-from dfd_edge.sources import Frame, Image, SourceItem, SourceKind
+from dfd_edge.results import FrameResult, Verdict
+from dfd_edge.screen import Screen, ViewSettings
+from dfd_edge.sources import Frame, SourceItem, SourceKind
 from dfd_edge.sources.live import Policy
-from dfd_edge.watching import Watch
-
-logger = logging.getLogger(__name__)
+from dfd_edge.viewing import Canvas, LiveView, annotated_video
 
 _SHOW_PERIOD_MS = 15
 _JOIN_S = 0.1
@@ -70,6 +68,7 @@ class Run:
         self._reporter = reporter
         self._options = options
         self._on_image = on_image
+        self._settings = ViewSettings()
 
     def files(self, items: list[SourceItem]) -> None:
         """Judges files and images one after the other until all are done or `stop` is set.
@@ -99,7 +98,7 @@ class Run:
         Raises:
             UsageError: The annotated video cannot be written as asked for.
         """
-        views: list[_LiveView] = []
+        views: list[LiveView] = []
         with contextlib.ExitStack() as opened:
             for item in items:
                 try:
@@ -108,24 +107,29 @@ class Run:
                     self._reporter.failure(item.name, error)
                 else:
                     opened.push(view.outputs)
+                    opened.callback(view.leave)
                     views.append(view)
             for view in views:
                 view.thread.start()
-            windows: dict[str, Window] = {}
+            screen = opened.enter_context(self._screen()) if self._options.window else None
+            if screen is None:
+                opened.enter_context(self._reporter.live_view())
             while any(view.thread.is_alive() for view in views) and not self.stop.is_set():
-                if self._options.window:
-                    self._show(views, windows)
-                else:
+                if screen is None:
+                    self._reporter.refresh([view.state() for view in views])
                     self.stop.wait(_SHOW_PERIOD_MS / 1e3)
+                else:
+                    self._show(screen, views)
             for view in views:
                 view.watch.close()
+            video = any(view.canvas.video is not None for view in views)
+            until_s = time.monotonic() + (_FINISH_VIDEO_S if video else _JOIN_S)
             for view in views:
-                view.thread.join(_FINISH_VIDEO_S if view.canvas.writer else _JOIN_S)
+                view.thread.join(max(0.0, until_s - time.monotonic()))
+            for view in views:
                 self._finish(view)
-            for window in windows.values():
-                window.close()
 
-    def _finish(self, view: _LiveView) -> None:
+    def _finish(self, view: LiveView) -> None:
         opened = view.watch.opened
         told = view.error is not None and not opened
         if not opened and view.error is None:
@@ -139,46 +143,63 @@ class Run:
             self._reporter.verdict(view.verdict())
 
     def _file(self, item: SourceItem) -> None:
+        """Judges a file or an image.
+
+        Raises:
+            DfdError: It cannot be judged, or its annotated video cannot be written; the verdict
+                is printed all the same where there is one.
+        """
+        verdict = None
+        try:
+            with contextlib.ExitStack() as outputs:
+                verdict = self._judged(item, outputs)
+        except DfdError:
+            if verdict is not None:
+                self._reporter.verdict(verdict)
+            raise
+        self._reporter.verdict(verdict)
+
+    def _judged(self, item: SourceItem, outputs: contextlib.ExitStack) -> Verdict:
+        """Judges a file or an image while it is shown and drawn."""
         options, reporter = self._options, self._reporter
-        with contextlib.ExitStack() as outputs:
-            canvas = self._canvas(outputs)
-            window = Window(item.name) if options.window else None
-            if window is not None:
-                outputs.callback(window.close)
+        canvas = self._canvas(outputs)
+        screen = outputs.enter_context(self._screen()) if options.window else None
+        paused_s = 0.0
 
-            def draw(frame: Frame, result: FrameResult | None) -> None:
-                image = canvas.draw(frame, result)
-                if window is not None:
-                    window.show(image)
-                    self._press(poll_key(), [canvas])
-                    if not window.is_open():
-                        self.stop.set()
+        def draw(frame: Frame, result: FrameResult | None) -> None:
+            nonlocal paused_s
+            scene, image = canvas.add(frame, result)
+            if screen is not None:
+                screen.show(item.name, scene, image)
+                self._poll(screen, 1)
+                since_s = time.perf_counter()
+                while self._settings.paused and not self.stop.is_set():
+                    self._poll(screen, _SHOW_PERIOD_MS)
+                paused_s += time.perf_counter() - since_s
 
-            verdict = self._detector.analyze(
-                item,
-                on_frame=reporter.frame,
-                on_image=_together(
-                    self._on_image,
-                    draw if window is not None or canvas.writer is not None else None,
-                ),
-                on_progress=reporter.progress.update,
-                rate_hz=options.rate_hz,
-                duration_s=options.duration_s,
-                faces=options.faces,
-                stop=self.stop,
-            )
-            if window is not None and item.kind is SourceKind.IMAGE:
-                while window.is_open() and not self.stop.is_set():
-                    self._press(poll_key(_SHOW_PERIOD_MS), [canvas])
-        reporter.verdict(verdict)
+        drawn = screen is not None or canvas.video is not None
+        verdict = self._detector.analyze(
+            item,
+            on_frame=reporter.frame,
+            on_image=_together(self._on_image, draw if drawn else None),
+            on_progress=reporter.progress.update,
+            rate_hz=options.rate_hz,
+            duration_s=options.duration_s,
+            faces=options.faces,
+            stop=self.stop,
+        )
+        if screen is not None and item.kind is SourceKind.IMAGE:
+            while screen.poll(_SHOW_PERIOD_MS) and not self.stop.is_set():
+                pass  # closing the window goes on to the next source
+        return _without_pauses(verdict, paused_s)
 
-    def _open_view(self, item: SourceItem) -> _LiveView:
+    def _open_view(self, item: SourceItem) -> LiveView:
         options = self._options
         with contextlib.ExitStack() as outputs:
             canvas = self._canvas(outputs)
-            drawn = options.window or canvas.writer is not None
-            view = _LiveView(canvas, outputs)
-            view.watch = self._detector.watch(
+            drawn = options.window or canvas.video is not None
+            view = LiveView(self._reporter, canvas, on_image=self._on_image, drawn=drawn)
+            watch = self._detector.watch(
                 item,
                 policy=options.policy,
                 rate_hz=options.rate_hz,
@@ -186,49 +207,48 @@ class Run:
                 duration_s=options.duration_s,
                 faces=options.faces,
                 wait=False,  # a source that does not answer must hold neither Ctrl-C nor the others
-                on_event=self._reporter.event,
-                on_image=_together(self._on_image, view.draw if drawn else None),
+                on_event=view.take_event,
+                on_image=view.take_image if view.wants_images else None,
             )
-            outputs.callback(view.watch.close)
+            outputs.callback(watch.close)
             view.outputs = outputs.pop_all()
-        view.thread = threading.Thread(
-            target=view.follow, args=(self._reporter,), name=f"dfd-edge {item.name}", daemon=True
-        )
+        view.take(watch)
         return view
 
-    def _canvas(self, outputs: contextlib.ExitStack) -> _Canvas:
-        """Where frames are drawn; with a writer where annotated video was asked for."""
-        decision = self._detector.decision
+    def _canvas(self, outputs: contextlib.ExitStack) -> Canvas:
+        """Where frames are drawn; with annotated video where it was asked for."""
+        decision, path = self._detector.decision, self._options.save_video
         overlay = Overlay(decision.fake_threshold, decision.real_threshold)
-        path = self._options.save_video
-        if path is None:
-            return _Canvas(overlay, None)
-        writer = VideoFileWriter(
-            outputs.enter_context(written_whole(path)), threads=self._options.threads
-        )
-        outputs.callback(writer.close)
-        return _Canvas(overlay, writer)
+        video = None
+        if path is not None:
+            video = outputs.enter_context(annotated_video(path, threads=self._options.threads))
+        return Canvas(overlay, self._settings, video)
 
-    def _show(self, views: list[_LiveView], windows: dict[str, Window]) -> None:
+    def _screen(self) -> Screen:
+        self._settings.paused = False
+        return Screen(self._settings, stop=self.stop, note=self._reporter.note)
+
+    def _show(self, screen: Screen, views: list[LiveView]) -> None:
+        """Shows the newest frame of each live source, and takes a key."""
         for view in views:
-            image = view.newest
-            if image is None:
-                continue
-            name = view.watch.source
-            if name not in windows:
-                windows[name] = Window(name)
-            elif not windows[name].is_open():
-                self.stop.set()
-                return
-            windows[name].show(image)
-        self._press(poll_key(_SHOW_PERIOD_MS), [view.canvas for view in views])
+            if view.newest is not None:
+                screen.show(view.watch.source, *view.newest)
+        self._poll(screen, _SHOW_PERIOD_MS)
 
-    def _press(self, key: str, canvases: list[_Canvas]) -> None:
-        if key == "quit":
+    def _poll(self, screen: Screen, wait_ms: int) -> None:
+        """Takes a key; who closes a window ends the run."""
+        if not screen.poll(wait_ms):
             self.stop.set()
-        elif key == "e":
-            for canvas in canvases:
-                canvas.overlay.evidence = not canvas.overlay.evidence
+
+
+def _without_pauses(verdict: Verdict, paused_s: float) -> Verdict:
+    """The verdict with its speed as if nobody had paused."""
+    factor = verdict.realtime_factor
+    if not factor or paused_s < 1e-3:
+        return verdict
+    elapsed_s = verdict.duration_s / factor - paused_s
+    factor = verdict.duration_s / elapsed_s if elapsed_s > 0.0 else None
+    return dataclasses.replace(verdict, realtime_factor=factor)
 
 
 def _together(*calls: OnImage | None) -> OnImage | None:
@@ -242,70 +262,6 @@ def _together(*calls: OnImage | None) -> OnImage | None:
             call(frame, result)
 
     return call_all
-
-
-@dataclass(slots=True)
-class _Canvas:
-    """Draws frames and writes them to the annotated video, where one was asked for."""
-
-    overlay: Overlay
-    writer: VideoFileWriter | None
-
-    def draw(self, frame: Frame, result: FrameResult | None) -> Image:
-        image = self.overlay.draw(frame.image, frame.time_s, result)
-        if self.writer is not None:
-            self.writer.add(image, frame.time_s)
-        return image
-
-
-@dataclass(slots=True, eq=False)
-class _LiveView:
-    """One live source with its thread, its newest annotated frame and the files it fills."""
-
-    canvas: _Canvas
-    outputs: contextlib.ExitStack
-    watch: Watch = field(init=False)
-    thread: threading.Thread = field(init=False)
-    newest: Image | None = None
-    error: DfdError | None = None
-
-    def draw(self, frame: Frame, result: FrameResult | None) -> None:
-        self.newest = self.canvas.draw(frame, result)
-
-    def follow(self, reporter: Reporter) -> None:
-        """Hands on results until the watch ends; runs in the source's thread."""
-        shown: Label | None = None
-        try:
-            for result in self.watch:
-                reporter.frame(result)
-                reporter.live(result, changed=result.label is not shown)
-                shown = result.label
-        except DfdError as error:
-            self.error = error
-            if not self.watch.opened:
-                reporter.failure(self.watch.source, error)
-        except Exception as error:
-            logger.exception("%s: a fault of this program", self.watch.source)
-            cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            self.error = SourceError(f"{self.watch.source}: could not be judged further ({cause})")
-
-    def finish(self) -> None:
-        """Closes the files; after an error they are thrown away instead.
-
-        Raises:
-            DfdError: What ended the watch.
-        """
-        with self.outputs:
-            if self.error is not None:
-                raise self.error
-
-    def verdict(self) -> Verdict:
-        """The verdict so far; incomplete after an error."""
-        verdict = self.watch.verdict()
-        if self.error is None:
-            return verdict
-        reason = verdict.reason or "broken off by an error"
-        return dataclasses.replace(verdict, complete=False, reason=reason)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Which frames are judged: sampling by timestamp at a fixed rate.
+"""Which frames are judged: sampling by timestamp at a fixed rate, or the first frames alone.
 
-The sequence model was trained on steps of a fixed length, so frames are picked by their time and
-never by their number. Training and inference share this class.
+A sequence model that was trained on steps of a fixed length has its frames picked by their time and
+never by their number. Training and inference share these classes.
 """
 
 from __future__ import annotations
@@ -56,6 +56,45 @@ class Sampler:
             self._next_s += self.period_s
         return True
 
+    @property
+    def is_done(self) -> bool:
+        """False: it goes on for as long as the stream does."""
+        return False
+
     def _start_grid(self, time_s: float) -> None:
         self._last_s = time_s
         self._next_s = time_s + self.period_s
+
+
+class FirstFrames:
+    """Picks every frame from the first on until there are `count`, and none after them.
+
+    Args:
+        count: How many, 1 or more.
+        rate_hz: Frames per second that such clips usually have; decides nothing.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+
+    def __init__(self, count: int, *, rate_hz: float = 30.0) -> None:
+        if count < 1:
+            raise UsageError(f"first frames {count}: give 1 or more")
+        if not (math.isfinite(rate_hz) and rate_hz > 0):
+            raise UsageError(f"frame rate {rate_hz} Hz: give a number above 0")
+        self.count = count
+        self.rate_hz = float(rate_hz)
+        self.period_s = 1.0 / self.rate_hz
+        self._taken = 0
+
+    def is_due(self, time_s: float) -> bool:
+        """Says whether the next frame is judged, whatever its time, and counts it."""
+        del time_s
+        due = not self.is_done
+        self._taken += due
+        return due
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of them were picked."""
+        return self._taken >= self.count

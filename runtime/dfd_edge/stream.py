@@ -17,11 +17,12 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.observing import FaceCrop, Observation, Observer
 from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
-from dfd_edge.sampling import Sampler
+from dfd_edge.sampling import FirstFrames, Sampler
 
 if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
     from dfd_edge.gathering import Gathering
+    from dfd_edge.manifest import Manifest
     from dfd_edge.session import FrameOutputs, Session
 
 #: People unseen for this long who were never judged long enough are forgotten.
@@ -72,10 +73,13 @@ class Stream(Closing):
         faces: The face detector, or None for models that judge whole frames.
         source: Name that results carry.
         rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
-            trained at.
+            trained at. A bundle that judges the first frames takes none.
         gathering: Runs the frame model on the crops of several streams together; by default
             this stream's go alone.
         judged_faces: Which faces are judged, as `FaceChoice` takes it.
+
+    Raises:
+        UsageError: The rate or `judged_faces` is out of range, or the bundle takes no rate.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Stream(Closing):
     ) -> None:
         manifest = session.bundle.manifest
         self.source = source
-        self.sampler = Sampler(manifest.sequence.rate_hz if rate_hz is None else rate_hz)
+        self.sampler = _sampler(manifest, rate_hz, source)
         self._session = session
         self._max_gap_s = manifest.sequence.max_gap_s
         self._decision = Decision(session.decision)
@@ -120,7 +124,8 @@ class Stream(Closing):
                 stale it is.
 
         Returns:
-            The result, or None when the frame is not due at the sampling rate.
+            The result, or None when the frame is not due at the sampling rate, or comes after the
+            first frames where the bundle judges no others.
 
         Raises:
             UsageError: The stream is closed, or the frame or its time is not as stated.
@@ -321,6 +326,18 @@ class Stream(Closing):
         ]
         for track in gone:
             del self._people[track]
+
+
+def _sampler(manifest: Manifest, rate_hz: float | None, source: str) -> Sampler | FirstFrames:
+    sequence = manifest.sequence
+    if sequence.first_frames is None:
+        return Sampler(sequence.rate_hz if rate_hz is None else rate_hz)
+    if rate_hz is not None:
+        raise UsageError(
+            f"{source}: a rate of {rate_hz:g} Hz was asked for, but model {manifest.name} judges "
+            f"each of the first {sequence.first_frames} frames: leave the rate out"
+        )
+    return FirstFrames(sequence.first_frames, rate_hz=sequence.rate_hz)
 
 
 def _most_suspicious(people: tuple[PersonResult, ...]) -> Label:

@@ -517,8 +517,8 @@ def duplicate_key(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (set_field("schema_version", value=2), r"schema version 2 is newer than 1.*upgrade"),
-        (set_field("schema_version", value="1"), r"schema_version is '1', not 1"),
+        (set_field("schema_version", value=3), r"schema version 3 is newer than 2.*upgrade"),
+        (set_field("schema_version", value="1"), r"schema_version is '1', not 1 or 2"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
         (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), r"manifest\.json: .*utf-8"),
         (lambda f: (f / "manifest.json").write_text("[" * 200_000), r"nested too deeply"),

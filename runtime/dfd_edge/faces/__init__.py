@@ -4,7 +4,7 @@ Training and inference must do these alike, so they stand here once and `dfd_tra
 them here.
 """
 
-from dfd_edge.faces.crop import CropRegion, crop_region, extract_crop
+from dfd_edge.faces.crop import CropRegion, crop_region, extract_crop, middle_square
 from dfd_edge.faces.detector import DETECTOR_NAME, DetectorOptions, Face, FaceDetector
 from dfd_edge.faces.mesh import FaceMesh
 from dfd_edge.faces.quality import Quality, assess
@@ -23,4 +23,5 @@ __all__ = [
     "assess",
     "crop_region",
     "extract_crop",
+    "middle_square",
 ]

@@ -49,6 +49,17 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
     return CropRegion(x0=x0, y0=y0, side=side)
 
 
+def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
+    """Return the largest square in the middle of a frame, for models that judge whole frames.
+
+    Args:
+        frame: uint8 [height, width, 3].
+    """
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    return CropRegion(x0=(width - side) // 2, y0=(height - side) // 2, side=side)
+
+
 def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDArray[np.uint8]:
     """Cut a square out of a frame and bring it to the model's size.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TextIO
 
@@ -17,12 +18,14 @@ class ProgressLine:
 
     Args:
         file: Where to draw, standard error as a rule.
-        enabled: False draws nothing; by default whether `file` is a terminal.
+        enabled: False draws nothing; by default whether `file` is a terminal that can wipe a line.
     """
 
     def __init__(self, file: TextIO, *, enabled: bool | None = None) -> None:
         self._file = file
-        self._enabled = file.isatty() if enabled is None else enabled
+        if enabled is None:
+            enabled = file.isatty() and os.environ.get("TERM") != "dumb"
+        self._enabled = enabled
         self._drawn_s = 0.0
         self._started_s = time.monotonic()
         self._name = ""

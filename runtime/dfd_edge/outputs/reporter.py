@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +14,7 @@ import click
 from dfd_edge.errors import DfdError, SourceError
 from dfd_edge.outputs.csv_file import CsvFile
 from dfd_edge.outputs.progress import ProgressLine
+from dfd_edge.outputs.terminal import STYLES, SourceState, TerminalView, terminal_for_views
 from dfd_edge.outputs.text import json_line, printable
 from dfd_edge.results import Event, EventKind, FrameResult, Label, Record, Verdict
 
@@ -19,7 +23,6 @@ if TYPE_CHECKING:  # its libraries take a while to load
 
 __all__ = ["Reporter", "live_line", "printable", "verdict_line"]
 
-_STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
 _SHOWN_INTERVALS = 4
 
 
@@ -43,7 +46,8 @@ class Reporter:
         self._webhook = webhook
         if webhook is not None:
             webhook.tell = self.note
-        self._lock = threading.Lock()
+        self._view: TerminalView | None = None
+        self._lock = threading.RLock()  # what is logged while it is held wipes the view too
 
     def record(self, record: Record) -> None:
         """Prints a record, where JSON Lines were asked for."""
@@ -59,20 +63,54 @@ class Reporter:
                 self._csv.add(result)
 
     def live(self, result: FrameResult, *, changed: bool) -> None:
-        """Shows the state of a live source: on one line of a terminal, else when it changes."""
+        """Shows the state of a live source: in a terminal as it is, else when it changes."""
         if self._webhook is not None:
             self._webhook.live(result)
-        if self.as_json:
-            return
         with self._lock:
-            self.progress.text(live_line(result))
-            if changed and not sys.stderr.isatty():
-                click.echo(live_line(result))
+            if self._view is not None:
+                self._view.add(result)
+            elif not self.as_json:
+                self.progress.text(live_line(result))
+                if changed and not sys.stderr.isatty():
+                    click.echo(live_line(result))
+
+    @contextlib.contextmanager
+    def live_view(self) -> Iterator[None]:
+        """Shows live sources in a terminal, where there is one, until the block is left."""
+        terminal = terminal_for_views(as_json=self.as_json)
+        if terminal is None:
+            yield
+            return
+        # What other parts log goes to the same terminal.
+        handlers = logging.getLogger().handlers
+        with self._lock:
+            self._view = TerminalView(terminal)
+        for handler in handlers:
+            handler.addFilter(self._make_room)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self._make_room)
+            with self._lock:
+                self._view.wipe()
+                self._view = None
+
+    def refresh(self, states: list[SourceState]) -> None:
+        """Draws live sources anew, where `live_view` shows them.
+
+        Args:
+            states: The sources, in the order of their lines.
+        """
+        with self._lock:
+            if self._view is not None:
+                self._view.draw(states)
 
     def event(self, event: Event) -> None:
         """Takes what happened to a source."""
         self.record(event.to_record())
-        if not self.as_json:
+        counted = event.kind is EventKind.DROP and self._view is not None  # it shows how many
+        if not self.as_json and not counted:
             self.note(f"{event.source}: {event.kind.value}: {event.detail}")
 
     def verdict(self, verdict: Verdict) -> None:
@@ -83,7 +121,7 @@ class Reporter:
             self._webhook.verdict(verdict)
         if not self.as_json:
             with self._lock:
-                self.progress.clear()
+                self._clear()
                 click.echo(verdict_line(verdict))
 
     def failure(self, source: str, error: DfdError) -> None:
@@ -100,13 +138,25 @@ class Reporter:
     def note(self, line: str) -> None:
         """Prints a line to standard error."""
         with self._lock:
-            self.progress.clear()
+            self._clear()
             click.echo(f"dfd-edge: {printable(line)}", err=True)
+
+    def _clear(self) -> None:
+        """Takes away what is drawn anew in place."""
+        self.progress.clear()
+        if self._view is not None:
+            self._view.wipe()
+
+    def _make_room(self, record: logging.LogRecord) -> bool:
+        """Lets a log record pass, on a line of its own."""
+        with self._lock:
+            self._clear()
+        return True
 
 
 def verdict_line(verdict: Verdict) -> str:
     """One line for people: verdict, P(fake), coverage, speed, and what to know besides."""
-    label = click.style(f"{verdict.label.value.upper():8}", fg=_STYLES[verdict.label], bold=True)
+    label = click.style(f"{verdict.label.value.upper():8}", fg=STYLES[verdict.label], bold=True)
     probability = "   -" if verdict.p_fake is None else f"{verdict.p_fake:.2f}"
     parts = [f"P(fake) {probability}", f"coverage {verdict.coverage:4.0%}"]
     if verdict.realtime_factor is not None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.sources.expand import SourceItem
 
-_FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
+"""Where the page's template, styles and script lie; other pages of the project share them."""
 #: What would end or reopen a script element, spelt so that JSON reads the same.
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -69,17 +70,17 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
     undone = [notes for notes in known if notes.verdict is None and notes.error is None]
     step_s = 1.0 / float(collector.run.get("rate_hz") or manifest.sequence.rate_hz)
     sources = source_views(judged, spec, step_s=step_s)
-    scripts = [(_FOLDER / "page.js").read_text("utf-8")]
+    scripts = [(FOLDER / "page.js").read_text("utf-8")]
     if any(person.figure for source in sources for person in source.people):
         scripts.insert(0, str(get_plotlyjs()))
     verdicts = [Label(source.verdict["label"]) for source in sources]
     now = datetime.now().astimezone()
-    template = _environment().get_template("page.html")
+    template = page_environment(FOLDER).get_template("page.html")
     return template.render(
         title=_title(collector),
         summary=words.summary_words(verdicts, len(failed), len(undone)),
-        policy=_content_policy(scripts),
-        css=Markup((_FOLDER / "page.css").read_text("utf-8")),  # our own file
+        policy=content_policy(scripts),
+        css=Markup((FOLDER / "page.css").read_text("utf-8")),  # our own file
         scripts=[Markup(script) for script in scripts],  # ours and plotly's
         sources=sources,
         failed=failed,
@@ -111,7 +112,12 @@ def in_script(text: str) -> str:
     return text.translate(_IN_SCRIPT)
 
 
-def _environment() -> Environment:
+def page_environment(folder: Path) -> Environment:
+    """Templates of a folder, filled in so that no value can become markup or a script.
+
+    Args:
+        folder: Where the templates are.
+    """
     import jinja2  # noqa: PLC0415
     from markupsafe import Markup  # noqa: PLC0415
 
@@ -122,7 +128,7 @@ def _environment() -> Environment:
         return value
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         finalize=spelt_out,
         undefined=jinja2.StrictUndefined,
@@ -133,8 +139,12 @@ def _environment() -> Environment:
     return environment
 
 
-def _content_policy(scripts: list[str]) -> str:
-    """Lets the browser run these scripts and no others, and load nothing from anywhere."""
+def content_policy(scripts: list[str]) -> str:
+    """Lets the browser run these scripts and no others, and load nothing from anywhere.
+
+    Args:
+        scripts: The texts of the page's script elements, as they stand in it.
+    """
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import CropRegion, extract_crop
-from dfd_edge.outputs.overlay import COLOURS
-from dfd_edge.results import Label, PersonResult
+from dfd_edge.outputs.evidence import draw_evidence
+from dfd_edge.results import PersonResult
 from dfd_edge.sources.frame import Image
 
 PICTURE_PX = 176
@@ -20,9 +19,6 @@ KEPT = 3
 APART_S = 1.0
 """Kept crops of one kind lie at least so far apart: neighbours show the same."""
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
-_EVIDENCE_ALPHA = 0.65
-_STRONG_LOGIT = 4.0
-"""Evidence that gets the full tint where nothing in the map is stronger."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,34 +125,6 @@ class _Extremes:
 
     def _near(self, time_s: float) -> list[CropPicture]:
         return [crop for crop in self.kept if abs(crop.time_s - time_s) < APART_S]
-
-
-def draw_evidence(crop: Image, evidence: NDArray[np.float32]) -> Image:
-    """Lays an evidence map over a copy of a crop.
-
-    What speaks for fake is tinted in the colour of `fake`, in proportion to its logit: full at
-    the strongest spot of the map, or at `_STRONG_LOGIT` where that is more. What gets half of
-    the full tint is framed by a line, so that it can be told without colours. What speaks for
-    real, or for nothing, stays as it is.
-
-    Args:
-        crop: uint8 [size, size, 3], BGR.
-        evidence: float32 [h, w], in logits.
-
-    Returns:
-        uint8 [size, size, 3], BGR.
-    """
-    side = crop.shape[0]
-    share = np.clip(evidence / max(float(evidence.max()), _STRONG_LOGIT), 0.0, 1.0)
-    smooth = np.asarray(cv2.resize(share, (side, side), interpolation=cv2.INTER_CUBIC))
-    alpha = np.clip(smooth, 0.0, 1.0)[:, :, None] * _EVIDENCE_ALPHA
-    tint = np.array(COLOURS[Label.FAKE], np.float32)
-    drawn = np.ascontiguousarray((crop * (1.0 - alpha) + tint * alpha).astype(np.uint8))
-    inside = (smooth > 0.5).astype(np.uint8)
-    outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(drawn, outlines, -1, (24, 24, 24), 3, cv2.LINE_AA)
-    cv2.drawContours(drawn, outlines, -1, (255, 255, 255), 1, cv2.LINE_AA)
-    return drawn
 
 
 def data_uri(jpeg: bytes) -> str:
