@@ -1,4 +1,4 @@
-"""Networks that people bring: keras.applications and chains of their own, with random weights.
+"""Networks that people bring: chains of their own, with random weights.
 
 A fresh network says nearly the same of every picture, and its batch norms do nothing, so that a
 wrong graph would go unseen. `settle` gives it statistics and scales that matter.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import layers, ops
-
-from dfd_training.models import Backbone
 
 
 def settle(model: keras.Model, crops: np.ndarray, seed: int = 0) -> None:
@@ -30,30 +28,6 @@ def settle(model: keras.Model, crops: np.ndarray, seed: int = 0) -> None:
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
 
-
-def application(name: str, *, scale: float, offset: float, width: int, **options) -> Backbone:
-    """A network of keras.applications as an entry of the registry."""
-
-    def build(size: int) -> keras.Model:
-        make = getattr(keras.applications, name)
-        shape = (size, size, 3)
-        return make(weights=None, include_top=False, input_shape=shape, name=name, **options)
-
-    return Backbone(build=build, scale=scale, offset=offset, feature_width=width, weights=None)
-
-
-APPLICATIONS: dict[str, tuple[int, Backbone]] = {
-    "InceptionV3": (75, application("InceptionV3", scale=1 / 127.5, offset=-1, width=2048)),
-    "ResNet50": (64, application("ResNet50", scale=1, offset=-110, width=2048)),
-    "VGG16": (64, application("VGG16", scale=1, offset=-110, width=512)),
-    "MobileNetV3Large": (
-        64,
-        application(
-            "MobileNetV3Large", scale=1 / 127.5, offset=-1, width=960, include_preprocessing=False
-        ),
-    ),
-}
-"""Input size in pixels and registry entry, by name."""
 
 CHAIN_SIZE = 48
 """Input size in pixels of the networks in `CHAINS`."""

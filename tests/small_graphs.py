@@ -49,6 +49,9 @@ INTEGERS: dict[str, list[int]] = {
     "fifty": [50],
     "first": [0],
     "second": [1],
+    "reversed": [1, 0],
+    "rotated": [2, 0, 1],
+    "twice": [0, 0],
 }
 
 Node = tuple[Any, ...]

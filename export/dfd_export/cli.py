@@ -133,7 +133,8 @@ def bundle(
     """Export the Keras models FRAME and SEQUENCE into a bundle.
 
     Takes what dfd-train writes, and .h5 and .keras files from elsewhere. Without SEQUENCE a
-    person is judged by the mean of the frame scores.
+    person is judged by the mean of the frame scores. FRAME may also be the folder of a run of
+    dfd-train recipe, which has all that a bundle needs.
 
     Both graphs are compared with their models first, on random and on real crops, and nothing
     is written unless they agree.
@@ -141,6 +142,9 @@ def bundle(
     for file in (frame, sequence):
         if file is not None and not file.exists():
             raise UsageError(f"{file}: no such model file")
+    if frame.is_dir():
+        _bundle_of_run(frame, out, name)
+        return
     if crops is None:
         raise UsageError(
             "--crops is missing: graphs and models are compared on real pictures; a folder with a "
@@ -205,6 +209,28 @@ def bundle(
         click.echo(NOT_MEASURED)
     else:
         tell_decisions(Bundle.load(out), decisions)
+    replaced = "" if before is None else f" in the place of {before}"
+    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+
+
+def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:
+    """Exports the run of a recipe, which answers all that the other options ask."""
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        told = ctx.get_parameter_source(parameter.name or "")
+        taken = parameter.name in ("frame", "out", "name")
+        if not taken and told is not click.core.ParameterSource.DEFAULT:
+            raise UsageError(
+                f"{run}: a recipe's run, which goes with no {parameter.get_error_hint(ctx)}: leave "
+                "it out"
+            )
+    before = _hash_of(out)
+    from dfd_export.bundles.recipe_bundle import bundle_of_run
+
+    report = bundle_of_run(run, out=out, name=name or out.resolve().name)
+    click.echo(report.table())
+    if (warning := report.warning()) is not None:
+        click.echo(f"warning: {warning}", err=True)
     replaced = "" if before is None else f" in the place of {before}"
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
 

@@ -10,6 +10,7 @@ from onnx import TensorProto
 from dfd_export.graphs.graph_passes import PASSES, Pass, simplify
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
+from dfd_export.graphs.passes.channels import fold_channel_order
 from dfd_export.graphs.passes.constants import merge_constants
 from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
@@ -37,6 +38,41 @@ from small_graphs import (
 Case = tuple[Pass, list[Any], list[Node], list[str]]
 
 FIRES: dict[str, Case] = {
+    "channels in reverse before convolutions": (
+        fold_channel_order,
+        MAP,
+        [
+            ("Gather", "x reversed", "a", {"axis": 1}),
+            ("Conv", "a w", "b", PADDED),
+            ("Conv", "a w bias", "c", PADDED),
+            ("Add", "b c", "y"),
+        ],
+        ["Conv", "Conv", "Add"],
+    ),
+    "channels in another order, then factor and offset": (
+        fold_channel_order,
+        MAP,
+        [
+            ("Conv", "x w", "a"),
+            ("Gather", "a rotated", "b", {"axis": 1}),
+            ("Mul", "b scale", "c"),
+            ("Sub", "offset c", "d"),
+            ("Div", "d half", "e"),
+            ("Conv", "e v", "y"),
+        ],
+        ["Conv", "Mul", "Sub", "Div", "Conv"],
+    ),
+    "channels in another order, then a transpose": (
+        lift_transposes,
+        LAST,
+        [
+            ("Gather", "x reversed", "a", {"axis": 3}),
+            ("Mul", "a last", "b"),
+            ("Transpose", "b", "c", TO_NCHW),
+            ("Conv", "c w", "y"),
+        ],
+        ["Transpose", "Gather", "Mul", "Conv"],
+    ),
     "batch norm after a convolution": (
         fold_affine,
         MAP,

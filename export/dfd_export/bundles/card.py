@@ -7,6 +7,8 @@ from dfd_edge.manifest import (
     DecisionSpec,
     Manifest,
     Metric,
+    PersonScore,
+    SequenceSpec,
     Threshold,
     VariantChanges,
     VariantSpec,
@@ -37,8 +39,7 @@ def render_card(manifest: Manifest) -> str:
             [
                 f"- {_pictures(manifest)}",
                 f"- {frame.feature_width} features a crop; precisions: {', '.join(frame.variants)}",
-                f"- {sequence.rate_hz:g} steps a second; after a gap of {sequence.max_gap_s:g} s "
-                "the sequence starts anew",
+                f"- {_steps(sequence)}",
                 f"- Written {manifest.created}, schema version {manifest.schema_version}",
             ]
         ),
@@ -47,6 +48,16 @@ def render_card(manifest: Manifest) -> str:
         card.licence,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _steps(sequence: SequenceSpec) -> str:
+    """Which frames are judged."""
+    if sequence.first_frames is not None:
+        return f"The first {sequence.first_frames} frames of a clip, every one, and none after them"
+    return (
+        f"{sequence.rate_hz:g} steps a second; after a gap of {sequence.max_gap_s:g} s the "
+        "sequence starts anew"
+    )
 
 
 def _variants(variants: dict[str, VariantSpec]) -> list[str]:
@@ -118,8 +129,7 @@ def _decisions(manifest: Manifest) -> list[str]:
 def _decision(decision: DecisionSpec) -> str:
     fake, real = decision.thresholds["fake"], decision.thresholds["real"]
     lines = [
-        f"- A person's score is the mean of the {decision.person_score.value} logits, "
-        f"{_formula(decision.calibrators['person'])}.",
+        f"- A person's score is {_score(decision)}, {_formula(decision.calibrators['person'])}.",
         f"- `fake` from {fake.probability:.3f} on: {_rate(fake, 'real', 'fake')}.",
         f"- `real` up to {real.probability:.3f}: {_rate(real, 'fake', 'real')}.",
         f"- `unsure` between the two, and with fewer than {decision.min_steps} judged steps.",
@@ -135,6 +145,12 @@ def _decision(decision: DecisionSpec) -> str:
             f"multiplied by n / (n + {decision.settle_steps:g}) before the sigmoid."
         )
     return "\n".join(lines)
+
+
+def _score(decision: DecisionSpec) -> str:
+    if decision.person_score is PersonScore.LAST:
+        return "the sequence logit after the last frame"
+    return f"the mean of the {decision.person_score.value} logits"
 
 
 def _rate(threshold: Threshold, truth: str, label: str) -> str:

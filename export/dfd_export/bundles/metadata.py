@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import METADATA_PREFIX, graph_identity
-from dfd_edge.manifest import SCHEMA_VERSION, FaceSpec, FrameSpec, SequenceSpec
+from dfd_edge.manifest import FaceSpec, FrameSpec, SequenceSpec
 from dfd_edge.version import version_of
 
 PRECISION_KEY = METADATA_PREFIX + "precision"
@@ -57,7 +57,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
     text = {
         "input": takes,
         "output": gives,
-        "schema_version": str(SCHEMA_VERSION),
+        "schema_version": str(facts.sequence.schema_version),
         "created": facts.created,
         "exporter": f"dfd-export {version_of('dfd-edge') or 'of unknown version'}",
         "licence": facts.licence,
@@ -93,9 +93,14 @@ def _frame_sides(facts: GraphFacts) -> tuple[str, str]:
 
 
 def _sequence_sides(sequence: SequenceSpec) -> tuple[str, str]:
+    steps = (
+        f"{sequence.rate_hz:g} steps a second"
+        if sequence.first_frames is None
+        else f"each of the first {sequence.first_frames} frames of a clip a step"
+    )
     takes = (
         "features: what the frame graph of the same bundle gives, "
-        f"{sequence.rate_hz:g} steps a second; lengths: real steps of each sequence, 1 to time; "
+        f"{steps}; lengths: real steps of each sequence, 1 to time; "
         f"state: zeros at the start and after a gap of more than {sequence.max_gap_s:g} s, else "
         "the next_state of the last call"
     )

@@ -8,6 +8,7 @@ import onnx
 
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
+from dfd_export.graphs.passes.channels import fold_channel_order
 from dfd_export.graphs.passes.constants import merge_constants
 from dfd_export.graphs.passes.editor import GraphEditor
 from dfd_export.graphs.passes.layout import (
@@ -31,6 +32,7 @@ PASSES: tuple[Pass, ...] = (
     flatten_without_transpose,
     lift_transposes,
     fold_pads,
+    fold_channel_order,
     fuse_hard_swish,
     fold_affine,
     merge_constants,

@@ -22,7 +22,7 @@ SEQUENCE_FILE = "sequence.onnx"
 
 
 def describe_sequence_model(
-    model: keras.Model, *, rate_hz: float, max_gap_s: float
+    model: keras.Model, *, rate_hz: float, max_gap_s: float, first_frames: int | None = None
 ) -> SequenceSpec:
     """Reads the width of the state off a sequence model.
 
@@ -30,6 +30,7 @@ def describe_sequence_model(
         model: As `dfd_training.models.build_sequence_model` builds it.
         rate_hz: Steps per second that it was trained at.
         max_gap_s: After a longer gap between two steps the state starts anew.
+        first_frames: How many frames of a clip are judged; None for no limit.
 
     Raises:
         UnsupportedLayer: The model is no chain of layers that `sequence_layers` can write.
@@ -40,7 +41,7 @@ def describe_sequence_model(
             f"sequence model {model.name}: it has no recurrent layer, so that it knows nothing of "
             "the steps before: fit a head with one, or the mean head"
         )
-    return SequenceSpec(SEQUENCE_FILE, rate_hz, graph.state_width, max_gap_s)
+    return SequenceSpec(SEQUENCE_FILE, rate_hz, graph.state_width, max_gap_s, first_frames)
 
 
 def export_sequence_graph(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from dfd_export.published.graphs import Call, calls_before
-from dfd_export.published.tensorflow_calls import ReverseChannels
+from dfd_training.models.scaling import CAFFE, SIGNED, TORCH, UNIT, PixelScaling, ReverseChannels
 
 
 class Scaling(enum.StrEnum):
@@ -32,11 +31,14 @@ MEANINGS = {
     Scaling.CAFFE: "BGR less the ImageNet mean, as preprocess_input of VGG and ResNet50 does",
 }
 
-_TORCH_MEAN = (0.485, 0.456, 0.406)
-_TORCH_DEVIATION = (0.229, 0.224, 0.225)
-_CAFFE_MEAN = (103.939, 116.779, 123.68)
+_LAYERS: dict[Scaling, PixelScaling] = {
+    Scaling.UNIT: UNIT,
+    Scaling.SIGNED: SIGNED,
+    Scaling.TORCH: TORCH,
+    Scaling.CAFFE: CAFFE,
+}
 
-SCALING_NAMES = ("to_bgr", "caffe_channels", "scaling")
+SCALING_NAMES = ("to_bgr", "bgr_channels", "scaling")
 """Names of the layers that scaling may add."""
 
 _SCALES = {
@@ -72,24 +74,7 @@ class FoundScaling:
 def scale(image: keras.KerasTensor, scaling: Scaling, *, bgr: bool) -> keras.KerasTensor:
     """Does to RGB pixels of 0..255 what a notebook did: channels first, then the scaling."""
     x = ReverseChannels(name="to_bgr")(image) if bgr else image
-    if scaling is Scaling.CAFFE:
-        x = ReverseChannels(name="caffe_channels")(x)
-    factor: Any = 1.0
-    offset: Any = 0.0
-    match scaling:
-        case Scaling.NONE:
-            return x
-        case Scaling.UNIT:
-            factor = 1 / 255
-        case Scaling.SIGNED:
-            factor, offset = 1 / 127.5, -1.0
-        case Scaling.TORCH:
-            factor = [1 / (255 * deviation) for deviation in _TORCH_DEVIATION]
-            pairs = zip(_TORCH_MEAN, _TORCH_DEVIATION, strict=True)
-            offset = [-mean / deviation for mean, deviation in pairs]
-        case Scaling.CAFFE:
-            offset = [-mean for mean in _CAFFE_MEAN]
-    return keras.layers.Rescaling(factor, offset, name="scaling")(x)
+    return x if scaling is Scaling.NONE else _LAYERS[scaling].apply(x)
 
 
 def scale_as_keras(crops: NDArray[np.uint8], scaling: Scaling, *, bgr: bool) -> NDArray[np.float32]:

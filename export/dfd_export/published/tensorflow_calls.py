@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
 Config = dict[str, Any]
 Number = float | list[float]
 
@@ -36,15 +33,6 @@ _ACTIVATIONS = {
 }
 _REVERSED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
 _CONSTANT = "_CONSTANT_VALUE"
-
-
-@keras.saving.register_keras_serializable("dfd_export")
-class ReverseChannels(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
-    """RGB to BGR, or back: [B, h, w, 3], the last axis in reverse order."""
-
-    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Reverses the channels."""
-        return ops.take(x, ops.convert_to_tensor([2, 1, 0], dtype="int32"), axis=-1)
 
 
 def keras_layer(entry: Config) -> Config | None:

