@@ -106,3 +106,47 @@ def test_the_card_keeps_figures_of_each_precision(
     assert figures("int8") == both, "made anew in place of those of the same precision"
     said = {p: json.loads((tmp_path / p / "evaluation.json").read_text()) for p in ("fp32", "int8")}
     assert [facts["precision"] for facts in said.values()] == ["fp32", "int8"]
+    assert said["fp32"]["graphs"]["frame"] != said["int8"]["graphs"]["frame"]
+    page = (tmp_path / "fp32" / "evaluation.html").read_text("utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 4, "both mistakes, with evidence"
+    mistakes = pd.read_csv(tmp_path / "fp32" / "mistakes.csv")
+    assert set(mistakes["label"]) == {"REAL", "FAKE"}
+    files = pd.read_csv(tmp_path / "fp32" / "files.csv").set_index("path")
+    frames = pd.read_csv(tmp_path / "fp32" / "frames.csv")
+    for row in mistakes.itertuples():
+        scores = frames.loc[frames["path"] == row.path, "p_frame"]
+        assert row.p_fake == files.loc[row.path, "p_fake"]
+        # Pictures are kept a second apart, so that the extreme one is among them.
+        worst = scores.min() if row.label == "FAKE" else scores.max()
+        assert row.crop_p_frame == pytest.approx(worst, abs=1e-3)
+
+
+def test_a_test_split_is_judged_and_an_empty_one_refused(
+    tiny_bundle: Path, small_data: Path, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(small_data / "labels.csv").set_index("path")
+    rows = rows.loc[["astronaut_0.png", "hopper_0.png", "broken.mp4", "leaf.png"]]
+    rows["split"] = ["test", "train", "test", "test"]
+    rows.to_csv(tmp_path / "labels.csv")
+    arguments = ["evaluate", tmp_path / "labels.csv", "--root", small_data]
+    arguments += ["--bundle", tiny_bundle, "--out", tmp_path / "out"]
+
+    def run(*more: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, [*map(str, arguments), *more])
+        return result.exit_code, result.output
+
+    code, output = run("--split", "test")
+    assert code == 0, output
+    judged = pd.read_csv(tmp_path / "out" / "files.csv")
+    assert set(judged["path"]) == {"astronaut_0.png", "broken.mp4", "leaf.png"}
+    assert "Left out: photographs: 1 real and 0 fake ones have a score" in output
+    page = (tmp_path / "out" / "evaluation.html").read_text("utf-8")
+    assert "1 of 3 files could not be judged" in page
+    assert not (tmp_path / "out" / "roc.png").exists(), "one class has no curve"
+    assert (tmp_path / "out" / "histograms.png").exists()
+    code, output = run("--split", "val")
+    assert code == 2
+    assert "no row is marked val: there are 3 test, 1 train" in output
+    code, output = run("--split", "test", "--run", str(tmp_path))
+    assert code == 2
+    assert f"{tmp_path}: no fit: neither history.csv nor run.json with best.keras" in output

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from dfd_edge.errors import UsageError
+from dfd_training.cli import main
 from dfd_training.clips.fit_sequence import _FoldFit, fit_sequence
 from dfd_training.clips.out_of_fold import read_out_of_fold, score_sequences
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.clips.tracks import list_tracks
 from dfd_training.clips.windows import FitSequenceOptions, WindowBatches, pad
-from dfd_training.fit_frame import (
-    FitFrameOptions,
-    Media,
-    PairBatches,
-    WeightAverage,
-    fit_frame,
-    load_weights,
-    save_weights,
-    training_rows,
-)
+from dfd_training.fitting.averaging import WeightAverage
+from dfd_training.fitting.batches import FrameBatches
+from dfd_training.fitting.frame import fit_frame
+from dfd_training.fitting.options import Balance, FitFrameOptions, Media
+from dfd_training.fitting.rows import only_media, training_rows
+from dfd_training.fitting.sources import PairSource
 from dfd_training.models import load_sequence_model
 from dfd_training.pairs import PairOptions, PairSampler
+from dfd_training.settings import read_settings
 from dfd_training.store import CropStore
 
 
@@ -36,9 +37,14 @@ from dfd_training.store import CropStore
         ({"batch_size": 7}, "must be even"),
         ({"epochs": 0}, "epochs is 0"),
         ({"validation_pairs": -1}, "validation_pairs is -1"),
+        ({"epochs": 3, "warmup_epochs": 4}, "warmup_epochs is 4; 0 to 3"),
+        ({"unfreeze": 1.5}, "unfreeze is 1.5; 0 to 1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; more than 0"),
+        ({"focal_gamma": -1.0}, "focal_gamma is -1.0; 0 or more"),
+        ({"consistency": 0.1, "balance": Balance.CLASS_WEIGHTS}, "needs balance=pairs"),
     ],
 )
-def test_bad_options_are_refused(changes: dict[str, int], message: str) -> None:
+def test_bad_options_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FitFrameOptions(**changes)
 
@@ -57,13 +63,15 @@ def test_a_fold_that_does_not_exist_is_refused(small_store: CropStore, tmp_path:
 def test_a_batch_is_half_real_half_fake_and_always_the_same(small_store: CropStore) -> None:
     sampler = PairSampler(small_store, small_store.index, PairOptions(input_size=48))
 
-    def batch(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        batches = PairBatches(sampler, epoch=epoch, steps=2, batch_size=6, seed=1, threads=1)
+    def batch(epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        source = PairSource(sampler)
+        batches = FrameBatches(source, epoch=epoch, steps=2, batch_size=6, seed=1, threads=1)
         assert len(batches) == 2
         return batches[1]
 
-    crops, labels = batch(0)
+    crops, labels, weights = batch(0)
     assert crops.shape == (6, 48, 48, 3)
+    assert weights.tolist() == [1.0] * 6
     assert labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert (batch(0)[0] == crops).all()
     assert (batch(1)[0] != crops).any()
@@ -80,15 +88,13 @@ def test_training_rows_leave_val_out_and_keep_groups_whole(small_store: CropStor
 
 
 def test_photographs_and_clips_are_told_apart(small_store: CropStore) -> None:
-    from dfd_training.fit_frame import _only
-
     rows = small_store.index
-    assert set(_only(rows, Media.PHOTOGRAPHS)["source"]) == {"photographs"}
-    assert set(_only(rows, Media.CLIPS)["source"]) == {"clips"}
-    assert len(_only(rows, Media.ALL)) == len(rows)
+    assert set(only_media(rows, Media.PHOTOGRAPHS)["source"]) == {"photographs"}
+    assert set(only_media(rows, Media.CLIPS)["source"]) == {"clips"}
+    assert len(only_media(rows, Media.ALL)) == len(rows)
 
 
-def test_averaged_weights_follow_and_survive_the_disk(tmp_path: Path) -> None:
+def test_averaged_weights_follow() -> None:
     class Model:
         value = 0.0
 
@@ -104,8 +110,6 @@ def test_averaged_weights_follow_and_survive_the_disk(tmp_path: Path) -> None:
     assert average.weights[0].tolist() == [0.0] * 3, "only every tenth batch counts"
     average.on_train_batch_end(10)
     assert average.weights[0] == pytest.approx(0.1)
-    save_weights(average.weights, tmp_path / "average.npz")
-    assert (load_weights(tmp_path / "average.npz")[0] == average.weights[0]).all()
 
 
 def test_tracks_of_clips_only(small_store: CropStore) -> None:
@@ -173,7 +177,12 @@ def test_a_head_learns_what_only_time_shows(sequences: list[ClipSequence], tmp_p
     assert [len(part) for part in logits] == [len(s.frame_logit) for s in sequences]
     history = pd.read_csv(tmp_path / "history_fold0.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert history["auc"].iloc[-1] > history["auc"].iloc[0]
+    assert history["val_accuracy"].max() > 0.7
     assert (tmp_path / "curves_fold0.png").stat().st_size > 1000
+    settings = read_settings(tmp_path / "settings.toml", {"fit": FitSequenceOptions})
+    assert FitSequenceOptions(**settings["fit"]) == options
+    assert json.loads((tmp_path / "run.json").read_text())["data"]["sequences"] == len(sequences)
     with pytest.raises(UsageError, match="these scores are of other"):
         read_out_of_fold(tmp_path, sequences[:-1])
 
@@ -244,3 +253,35 @@ def test_a_made_fake_goes_with_a_real_clip_at_such_times() -> None:
     inputs, _, _ = WindowBatches(marked, options, epoch=0)[0]
     marks = inputs["features"][:, 0, 0].reshape(-1, 2).tolist()
     assert sorted(set(map(tuple, marks))) == [(1.0, 3.0), (2.0, 4.0)]
+
+
+def test_folds_without_both_kinds_are_refused(
+    sequences: list[ClipSequence], tmp_path: Path
+) -> None:
+    cases = [
+        ([s for s in sequences if s.fold != 1 or s.fake], "fold 1 has 0 real and 8 fake clips"),
+        ([s for s in sequences if s.fold != 0], r"folds \[1, 2\]: fold 0 and another are needed"),
+        ([], r"folds \[\]"),
+    ]
+    for some, message in cases:
+        with pytest.raises(UsageError, match=message):
+            fit_sequence(some, tmp_path)
+
+
+def test_settings_of_the_sequence_model_are_read_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "run.toml"
+    command = ["fit", "sequence", "store", "--frame", "x", "--out", str(tmp_path / "run")]
+    command += ["--settings", str(file)]
+    for text, options, message in (
+        ("[fit]\nheads = 'gru'", [], "fit.heads is unknown; known in [fit]: head, epochs"),
+        ("[fit]\nhead = 'gruu'", [], "head 'gruu' is unknown; known are attention"),
+        ("[fit]\nhead = 'gruu'", ["--head", "gru"], "store: no crop store here"),
+        ("[fit]\nsteps = 3", ["--fit", "steps=0"], "steps is 0; 1 or more"),
+    ):
+        file.write_text(text)
+        result = CliRunner().invoke(main, [*command, *options])
+        assert result.exit_code == 2, result.output
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1

@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from dfd_edge.errors import UsageError
 from dfd_training import pairs
 from dfd_training.degrade import Degradation, degrade, draw_degradation
-from dfd_training.fit_frame import draw_pairs
+from dfd_training.fitting.sources import draw_pairs
 from dfd_training.generators.made import MadeWriter, clip_works
 from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.store import CropStore, StoredCrop

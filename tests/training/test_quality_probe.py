@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
-from dfd_training.fit_frame import draw_pairs, training_rows
+from dfd_training.fitting.rows import training_rows
+from dfd_training.fitting.sources import draw_pairs
 from dfd_training.metrics import auc
 from dfd_training.models import build_frame_model, load_frame_model
 from dfd_training.pairs import PairOptions, PairSampler

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
-from dfd_training.fit_frame import training_rows
+from dfd_training.fitting.rows import training_rows
+from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.metrics import auc, estimate
 from dfd_training.models import build_frame_model, save_model
-from dfd_training.pairs import NO_JITTER, to_input, work_crop
 from dfd_training.quality.bootstrap import GroupDraws
 from dfd_training.quality.conditions import Condition, under
 from dfd_training.quality.files import model_names

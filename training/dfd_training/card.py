@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfd_edge.manifest import CardInfo, Metric
 from dfd_training.decision.calibrate import FALSE_POSITIVE_TARGET, MISS_TARGET
-from dfd_training.fit_frame import training_rows
+from dfd_training.fitting.rows import training_rows
 from dfd_training.folds import FOLD_SHARES
 from dfd_training.store import CropStore
 from dfd_training.synthesis import ForgeryKind

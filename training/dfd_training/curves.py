@@ -7,25 +7,53 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
+from dfd_edge.outputs.files import written_whole
+
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+_PANELS = (
+    ("loss", "Loss", "loss"),
+    ("accuracy", "Accuracy", "share on their side of 0.5"),
+    ("auc", "AUC", "area under the ROC curve"),
+)
+
 
 def write_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draw losses and validation AUC over the epochs, as PNG.
+    """Draw loss, accuracy and AUC of training and of the held-out fold over the epochs, as PNG.
 
     Args:
-        history: columns `epoch`, `loss`, `val_loss`, `val_auc`.
-        path: of the picture.
+        history: columns `epoch`, and `loss`, `accuracy`, `auc`, each also with `val_` before it;
+            a panel that has neither is left out. Where a column `stage` changes, a line is drawn.
+        path: of the picture; it is replaced once it is whole.
     """
-    figure, (losses, areas) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    losses.plot(history["epoch"], history["loss"], label="training")
-    losses.plot(history["epoch"], history["val_loss"], label="held-out fold")
-    losses.set(xlabel="epoch", ylabel="binary cross-entropy", title="Loss")
-    losses.legend()
-    areas.plot(history["epoch"], history["val_auc"], color="C1")
-    areas.set(xlabel="epoch", ylabel="AUC", title="AUC on the held-out fold")
-    for axes in (losses, areas):
+    panels = [panel for panel in _PANELS if {panel[0], f"val_{panel[0]}"} & set(history.columns)]
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False
+    )
+    for axes, (name, title, unit) in zip(all_axes[0], panels, strict=True):
+        for column, label, colour in (
+            (name, "training", "C0"),
+            (f"val_{name}", "held-out fold", "C1"),
+        ):
+            if column in history:
+                axes.plot(history["epoch"], history[column], label=label, color=colour, marker=".")
+        for epoch, stage in _changes(history):
+            axes.axvline(epoch - 0.5, color="grey", linestyle="--", linewidth=1, label=stage)
+        axes.set(xlabel="epoch", ylabel=unit, title=title)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+        axes.legend()
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
+
+
+def _changes(history: pd.DataFrame) -> list[tuple[float, str]]:
+    """The first epoch of each stage but the first, and what it is called."""
+    if "stage" not in history:
+        return []
+    begins = history[history["stage"] != history["stage"].shift()].iloc[1:]
+    return [
+        (float(epoch), f"from here: {stage}")
+        for epoch, stage in zip(begins["epoch"], begins["stage"], strict=True)
+    ]

@@ -12,9 +12,8 @@ import pandas as pd
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources import SourceItem, SourceKind
-from dfd_training.metrics import METRICS, Estimate, estimate, rate_upper_bound
-
-_EDGE = 1e-7
+from dfd_training.metrics import METRICS, SURE, Estimate, estimate, rate_upper_bound
+from dfd_training.table import LABELS
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float
     if not rows or any(row[column] is None for row in rows):
         return float("nan")
     frame = pd.DataFrame(rows)
-    p = frame[column].astype(float).clip(_EDGE, 1.0 - _EDGE)
+    p = frame[column].astype(float).clip(SURE, 1.0 - SURE)
     frame["logit"] = np.log(p / (1.0 - p))
     logits = frame.groupby("track")["logit"]
     means = logits.mean()[logits.size() >= min_steps]
@@ -138,9 +137,19 @@ class VerdictCount:
 
 @dataclass(frozen=True)
 class Report:
-    """All figures of an evaluation."""
+    """All figures of an evaluation.
+
+    Attributes:
+        sections: figures that need fakes and reals.
+        left_out: for each kind of file that has one class only, why its figures are left out.
+        verdicts: what files were called.
+        pairs_won: pairs whose fake scores above its own original.
+        pairs: fakes whose original was judged too.
+        errors: by path, why a file could not be judged.
+    """
 
     sections: list[Section]
+    left_out: list[str]
     verdicts: list[VerdictCount]
     pairs_won: int
     pairs: int
@@ -156,6 +165,7 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
         files[["path", "label", "group", "kind", "generator"]], on="path", how="left"
     )
     scores = {"runtime": "p_fake", "CNN, mean": "cnn", "GRU": "gru"}
+    photographs = files[files["kind"] == "photograph"]
     sections = [
         Section("frames of all files", _rows(frames, {"CNN": "p_frame"}, draws)),
         Section("frames of clips", _clip_frames(frames, draws)),
@@ -170,10 +180,13 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
         sections.append(
             Section(f"clips: {generator} against all reals", _rows(part, scores, draws))
         )
+    alone = _rows(photographs, {"runtime": "p_fake"}, draws)
+    sections.append(Section("photographs: fakes against all reals", alone))
     won, pairs = pairs_won(clips)
     errors = files[files["error"] != ""]
     return Report(
         sections=[section for section in sections if section.rows],
+        left_out=_left_out(files),
         verdicts=_verdicts(files),
         pairs_won=won,
         pairs=pairs,
@@ -211,6 +224,20 @@ def _rows(
             for metric, function in METRICS.items()
         }
     return rows
+
+
+def _left_out(files: pd.DataFrame) -> list[str]:
+    """Kinds of files that have one class only, so that nothing tells fakes from reals there."""
+    found: list[str] = []
+    for kind, part in files[files["kind"] != "unreadable"].groupby("kind"):
+        scored = part[part["p_fake"].notna()]
+        counts = [int((scored["label"] == label).sum()) for label in LABELS]
+        if 0 in counts:
+            found.append(
+                f"{kind}s: {counts[0]} real and {counts[1]} fake ones have a score: curves and "
+                "figures that need both classes are left out"
+            )
+    return found
 
 
 def _verdicts(files: pd.DataFrame) -> list[VerdictCount]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from dfd_edge.manifest import Metric as CardMetric
 
@@ -16,6 +15,8 @@ Scores = NDArray[np.float64]
 Metric = Callable[[Labels, Scores], float]
 
 CALIBRATION_BINS = 10
+SURE = 1e-7
+"""Probabilities nearer to 0 or 1 count as this near, so that their logarithm is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,30 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    @property
+    def tells(self) -> bool:
+        """Whether a difference is told: its interval does not hold 0."""
+        return self.low > 0.0 or self.high < 0.0
+
 
 def auc(labels: Labels, scores: Scores) -> float:
-    """Area under the ROC curve; labels 1 for fake, 0 for real."""
-    return float(roc_auc_score(labels, scores))
+    """Area under the ROC curve; labels 1 for fake, 0 for real. NaN where one class is missing."""
+    false_positive, true_positive = _roc(labels, scores)
+    heights = (true_positive[1:] + true_positive[:-1]) / 2.0
+    return float(np.diff(false_positive) @ heights)
 
 
 def average_precision(labels: Labels, scores: Scores) -> float:
-    """Average precision of the fakes."""
-    return float(average_precision_score(labels, scores))
+    """Average precision of the fakes. NaN where there are none."""
+    false, true = _called_fake(labels, scores)
+    if not true[-1]:
+        return float("nan")
+    return float(np.diff(true, prepend=0) @ (true / (true + false)) / true[-1])
 
 
 def equal_error_rate(labels: Labels, scores: Scores) -> float:
     """The error rate where as many reals are called fake as fakes real."""
-    false_positive, true_positive, _ = roc_curve(labels, scores, drop_intermediate=False)
+    false_positive, true_positive = _roc(labels, scores)
     gap = false_positive - (1.0 - true_positive)
     return float(np.interp(0.0, gap, false_positive))
 
@@ -64,8 +75,8 @@ def accuracy(labels: Labels, scores: Scores) -> float:
 
 def true_positive_rate_at_5(labels: Labels, scores: Scores) -> float:
     """Share of fakes found when at most 5 % of the reals are called fake."""
-    false_positive, true_positive, _ = roc_curve(labels, scores, drop_intermediate=False)
-    return float(true_positive[false_positive <= 0.05].max())
+    false_positive, true_positive = _roc(labels, scores)
+    return float(true_positive[false_positive <= 0.05].max(initial=0.0))
 
 
 def calibration_error(labels: Labels, scores: Scores) -> float:
@@ -79,6 +90,32 @@ def calibration_error(labels: Labels, scores: Scores) -> float:
     return float(error)
 
 
+def log_loss(labels: Labels, scores: Scores) -> float:
+    """Mean negative log likelihood of the labels (binary cross-entropy), in nats."""
+    p = np.clip(scores, SURE, 1.0 - SURE)
+    return float(-np.mean(np.where(labels == 1, np.log(p), np.log(1.0 - p))))
+
+
+def _called_fake(labels: Labels, scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Reals and fakes called fake, from each distinct score on, the highest first.
+
+    scikit-learn checks its inputs in each call, which costs a hundred times the counting: too
+    much for a bootstrap. A test holds the figures against scikit-learn's.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
+    true = np.cumsum(labels[order])[last]
+    return last + 1 - true, true
+
+
+def _roc(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
+    """False and true positive rates from (0, 0) to (1, 1); NaN where one class is missing."""
+    false, true = _called_fake(labels, scores)
+    if not (false[-1] and true[-1]):
+        return np.full(2, np.nan), np.full(2, np.nan)
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+
+
 METRICS: dict[str, Metric] = {
     "auc": auc,
     "average_precision": average_precision,
@@ -86,7 +123,27 @@ METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "tpr_at_5_fpr": true_positive_rate_at_5,
     "calibration_error": calibration_error,
+    "log_loss": log_loss,
 }
+
+
+def change_of(metric: Metric) -> Metric:
+    """The change of a metric from one score to another on the same rows, for `estimate`.
+
+    The bootstrap then draws the same rows for both scores: the interval is that of the paired
+    difference.
+
+    Args:
+        metric: a function of labels and scores.
+
+    Returns:
+        A function of labels and float [n, 2]: the score to compare with, and the other.
+    """
+
+    def change(labels: Labels, both: Scores) -> float:
+        return metric(labels, both[:, 1]) - metric(labels, both[:, 0])
+
+    return change
 
 
 def estimate(
@@ -106,7 +163,7 @@ def estimate(
     Args:
         metric: a function of labels and scores.
         labels: int [n], 1 for fake.
-        scores: float [n], P(fake).
+        scores: float [n], P(fake), or [n, k] for metrics of several scores.
         groups: text [n].
         draws: bootstrap samples.
         seed: of the bootstrap.

@@ -15,16 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces import CropRegion, crop_region, extract_crop
-from dfd_edge.faces.crop import CROP_SCALE, cut
 from dfd_training.degrade import degrade, draw_degradation
+from dfd_training.jitter import Crop, Jitter, draw_jitter, to_input, work_crop
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis.balance import match_pair
 from dfd_training.synthesis.clip import nearest_pose
 from dfd_training.synthesis.colour import Picture
 from dfd_training.synthesis.forgery import ForgeryKind, forge
-
-Crop = NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +47,7 @@ class PairOptions:
         donor_candidates: people looked at for one of similar pose.
         codec_share: share of pairs that pass a video codec.
         cutout_share: share of pairs in which a part of both crops is covered.
+        turn: standard deviation of a rotation of both crops, in degrees; 0 for none.
     """
 
     input_size: int = 160
@@ -68,6 +66,7 @@ class PairOptions:
     donor_candidates: int = 10
     codec_share: float = 0.25
     cutout_share: float = 0.0
+    turn: float = 0.0
 
     def kind_shares(self) -> dict[ForgeryKind, float]:
         """The share of each kind among the fakes synthesised on the fly, summing to 1."""
@@ -84,47 +83,6 @@ class PairOptions:
                 f"weights of kinds of forgery {weights} must be 0 or more, one above 0"
             )
         return {kind: weight / total for kind, weight in weights.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Jitter:
-    """How the model's crop differs from the runtime's: the same for both crops of a pair."""
-
-    scale: float
-    shift: tuple[float, float]
-    flip: bool
-
-
-def draw_jitter(rng: np.random.Generator) -> Jitter:
-    """Draw a jitter: the detector's boxes move and breathe by a few hundredths."""
-    dx, dy = rng.normal(0.0, 0.03, 2)
-    return Jitter(
-        scale=float(np.exp(rng.normal(0.0, 0.06))),
-        shift=(float(np.clip(dx, -0.08, 0.08)), float(np.clip(dy, -0.08, 0.08))),
-        flip=bool(rng.random() < 0.5),
-    )
-
-
-NO_JITTER = Jitter(scale=1.0, shift=(0.0, 0.0), flip=False)
-
-
-def work_crop(stored: StoredCrop, jitter: Jitter) -> StoredCrop:
-    """Cut the model's square out of a stored crop, at native size."""
-    side = float(max(stored.box[2] - stored.box[0], stored.box[3] - stored.box[1]))
-    offset = np.array([*jitter.shift, *jitter.shift], np.float32) * side
-    region = crop_region(stored.box + offset, CROP_SCALE * jitter.scale)
-    origin = np.array([region.x0, region.y0], np.float32)
-    return StoredCrop(
-        image=np.ascontiguousarray(cut(stored.image, region)),
-        box=stored.box - np.tile(origin, 2),
-        landmarks=None if stored.landmarks is None else stored.landmarks - origin,
-    )
-
-
-def to_input(picture: Picture, size: int, *, flip: bool = False) -> Crop:
-    """Bring a square BGR picture to the model's input, RGB, by the runtime's own geometry."""
-    crop = extract_crop(picture, CropRegion(0, 0, picture.shape[0]), size)
-    return np.ascontiguousarray(crop[:, ::-1]) if flip else crop
 
 
 @dataclass(frozen=True)
@@ -199,7 +157,7 @@ class PairSampler:
         files = source.groups[int(rng.integers(len(source.groups)))]
         file = files[int(rng.integers(len(files)))]
         place = int(rng.integers(len(file.positions)))
-        spot = _Spot(source, file, place, draw_jitter(rng))
+        spot = _Spot(source, file, place, draw_jitter(rng, turn=self.options.turn))
         pair = self._ready_fake(spot, rng) or self._synthesise(self._crop(spot), spot, rng)
         return [self._view(pair, spot.jitter, rng) for _ in range(views)]
 

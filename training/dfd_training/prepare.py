@@ -31,6 +31,7 @@ from dfd_edge.faces import (
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
+from dfd_training.datasets.face_crops import face_of_crop
 from dfd_training.store import (
     MAX_SIDE,
     REGION_SCALE,
@@ -90,7 +91,7 @@ def prepare(
     """Cut the faces of every file of a table and write a crop store.
 
     A run that was broken off goes on where it stopped: files whose shard exists are not read
-    again.
+    again. A picture that the table calls cropped always gives a crop, if need be itself.
 
     Args:
         table: as `read_table` gives it.
@@ -110,14 +111,15 @@ def prepare(
     (out / "crops").mkdir(parents=True, exist_ok=True)
     _write_settings(out, options)
     results: list[Prepared] = []
-    jobs = [(row.path, row.label, row.original) for row in table.itertuples()]
+    cropped = table["cropped"] == "yes" if "cropped" in table else [False] * len(table)
+    jobs = list(zip(table["path"], table["label"], cropped, strict=True))
     paired = set(table["original"]) - {""}
     work = partial(_prepare_file, root=root, out=out, options=options)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         futures = [
-            pool.submit(work, path, one_person=label == "FAKE" or path in paired)
-            for path, label, _ in jobs
+            pool.submit(work, path, one_person=label == "FAKE" or path in paired, cropped=cropped)
+            for path, label, cropped in jobs
         ]
         try:
             for future in as_completed(futures):
@@ -146,13 +148,13 @@ def _models() -> tuple[FaceDetector, FaceMesh]:
 
 
 def _prepare_file(
-    path: str, *, one_person: bool, root: Path, out: Path, options: PrepareOptions
+    path: str, *, one_person: bool, cropped: bool, root: Path, out: Path, options: PrepareOptions
 ) -> Prepared:
     shard_path = out / "crops" / shard_name(path)
     if shard_path.is_file():
         return Prepared(path, len(Shard.load(shard_path)))
     try:
-        crops = list(_crops(root / path, one_person=one_person, options=options))
+        crops = list(_crops(root / path, one_person=one_person, cropped=cropped, options=options))
     except SourceError as error:
         return Prepared(path, 0, str(error))
     if not crops:
@@ -161,11 +163,13 @@ def _prepare_file(
     return Prepared(path, len(crops))
 
 
-def _crops(path: Path, *, one_person: bool, options: PrepareOptions) -> Iterator[_Crop]:
+def _crops(
+    path: Path, *, one_person: bool, cropped: bool, options: PrepareOptions
+) -> Iterator[_Crop]:
     detector, _ = _models()
     if SourceItem.of(path).kind is SourceKind.IMAGE:
         image = read_image(path)
-        faces = detector.detect(image)
+        faces = [face_of_crop(image, detector)] if cropped else detector.detect(image)
         if faces:
             yield _cut_crop(image, TrackedFace(track=1, face=faces[0]), faces[0], 0.0)
         return
@@ -246,7 +250,12 @@ def _to_shard(crops: list[_Crop]) -> Shard:
 
 def _write_index(table: pd.DataFrame, results: list[Prepared], out: Path) -> None:
     parts: list[pd.DataFrame] = []
-    rows = table.set_index("path", drop=False)
+    # How a file was cut is no longer of interest, and a store without sets has no column for them.
+    named = "dataset" in table and (table["dataset"] != "").any()
+    dropped = {"cropped", *([] if named else ["dataset"])}
+    rows = table.drop(columns=[name for name in table if name in dropped])
+    columns = rows.columns
+    rows = rows.set_index("path", drop=False)
     for result in sorted(results, key=lambda item: item.path):
         if not result.crops:
             continue
@@ -255,7 +264,7 @@ def _write_index(table: pd.DataFrame, results: list[Prepared], out: Path) -> Non
         count = len(shard)
         part = pd.DataFrame(
             {
-                **{column: [rows.loc[result.path, column]] * count for column in table.columns},
+                **{column: [rows.loc[result.path, column]] * count for column in columns},
                 "shard": [name] * count,
                 "position": np.arange(count),
                 "track": shard.track,

@@ -12,20 +12,24 @@ import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric
+from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_training.evaluation import Evaluation, Report
 from dfd_training.metrics import to_metric
+from dfd_training.table import COLUMNS
 
-_METRIC_NAMES = {
+METRIC_NAMES = {
     "auc": "AUC",
     "average_precision": "average precision",
     "eer": "EER",
     "accuracy": "accuracy at 0.5",
     "tpr_at_5_fpr": "TPR at 5 % FPR",
     "calibration_error": "calibration error",
+    "log_loss": "log loss",
 }
-_LABELS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
-_TEXT = ("path", "label", "original", "generator", "model", "group", "split", "source", "error")
+"""What a metric is called, by its key in `metrics.METRICS`."""
+VERDICTS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
+_TEXT = (*COLUMNS, "error")
 _FILE_COLUMNS = ("path", "label", "group", "source", "kind", "verdict", "p_fake", "cnn", "gru")
 _FRAME_COLUMNS = ("path", "time_s", "track", "p_frame", "p_step")
 
@@ -36,7 +40,7 @@ def to_text(report: Report) -> str:
     for section in report.sections:
         lines += [f"### {section.title}", ""]
         names = list(next(iter(section.rows.values())))
-        lines.append("| score | n | groups | " + " | ".join(_METRIC_NAMES[n] for n in names) + " |")
+        lines.append("| score | n | groups | " + " | ".join(METRIC_NAMES[n] for n in names) + " |")
         lines.append("|---|---:|---:|" + "---|" * len(names))
         for score, figures in section.rows.items():
             first = figures[names[0]]
@@ -44,15 +48,16 @@ def to_text(report: Report) -> str:
             lines.append(f"| {score} | {first.n} | {first.groups} | {values} |")
         lines.append("")
     lines += ["### Verdicts", ""]
-    lines.append("| files | n | " + " | ".join(_LABELS) + " | called fake, upper bound |")
-    lines.append("|---|---:|" + "---:|" * (len(_LABELS) + 1))
+    lines.append("| files | n | " + " | ".join(VERDICTS) + " | called fake, upper bound |")
+    lines.append("|---|---:|" + "---:|" * (len(VERDICTS) + 1))
     for row in report.verdicts:
-        counts = " | ".join(str(row.counts.get(label, 0)) for label in _LABELS)
+        counts = " | ".join(str(row.counts.get(label, 0)) for label in VERDICTS)
         lines.append(f"| {row.name} | {row.n} | {counts} | {row.called_fake_upper:.3f} |")
     lines += [
         "",
         f"Pairs won (a fake above its own original): {report.pairs_won} of {report.pairs}",
     ]
+    lines += [f"Left out: {reason}" for reason in report.left_out]
     lines += [f"Not judged: {path}: {error}" for path, error in report.errors.items()]
     return "\n".join(lines) + "\n"
 
@@ -66,10 +71,15 @@ def to_json(report: Report, facts: dict[str, Any]) -> str:
 def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[str, Any]) -> None:
     """Write `evaluation.json`, `evaluation.md`, `files.csv` and `frames.csv` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(to_json(report, facts))
-    (out / "evaluation.md").write_text(to_text(report))
-    evaluation.files.to_csv(out / "files.csv", index=False)
-    evaluation.frames.to_csv(out / "frames.csv", index=False)
+    texts = {
+        "evaluation.json": to_json(report, facts),
+        "evaluation.md": to_text(report),
+        "files.csv": evaluation.files.to_csv(index=False),
+        "frames.csv": evaluation.frames.to_csv(index=False),
+    }
+    for name, text in texts.items():
+        with written_whole(out / name) as partial:
+            partial.write_text(text, "utf-8", newline="\n")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -105,7 +115,7 @@ def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
         for score, figures in section.rows.items():
             for name, figure in figures.items():
                 if not math.isnan(figure.value):
-                    title = f"{rows}, {section.title}, {_METRIC_NAMES[name]} ({score})"
+                    title = f"{rows}, {section.title}, {METRIC_NAMES[name]} ({score})"
                     metrics[title] = to_metric(figure)
     if report.pairs:
         metrics[f"{rows}, pairs won (share of fakes above their own original)"] = Metric(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_training.fitting.cli import given_options, settings_in, settings_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     "bundle made of it, whose fp32 graph is faster.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@settings_option
 @click.option(
     "--head",
     default="gru",
@@ -37,17 +39,24 @@ if TYPE_CHECKING:
 )
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--steps", default=40, show_default=True, help="Batches an epoch.")
+@click.option(
+    "--fit",
+    "fit_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the fit that has no option of its own, such as dropout=0.4; an unknown name "
+    "lists all.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
 def fit_sequence_command(
     store: Path,
     frames: tuple[Path, ...],
     out: Path,
-    head: str,
-    epochs: int,
-    steps: int,
-    seed: int,
+    settings_file: Path | None,
+    fit_settings: tuple[str, ...],
     resume: bool,
+    **_options: object,
 ) -> None:
     """Fit the sequence model on out-of-fold features of the clips of STORE.
 
@@ -56,13 +65,17 @@ def fit_sequence_command(
     """
     from dfd_training.clips.fit_sequence import fit_sequence
     from dfd_training.clips.windows import FitSequenceOptions
+    from dfd_training.settings import values_of_texts
 
-    options = FitSequenceOptions(head=head, epochs=epochs, steps=steps, seed=seed)
-    sequences = out_of_fold_sequences(store, frames, out, seed=seed)["fp32"]
+    kinds = {"fit": FitSequenceOptions}
+    values = settings_in(out, settings_file, resume=resume, kinds=kinds)["fit"]
+    values |= given_options(FitSequenceOptions.__slots__)
+    options = FitSequenceOptions(**values | values_of_texts(FitSequenceOptions, fit_settings))
+    sequences = out_of_fold_sequences(store, frames, out, seed=options.seed)["fp32"]
 
     def tell(fold: int, row: dict[str, float]) -> None:
         click.echo(
-            f"fold {fold}, epoch {int(row['epoch']) + 1}/{epochs}: loss {row['loss']:.4f}, "
+            f"fold {fold}, epoch {int(row['epoch']) + 1}/{options.epochs}: loss {row['loss']:.4f}, "
             f"held out: AUC {row['val_auc']:.4f}"
         )
 

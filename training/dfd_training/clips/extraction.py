@@ -26,7 +26,7 @@ from dfd_training.clips.sequences import (
 from dfd_training.clips.tracks import Track, list_made, list_photographs, list_tracks
 from dfd_training.degrade import degrade, draw_degradation
 from dfd_training.frame_scoring import FrameModel, FrameScorer
-from dfd_training.pairs import NO_JITTER, draw_jitter, to_input, work_crop
+from dfd_training.jitter import NO_JITTER, draw_jitter, to_input, work_crop
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis import ForgeryKind, synthesise_clip
 from dfd_training.synthesis.clip import nearest_pose
@@ -374,7 +374,8 @@ def _digest(store: CropStore, models: FoldModels, precision: str, seed: int) -> 
             digest.update((store.path / name).read_bytes())
     # What draws and makes the crops counts as well: precisions are compared on the same ones.
     package = Path(dfd_training.__file__).parent
-    for name in ("degrade.py", "codecs.py", "pairs.py", "synthesis/*.py", "clips/extraction.py"):
+    own = ("degrade.py", "codecs.py", "jitter.py", "pairs.py", "synthesis/*.py")
+    for name in (*own, "clips/extraction.py"):
         for source in sorted(package.glob(name)):
             digest.update(source.read_bytes())
     for fold in sorted(models):

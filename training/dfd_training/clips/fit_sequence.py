@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -15,14 +14,16 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from keras import ops
 from numpy.typing import NDArray
 
+from dfd_edge.errors import UsageError
 from dfd_training.clips.out_of_fold import digest_of, score_sequences, write_out_of_fold
 from dfd_training.clips.sequences import ClipSequence
 from dfd_training.clips.windows import FitSequenceOptions, WindowBatches
 from dfd_training.curves import write_curves
-from dfd_training.metrics import auc
+from dfd_training.fitting.losses import make_loss
+from dfd_training.fitting.record import write_record
+from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_sequence_model, save_model
 
 SEQUENCE_NAME = "sequence.keras"
@@ -115,7 +116,7 @@ def fit_sequence(
 
     Writes `sequence.keras`, `out_of_fold.npz` (float32 logits of every sequence, end to end, in
     the order of `sequences`), `headK.keras` (the heads that gave them), `history_foldK.csv`,
-    `curves_foldK.png` and `run.json` into `out`.
+    `curves_foldK.png`, `settings.toml` and `run.json` into `out`.
 
     Args:
         sequences: of all folds.
@@ -133,6 +134,7 @@ def fit_sequence(
         fold: [i for i, sequence in enumerate(sequences) if sequence.fold == fold]
         for fold in sorted({sequence.fold for sequence in sequences})
     }
+    _check_folds(sequences, held)
     digest = hashlib.sha256(f"{options} {digest_of(sequences)}".encode()).hexdigest()
     fits: dict[int, _FoldFit] = {}
     for fold, rows in held.items():
@@ -163,11 +165,27 @@ def fit_sequence(
             logits[i] = part
     write_out_of_fold(out, sequences, logits, heads)
     fold_auc = {fold: max(row["val_auc"] for row in fit.history) for fold, fit in fits.items()}
-    settings = {"options": dataclasses.asdict(options), "fold_auc": fold_auc}
-    (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
+    data = {"sequences": len(sequences), "sha256": digest_of(sequences)}
+    write_record(out, {"fit": options}, data=data, fold_auc=fold_auc)
     for fold in held:
         (out / f"fold{fold}.progress.npz").unlink()
     return SequenceFit(out / SEQUENCE_NAME, fold_auc)
+
+
+def _check_folds(sequences: list[ClipSequence], held: dict[int, list[int]]) -> None:
+    """Refuse folds that could not be judged, or leave nothing to fit on."""
+    if 0 not in held or len(held) < 2:
+        raise UsageError(
+            f"the clips fall into the folds {sorted(held)}: fold 0 and another are needed; add "
+            "groups of clips to the table"
+        )
+    for fold, rows in held.items():
+        fakes = sum(sequences[i].fake for i in rows)
+        if fakes in (0, len(rows)):
+            raise UsageError(
+                f"fold {fold} has {len(rows) - fakes} real and {fakes} fake clips: both kinds are "
+                "needed in every fold; add groups of clips to the table"
+            )
 
 
 def _fit_one(
@@ -194,8 +212,9 @@ def _fit_one(
         signed = np.where(labels == 1, -scores, scores)
         row = {
             "epoch": float(epoch),
-            "loss": float(fitted.history["loss"][0]),
+            **{name: float(fitted.history[name][0]) for name in ("loss", "accuracy", "auc")},
             "val_loss": float(np.logaddexp(0.0, signed).mean()),
+            "val_accuracy": accuracy(labels, np.where(scores >= 0.0, 1.0, 0.0)),
             "val_auc": auc(labels, scores),
         }
         fit.history.append(row)
@@ -223,7 +242,21 @@ def _compiled(width: int, options: FitSequenceOptions) -> keras.Model:
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=options.weight_decay, clipnorm=1.0)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=_StepLoss(options.label_smoothing), jit_compile=False)
+    loss = make_loss(
+        options.loss,
+        smoothing=options.label_smoothing,
+        gamma=options.focal_gamma,
+        alpha=options.focal_alpha,
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        weighted_metrics=[
+            keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
+            keras.metrics.AUC(from_logits=True, name="auc"),
+        ],
+        jit_compile=keras.backend.backend() == "jax",  # which does nothing fast without it
+    )
     return model
 
 
@@ -242,17 +275,3 @@ def _assign(variables: list[keras.Variable], values: list[NDArray[Any]]) -> None
 def _numbered(saved: Any, name: str) -> list[NDArray[Any]]:  # noqa: ANN401 - an NpzFile
     count = sum(key.startswith(f"{name}.") for key in saved.files)
     return [saved[f"{name}.{number}"] for number in range(count)]
-
-
-@keras.saving.register_keras_serializable("dfd_training")
-class _StepLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
-    """Binary cross-entropy of each step, [B, T]; the sample weights leave the padding out."""
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        super().__init__(name="step_loss")
-        self._smoothing = label_smoothing
-
-    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        """Return the loss of every step of labels and logits, both [B, T]."""
-        smooth = y_true * (1.0 - self._smoothing) + 0.5 * self._smoothing
-        return ops.softplus(y_pred) - smooth * y_pred

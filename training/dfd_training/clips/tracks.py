@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_training.clips.sequences import MIN_STEPS
-from dfd_training.fit_frame import training_rows
+from dfd_training.fitting.rows import training_rows
 from dfd_training.store import CropStore
 
 MAX_GAP_S = 1.0

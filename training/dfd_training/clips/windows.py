@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.clips.sequences import MIN_STEPS, ClipSequence, Variant
+from dfd_training.fitting.options import LossKind
 from dfd_training.models import HEADS
 
 
@@ -27,7 +28,10 @@ class FitSequenceOptions:
         learning_rate: of AdamW, at the start of the cosine.
         weight_decay: of AdamW.
         dropout: share of values dropped.
-        label_smoothing: of the binary cross-entropy.
+        loss: "binary_crossentropy" or "focal".
+        focal_gamma: how much the focal loss plays down steps that are told well.
+        focal_alpha: weight of fakes in the focal loss; reals weigh 1 less that.
+        label_smoothing: of the loss.
         patience: epochs without a better AUC before the fit ends.
         seed: of everything drawn.
     """
@@ -40,6 +44,9 @@ class FitSequenceOptions:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     dropout: float = 0.3
+    loss: LossKind = LossKind.BINARY_CROSSENTROPY
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.5
     label_smoothing: float = 0.05
     patience: int = 8
     seed: int = 0
@@ -49,6 +56,11 @@ class FitSequenceOptions:
             raise UsageError(f"head {self.head!r} is unknown; known are {', '.join(sorted(HEADS))}")
         if self.max_steps < MIN_STEPS:
             raise UsageError(f"max_steps is {self.max_steps}; {MIN_STEPS} or more")
+        for name in ("epochs", "steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; 1 or more")
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise UsageError(f"batch size {self.batch_size} must be even: half of it is real")
 
 
 class WindowBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyped

@@ -129,7 +129,9 @@ def _tell(precision: str, decision: DecisionSpec) -> None:
     type=click.Path(path_type=Path),
     help="Folder that the table's relative paths start from.  [default: the table's own]",
 )
-@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @click.option("--provider", default="auto", show_default=True)
 @click.option(
@@ -138,6 +140,19 @@ def _tell(precision: str, decision: DecisionSpec) -> None:
     default="auto",
     show_default=True,
     help="Variant of the frame model; auto takes the one that suits provider and processor.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The folder that `fit frame` wrote, for the training curves.  [default: the folder above "
+    "--out or above the bundle, if a fit is there]",
+)
+@click.option(
+    "--mistakes",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Show so many of the worst reals and of the worst fakes.",
 )
 @click.option(
     "--card",
@@ -153,38 +168,63 @@ def evaluate_command(
     out: Path,
     provider: str,
     precision: str,
+    run: Path | None,
+    mistakes: int,
     card: Path | None,
 ) -> None:
     """Judge the rows of TABLE with a bundle, through the runtime, and report how well it does.
 
-    Writes evaluation.json, evaluation.md, files.csv and frames.csv.
+    Writes the page evaluation.html, with the same figures as evaluation.json, evaluation.md and
+    CSV tables and the same curves as PNG; files.csv and frames.csv have every score.
     """
     from dfd_edge import Detector
     from dfd_training.evaluation import evaluate, summarise
     from dfd_training.report import card_metrics, to_text, write_report
+    from dfd_training.results.fits import find_fit, place_from, read_fit
+    from dfd_training.results.mistakes import worst_files, worst_mistakes
+    from dfd_training.results.runs import graph_hashes
+    from dfd_training.results.writing import PAGE, write_results
     from dfd_training.table import read_table
 
     info = None if card is None else _read_card(card)
-    rows = read_table(table)
-    rows = rows[rows["split"] == split]
+    fit = None if run is None else read_fit(run)
+    every = read_table(table, root=root)
+    rows = every[every["split"] == split]
+    if rows.empty:
+        there = ", ".join(f"{n} {name}" for name, n in every["split"].value_counts().items())
+        raise UsageError(f"{table}: no row is marked {split}: there are {there}; give --split")
+    media = root or table.parent
     detector = Detector.load(bundle, provider=provider, precision=precision)
     with click.progressbar(length=len(rows), label="judging", file=sys.stderr) as bar:
-        evaluation = evaluate(detector, rows, root or table.parent, on_file=lambda: bar.update(1))
+        evaluation = evaluate(detector, rows, media, on_file=lambda: bar.update(1))
     report = summarise(evaluation)
+    thresholds = detector.decision.spec.thresholds
     facts = {
         "bundle": detector.bundle.manifest.name,
         "bundle_hash": detector.bundle.hash,
+        "graphs": graph_hashes(detector.bundle, detector.provider.precision),
+        "bundle_place": place_from(out, detector.bundle.path),
         "precision": detector.provider.precision,
         "provider": detector.provider.actual,
+        "table": table.name,
         "split": split,
+        "thresholds": {name: limit.probability for name, limit in thresholds.items()},
     }
+    length = len(worst_files(evaluation, mistakes))
+    with click.progressbar(length=length, label="worst mistakes", file=sys.stderr) as bar:
+        worst = worst_mistakes(
+            detector, evaluation, media, count=mistakes, on_file=lambda: bar.update(1)
+        )
+    fit = fit or find_fit(out, bundle)
     write_report(evaluation, report, out, facts)
+    write_results(evaluation, report, out, facts, mistakes=worst, fit=fit)
     if card is not None and info is not None:
         judged = f"{split} rows, {detector.provider.precision}"
         kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{judged},")}
         metrics = {**kept, **card_metrics(report, judged)}
         card.write_text(dataclasses.replace(info, metrics=metrics).to_json())
     click.echo(to_text(report))
+    click.echo(f"page: {out / PAGE}")
 
 
 def _read_card(path: Path) -> CardInfo:

@@ -109,11 +109,12 @@ def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliabilit
         groups = rows["group"].to_numpy(str)
         count = draws if len(rows) < 2000 else max(100, draws // 5)
         error = interval_of(calibration_error, labels, p, groups, draws=count)
-        found.append(Reliability(level, error, _bins(labels, p, rows["group"])))
+        found.append(Reliability(level, error, reliability_bins(labels, p, rows["group"])))
     return found
 
 
-def _bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
+def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
+    """Ten bins of P(fake): how many rows each has, and how many of them are fakes."""
     edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
     member = np.clip((p * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
     bins: list[ReliabilityBin] = []

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from dfd_edge.errors import UsageError
-from dfd_training.fit_frame import draw_pairs, training_rows
+from dfd_training.fitting.rows import training_rows
+from dfd_training.fitting.sources import draw_pairs
 from dfd_training.folds import FOLD_SHARES
 from dfd_training.metrics import Labels, auc
 from dfd_training.models import build_frame_model, save_model

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.frame_scoring import FrameScorer
+from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.metrics import Labels, Scores
-from dfd_training.pairs import NO_JITTER, to_input, work_crop
 from dfd_training.quality.covering import Cover, covered
 from dfd_training.quality.facts import media_facts, store_facts
 from dfd_training.quality.quick import Features

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.fit_frame import training_rows
+from dfd_training.fitting.rows import training_rows
 from dfd_training.folds import FOLD_SHARES
 from dfd_training.store import CropStore
 

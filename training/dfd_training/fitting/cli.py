@@ -1,0 +1,256 @@
+"""`dfd-train fit frame`, and the options that both fits share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfd_training.fitting.options import DEFAULT_BACKBONE, FitFrameOptions, Media, Switch
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dfd_training.fitting.progress import FrameEpoch
+    from dfd_training.settings import Values
+
+_PICTURE_MEMORY_MB = 4096
+_MEDIA = click.Choice([media.value for media in Media])
+_DEFAULT = FitFrameOptions()
+_INPUT_SIZE = 160
+
+settings_option = click.option(
+    "--settings",
+    "settings_file",
+    type=click.Path(path_type=Path),
+    help="A TOML file of settings, such as settings.toml of another run. What is given on the "
+    "command line goes before it.",
+)
+
+
+def share(text: str) -> float:
+    """Read a share from 0 to 1, or `all` or `none`; click tells what is wrong with it."""
+    try:
+        value = {"all": 1.0, "none": 0.0}[text] if text in ("all", "none") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise click.BadParameter(f"{text!r} is neither a share of 0 to 1 nor all nor none")
+    return value
+
+
+def given_options(names: Collection[str]) -> Values:
+    """Those of the running command's parameters that were given on the command line."""
+    ctx = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if name in names and ctx.get_parameter_source(name) is not default
+    }
+
+
+def settings_in(
+    folder: Path, file: Path | None, *, resume: bool, kinds: dict[str, type[Any]]
+) -> dict[str, Values]:
+    """What a file of settings says; a run that is resumed is itself such a file."""
+    from dfd_training.settings import read_settings
+
+    own = folder / "settings.toml"
+    if file is None and resume and own.is_file():
+        file = own
+    return read_settings(file, kinds) if file else {name: {} for name in kinds}
+
+
+@click.group()
+def fit() -> None:
+    """Fit the frame model, then the sequence model.
+
+    The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
+    """
+
+
+@fit.command("frame")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@settings_option
+@click.option("--backbone", default=_DEFAULT.backbone, show_default=True)
+@click.option(
+    "--weights",
+    default=_DEFAULT.weights,
+    show_default=True,
+    help="imagenet, none, a file of weights, or a .keras frame model to go on from.",
+)
+@click.option("--train-on", type=_MEDIA, default=_DEFAULT.train_on.value, show_default=True)
+@click.option(
+    "--validate-on",
+    type=_MEDIA,
+    default=_DEFAULT.validate_on.value,
+    show_default=True,
+    help="Rows of the held-out fold that choose the best weights.",
+)
+@click.option(
+    "--input-size",
+    type=int,
+    help=f"Side of the crops, pixels.  [default: {_INPUT_SIZE} for {DEFAULT_BACKBONE}, else what "
+    "the backbone was designed for]",
+)
+@click.option(
+    "--holdout",
+    default=_DEFAULT.holdout,
+    show_default=True,
+    help="Fold kept out of training; -1 for none.",
+)
+@click.option("--epochs", default=_DEFAULT.epochs, show_default=True)
+@click.option(
+    "--warmup-epochs",
+    default=_DEFAULT.warmup_epochs,
+    show_default=True,
+    help="The first of them, in which only the head learns.",
+)
+@click.option(
+    "--unfreeze",
+    type=share,
+    default="all",
+    show_default=True,
+    metavar="SHARE|all|none",
+    help="Upper share of the backbone's layers that learn after the warm-up.",
+)
+@click.option("--steps", default=_DEFAULT.steps, show_default=True, help="Batches an epoch.")
+@click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True)
+@click.option("--learning-rate", default=_DEFAULT.learning_rate, show_default=True)
+@click.option(
+    "--patience",
+    default=_DEFAULT.patience,
+    show_default=True,
+    help="Epochs without a better AUC.",
+)
+@click.option(
+    "--mixed-precision",
+    type=click.Choice([switch.value for switch in Switch]),
+    default=_DEFAULT.mixed_precision.value,
+    show_default=True,
+    help="Compute in float16; auto does so on a GPU only.",
+)
+@click.option(
+    "--without-source",
+    "without_sources",
+    multiple=True,
+    metavar="NAME",
+    help="Leave a source out, to see how a model does on it.",
+)
+@click.option(
+    "--pairs",
+    "pair_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the drawing of pairs, such as true_share=0.5; an unknown name lists all.",
+)
+@click.option(
+    "--fit",
+    "fit_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the fit that has no option of its own, such as loss=focal; an unknown name "
+    "lists all.",
+)
+@click.option("--seed", default=_DEFAULT.seed, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
+def fit_frame_command(
+    store: Path,
+    out: Path,
+    settings_file: Path | None,
+    input_size: int | None,
+    pair_settings: tuple[str, ...],
+    fit_settings: tuple[str, ...],
+    resume: bool,
+    **_options: object,
+) -> None:
+    """Fit the frame model on the crops of STORE.
+
+    Real and fake crops are drawn one to one inside every source; a source without fakes gets
+    self-blended ones and landmark swaps. The weights that separate the held-out fold best are
+    kept in best.keras, what was set in settings.toml.
+    """
+    from dfd_training.pairs import PairOptions
+    from dfd_training.settings import values_of_texts
+
+    kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
+    values = settings_in(out, settings_file, resume=resume, kinds=kinds)
+    values["fit"] |= given_options(_OPTIONS)
+    for name in ("train_on", "validate_on"):
+        values["fit"][name] = Media(values["fit"].get(name, getattr(_DEFAULT, name)))
+    values["fit"]["mixed_precision"] = Switch(
+        values["fit"].get("mixed_precision", _DEFAULT.mixed_precision)
+    )
+    values["fit"] |= values_of_texts(FitFrameOptions, fit_settings)
+    if input_size is not None:
+        values["pairs"]["input_size"] = input_size
+    values["pairs"] |= values_of_texts(PairOptions, pair_settings)
+    options = FitFrameOptions(**values["fit"])
+    values["pairs"].setdefault("input_size", _native_size(options.backbone))
+    _run(store, out, options, PairOptions(**values["pairs"]), resume=resume)
+
+
+_OPTIONS = FitFrameOptions.__slots__
+
+
+def _run(store: Path, out: Path, options: FitFrameOptions, pairs: Any, *, resume: bool) -> None:  # noqa: ANN401
+    from dfd_training.fitting.frame import fit_frame
+    from dfd_training.store import CropStore
+
+    bars = _EpochBars(options)
+
+    def tell(row: FrameEpoch) -> None:
+        bars.close()
+        click.echo(
+            f"epoch {row.epoch + 1}/{options.epochs} ({row.stage}): loss {row.loss:.4f}, "
+            f"AUC {row.auc:.4f}; held out: loss {row.val_loss:.4f}, AUC {row.val_auc:.4f} "
+            f"({row.seconds:.0f} s)"
+        )
+
+    best = fit_frame(
+        CropStore(store, picture_memory_mb=_PICTURE_MEMORY_MB),
+        out,
+        options=options,
+        pairs=pairs,
+        resume=resume,
+        on_epoch=tell,
+        on_step=bars.step,
+    )
+    click.echo(f"best weights: {best}")
+
+
+def _native_size(backbone: str) -> int:
+    if backbone == DEFAULT_BACKBONE:
+        return _INPUT_SIZE
+    from dfd_training.models import BACKBONES
+
+    return BACKBONES[backbone].input_size if backbone in BACKBONES else _INPUT_SIZE
+
+
+class _EpochBars:
+    """A progress bar for the batches of each epoch, on standard error."""
+
+    def __init__(self, options: FitFrameOptions) -> None:
+        self._options = options
+        self._bar: Any = None
+
+    def step(self, epoch: int) -> None:
+        """Count one batch."""
+        if self._bar is None:
+            self._bar = click.progressbar(
+                length=self._options.steps,
+                label=f"epoch {epoch + 1}/{self._options.epochs}",
+                file=sys.stderr,
+            )
+            self._bar.__enter__()
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """End the epoch's bar."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None

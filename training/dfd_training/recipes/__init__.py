@@ -1,0 +1,1 @@
+"""Recipes that others published, to be compared with on the same data."""

@@ -1,0 +1,312 @@
+"""The published CNN-RNN recipe: a frozen ImageNet CNN over whole frames, and two small GRUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import CardInfo, Metric
+from dfd_edge.outputs.files import written_whole
+from dfd_training.clips.windows import pad
+from dfd_training.curves import write_curves
+from dfd_training.decision.files import decisions_to_json
+from dfd_training.feature_cache import FeatureCache
+from dfd_training.fitting.record import write_record
+from dfd_training.folds import assign_folds
+from dfd_training.models import BACKBONES, save_model
+from dfd_training.recipes.clip_reading import ReadClips, first_crops, read_clips
+from dfd_training.recipes.decision import RecipeDecision, decide
+from dfd_training.recipes.networks import (
+    build_frozen_cnn,
+    build_rnn,
+    fit_probe,
+    hash_of_weights,
+    last_logit_model,
+    probe_logits,
+)
+from dfd_training.recipes.options import SHARES, CnnRnnOptions
+from dfd_training.recipes.run_folder import (
+    CARD_NAME,
+    CROPS_NAME,
+    DECISION_NAME,
+    FRAME_NAME,
+    SEQUENCE_NAME,
+)
+from dfd_training.table import is_fake
+
+MAX_CROPS = 16
+"""Pictures kept for the exporter's comparison."""
+
+_LIMITS = (
+    "It judges the first frames of a clip alone: less than a second of most clips, and nothing of "
+    "what is forged later.",
+    "It looks at whole frames, in which a face may be a few pixels wide; it knows no faces.",
+    "Its CNN was trained to name objects and is not fitted to forgeries. It is a baseline to "
+    "compare with, not a detector to rely on.",
+    "A verdict is evidence to weigh, not proof: do not act against a person on it alone.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CnnRnnFit:
+    """What following the recipe gave.
+
+    Attributes:
+        clips: how many, of each part: fitted on, for early stopping, for the decision.
+        computed: of how many the features were not in the cache.
+        photographs: rows that are pictures and were left out.
+        unreadable: by path, why a file could not be read.
+        history: one row an epoch.
+        decision: of the bundle.
+    """
+
+    clips: tuple[int, ...]
+    computed: int
+    photographs: int
+    unreadable: dict[str, str]
+    history: pd.DataFrame
+    decision: RecipeDecision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Clips of one of the three parts of `train`; arrays float32."""
+
+    rows: pd.DataFrame
+    features: list[NDArray[np.float32]]
+
+    @property
+    def fake(self) -> NDArray[np.bool_]:
+        return is_fake(self.rows) if len(self.rows) else np.zeros(0, np.bool_)
+
+    def inputs(self, frames: int) -> dict[str, NDArray[Any]]:
+        """Padded with zeros to as many steps."""
+        features, mask = pad(self.features, frames)
+        return {"features": features, "mask": mask}
+
+
+def fit_cnn_rnn(
+    table: pd.DataFrame,
+    root: Path,
+    out: Path,
+    *,
+    options: CnnRnnOptions | None = None,
+    cache: Path | None = None,
+    on_file: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> CnnRnnFit:
+    """Follows the recipe on the clips marked train.
+
+    The features of every clip are computed once, and kept. The groups of `train` are dealt into
+    three parts: the networks are fitted on one, another ends the fit, the third sets the decision.
+    Rows marked val or test are not opened.
+
+    Writes `frame.keras`, `sequence.keras`, `decision.json`, `card.json`, `crops.npy` (a few
+    pictures, for the exporter), `history.csv`, `curves.png`, `settings.toml` and `run.json`.
+
+    Args:
+        table: as `read_table` gives it.
+        root: the folder that relative paths start from.
+        out: the run's folder.
+        options: how to follow it.
+        cache: the folder of features; by default `features` in `out`.
+        on_file: called after each row marked train.
+        on_epoch: called after each epoch.
+
+    Raises:
+        UsageError: The weights cannot be had, or real or fake clips are missing in a part.
+    """
+    options = options or CnnRnnOptions()
+    table = table[table["split"] == "train"].reset_index(drop=True)
+    if table.empty:
+        raise UsageError("no row of the table is marked train")
+    out.mkdir(parents=True, exist_ok=True)
+    cnn = build_frozen_cnn(
+        backbone=options.backbone, size=options.size, weights=options.weights, seed=options.seed
+    )
+    weights = hash_of_weights(cnn)
+    network = f"{options.backbone} {weights} {options.size} px, first {options.frames} frames"
+    clips = read_clips(
+        table,
+        root,
+        cnn,
+        FeatureCache(cache or out / "features", network),
+        frames=options.frames,
+        size=options.size,
+        on_file=on_file,
+    )
+    fitted, stopping, held = _deal(clips, options.seed)
+    fit_probe(cnn, fitted.features, fitted.fake)
+    rnn, history = _fit_rnn(fitted, stopping, options, on_epoch)
+    decision = decide(
+        held.rows,
+        [probe_logits(cnn, part) for part in held.features],
+        clip_logits(rnn, held.features, frames=options.frames),
+    )
+    counts = tuple(len(part.rows) for part in (fitted, stopping, held))
+    rate_hz = float(np.median([clip.rate_hz for clip in clips.features]))
+    save_model(cnn, out / FRAME_NAME)
+    save_model(rnn, out / SEQUENCE_NAME)
+    _write_text(out / DECISION_NAME, decisions_to_json({"fp32": decision.spec}))
+    _write_text(out / CARD_NAME, _card(options, counts, history, decision).to_json())
+    _write_crops(out / CROPS_NAME, fitted.rows["path"].tolist(), root, options.size)
+    with written_whole(out / "history.csv") as partial:
+        history.to_csv(partial, index=False)
+    write_curves(history, out / "curves.png")
+    write_record(
+        out,
+        {"fit": options},
+        data={"clips": len(clips.rows), "rows": len(table), "weights_sha256": weights},
+        recipe={"first_frames": options.frames, "rate_hz": rate_hz},
+        parts={
+            name: sorted(set(part.rows["group"]))
+            for name, part in (("fitted", fitted), ("stopping", stopping), ("decision", held))
+        },
+    )
+    return CnnRnnFit(counts, clips.computed, clips.photographs, clips.unreadable, history, decision)
+
+
+def clip_logits(
+    rnn: keras.Model, features: Sequence[NDArray[np.float32]], *, frames: int
+) -> NDArray[np.float32]:
+    """The published network's logit of clips: float32 [n].
+
+    Args:
+        rnn: as `build_rnn` builds it.
+        features: float32 [T, F] of each clip, T at most `frames`.
+        frames: steps to pad to.
+    """
+    if not features:
+        return np.zeros(0, np.float32)
+    padded, mask = pad(list(features), frames)
+    logits = last_logit_model(rnn).predict_on_batch({"features": padded, "mask": mask})
+    return np.asarray(logits, np.float32)[:, 0]
+
+
+def _deal(clips: ReadClips, seed: int) -> tuple[_Part, _Part, _Part]:
+    """The three parts, no group in two of them."""
+    if clips.rows.empty:
+        raise UsageError("none of the rows marked train is a clip that can be read")
+    part_of = assign_folds(clips.rows, shares=SHARES, seed=seed).to_numpy()
+    fitted, stopping, held = (
+        _Part(
+            clips.rows[part_of == number],
+            [clips.features[i].features for i in np.flatnonzero(part_of == number)],
+        )
+        for number in range(len(SHARES))
+    )
+    for name, part in (("to fit on", fitted), ("for early stopping", stopping)):
+        fakes = int(part.fake.sum())
+        if fakes in (0, len(part.rows)):
+            raise UsageError(
+                f"the groups {name} have {len(part.rows) - fakes} real and {fakes} fake clips: "
+                "both kinds are needed; add groups of clips to the table, or try another --seed"
+            )
+    return fitted, stopping, held
+
+
+def _fit_rnn(
+    fitted: _Part, stopping: _Part, options: CnnRnnOptions, on_epoch: Callable[[], None]
+) -> tuple[keras.Model, pd.DataFrame]:
+    """The GRUs of the epoch with the lowest loss on the groups for early stopping."""
+    keras.utils.set_random_seed(options.seed)
+    rnn = build_rnn(feature_width=fitted.features[0].shape[1], dropout=options.dropout)
+    model = last_logit_model(rnn)
+    model.compile(
+        optimizer=keras.optimizers.Adam(options.learning_rate),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
+            keras.metrics.AUC(from_logits=True, name="auc"),
+        ],
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    labels = [part.fake.astype(np.float32)[:, None] for part in (fitted, stopping)]
+    done = model.fit(
+        fitted.inputs(options.frames),
+        labels[0],
+        validation_data=(stopping.inputs(options.frames), labels[1]),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        callbacks=[
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss", patience=options.patience, restore_best_weights=True
+            ),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: on_epoch()),
+        ],
+        verbose=0,
+    )
+    history = pd.DataFrame(done.history)
+    history.insert(0, "epoch", range(len(history)))
+    return rnn, history
+
+
+def _card(
+    options: CnnRnnOptions,
+    counts: Sequence[int],
+    history: pd.DataFrame,
+    decision: RecipeDecision,
+) -> CardInfo:
+    best = int(history["val_loss"].idxmin())
+    backbone = BACKBONES[options.backbone]
+    source = {"imagenet": "ImageNet weights", "none": "random weights"}.get(
+        options.weights, f"the weights of {Path(options.weights).name}"
+    )
+    licence = "That of the weights given."
+    if options.weights == "none":
+        licence = "Apache-2.0"
+    elif options.weights == "imagenet" and backbone.weights is not None:
+        licence = f"{backbone.weights.licence} for the CNN's weights, Apache-2.0 for the others"
+    protocol = (
+        f"The middle squares of the first {options.frames} frames went through a frozen "
+        f"{options.backbone} ({backbone.source}) with {source}, average pooled; shorter clips were "
+        f"padded and masked. GRU(16), GRU(8), dropout {options.dropout:g}, dense(8) and a sigmoid "
+        f"were fitted with Adam on {counts[0]} clips, and the epoch with the lowest loss on "
+        f"{counts[1]} clips of other groups was kept (epoch {best + 1} of {len(history)}). A "
+        "single frame's logit is a logistic regression on the same features. "
+    )
+    if decision.unmeasured is None:
+        protocol += (
+            f"Calibrators and thresholds rest on {counts[2]} clips of groups that neither saw."
+        )
+    else:
+        protocol += (
+            "Nothing was calibrated: probabilities are those of the network, and `fake` starts at "
+            f"one half, since {decision.unmeasured}."
+        )
+    figures: dict[str, Metric] = {
+        "groups for early stopping, clip AUC": Metric(
+            round(float(history["val_auc"][best]), 4), n=counts[1]
+        ),
+        **decision.metrics,
+    }
+    return CardInfo(
+        training_data=f"{counts[0]} clips marked train, whole frames; {counts[1]} more ended the "
+        f"fit, {counts[2]} set the decision.",
+        protocol=protocol,
+        metrics=figures,
+        licence=licence,
+        limits=list(_LIMITS),
+    )
+
+
+def _write_crops(path: Path, clips: list[str], root: Path, size: int) -> None:
+    """The first frames of up to `MAX_CROPS` clips, evenly spread over the list."""
+    taken = min(len(clips), MAX_CROPS)
+    chosen = [clips[index * len(clips) // taken] for index in range(taken)]
+    crops = [first_crops(root / clip, frames=1, size=size)[0] for clip in chosen]
+    with written_whole(path) as partial:
+        np.save(partial, np.concatenate(crops), allow_pickle=False)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with written_whole(path) as partial:
+        partial.write_text(text, "utf-8")
