@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import x_display
-from clip_maker import face_frames, plain_frames, write_clip
 from click.testing import CliRunner
+from clip_maker import face_frames, run_ffmpeg, write_clip
 from real_sender import Sender, free_port
 
 from dfd_edge import Detector
@@ -36,7 +37,7 @@ on_a_screen = pytest.mark.skipif(x_display.missing() is not None, reason=str(x_d
 class FakeWindow:
     """A window that keeps what it is shown."""
 
-    opened: list[FakeWindow] = []
+    opened: ClassVar[list[FakeWindow]] = []
 
     def __init__(self, title, *, number=0):
         self.title, self.number = title, number
@@ -319,22 +320,29 @@ def start(screen, *arguments, folder=None):
     )
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory, plain_clip):
+    """Ten minutes, far more than a test takes."""
+    path = tmp_path_factory.mktemp("window") / "long.mp4"
+    run_ffmpeg("-stream_loop", "299", "-i", plain_clip, "-c", "copy", path)
+    return path
+
+
 def changed(one, other):
     return (one != other).any(axis=2).mean()
 
 
 @on_a_screen
-def test_a_clip_in_a_real_window(tiny_bundle, tmp_path):
-    clip = write_clip(tmp_path / "long.mp4", plain_frames(1500), options={"g": "250"})
+def test_a_clip_in_a_real_window(tiny_bundle, long_clip, tmp_path):
     with x_display.Screen() as screen:
-        process = start(screen, "--model", tiny_bundle, "--window", clip, folder=tmp_path)
+        process = start(screen, "--model", tiny_bundle, "--window", long_clip, folder=tmp_path)
         try:
             window = screen.wait_for_window("long.mp4")
             screen.press(window, "p")
 
             def stands_still():
                 before = screen.picture()
-                threading.Event().wait(0.5)
+                time.sleep(1.0)
                 return before.any() and not changed(before, screen.picture())
 
             x_display.wait_for(stands_still, "the picture to stand still")
@@ -359,10 +367,9 @@ def test_a_clip_in_a_real_window(tiny_bundle, tmp_path):
 
 
 @on_a_screen
-def test_a_window_that_is_closed_ends_the_run(tiny_bundle, tmp_path):
-    clip = write_clip(tmp_path / "long.mp4", plain_frames(1500), options={"g": "250"})
+def test_a_window_that_is_closed_ends_the_run(tiny_bundle, long_clip):
     with x_display.Screen() as screen:
-        process = start(screen, "--model", tiny_bundle, "--window", clip)
+        process = start(screen, "--model", tiny_bundle, "--window", long_clip)
         try:
             screen.close_window(screen.wait_for_window("long.mp4"))
             out, err = process.communicate(timeout=120)

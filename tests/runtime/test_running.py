@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -12,7 +13,8 @@ from dfd_edge.errors import SourceError
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.running import Run, RunOptions
 from dfd_edge.sampling import Sampler
-from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile
+from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile, expand
+from dfd_edge.stream import Stream
 
 CAMERA = SourceItem(SourceKind.CAMERA, 0, "device")
 
@@ -115,3 +117,168 @@ def test_a_board_too_slow_to_end_in_time_writes_nothing_after_the_end(
     assert "Traceback" not in capsys.readouterr().err
     with VideoFile(tmp_path / "out.mp4") as video:
         assert list(video.frames(Sampler(1000.0)))
+
+
+class TestAnnotatedVideoThatCannotBeWritten:
+    """A disk that is full, by a limit on the size of files."""
+
+    @pytest.fixture
+    def limit(self):
+        resource = pytest.importorskip("resource")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+        def set_limit(size):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+        yield set_limit
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    def size_of_whole(self, detector, tmp_path):
+        path = tmp_path / "whole.mp4"
+        detector.device = Device()
+        run_live(detector, Reporter(as_json=False), save_video=path)
+        size = path.stat().st_size
+        path.unlink()
+        return size
+
+    @pytest.mark.parametrize("left_out", [100, 3000])
+    def test_of_a_live_source(self, detector, tmp_path, capsys, limit, left_out):
+        size = self.size_of_whole(detector, tmp_path)
+        path = tmp_path / "out.mp4"
+        path.write_text("before")
+        capsys.readouterr()
+        reporter = Reporter(as_json=False)
+        detector.device = Device()
+        limit(size - left_out)
+        verdict = run_live(detector, reporter, save_video=path)
+        self.check(reporter, path, capsys.readouterr())
+        assert verdict.frames == 5
+        assert verdict.complete, "the judging was not disturbed"
+
+    @pytest.mark.parametrize("left_out", [100, 3000])
+    def test_of_a_file(self, detector, face_clip, tmp_path, capsys, limit, left_out):
+        (item,), _ = expand([face_clip])
+        path = tmp_path / "out.mp4"
+        Run(detector, Reporter(as_json=False), RunOptions(save_video=path)).files([item])
+        size = path.stat().st_size
+        path.write_text("before")
+        capsys.readouterr()
+        reporter = Reporter(as_json=False)
+        limit(size - left_out)
+        Run(detector, reporter, RunOptions(save_video=path)).files([item])
+        self.check(reporter, path, capsys.readouterr())
+        assert [verdict.frames for verdict in reporter.verdicts] == [15]
+
+    def check(self, reporter, path, said):
+        assert reporter.failures == 1
+        (line,) = [line for line in said.err.splitlines() if "error" in line]
+        assert f"{path}: the annotated video cannot be written (File too large)" in line
+        assert "Traceback" not in said.err
+        assert path.read_text() == "before"
+        assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_comes_after_the_verdict(detector, monkeypatch):
+    """The source's thread outlives the run, as on a board where a frame takes long."""
+    monkeypatch.setattr("dfd_edge.running._JOIN_S", 0.0)
+    detector.device = Device()
+    told = []
+    slow = threading.Event()
+    score = Stream.score
+
+    def slow_score(self, observations):
+        results = score(self, observations)
+        run.stop.set()
+        assert slow.wait(30)
+        return results
+
+    class Noting(Reporter):
+        def record(self, record):
+            told.append(record["record"])
+
+    images = []
+    monkeypatch.setattr(Stream, "score", slow_score)
+    reporter = Noting(as_json=True)
+    run = Run(detector, reporter, RunOptions(), on_image=lambda frame, result: images.append(frame))
+    run.live([CAMERA])
+    assert told[-1] == "verdict"
+    count, seen = len(told), len(images)
+    (thread,) = [t for t in threading.enumerate() if t.name == "dfd-edge device"]
+    slow.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(told) == count
+    assert len(images) == seen
+    assert reporter.failures == 0
+
+
+def test_threads_that_hang_hold_up_the_end_once_and_not_each(detector, monkeypatch):
+    monkeypatch.setattr("dfd_edge.running._JOIN_S", 0.3)
+    detector.device = Device()
+    waiting = threading.Event()
+    score = Stream.score
+
+    def hanging(self, observations):
+        results = score(self, observations)
+        run.stop.set()
+        waiting.wait(30)
+        return results
+
+    monkeypatch.setattr(Stream, "score", hanging)
+    run = Run(detector, Reporter(as_json=False), RunOptions())
+    cameras = [SourceItem(SourceKind.CAMERA, 0, f"device {number}") for number in range(8)]
+    started_s = time.monotonic()
+    run.live(cameras)
+    took_s = time.monotonic() - started_s
+    stopped = [t for t in threading.enumerate() if t.name.startswith("dfd-edge device")]
+    waiting.set()
+    for thread in stopped:
+        thread.join(30)
+    assert took_s < 8 * 0.3
+
+
+def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(detector, monkeypatch):
+    shown = []
+
+    class FakeWindow:
+        def __init__(self, title, *, number=0):
+            pass
+
+        def show(self, image):
+            shown.append(image)
+
+        def is_open(self):
+            return True
+
+        def close(self):
+            pass
+
+    pressed = []
+
+    def poll(wait_ms):
+        time.sleep(wait_ms / 1e3)
+        if shown and not pressed:
+            pressed.append("p")
+            return "p"
+        return ""
+
+    monkeypatch.setattr("dfd_edge.screen.Window", FakeWindow)
+    monkeypatch.setattr("dfd_edge.screen.poll_key", poll)
+    device = detector.device = Device()
+    frames = device.frames
+
+    def held(sampler):
+        """Waits after the first frame until the window was paused."""
+        for frame in frames(sampler):
+            yield frame
+            until_s = time.monotonic() + 30
+            while not pressed and time.monotonic() < until_s:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(device, "frames", held)
+    reporter = Reporter(as_json=False)
+    verdict = run_live(detector, reporter, window=True)
+    assert verdict.frames == 5
+    assert len(shown) == 2, "the first frame, and again with PAUSED in its header"
+    assert (shown[0][60:150] == shown[1][60:150]).all()
+    assert (shown[0] != shown[1]).any()

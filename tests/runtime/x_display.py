@@ -73,7 +73,7 @@ class Screen:
         read, write = os.pipe()
         size = f"{width}x{height}x24"
         command = ["Xvfb", "-displayfd", str(write), "-screen", "0", size, "-nolisten", "tcp"]
-        command += ["-fbdir", str(self._folder)]
+        command += ["-r", "-fbdir", str(self._folder)]  # without auto-repeat: machines may be slow
         self._server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
         os.close(write)
         with os.fdopen(read) as told:
@@ -91,7 +91,7 @@ class Screen:
         self._root = number(self._x11.XDefaultRootWindow(self._display))
 
     def windows(self) -> dict[str, int]:
-        """The windows that can be seen, by title."""
+        """The windows, by title."""
         root, parent, children = (
             ctypes.c_ulong(),
             ctypes.c_ulong(),
@@ -126,8 +126,7 @@ class Screen:
 
     def press(self, window: int, key: str) -> None:
         """Presses a key in a window: a character, or a name of `KEYSYMS`."""
-        self._x11.XSetInputFocus(self._display, ctypes.c_ulong(window), 1, ctypes.c_ulong(0))
-        self._x11.XSync(self._display, 0)
+        wait_for(lambda: self._focus(window), "a window that takes keys")
         keysym = KEYSYMS.get(key) or ord(key)
         code = self._x11.XKeysymToKeycode(self._display, ctypes.c_ulong(keysym))
         codes = [code]
@@ -136,7 +135,15 @@ class Screen:
         for down, order in ((1, codes), (0, codes[::-1])):
             for each in order:
                 self._xtst.XTestFakeKeyEvent(self._display, each, down, ctypes.c_ulong(0))
-                self._x11.XSync(self._display, 0)
+        self._x11.XSync(self._display, 0)
+
+    def _focus(self, window: int) -> bool:
+        """Turns the keyboard to a window; False while it cannot be seen yet."""
+        self._x11.XSetInputFocus(self._display, ctypes.c_ulong(window), 1, ctypes.c_ulong(0))
+        self._x11.XSync(self._display, 0)
+        focused, reverts = ctypes.c_ulong(), ctypes.c_int()
+        self._x11.XGetInputFocus(self._display, ctypes.byref(focused), ctypes.byref(reverts))
+        return focused.value == window
 
     def close_window(self, window: int) -> None:
         """Asks a window to close, as a click on its cross does."""

@@ -91,6 +91,7 @@ def test_the_card_keeps_figures_of_each_precision(
     def figures(precision: str) -> dict[str, Metric]:
         arguments = [tmp_path / "labels.csv", "--root", small_data, "--bundle", variant_bundle]
         arguments += ["--split", "train", "--precision", precision, "--card", card]
+        arguments += ["--draws", 20]
         result = CliRunner().invoke(
             main, ["evaluate", *map(str, arguments), "--out", str(tmp_path / precision)]
         )

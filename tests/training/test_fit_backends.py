@@ -18,8 +18,14 @@ from dfd_training.store import CropStore
 CHILD = """
 import sys
 
-if sys.argv[3] != "tensorflow":
-    sys.modules["tensorflow"] = None  # as where it is not installed
+
+class WithoutTensorFlow:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, WithoutTensorFlow())
 from pathlib import Path
 import keras, numpy as np
 from dfd_training.clips.fit_sequence import fit_sequence

@@ -54,8 +54,8 @@ def settled(name: str, crops: np.ndarray):
         if isinstance(layer, k2.layers.BatchNormalization):
             layer.momentum = 0.0
         if isinstance(layer, k2.layers.Normalization) and layer.weights:
-            mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-            layer.set_weights([mean, np.square(deviation), 0])
+            mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+            layer.set_weights([mean, deviation**2, np.array(0)])
             layer.finalize_state()
         for weight in layer.weights:
             if "beta" in weight.name or "bias" in weight.name:

@@ -149,6 +149,7 @@ def test_the_runtime_says_what_keras_says(tree: Path, run: Path, detector: Detec
 
         patch.setattr(session, "run_sequence", noted)
         verdict = detector.analyze(tree / name)
+    assert np.ptp(features) > 0.01, "else nothing would be compared"
     np.testing.assert_allclose(np.concatenate(seen), features, atol=1e-4)
     person = detector.decision.spec.calibrators["person"]
     p_fake = 1.0 / (1.0 + np.exp(-(person.slope * logit + person.intercept)))

@@ -227,7 +227,7 @@ def test_a_fitted_model_is_counted(tmp_path: Path) -> None:
         (["whole", "whole"], "a run is given twice"),
         (["whole", "same", "--names", "a"], "--names gives 1 names for 2 runs"),
         (["whole", "same", "--names", "a,a"], "two runs are called 'a'"),
-        (["whole", "--draws", "0"], "--draws 0: give 1 or more"),
+        (["whole", "--draws", "0"], "Invalid value for '--draws'"),
         (["broken"], "not of dfd-train evaluate"),
     ],
 )

@@ -155,6 +155,13 @@ def _tell(precision: str, decision: DecisionSpec) -> None:
     help="Show so many of the worst reals and of the worst fakes.",
 )
 @click.option(
+    "--draws",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Bootstrap samples.",
+)
+@click.option(
     "--card",
     type=click.Path(path_type=Path),
     help="A card.json to which the figures are added, in the place of older ones of the same "
@@ -170,6 +177,7 @@ def evaluate_command(
     precision: str,
     run: Path | None,
     mistakes: int,
+    draws: int,
     card: Path | None,
 ) -> None:
     """Judge the rows of TABLE with a bundle, through the runtime, and report how well it does.
@@ -197,7 +205,7 @@ def evaluate_command(
     detector = Detector.load(bundle, provider=provider, precision=precision)
     with click.progressbar(length=len(rows), label="judging", file=sys.stderr) as bar:
         evaluation = evaluate(detector, rows, media, on_file=lambda: bar.update(1))
-    report = summarise(evaluation)
+    report = summarise(evaluation, draws=draws)
     thresholds = detector.decision.spec.thresholds
     facts = {
         "bundle": detector.bundle.manifest.name,
@@ -217,7 +225,7 @@ def evaluate_command(
         )
     fit = fit or find_fit(out, bundle)
     write_report(evaluation, report, out, facts)
-    write_results(evaluation, report, out, facts, mistakes=worst, fit=fit)
+    write_results(evaluation, report, out, facts, mistakes=worst, fit=fit, draws=draws)
     if card is not None and info is not None:
         judged = f"{split} rows, {detector.provider.precision}"
         kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{judged},")}

@@ -118,6 +118,7 @@ class KerasWeights:
         """
         home = keras_home()
         try:
+            home.mkdir(parents=True, exist_ok=True)  # get_file goes elsewhere without a word
             with contextlib.redirect_stdout(sys.stderr):  # Keras reports its progress there
                 path = keras.utils.get_file(
                     self.file,

@@ -92,7 +92,7 @@ def cnn_rnn_command(
         click.echo(f"left out: {fit.photographs} photographs, which the recipe does not know")
     for path, reason in fit.unreadable.items():
         click.echo(f"left out: {path}: {reason}")
-    best = fit.history.loc[fit.history["val_loss"].idxmin()]
+    best = fit.history.sort_values("val_loss", kind="stable").iloc[0]
     click.echo(
         f"epoch {int(best['epoch']) + 1} of {len(fit.history)} kept: loss {best['loss']:.4f}; "
         f"groups for early stopping: loss {best['val_loss']:.4f}, AUC {best['val_auc']:.4f}"

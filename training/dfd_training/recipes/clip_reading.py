@@ -83,7 +83,7 @@ def features_of(model: keras.Model, crops: Crops, *, batch_size: int) -> NDArray
         part = crops[start : start + batch_size]
         batch = np.zeros((batch_size, *crops.shape[1:]), np.float32)
         batch[: len(part)] = part
-        found = model.predict_on_batch([batch])["features"]
+        found = model.predict_on_batch(batch)["features"]
         parts.append(np.asarray(found, np.float32)[: len(part)])
     return np.concatenate(parts)
 

@@ -255,7 +255,7 @@ def _card(
     history: pd.DataFrame,
     decision: RecipeDecision,
 ) -> CardInfo:
-    best = int(history["val_loss"].idxmin())
+    best = int(history["val_loss"].to_numpy().argmin())
     backbone = BACKBONES[options.backbone]
     source = {"imagenet": "ImageNet weights", "none": "random weights"}.get(
         options.weights, f"the weights of {Path(options.weights).name}"

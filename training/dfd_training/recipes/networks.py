@@ -39,7 +39,7 @@ def build_frozen_cnn(*, backbone: str, size: int, weights: str, seed: int = 0) -
     keras.utils.set_random_seed(seed)
     whole = build_frame_model(backbone=backbone, input_size=size, weights=weights, dropout=0.0)
     outputs = {name: whole.output[name] for name in ("features", "fake_logit")}
-    model = keras.Model(whole.inputs, outputs, name=f"frozen_{backbone}")
+    model = keras.Model(whole.input, outputs, name=f"frozen_{backbone}")
     model.trainable = False
     return model
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from dfd_edge.errors import UsageError
-
 
 @click.command("compare")
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
@@ -24,7 +22,13 @@ from dfd_edge.errors import UsageError
     show_default=True,
     help="Time the frame graphs of runs with a bundle, here and now, on one thread.",
 )
-@click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
+@click.option(
+    "--draws",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Bootstrap samples.",
+)
 def compare_command(
     runs: tuple[Path, ...], out: Path | None, names: str | None, latency: bool, draws: int
 ) -> None:
@@ -44,8 +48,6 @@ def compare_command(
     from dfd_training.results.costs import ROUNDS, WARM_UP, Latency, measure_latency
     from dfd_training.results.runs import read_runs
 
-    if draws < 1:
-        raise UsageError(f"--draws {draws}: give 1 or more")
     found = read_runs(runs, None if names is None else [n.strip() for n in names.split(",")])
     bundles = {
         run.name: (run.bundle, precision)
