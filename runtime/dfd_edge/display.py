@@ -21,7 +21,6 @@ _PROBE = (
 _PROBE_TIMEOUT_S = 20.0
 _LEAST_SIDE_PX = 360
 _MOST_PX = (1600, 900)
-_STEP_PX = 40
 
 
 @cache
@@ -54,14 +53,14 @@ class Window:
 
     Args:
         title: Text of its title bar; one window for each title.
-        number: Windows that are open already; each opens a little beside the one before.
+        place: Where on the screen it opens, x and y; by default where the desktop puts it.
     """
 
-    def __init__(self, title: str, *, number: int = 0) -> None:
+    def __init__(self, title: str, *, place: tuple[int, int] | None = None) -> None:
         self.title = title
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        if number:
-            cv2.moveWindow(title, number * _STEP_PX, number * _STEP_PX)
+        if place is not None:
+            cv2.moveWindow(title, *place)
         self._sized = False
 
     def show(self, image: Image) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_edge.closing import Closing
-from dfd_edge.display import Window, poll_key
+from dfd_edge.display import Window, poll_key, window_size
 from dfd_edge.outputs.overlay import Scene, draw_help
 from dfd_edge.outputs.still import save_still
 from dfd_edge.outputs.text import printable
@@ -23,6 +23,8 @@ KEYS = (
     ("h, ?", "this list"),
 )
 _ESCAPE = "\x1b"
+_SCREEN_PX = (1920, 1080)
+_STEP_PX = 40
 
 
 @dataclass(slots=True)
@@ -38,6 +40,28 @@ class ViewSettings:
     evidence: bool = True
     paused: bool = False
     helped: bool = False
+
+
+@dataclass(slots=True)
+class _Tiles:
+    """Places for windows side by side, in rows, on a screen of the usual size."""
+
+    left: int = 0
+    top: int = 0
+    row: int = 0
+    rounds: int = 0
+
+    def next_place(self, width: int, height: int) -> tuple[int, int]:
+        if self.left and self.left + width > _SCREEN_PX[0]:
+            self.left, self.top, self.row = 0, self.top + self.row, 0
+        if self.top and self.top + height > _SCREEN_PX[1]:
+            self.rounds += 1
+            self.left = self.top = self.rounds * _STEP_PX
+            self.row = 0
+        place = self.left, self.top
+        self.left += width
+        self.row = max(self.row, height)
+        return place
 
 
 class Screen(Closing):
@@ -66,6 +90,7 @@ class Screen(Closing):
         self._folder = folder
         self._windows: dict[str, Window] = {}
         self._scenes: dict[str, Scene] = {}
+        self._tiles = _Tiles()
 
     def show(self, source: str, scene: Scene, image: Image | None) -> None:
         """Shows a frame, unless the windows stand still.
@@ -78,8 +103,10 @@ class Screen(Closing):
         if self._scenes.get(source) is scene or (self.settings.paused and source in self._scenes):
             return
         if source not in self._windows:
-            title = printable(source)
-            self._windows[source] = Window(title, number=len(self._windows))
+            place = self._tiles.next_place(*window_size(scene.image))
+            # One alone is left to the desktop; of several none should cover another.
+            place = place if self._windows else None
+            self._windows[source] = Window(printable(source), place=place)
         self._scenes[source] = scene
         self._put(source, image)
 

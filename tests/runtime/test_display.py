@@ -39,8 +39,8 @@ class FakeWindow:
 
     opened: ClassVar[list[FakeWindow]] = []
 
-    def __init__(self, title, *, number=0):
-        self.title, self.number = title, number
+    def __init__(self, title, *, place=None):
+        self.title, self.place = title, place
         self.pictures = []
         self.closed = False
         self.opened.append(self)
@@ -153,9 +153,18 @@ class TestKeys:
         other = scene(shade=60)
         screen.show("camera \x1b 1", other, None)
         assert [window.title for window in windows] == ["clips/a clip.mp4", "camera \\x1b 1"]
-        assert [window.number for window in windows] == [0, 1]
+        assert [window.place for window in windows] == [None, (480, 0)]
         screen.press("e")
         assert all(len(window.pictures) == 2 for window in windows)
+
+    def test_windows_do_not_cover_each_other(self, windows, tmp_path):
+        screen = Screen(ViewSettings(), stop=threading.Event(), note=print, folder=tmp_path)
+        for number in range(12):
+            screen.show(f"camera {number}", scene(), None)
+        places = [window.place or (0, 0) for window in windows]
+        assert places == [(480 * x, 360 * y) for y in range(3) for x in range(4)]
+        screen.show("one more", scene(), None)
+        assert windows[-1].place not in places
 
     def test_a_closed_window_is_told(self, screen, windows, monkeypatch):
         press_keys(monkeypatch, [])

@@ -241,7 +241,7 @@ def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(det
     shown = []
 
     class FakeWindow:
-        def __init__(self, title, *, number=0):
+        def __init__(self, title, *, place=None):
             pass
 
         def show(self, image):

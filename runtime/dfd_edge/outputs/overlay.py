@@ -93,6 +93,8 @@ class Scene:
             if rate_hz is not None:
                 extras.append((3, f"{rate_hz:.1f}/s"))
         extras.append((1, clock(self.time_s)))
+        if text_width(_joined(words, extras), unit) > room:
+            extras = [(order, text.removeprefix("P(fake) ")) for order, text in extras]
         while extras and text_width(_joined(words, extras), unit) > room:
             extras.pop()
         return _joined(words, extras), COLOURS[label]
