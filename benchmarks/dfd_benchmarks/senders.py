@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from dfd_benchmarks.footage import Footage
 from dfd_benchmarks.sender import Orders
+from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, UsageError
 
 Protocol = Literal["http", "udp", "rtsp"]
@@ -38,7 +38,7 @@ class SenderCost:
     late_p99_ms: float
 
 
-class Senders:
+class Senders(Closing):
     """A process that sends footage in so many streams. Use as a context manager.
 
     Args:
@@ -100,17 +100,6 @@ class Senders:
             self._process.wait()
             assert self._process.stdout is not None
             self._process.stdout.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _told(self) -> dict[str, Any]:
         assert self._process.stdout is not None

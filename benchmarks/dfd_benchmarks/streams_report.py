@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 from dfd_benchmarks.memory import MAX_GROWTH, MAX_MB, MemoryReport
 from dfd_benchmarks.streams import LoadPoint, StreamsOptions, StreamsReport
+from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
 
 _HEADER = (
@@ -82,7 +81,7 @@ def _row(point: LoadPoint) -> str:
     )
 
 
-class Progress:
+class Progress(Closing):
     """Tells on standard error what is measured; in place where that is a terminal."""
 
     def __init__(self, options: StreamsOptions) -> None:
@@ -106,22 +105,12 @@ class Progress:
 
     def point(self, point: LoadPoint) -> None:
         """So many streams were measured."""
-        self._clear()
+        self.close()
         said = point.why_not or "carried"
         text = f"{point.count} streams: p99 {point.staleness_ms.p99:.0f} ms, {said}"
         print(text, file=sys.stderr, flush=True)
 
-    def _clear(self) -> None:
+    def close(self) -> None:
+        """Leaves the terminal's line empty."""
         if self._terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._clear()

@@ -105,8 +105,9 @@ class Screen(Closing):
         if source not in self._windows:
             place = self._tiles.next_place(*window_size(scene.image))
             # One alone is left to the desktop; of several none should cover another.
-            place = place if self._windows else None
-            self._windows[source] = Window(printable(source), place=place)
+            several = bool(self._windows)
+            title = printable(source)
+            self._windows[source] = Window(title, place=place if several else None)
         self._scenes[source] = scene
         self._put(source, image)
 

@@ -234,11 +234,14 @@ def notes_on(runs: Sequence[Run], levels: Sequence[LevelTable]) -> list[str]:
                 f"({run.bundle.hash}), which is not the very one that was judged"
             )
     for table in levels:
-        for row in table.rows:
-            n = row.figures["auc"].n if row.figures else 0
-            if row.differences and row.paired < n:
+        first = table.rows[0]
+        for row in table.rows[1:]:
+            if not row.differences:
+                continue
+            own, other = row.figures["auc"].n, first.figures["auc"].n
+            if row.paired < max(own, other):
                 notes.append(
-                    f"{row.run}, {table.name}: the difference is over the {row.paired} of {n} that "
-                    "the first run judged too"
+                    f"{row.run}, {table.name}: judged on other rows than {first.run} ({own} and "
+                    f"{other}); the difference is over the {row.paired} that both judged"
                 )
     return notes
