@@ -18,6 +18,7 @@ from dfd_training import pairs
 from dfd_training.degrade import Degradation, degrade, draw_degradation
 from dfd_training.fitting.sources import draw_pairs
 from dfd_training.generators.made import MadeWriter, clip_works
+from dfd_training.jitter import NO_JITTER
 from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.store import CropStore, StoredCrop
 
@@ -181,7 +182,7 @@ def test_a_generators_fake_is_paired_with_the_crop_that_it_was_made_from(
 ) -> None:
     """The made fakes are the real crops turned upside down: nothing else turns back into them."""
     monkeypatch.setattr(pairs, "degrade", lambda image, *_: image)
-    monkeypatch.setattr(pairs, "draw_jitter", lambda _: pairs.NO_JITTER)
+    monkeypatch.setattr(pairs, "draw_jitter", lambda *_, **__: NO_JITTER)
     monkeypatch.setattr(pairs, "work_crop", lambda stored, _: stored)
     store = store_with_made_fakes
     rows = store.index[store.index["path"].isin(set(store.made["original"]))]

@@ -22,6 +22,7 @@ from dfd_training.clips.sequences import ClipSequence
 from dfd_training.clips.windows import FitSequenceOptions, WindowBatches
 from dfd_training.curves import write_curves
 from dfd_training.fitting.losses import make_loss
+from dfd_training.fitting.progress import assign, numbered, values_of
 from dfd_training.fitting.record import write_record
 from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_sequence_model, save_model
@@ -93,9 +94,9 @@ class _FoldFit:
             epochs = range(len(history))
             return cls(
                 history=history,
-                values=[_numbered(saved, f"values{epoch}") for epoch in epochs],
+                values=[numbered(saved, f"values{epoch}") for epoch in epochs],
                 logits=[saved[f"logits{epoch}"] for epoch in epochs],
-                optimizer=_numbered(saved, "optimizer"),
+                optimizer=numbered(saved, "optimizer"),
             )
 
 
@@ -199,8 +200,8 @@ def _fit_one(
     keras.utils.set_random_seed(options.seed)
     model = _compiled(training[0].features.shape[1], options)
     if fit.history:
-        _assign(model.variables, fit.values[-1])
-        _assign(model.optimizer.variables, fit.optimizer)
+        assign(model.variables, fit.values[-1])
+        assign(model.optimizer.variables, fit.optimizer)
     labels = np.array([sequence.fake for sequence in held], np.int64)
     for epoch in range(len(fit.history), options.epochs):
         if fit.is_done(options):
@@ -218,9 +219,9 @@ def _fit_one(
             "val_auc": auc(labels, scores),
         }
         fit.history.append(row)
-        fit.values.append([np.array(variable) for variable in model.variables])
+        fit.values.append(values_of(model.variables))
         fit.logits.append(np.concatenate(logits))
-        fit.optimizer = [np.array(variable) for variable in model.optimizer.variables]
+        fit.optimizer = values_of(model.optimizer.variables)
         after_epoch(row)
 
 
@@ -263,15 +264,5 @@ def _compiled(width: int, options: FitSequenceOptions) -> keras.Model:
 def _head(values: list[NDArray[Any]], width: int, options: FitSequenceOptions) -> keras.Model:
     """The model with variables of some epoch."""
     model = build_sequence_model(feature_width=width, head=options.head, dropout=options.dropout)
-    _assign(model.variables, values)
+    assign(model.variables, values)
     return model
-
-
-def _assign(variables: list[keras.Variable], values: list[NDArray[Any]]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _numbered(saved: Any, name: str) -> list[NDArray[Any]]:  # noqa: ANN401 - an NpzFile
-    count = sum(key.startswith(f"{name}.") for key in saved.files)
-    return [saved[f"{name}.{number}"] for number in range(count)]

@@ -106,7 +106,7 @@ class FrameProgress:
         try:
             with np.load(path, allow_pickle=False) as saved:
                 history = [FrameEpoch(**row) for row in json.loads(str(saved["history"]))]
-                return cls(history, *(_numbered(saved, name) for name in _PARTS))
+                return cls(history, *(numbered(saved, name) for name in _PARTS))
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UsageError(
                 f"{path}: nothing to go on from ({str(error).splitlines()[0]}): give another --out"
@@ -127,6 +127,7 @@ def assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
         variable.assign(value)
 
 
-def _numbered(saved: Any, name: str) -> Arrays:  # noqa: ANN401 - an NpzFile
+def numbered(saved: Any, name: str) -> Arrays:  # noqa: ANN401 - an NpzFile
+    """The arrays `name.0`, `name.1` … of an `.npz` file."""
     count = sum(key.startswith(f"{name}.") for key in saved.files)
     return [saved[f"{name}.{number}"] for number in range(count)]
