@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,7 +293,9 @@ def _judge(
     detector = Detector.load(
         model, provider=provider, precision=precision, threads=threads, options=running_on
     )
-    with contextlib.ExitStack() as outputs:
+    stop = threading.Event()
+    # Around the outputs: what was judged until Ctrl-C is still written.
+    with stopped_by_signals(stop), contextlib.ExitStack() as outputs:
         reporter, on_image = open_reporter(
             outputs,
             detector,
@@ -326,11 +329,11 @@ def _judge(
                 window=_wants_window(window, live, reporter),
             ),
             on_image=on_image,
+            stop=stop,
         )
-        with stopped_by_signals(run.stop):
-            run.files(files)
-            if live and not run.stop.is_set():
-                run.live(live)
+        run.files(files)
+        if live and not stop.is_set():
+            run.live(live)
     if any(verdict.label.value in fail_on for verdict in reporter.verdicts):
         return EXIT_MATCHED
     return EXIT_SOURCE_FAILED if reporter.failures else 0

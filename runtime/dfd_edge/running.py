@@ -51,8 +51,9 @@ class Run:
         detector: Judges.
         reporter: Prints.
         options: What was asked for.
-        on_image: Called with every frame and the newest result; from several threads where
-            several live sources are watched.
+        on_image: Called with every judged frame, and with the others too where they are drawn,
+            and the newest result; from several threads where several live sources are watched.
+        stop: Set it to end the run; a new one by default.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class Run:
         options: RunOptions,
         *,
         on_image: OnImage | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         self._detector = detector
         self._reporter = reporter
         self._options = options
@@ -182,6 +184,7 @@ class Run:
             item,
             on_frame=reporter.frame,
             on_image=_together(self._on_image, draw if drawn else None),
+            every_image=drawn,
             on_progress=reporter.progress.update,
             rate_hz=options.rate_hz,
             duration_s=options.duration_s,
@@ -209,6 +212,7 @@ class Run:
                 wait=False,  # a source that does not answer must hold neither Ctrl-C nor the others
                 on_event=view.take_event,
                 on_image=view.take_image if view.wants_images else None,
+                every_image=drawn,
             )
             outputs.callback(watch.close)
             view.outputs = outputs.pop_all()

@@ -330,6 +330,30 @@ class TestWrittenWhole:
         assert "1 not reached before the run was stopped." in page.text
         assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.html"]
 
+    def test_ctrl_c_while_the_page_is_written_does_not_lose_it(
+        self, tiny_bundle, face_clip, tmp_path
+    ):
+        path = tmp_path / "out.html"
+        program = (
+            "import signal, sys\n"
+            "from dfd_edge import cli\n"
+            "from dfd_edge.report import page\n"
+            "whole = page.render\n"
+            "def interrupted(*arguments):\n"
+            "    signal.raise_signal(signal.SIGINT)\n"
+            "    return whole(*arguments)\n"
+            "page.render = interrupted\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "cli.command()\n"
+        )
+        options = ["--model", str(tiny_bundle), "--report", str(path), str(face_clip)]
+        done = subprocess.run(
+            [sys.executable, "-c", program, *options], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Aborted" not in done.stderr
+        assert Page(path.read_text("utf-8")).data("figure")
+
     def test_after_a_fault_the_page_of_before_stays(self, tiny_bundle, tmp_path):
         path = tmp_path / "out.html"
         path.write_text("before")
