@@ -75,7 +75,7 @@ def growth_mb(detector, clip, *, kept=None):
     Args:
         detector: Judges.
         clip: Decoded anew in each turn.
-        kept: A leak, planted: pictures are copied to it.
+        kept: A leak, planted: each picture is copied to it.
     """
     with detector.stream() as stream, without_collection():
         measured = []
@@ -84,7 +84,7 @@ def growth_mb(detector, clip, *, kept=None):
                 for frame in video.frames(Sampler(5.0)):
                     stream.push(frame.image, 5.0 * turn + frame.time_s)
                     if kept is not None:
-                        kept.append(frame.image[:, :, 1].copy())
+                        kept.append(frame.image.copy())
             measured.append(resident_mb())
         assert stream.verdict().frames == 6 * 25
     return measured[-1] - measured[1]

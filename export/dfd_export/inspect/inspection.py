@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def inspect_bundle(bundle: Bundle) -> BundleReport:
     return BundleReport(
         path=str(bundle.path),
         sha256=bundle.sha256,
-        manifest=to_plain(bundle.manifest),
+        manifest=json.loads(bundle.manifest.to_json()),
         graphs=tuple(
             inspect_graph(bundle.path / name, bundle.read(name))
             for name in bundle.manifest.graphs()

@@ -57,7 +57,7 @@ def fit_frame(
     """Fit the frame model and keep the weights that separate the held-out fold best.
 
     Writes `best.keras`, `last.keras`, `history.csv`, `curves.png`, `settings.toml` and `run.json`
-    into `out`, and, until the last epoch is done, `progress.npz` to go on from.
+    into `out`, and `progress.npz` to go on from, with more epochs too.
 
     Args:
         store: the crops; only rows marked train are read.
@@ -82,10 +82,12 @@ def fit_frame(
     tables = {"fit": options, "pairs": pairs}
     if begun:
         check_resumed(out, tables)
-    unfinished = (out / PROGRESS_NAME).exists()
-    if begun and not unfinished and (out / HISTORY_NAME).exists():
-        return out / BEST_NAME  # it was finished
-    progress = FrameProgress.load(out) if unfinished else FrameProgress()
+    kept = (out / PROGRESS_NAME).exists()
+    if begun and not kept and (out / HISTORY_NAME).exists():
+        return out / BEST_NAME  # it was finished by a version that kept nothing to go on from
+    progress = FrameProgress.load(out) if kept else FrameProgress()
+    if kept and _is_done(progress, options):
+        return out / BEST_NAME
     keras.utils.set_random_seed(options.seed)
     training, validation = crop_sources(store, options, pairs)
     held = _HeldOut.draw(validation, options)
@@ -102,7 +104,6 @@ def fit_frame(
         on_epoch=on_epoch,
         on_step=on_step,
     ).run()
-    (out / PROGRESS_NAME).unlink()
     return out / BEST_NAME
 
 
