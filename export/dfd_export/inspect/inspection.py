@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
 from dfd_edge.errors import BundleError
 from dfd_edge.onnx_file import read_onnx
-from dfd_edge.schema import to_plain
 from dfd_export.inspect.macs import LayerCost, Stored, measure
 
 
