@@ -394,17 +394,7 @@ def _file_frames(
 
 def _still(person: PersonResult, decision: Decision) -> PersonResult:
     label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
-    return PersonResult(
-        track=person.track,
-        box=person.box,
-        crop=person.crop,
-        judged=person.judged,
-        reason=person.reason,
-        p_frame=person.p_frame,
-        p_fake=person.p_frame,
-        label=label,
-        evidence=person.evidence,
-    )
+    return dataclasses.replace(person, p_step=None, p_fake=person.p_frame, label=label)
 
 
 def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:

@@ -26,10 +26,6 @@ class ImageNetWeights(Protocol):
     def source(self) -> str:
         """Where they come from, in a few words."""
 
-    @property
-    def offline(self) -> bool:
-        """Whether they can be had without a network at run time."""
-
     def find(self) -> Path:
         """The file on this machine; fetched first where it has to be.
 
@@ -58,11 +54,6 @@ class PackagedWeights:
     def source(self) -> str:
         """The package's name."""
         return f"package {self.package}"
-
-    @property
-    def offline(self) -> bool:
-        """A package is there, or it is not."""
-        return True
 
     def find(self) -> Path:
         """The file inside the installed package.
@@ -104,11 +95,6 @@ class KerasWeights:
     def source(self) -> str:
         """The file's name."""
         return self.file
-
-    @property
-    def offline(self) -> bool:
-        """They are fetched at first use."""
-        return False
 
     def find(self) -> Path:
         """The file in Keras' cache; `keras.utils.get_file` fetches it where it is not there.
