@@ -401,13 +401,16 @@ def test_json_lines_stay_clean_beside_the_view(tiny_bundle, sent, tmp_path):
     with (tmp_path / "out.jsonl").open("wb") as out:
         command = Command("--json", "--no-window", "--model", tiny_bundle, sent[0], stdout=out)
     try:
-        lines = command.read_until(lambda lines: any("#1" in line for line in lines))
+        command.read_until(
+            lambda lines: (
+                any("#1" in line for line in lines) and any("/s" in line for line in lines)
+            )
+        )
         command.process.send_signal(signal.SIGINT)
         command.read_until(None)
         assert command.process.wait(10) == 0
     finally:
         command.close()
-    assert any("/s" in line for line in lines)
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {"run", "frame", "verdict"} <= {record["record"] for record in records}
     assert records[-1]["record"] == "verdict"
