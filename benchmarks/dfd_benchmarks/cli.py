@@ -9,25 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, RUNS
 from dfd_edge.console import CommandGroup
 
 if TYPE_CHECKING:
     from dfd_benchmarks.senders import Protocol, SenderKind
-
-_MODEL = click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Folder of a bundle.  [default: the shipped one]",
-)
-_RUNS = click.option(
-    "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements."
-)
-_JSON = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the figures and the machine to this file.",
-)
 
 
 @click.group(
@@ -44,10 +30,10 @@ def main() -> None:
 
 @main.command()
 @click.argument("clip", type=click.Path(path_type=Path))
-@_MODEL
-@click.option("--precision", default="auto", show_default=True, help="Variant of the frame graph.")
-@_RUNS
-@_JSON
+@MODEL
+@PRECISION
+@RUNS
+@JSON
 def stages(
     clip: Path, model: Path | None, precision: str, runs: int, json_file: Path | None
 ) -> None:
@@ -73,10 +59,10 @@ def stages(
 
 
 @main.command()
-@_MODEL
+@MODEL
 @click.option("--steps", default=10_000, show_default=True, help="Steps of a run.")
-@_RUNS
-@_JSON
+@RUNS
+@JSON
 def gru(model: Path | None, steps: int, runs: int, json_file: Path | None) -> None:
     """Cost of a step of the sequence graph beside the frame graph, from the first to the last."""
     from dfd_benchmarks import report
@@ -98,8 +84,8 @@ def gru(model: Path | None, steps: int, runs: int, json_file: Path | None) -> No
 @click.option(
     "--width", type=click.IntRange(min=1), help="Features of a step.  [default: the shipped ones]"
 )
-@_RUNS
-@_JSON
+@RUNS
+@JSON
 def recurrent(head: str, width: int | None, runs: int, json_file: Path | None) -> None:
     """The native sequence graph against tf2onnx's graph of the same model, with its loops.
 
@@ -139,10 +125,10 @@ def recurrent(head: str, width: int | None, runs: int, json_file: Path | None) -
     "encodes as it sends.  [default: packets]",
 )
 @click.option("--duration", default=20.0, show_default=True, help="Seconds measured at each count.")
-@_MODEL
-@click.option("--provider", default="auto", show_default=True, help="As in dfd-edge.")
-@click.option("--precision", default="auto", show_default=True, help="Variant of the frame graph.")
-@_JSON
+@MODEL
+@PROVIDER
+@PRECISION
+@JSON
 def streams(
     clip: Path | None,
     size: str,
@@ -200,9 +186,9 @@ def streams(
 @click.argument("clip", type=click.Path(path_type=Path), required=False)
 @click.option("--size", default="1280x720", show_default=True, help="Of the pictures.")
 @click.option("--minutes", default=60, show_default=True, help="Minutes of video.")
-@_MODEL
-@click.option("--precision", default="auto", show_default=True, help="Variant of the frame graph.")
-@_JSON
+@MODEL
+@PRECISION
+@JSON
 def memory(
     clip: Path | None,
     size: str,

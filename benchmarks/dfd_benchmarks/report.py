@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfd_benchmarks.gru import CHUNK, GruReport
 from dfd_benchmarks.machine import Machine
 from dfd_benchmarks.memory import MemoryReport
 from dfd_benchmarks.recurrent import WINDOW, RecurrentReport, ShapeCost
+from dfd_benchmarks.results import Result
 from dfd_benchmarks.stages import FRAME_GRAPH, StageReport
 from dfd_benchmarks.streams import StreamsReport
 from dfd_benchmarks.timing import Spread
@@ -83,6 +86,32 @@ def recurrent_lines(report: RecurrentReport) -> Iterator[str]:
     yield _row("state carried: times faster than tf2onnx's", report.loop_window_over_carried, ".2f")
     difference = max(cost.difference for cost in report.shapes)
     yield f"{'largest difference of the logits':{_LABEL_WIDTH}}{difference:12.1e}"
+
+
+def figure_lines(result: Result) -> Iterator[str]:
+    """Tell what ran, and the figures as a table."""
+    ran = result.ran
+    if ran is not None:
+        yield (
+            f"bundle {ran.bundle} ({ran.bundle_hash}), {ran.precision} on {ran.provider}, "
+            f"{ran.threads} thread{'s' if ran.threads != 1 else ''}"
+        )
+    width = max([_LABEL_WIDTH, *(len(f"{f.label}, {f.unit}") + 2 for f in result.figures)])
+    yield f"{'':{width}}{'min':>12}{'median':>12}{'max':>12}{'runs':>6}"
+    for figure in result.figures:
+        spread = figure.spread
+        values = "".join(f"{_short(x):>12}" for x in (spread.low, spread.median, spread.high))
+        bar = ""
+        if figure.bar is not None:
+            bar = f"  bar {figure.bar:g}: {'reached' if figure.reached else 'MISSED'}"
+        yield f"{f'{figure.label}, {figure.unit}':{width}}{values}{spread.runs:6}{bar}"
+
+
+def _short(value: float) -> str:
+    """Four significant digits at most, without an exponent where it can be read."""
+    if value == 0 or 1e-4 <= abs(value) < 1e7:
+        return np.format_float_positional(value, precision=4, fractional=False, trim="-")
+    return f"{value:.1e}"
 
 
 def _bar(cost: ShapeCost) -> str:

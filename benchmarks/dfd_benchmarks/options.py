@@ -1,0 +1,64 @@
+"""What the commands of `dfd-bench` share: options, and how a result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from dfd_benchmarks.machine import Machine
+    from dfd_benchmarks.results import Result
+
+MODEL = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Folder of a bundle.  [default: the shipped one]",
+)
+PROVIDER = click.option("--provider", default="auto", show_default=True, help="As in dfd-edge.")
+PRECISION = click.option(
+    "--precision", default="auto", show_default=True, help="Variant of the frame graph."
+)
+RUNS = click.option(
+    "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements."
+)
+JSON = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Also write the figures and the machine to this file.",
+)
+
+
+def start() -> Machine:
+    """Describe the machine before anything is measured, and warn where it is busy."""
+    from dfd_benchmarks.machine import describe_machine
+
+    machine = describe_machine()
+    if machine.warning is not None:
+        click.echo(f"warning: {machine.warning}", err=True)
+    return machine
+
+
+def tell(
+    machine: Machine, result: Result, json_file: Path | None, lines: Iterable[str] | None = None
+) -> None:
+    """Print a result and write its file.
+
+    Args:
+        machine: What `start` gave.
+        result: What was measured.
+        json_file: Where it is written, or None.
+        lines: What to print under the machine in place of the table of figures.
+    """
+    from dfd_benchmarks import report
+    from dfd_benchmarks.results import write_result
+
+    for line in report.machine_lines(machine):
+        click.echo(line)
+    for line in report.figure_lines(result) if lines is None else lines:
+        click.echo(line)
+    if json_file is not None:
+        write_result(json_file, machine, result)
