@@ -23,6 +23,9 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _STANDARD_DOMAIN = "ai.onnx"
 _DIM_VALUE, _DIM_NAME = 1, 2
+_WIRE_VARINT, _WIRE_64_BITS, _WIRE_BYTES, _WIRE_32_BITS = 0, 1, 2, 5
+#: The bit of a byte that says that the number goes on.
+_CONTINUED = 0x80
 _ELEMENT_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 
 
@@ -217,21 +220,24 @@ def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field of a message, by the wire format."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag >= _CONTINUED:  # seldom: fields of the messages read here have small numbers
+            tag, at = _varint(data, at - 1)
         number, wire = tag >> 3, tag & 7
-        if wire == 0:
+        if wire == _WIRE_BYTES:
+            size, at = _varint(data, at)
+        elif wire == _WIRE_VARINT:
             value, at = _varint(data, at)
             yield number, value
             continue
-        if wire == 2:
-            size, at = _varint(data, at)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
+        elif wire in (_WIRE_64_BITS, _WIRE_32_BITS):
+            size = 8 if wire == _WIRE_64_BITS else 4
         else:
             raise ValueError("not an ONNX model")
-        if at + size > len(data):
+        if at + size > end:
             raise ValueError("the file is cut short")
         yield number, data[at : at + size]
         at += size
@@ -245,6 +251,6 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < _CONTINUED:
             return value, at
     raise ValueError("not an ONNX model")

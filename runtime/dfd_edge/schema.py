@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import math
 import types
@@ -111,9 +112,15 @@ def _convert_array(kind: Any, value: object, where: str) -> object:  # noqa: ANN
     return tuple(_convert(item, entry, f"{where}[{i}]") for i, (item, entry) in pairs)
 
 
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Types of a dataclass's fields; they are compiled from text, which takes long."""
+    return typing.get_type_hints(cls)
+
+
 def _convert_dataclass(cls: type[Any], value: object, where: str) -> object:
     entries = _object(value, where)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in entries:
         if name not in fields:

@@ -26,6 +26,8 @@ _GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
 #: Share of the model's input that a frame with a border round it takes up.
 _BORDERED_SHARE = 0.5
+#: Frames that are as many times too large, or more, are halved first.
+_HALVED_FROM = 3
 _TILE_SHARE = 0.6
 _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
@@ -144,9 +146,7 @@ class FaceDetector:
         height, width = frame.shape[:2]
         scale = share * _INPUT_SIZE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(
-            frame, size, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
-        )
+        small = _resized(frame, size)
         left, top = (_INPUT_SIZE - size[0]) // 2, (_INPUT_SIZE - size[1]) // 2
         square = np.zeros((1, _INPUT_SIZE, _INPUT_SIZE, 3), np.float32)
         square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
@@ -171,6 +171,20 @@ class FaceDetector:
             for box, keys, score in zip(boxes, keypoints, scores[kept], strict=True)
         ]
         return _merge(faces, self.options.max_overlap)
+
+
+def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Brings a frame to a width and height; a large one by halves first.
+
+    OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
+    with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
+    """
+    while min(frame.shape[1] // size[0], frame.shape[0] // size[1]) >= _HALVED_FROM:
+        half = (frame.shape[1] // 2, frame.shape[0] // 2)
+        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+    shrinks = size[0] < frame.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8)
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
