@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NoReturn, TypeVar, Union, cast
 
 T = TypeVar("T")
@@ -113,14 +113,14 @@ def _convert_array(kind: Any, value: object, where: str) -> object:  # noqa: ANN
 
 
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     """Types of a dataclass's fields; they are compiled from text, which takes long."""
     return typing.get_type_hints(cls)
 
 
 def _convert_dataclass(cls: type[Any], value: object, where: str) -> object:
     entries = _object(value, where)
-    hints = _hints(cls)
+    hints = _hints(cast(Hashable, cls))
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in entries:
         if name not in fields:
