@@ -7,14 +7,14 @@ model, and costs the same however long the stream has run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_benchmarks.timing import Spread
+from dfd_benchmarks.report import figure_lines
+from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.session import Session
@@ -22,45 +22,22 @@ from dfd_edge.session import Session
 CHUNK = 64
 """Steps of the one call that is held against as many single steps."""
 MIN_STEPS = 100
+STEP_BAR = 0.01
+"""A step may cost this share of a crop through the frame graph."""
+FLAT_BAR = 1.1
+"""The last steps may cost this many times as much as the first: what is left is noise."""
 _FRAMES = 20
 _WARM_UP = 20
-
-
-@dataclass(frozen=True, slots=True)
-class GruReport:
-    """What a step of the sequence graph costs; elapsed times on one thread.
-
-    Attributes:
-        bundle: Name of the bundle.
-        steps: Steps of a run, the state carried from the first to the last.
-        step_us: Microseconds of a step with its state carried, the median of a run.
-        frame_ms: Milliseconds of the frame graph for one crop, the median of a run.
-        step_over_frame: The one over the other, run by run.
-        last_over_first: Median step of the last tenth over that of the first, run by run.
-        chunk_step_us: Microseconds a step when `CHUNK` steps go through one call.
-        chunk_gain: `step_us / chunk_step_us`, run by run.
-        difference: Largest difference between the logits of `CHUNK` steps in one call and one
-            by one.
-    """
-
-    bundle: str
-    steps: int
-    step_us: Spread
-    frame_ms: Spread
-    step_over_frame: Spread
-    last_over_first: Spread
-    chunk_step_us: Spread
-    chunk_gain: Spread
-    difference: float
 
 
 def measure_gru(
     *,
     model: Path | None = None,
     steps: int = 10_000,
+    precision: str = "auto",
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
-) -> GruReport:
+) -> Result:
     """Measure the sequence graph step by step beside the frame graph, `runs` times.
 
     The frame graph sees noise and the sequence graph the features that come of it: what they
@@ -69,8 +46,13 @@ def measure_gru(
     Args:
         model: A bundle; the shipped one by default.
         steps: Steps of a run, `MIN_STEPS` or more.
+        precision: Variant of the frame graph.
         runs: How often everything is measured.
         on_run: Called after each run.
+
+    Returns:
+        Elapsed times on one thread, run by run; `difference` in the details is the largest
+        between the logits of `CHUNK` steps in one call and one by one.
 
     Raises:
         UsageError: `steps` or `runs` is too small.
@@ -80,7 +62,7 @@ def measure_gru(
         raise UsageError(f"steps is {steps}; give {MIN_STEPS} or more")
     if runs < 1:
         raise UsageError(f"runs is {runs}; give 1 or more")
-    session = Session.open(Bundle.load(model), provider="cpu")
+    session = Session.open(Bundle.load(model), provider="cpu", precision=precision)
     size = session.bundle.manifest.frame.input_size
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (CHUNK, size, size, 3), np.uint8)
@@ -94,19 +76,38 @@ def measure_gru(
         frame_ms.append(float(np.median(_time_frames(session, crops))) * 1e3)
         chunk_us.append(float(np.median(_time_chunks(session, features))) * 1e6 / CHUNK)
         on_run()
-    return GruReport(
-        bundle=session.bundle.manifest.name,
-        steps=steps,
-        step_us=Spread.of(step_us),
-        frame_ms=Spread.of(frame_ms),
-        step_over_frame=Spread.of(
-            [step / (frame * 1e3) for step, frame in zip(step_us, frame_ms, strict=True)]
-        ),
-        last_over_first=Spread.of(flatness),
-        chunk_step_us=Spread.of(chunk_us),
-        chunk_gain=Spread.of([step / chunk for step, chunk in zip(step_us, chunk_us, strict=True)]),
-        difference=_difference(session, features),
+    over_frame = [step / (frame * 1e3) for step, frame in zip(step_us, frame_ms, strict=True)]
+    gain = [step / chunk for step, chunk in zip(step_us, chunk_us, strict=True)]
+    return Result(
+        benchmark="gru",
+        arguments={"steps": steps, "precision": precision},
+        ran=Ran.of(session, precision=precision),
+        figures=[
+            Figure("step", "one step, its state carried", "us", "lower", tuple(step_us)),
+            Figure("frame", "one crop, frame graph", "ms", "lower", tuple(frame_ms)),
+            Figure("step_over_frame", "step over crop", "x", "lower", tuple(over_frame), STEP_BAR),
+            Figure(
+                "last_over_first",
+                "last tenth of the steps over the first",
+                "x",
+                "lower",
+                tuple(flatness),
+                FLAT_BAR,
+            ),
+            Figure("chunk_step", f"a step of {CHUNK} in one call", "us", "lower", tuple(chunk_us)),
+            Figure("chunk_gain", "single step over that", "x", "neither", tuple(gain)),
+        ],
+        details={"difference": _difference(session, features)},
     )
+
+
+def gru_lines(result: Result) -> Iterator[str]:
+    """Tell how far one call and single steps differ, and the figures."""
+    yield (
+        f"{result.arguments['steps']} steps; one call of {CHUNK} and single steps differ by "
+        f"{result.details['difference']:.1e} at most"
+    )
+    yield from figure_lines(result)
 
 
 def _time_steps(session: Session, features: NDArray[np.float32], steps: int) -> NDArray[np.float64]:

@@ -7,11 +7,22 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfd_edge.processor import processor_name
+from dfd_benchmarks.nvidia import Gpu, describe_gpus
+from dfd_edge.errors import ProviderError
+from dfd_edge.processor import processor_name, usable_cores
+from dfd_edge.providers import installed_wheels, load_onnxruntime
 from dfd_edge.version import version_of
 
-_LIBRARIES = ("dfd-edge", "onnxruntime", "onnxruntime-gpu", "opencv-python", "av", "numpy")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_LIBRARIES = ("dfd-edge", "opencv-python", "av", "numpy")
+_CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+#: Instructions that the kernels of the runtime choose by, by the names of /proc/cpuinfo.
+_INSTRUCTIONS = (
+    ("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni")
+    + ("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
+    + ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
+)
 #: More load than this at the start, in busy cores, and figures are not to be trusted.
 _BUSY_LOAD = 0.5
 
@@ -22,18 +33,34 @@ class Machine:
 
     Attributes:
         processor: Model of the processor.
+        instructions: Those that matter to the runtime, by the names of /proc/cpuinfo; none where
+            the system does not tell them so.
         cores: Cores that this process may use: affinity and the container's limit counted.
+        logical_cores: Processors that the system shows.
+        physical_cores: Cores behind them, or None where the system does not say.
+        memory_mb: Memory of the machine in megabytes, or None.
+        governor: What chooses the processor's clock, as in "performance", or None.
         system: Operating system and architecture.
         python: Version of Python.
-        versions: Versions of the libraries that matter, those installed.
+        versions: Versions of the libraries that matter, those installed; onnxruntime's wheel among
+            them under its own name.
+        providers: What that wheel was built with, in onnxruntime's names; not all may run.
+        gpus: What nvidia-smi tells of.
         load: Cores that were busy over the last minute before the run, or None.
     """
 
     processor: str
+    instructions: tuple[str, ...]
     cores: float
+    logical_cores: int
+    physical_cores: int | None
+    memory_mb: float | None
+    governor: str | None
     system: str
     python: str
     versions: dict[str, str]
+    providers: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
     load: float | None
 
     @property
@@ -50,24 +77,59 @@ class Machine:
 def describe_machine() -> Machine:
     """Describe the machine that this process runs on."""
     versions = {name: version for name in _LIBRARIES if (version := version_of(name))}
+    cpuinfo = _CPUINFO.read_text(errors="replace") if _CPUINFO.is_file() else ""
     return Machine(
         processor=processor_name(),
+        instructions=instructions_of(cpuinfo),
         cores=usable_cores(),
+        logical_cores=os.cpu_count() or 1,
+        physical_cores=physical_cores_of(cpuinfo),
+        memory_mb=_memory_mb(),
+        governor=_GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions=versions,
+        versions=versions | installed_wheels(),
+        providers=_providers(),
+        gpus=describe_gpus(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
 
 
-def usable_cores() -> float:
-    """Cores that this process may use; a fraction where a container's quota is one."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = float(len(os.sched_getaffinity(0)))
-    else:
-        cores = float(os.cpu_count() or 1)
-    if _CGROUP_LIMIT.is_file():
-        quota, _, period = _CGROUP_LIMIT.read_text().partition(" ")
-        if quota.isdigit() and period.strip().isdigit():
-            cores = min(cores, int(quota) / int(period))
-    return cores
+def instructions_of(cpuinfo: str) -> tuple[str, ...]:
+    """The instructions that matter to the runtime, in the text of /proc/cpuinfo."""
+    flags: set[str] = set()
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"flags", "Features"}:
+            flags.update(value.split())
+    return tuple(name for name in _INSTRUCTIONS if name in flags)
+
+
+def physical_cores_of(cpuinfo: str) -> int | None:
+    """The cores behind the processors in the text of /proc/cpuinfo; None where it does not say."""
+    cores: set[tuple[str, str]] = set()
+    package = "0"
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "physical id":
+            package = value.strip()
+        elif key.strip() == "core id":
+            cores.add((package, value.strip()))
+    return len(cores) or None
+
+
+def _memory_mb() -> float | None:
+    if not _MEMINFO.is_file():
+        return None
+    for line in _MEMINFO.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemTotal":
+            return int(value.split()[0]) * 1024 / 1e6
+    return None
+
+
+def _providers() -> tuple[str, ...]:
+    try:
+        return tuple(load_onnxruntime().get_available_providers())
+    except ProviderError:
+        return ()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfd_benchmarks.footage import make_footage
 from dfd_benchmarks.load import resident_mb
+from dfd_benchmarks.results import Ran
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.frame import Frame
@@ -32,8 +33,7 @@ class MemoryReport:
     Attributes:
         clip: What was judged, over and over.
         width, height: Size of the pictures in pixels.
-        bundle: Name of the bundle.
-        precision: Variant of the frame graph.
+        ran: What ran.
         judged: Frames judged in all.
         loaded_mb: Before the first frame, in megabytes.
         minutes_mb: The largest in each minute of video, in megabytes.
@@ -42,8 +42,7 @@ class MemoryReport:
     clip: str
     width: int
     height: int
-    bundle: str
-    precision: str
+    ran: Ran
     judged: int
     loaded_mb: float
     minutes_mb: tuple[float, ...]
@@ -97,8 +96,7 @@ def measure_memory(
         clip=footage.clip,
         width=footage.width,
         height=footage.height,
-        bundle=detector.bundle.manifest.name,
-        precision=detector.provider.precision,
+        ran=Ran.of(detector, precision=precision),
         judged=judged,
         loaded_mb=loaded_mb,
         minutes_mb=tuple(minutes_mb),

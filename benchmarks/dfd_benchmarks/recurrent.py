@@ -10,14 +10,15 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_benchmarks.timing import Spread
+from dfd_benchmarks.report import figure_lines
+from dfd_benchmarks.results import Figure, Result
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
@@ -38,57 +39,6 @@ _MIN_CALLS = 10
 _WARM_UP = 3
 
 Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeCost:
-    """One call of each graph, elapsed time.
-
-    Attributes:
-        batch: Sequences in the call.
-        time: Steps of each.
-        native_us: Microseconds of a call of the native graph, the median of a run.
-        loop_us: Microseconds of a call of tf2onnx's graph, the median of a run.
-        ratio: `loop_us / native_us`, run by run.
-        difference: Largest difference of two logits, full and padded sequences.
-        bar: What `ratio` has to reach, or None; there is none where tf2onnx needs no loop.
-    """
-
-    batch: int
-    time: int
-    native_us: Spread
-    loop_us: Spread
-    ratio: Spread
-    difference: float
-    bar: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class RecurrentReport:
-    """The native graph of a head against tf2onnx's.
-
-    Attributes:
-        head: Name in the registry of heads.
-        width: Features of a step.
-        loops: `Loop` operators in tf2onnx's graph.
-        shapes: By batch and time; each graph is called after the other.
-        carried_us: Microseconds of a live step with the state carried, the median of a run. It
-            finds cold caches, as it does live: a step follows much work of others.
-        window_us: The same by the native graph over the last `WINDOW` steps, from zeros.
-        loop_window_us: The same by tf2onnx's graph over the last `WINDOW` steps.
-        window_over_carried: `window_us / carried_us`, run by run.
-        loop_window_over_carried: `loop_window_us / carried_us`, run by run.
-    """
-
-    head: str
-    width: int
-    loops: int
-    shapes: list[ShapeCost]
-    carried_us: Spread
-    window_us: Spread
-    loop_window_us: Spread
-    window_over_carried: Spread
-    loop_window_over_carried: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +145,7 @@ def measure_recurrent(
     width: int | None = None,
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
-) -> RecurrentReport:
+) -> Result:
     """Compare both graphs of a head, after a look at whether they say the same.
 
     Args:
@@ -203,6 +153,13 @@ def measure_recurrent(
         width: Features of a step; by default those of the shipped bundle.
         runs: How often everything is measured.
         on_run: Called after each run.
+
+    Returns:
+        Medians of elapsed microseconds, run by run: by batch and time, each graph called after the
+        other; and a live step with the state carried beside one that computes the last `WINDOW`
+        steps anew. A live step finds cold caches, as it does in a stream, where it follows much
+        other work. Details: `loops`, the `Loop` operators of tf2onnx's graph; `difference`, the
+        largest of two logits of full and padded sequences, by batch and time.
 
     Raises:
         UsageError: `runs` or `width` is below 1, or the head is unknown.
@@ -228,40 +185,78 @@ def measure_recurrent(
             costs[shape].append(_call_costs(pair, values))
         live.append(_live_costs(pair, stream))
         on_run()
-    carried, window, loop_window = (list(values) for values in zip(*live, strict=True))
-    return RecurrentReport(
-        head=head,
-        width=width,
-        loops=pair.loops,
-        shapes=[
-            _shape_cost(shape, costs[shape], difference, looped=pair.loops > 0)
-            for shape, difference in differences.items()
-        ],
-        carried_us=Spread.of(carried),
-        window_us=Spread.of(window),
-        loop_window_us=Spread.of(loop_window),
-        window_over_carried=_ratio(window, carried),
-        loop_window_over_carried=_ratio(loop_window, carried),
+    figures = [
+        figure
+        for shape in features
+        for figure in _shape_figures(shape, costs[shape], looped=pair.loops > 0)
+    ]
+    return Result(
+        benchmark="recurrent",
+        arguments={"head": head, "width": width},
+        ran=None,
+        figures=[*figures, *_live_figures(live)],
+        details={
+            "loops": pair.loops,
+            "threads": 1,
+            "difference": {_name(shape): value for shape, value in differences.items()},
+        },
     )
 
 
-def _shape_cost(
-    shape: tuple[int, int], costs: list[list[float]], difference: float, *, looped: bool
-) -> ShapeCost:
-    native, loop = (list(values) for values in zip(*costs, strict=True))
-    return ShapeCost(
-        batch=shape[0],
-        time=shape[1],
-        native_us=Spread.of(native),
-        loop_us=Spread.of(loop),
-        ratio=_ratio(loop, native),
-        difference=difference,
-        bar=BARS.get(shape) if looped else None,
+def recurrent_lines(result: Result) -> Iterator[str]:
+    """Tell which graphs were compared, and the figures."""
+    loops, differences = result.details["loops"], result.details["difference"]
+    yield (
+        f"head {result.arguments['head']}, {result.arguments['width']} features; tf2onnx's graph "
+        f"has {loops} Loop; one thread; logits differ by {max(differences.values()):.1e} at most"
     )
+    yield from figure_lines(result)
 
 
-def _ratio(numerators: list[float], denominators: list[float]) -> Spread:
-    return Spread.of([n / d for n, d in zip(numerators, denominators, strict=True)])
+def _shape_figures(
+    shape: tuple[int, int], costs: list[list[float]], *, looped: bool
+) -> list[Figure]:
+    """Both graphs and their ratio; no bar where tf2onnx needs no loop."""
+    native, loop = (tuple(values) for values in zip(*costs, strict=True))
+    name, label = _name(shape), f"batch {shape[0]}, time {shape[1]}:"
+    bar = BARS.get(shape) if looped else None
+    return [
+        Figure(f"{name}.native", f"{label} native graph", "us", "lower", native),
+        Figure(f"{name}.tf2onnx", f"{label} tf2onnx's graph", "us", "lower", loop),
+        Figure(f"{name}.ratio", f"{label} times faster", "x", "higher", _ratio(loop, native), bar),
+    ]
+
+
+def _live_figures(live: list[list[float]]) -> list[Figure]:
+    carried, window, loop_window = (tuple(values) for values in zip(*live, strict=True))
+    last = f"last {WINDOW} steps anew"
+    return [
+        Figure("live.carried", "a live step, state carried", "us", "lower", carried),
+        Figure("live.window.native", f"{last}, native graph", "us", "lower", window),
+        Figure("live.window.tf2onnx", f"{last}, tf2onnx's graph", "us", "lower", loop_window),
+        Figure(
+            "live.window.native.ratio",
+            "state carried: times faster than native",
+            "x",
+            "higher",
+            _ratio(window, carried),
+        ),
+        Figure(
+            "live.window.tf2onnx.ratio",
+            "state carried: times faster than tf2onnx's",
+            "x",
+            "higher",
+            _ratio(loop_window, carried),
+        ),
+    ]
+
+
+def _name(shape: tuple[int, int]) -> str:
+    return f"batch_{shape[0]}.time_{shape[1]}"
+
+
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    return tuple(n / d for n, d in zip(numerators, denominators, strict=True))
 
 
 def _call_costs(pair: Pair, features: NDArray[np.float32]) -> list[float]:

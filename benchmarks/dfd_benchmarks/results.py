@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,15 @@ from typing import Any, Literal, Self
 
 from dfd_benchmarks.machine import Machine
 from dfd_benchmarks.timing import Spread
+from dfd_edge import Detector
+from dfd_edge.errors import UsageError
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.session import Session
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
+
+_KEYS = {"schema", "benchmark", "arguments", "machine", "ran", "figures"}
 
 Better = Literal["lower", "higher", "neither"]
 
@@ -45,6 +50,10 @@ class Figure:
     better: Better
     values: tuple[float, ...]
     bar: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(math.isfinite(value) for value in self.values):
+            raise ValueError(f"figure {self.name}: values are {self.values}; give finite ones")
 
     @property
     def spread(self) -> Spread:
@@ -83,8 +92,8 @@ class Ran:
     threads: int
 
     @classmethod
-    def of(cls, session: Session, *, precision: str = "auto", threads: int = 1) -> Self:
-        """What a session runs, beside what was asked for."""
+    def of(cls, session: Session | Detector, *, precision: str = "auto", threads: int = 1) -> Self:
+        """What a session, or a detector's, runs, beside what was asked for."""
         bundle, report = session.bundle, session.provider
         return cls(
             bundle=bundle.manifest.name,
@@ -139,5 +148,56 @@ def write_result(path: Path, machine: Machine, result: Result) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
+    text = json.dumps(_finite(result.record(machine)), indent=2, allow_nan=False)
     with written_whole(path) as partial:
-        partial.write_text(json.dumps(result.record(machine), indent=2) + "\n", "utf-8")
+        partial.write_text(text + "\n", "utf-8")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `write_result` wrote.
+
+    Raises:
+        UsageError: The file cannot be read, or holds something else.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
+        raise UsageError(f"{path}: no result of dfd-bench: give a file that its --json wrote")
+    if record["schema"] != SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: written in form {record['schema']}, this program reads {SCHEMA_VERSION}: "
+            "measure again with this version"
+        )
+    return record
+
+
+def figures_of(record: Mapping[str, Any], path: Path) -> dict[str, Figure]:
+    """The figures of a record by name.
+
+    Raises:
+        UsageError: One is not as the schema says.
+    """
+    figures = {}
+    try:
+        for entry in record["figures"]:
+            fields = {field.name: entry[field.name] for field in dataclasses.fields(Figure)}
+            values = tuple(float(value) for value in entry["values"])
+            if not values:
+                raise ValueError(f"{entry['name']} has no values")
+            figures[str(entry["name"])] = Figure(**{**fields, "values": values})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: its figures are damaged ({error}): measure again") from error
+    return figures
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    """The value with None for each number that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

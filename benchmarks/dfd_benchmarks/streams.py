@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from dfd_benchmarks.footage import Footage, make_footage
-from dfd_benchmarks.machine import usable_cores
 from dfd_benchmarks.receiving import Busy, Received, receive
+from dfd_benchmarks.results import Ran
 from dfd_benchmarks.senders import Protocol, SenderCost, SenderKind, Senders
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.processor import usable_cores
 
 #: A stream keeps up when it judges this share of the frames that are due.
 MIN_RATE_SHARE = 0.98
@@ -100,9 +101,7 @@ class StreamsReport:
         bitrate_kbps: Bit rate of a stream in 1000 bits per second.
         protocol: How it was sent.
         sender: Who sent it: `packets` or `ffmpeg`.
-        bundle: Name of the bundle.
-        precision: Variant of the frame graph.
-        provider: What it ran on.
+        ran: What ran.
         due_hz: Frames per second of a stream that are to be judged.
         limit_ms: Bound on the 99th percentile of staleness.
         duration_s: Seconds measured at each count.
@@ -118,9 +117,7 @@ class StreamsReport:
     bitrate_kbps: float
     protocol: str
     sender: str
-    bundle: str
-    precision: str
-    provider: str
+    ran: Ran
     due_hz: float
     limit_ms: float
     duration_s: float
@@ -214,7 +211,6 @@ def measure_streams(
             capacity = None
         else:
             capacity = most_carried(measure)
-    report = detector.provider
     return StreamsReport(
         clip=footage.clip,
         width=footage.width,
@@ -223,9 +219,7 @@ def measure_streams(
         bitrate_kbps=footage.bitrate_kbps,
         protocol=options.protocol,
         sender=options.sender,
-        bundle=manifest.name,
-        precision=report.precision,
-        provider=report.actual,
+        ran=Ran.of(detector, precision=precision),
         due_hz=due_hz,
         limit_ms=options.limit_ms,
         duration_s=options.duration_s,

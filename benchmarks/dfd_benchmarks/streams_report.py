@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
 from collections.abc import Iterator
 
 from dfd_benchmarks.memory import MAX_GROWTH, MAX_MB, MemoryReport
+from dfd_benchmarks.results import Figure, Result
 from dfd_benchmarks.streams import LoadPoint, StreamsOptions, StreamsReport
 from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
@@ -37,7 +40,7 @@ def streams_lines(report: StreamsReport) -> Iterator[str]:
         + ("one process" if report.sender == "packets" else "an ffmpeg a stream")
     )
     yield (
-        f"bundle {report.bundle}, {report.precision} on {report.provider}; "
+        f"bundle {report.ran.bundle}, {report.ran.precision} on {report.ran.provider}; "
         f"{report.duration_s:g} s at each count; staleness in ms, from the sender's clock"
     )
     yield _HEADER.rstrip()
@@ -53,8 +56,8 @@ def streams_lines(report: StreamsReport) -> Iterator[str]:
 def memory_lines(report: MemoryReport) -> Iterator[str]:
     """Tell how much memory a stream took, and whether it grew."""
     yield (
-        f"{report.clip} as {report.width}x{report.height}; bundle {report.bundle}, "
-        f"{report.precision}; {report.judged} frames judged"
+        f"{report.clip} as {report.width}x{report.height}; bundle {report.ran.bundle}, "
+        f"{report.ran.precision}; {report.judged} frames judged"
     )
     first, last = report.minutes_mb[0], report.minutes_mb[-1]
     largest, minutes = max(report.minutes_mb), len(report.minutes_mb)
@@ -66,6 +69,75 @@ def memory_lines(report: MemoryReport) -> Iterator[str]:
     yield (
         f"growth, %{100 * report.growth:41.2f}  bar {100 * MAX_GROWTH:g}: "
         f"{kept[report.growth <= MAX_GROWTH]}"
+    )
+
+
+def streams_result(report: StreamsReport) -> Result:
+    """The report as every benchmark writes it; each measurement stands in its details."""
+    figures = []
+    if report.capacity is not None:
+        label = "streams that are carried"
+        figures.append(Figure("capacity", label, "count", "higher", (float(report.capacity),)))
+    for point in report.points if report.capacity is None else ():
+        ages = dataclasses.asdict(point.staleness_ms)
+        figures += [
+            Figure(
+                f"staleness.{name}",
+                f"staleness, {name}",
+                "ms",
+                "lower",
+                (age,),
+                report.limit_ms if name == "p99" else None,
+            )
+            for name, age in ages.items()
+            if math.isfinite(age)
+        ]
+        figures += [
+            Figure("rate", "judged a second, the mean", "1/s", "higher", (point.rate_hz,)),
+            Figure("worst_rate", "judged a second, worst", "1/s", "higher", (point.worst_rate_hz,)),
+            Figure("cores", "cores kept busy", "cores", "lower", (point.receiver_cores,)),
+        ]
+    return Result(
+        benchmark="streams",
+        arguments={
+            "clip": report.clip,
+            "width": report.width,
+            "height": report.height,
+            "fps": report.fps,
+            "protocol": report.protocol,
+            "sender": report.sender,
+            "staleness_ms": report.limit_ms,
+            "duration_s": report.duration_s,
+            "count": report.points[0].count if report.capacity is None else None,
+        },
+        ran=report.ran,
+        figures=figures,
+        details={key: v for key, v in dataclasses.asdict(report).items() if key != "ran"},
+    )
+
+
+def memory_result(report: MemoryReport) -> Result:
+    """The report as every benchmark writes it; the minutes stand in its details."""
+    minutes_mb = report.minutes_mb
+    growth = 100 * report.growth
+    figures = [
+        Figure("loaded", "loaded", "MB", "lower", (report.loaded_mb,)),
+        Figure("first_minute", "first minute", "MB", "lower", (minutes_mb[0],)),
+        Figure("last_minute", "last minute", "MB", "lower", (minutes_mb[-1],)),
+        Figure("largest", "largest", "MB", "lower", (max(minutes_mb),), MAX_MB),
+        Figure("growth", "growth", "%", "lower", (growth,), 100 * MAX_GROWTH),
+    ]
+    return Result(
+        benchmark="memory",
+        arguments={
+            "clip": report.clip,
+            "width": report.width,
+            "height": report.height,
+            "minutes": len(minutes_mb),
+        },
+        ran=report.ran,
+        figures=figures,
+        details={"judged": report.judged, "minutes_mb": list(minutes_mb)},
     )
 
 

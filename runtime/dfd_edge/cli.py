@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.machine_settings import settings_flag
 from dfd_edge.provider_flags import provider_flags, take_provider_flags
 from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
 from dfd_edge.version import version_of
@@ -117,6 +118,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     metavar="BUNDLE",
     help="Folder of the bundle; the shipped one by default.",
 )
+@settings_flag
 @provider_flags
 @click.option(
     "--rate",
@@ -262,7 +264,6 @@ def _judge(
     from dfd_edge.outputs.files import check_outputs
     from dfd_edge.outputs.opening import open_reporter, report_missing
     from dfd_edge.outputs.video_file import check_suffix
-    from dfd_edge.report import check_report
     from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
     from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
@@ -286,6 +287,8 @@ def _judge(
     if save_video is not None:
         check_suffix(save_video)
     if report_path is not None:
+        from dfd_edge.report import check_report
+
         check_report(report_path)
     live = [item for item in items if item.kind in LIVE_KINDS]
     files = [item for item in items if item.kind not in LIVE_KINDS]

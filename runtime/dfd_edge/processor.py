@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _CPUINFO = Path("/proc/cpuinfo")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 #: Instructions that onnxruntime's int8 kernels use, best first, by the names of /proc/cpuinfo.
 #: Without one of them int8 costs more than fp32.
 _INT8_FLAGS = {
@@ -23,6 +25,19 @@ _INT8_FLAGS = {
 }
 #: Arguments of Windows' `IsProcessorFeaturePresent`.
 _WINDOWS_FEATURES = {40: "AVX2", 43: "dot product"}
+
+
+def usable_cores() -> float:
+    """Cores that this process may use; a fraction where a container's quota is one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = float(len(os.sched_getaffinity(0)))
+    else:
+        cores = float(os.cpu_count() or 1)
+    if _CGROUP_LIMIT.is_file():
+        quota, _, period = _CGROUP_LIMIT.read_text().partition(" ")
+        if quota.isdigit() and period.strip().isdigit():
+            cores = min(cores, int(quota) / int(period))
+    return cores
 
 
 @cache

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
 
-_MAX_THREADS = 64
+MAX_THREADS = 64
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -57,7 +57,7 @@ _FLAGS = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(min=1, max=_MAX_THREADS),
+        type=click.IntRange(min=1, max=MAX_THREADS),
         default=1,
         show_default=True,
         metavar="N",

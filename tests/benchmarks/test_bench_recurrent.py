@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,47 +28,50 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, A
     return result.stdout, json.loads(file.read_text())
 
 
+def values(record: dict[str, Any]) -> dict[str, list[float]]:
+    return {figure["name"]: figure["values"] for figure in record["figures"]}
+
+
+def check_ratio(found: dict[str, list[float]], ratio: str, over: str, under: str) -> None:
+    expected = [a / b for a, b in zip(found[over], found[under], strict=True)]
+    assert found[ratio] == pytest.approx(expected)
+
+
 def test_every_batch_and_time_is_measured(measured: tuple[str, dict[str, Any]]) -> None:
     record = measured[1]
     assert record["benchmark"] == "recurrent"
-    result = record["result"]
-    assert (result["head"], result["width"], result["loops"]) == ("gru_small", WIDTH, 2)
-    shapes = [(cost["batch"], cost["time"]) for cost in result["shapes"]]
-    assert shapes == [(batch, steps) for batch in BATCHES for steps in TIMES]
-    for cost in result["shapes"]:
-        assert 0 <= cost["difference"] <= 1e-4
-        native, loop, ratio = cost["native_us"], cost["loop_us"], cost["ratio"]
-        assert 0 < native["low"] <= native["high"]
-        assert ratio["low"] >= loop["low"] / native["high"] * 0.999
-        assert ratio["high"] <= loop["high"] / native["low"] * 1.001
-        assert ratio["runs"] == 2
+    assert record["arguments"] == {"head": "gru_small", "width": WIDTH}
+    assert record["details"]["loops"] == 2
+    shapes = [f"batch_{batch}.time_{steps}" for batch in BATCHES for steps in TIMES]
+    assert list(record["details"]["difference"]) == shapes
+    assert all(0 <= found <= 1e-4 for found in record["details"]["difference"].values())
+    found = values(record)
+    for shape in shapes:
+        assert len(found[f"{shape}.native"]) == 2
+        assert min(found[f"{shape}.native"]) > 0
+        check_ratio(found, f"{shape}.ratio", f"{shape}.tf2onnx", f"{shape}.native")
 
 
 def test_the_bars_belong_to_one_sequence(measured: tuple[str, dict[str, Any]]) -> None:
     printed, record = measured
-    bars = {(c["batch"], c["time"]): c["bar"] for c in record["result"]["shapes"] if c["bar"]}
-    assert bars == {(1, 1): 2.0, (1, 64): 6.0}
-    for cost in record["result"]["shapes"]:
-        start = f"batch {cost['batch']}, time {cost['time']}: times faster"
-        (line,) = [line for line in printed.splitlines() if line.startswith(start)]
-        assert f"{cost['ratio']['median']:.2f}" in line
-        reached = cost["bar"] is not None and cost["ratio"]["median"] >= cost["bar"]
+    bars = {figure["name"]: figure["bar"] for figure in record["figures"] if figure["bar"]}
+    assert bars == {"batch_1.time_1.ratio": 2.0, "batch_1.time_64.ratio": 6.0}
+    for figure in record["figures"]:
+        (line,) = [line for line in printed.splitlines() if line.startswith(figure["label"] + ",")]
+        reached = bool(figure["bar"]) and figure["median"] >= figure["bar"]
         assert ("reached" in line) == reached
 
 
 def test_a_window_is_held_against_the_carried_state(measured: tuple[str, dict[str, Any]]) -> None:
-    result = measured[1]["result"]
-    carried = result["carried_us"]
-    for name in ("window", "loop_window"):
-        window, ratio = result[f"{name}_us"], result[f"{name}_over_carried"]
-        assert ratio["low"] >= window["low"] / carried["high"] * 0.999
-        assert ratio["high"] <= window["high"] / carried["low"] * 1.001
+    found = values(measured[1])
+    for name in ("native", "tf2onnx"):
+        check_ratio(found, f"live.window.{name}.ratio", f"live.window.{name}", "live.carried")
 
 
 def test_a_head_without_loops_has_no_bar() -> None:
     result = measure_recurrent(head="mean", width=WIDTH, runs=1)
-    assert result.loops == 0
-    assert all(cost.bar is None for cost in result.shapes)
+    assert result.details["loops"] == 0
+    assert all(figure.bar is None for figure in result.figures)
 
 
 def test_graphs_that_differ_are_not_measured() -> None:
@@ -76,6 +80,27 @@ def test_graphs_that_differ_are_not_measured() -> None:
     assert pair.difference(features) <= 1e-5
     with pytest.raises(DfdError, match="batch 2, time 3: the logits of the two graphs differ"):
         dataclasses.replace(pair, loop=other.loop).difference(features)
+
+
+def test_a_step_is_held_against_a_crop(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "gru.json"
+    options = ["--model", str(tiny_bundle), "--runs", "2", "--steps", "200", "--json", str(file)]
+    result = CliRunner().invoke(main, ["gru", *options])
+    assert result.exit_code == 0, result.output
+    record = json.loads(file.read_text())
+    assert record["arguments"] == {"steps": 200, "precision": "auto"}
+    assert record["ran"]["provider"] == "cpu"
+    assert record["details"]["difference"] <= 1e-5
+    found = values(record)
+    crop_us = [1e3 * value for value in found["frame"]]
+    expected = [step / crop for step, crop in zip(found["step"], crop_us, strict=True)]
+    assert found["step_over_frame"] == pytest.approx(expected)
+    check_ratio(found, "chunk_gain", "step", "chunk_step")
+    bars = {figure["name"]: figure["bar"] for figure in record["figures"] if figure["bar"]}
+    assert bars == {"step_over_frame": 0.01, "last_over_first": 1.1}
+    # Many steps in one call share the price of the call.
+    assert min(found["chunk_gain"]) > 1
+    assert "last tenth of the steps over the first" in result.stdout
 
 
 def test_options_that_do_not_fit() -> None:

@@ -272,7 +272,7 @@ def test_streams_prints_what_it_writes(tiny_bundle: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text())
     assert record["benchmark"] == "streams"
-    (load,) = record["result"]["points"]
+    (load,) = record["details"]["points"]
     assert f"{load['staleness_ms']['p99']:.0f}" in result.stdout.splitlines()[-1].split()
     assert "1 streams: measuring" in result.stderr
 

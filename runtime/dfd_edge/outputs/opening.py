@@ -39,8 +39,6 @@ def open_reporter(
     Raises:
         UsageError: A file cannot be written, or the webhook is no http or https address.
     """
-    from dfd_edge.report import CollectingReporter, reported  # noqa: PLC0415 - it imports Reporter
-
     hook = None
     if webhook is not None:
         from dfd_edge.outputs.endpoint import Endpoint  # noqa: PLC0415 - few runs need it
@@ -53,6 +51,8 @@ def open_reporter(
         outputs.callback(csv_file.close)
     if report_path is None:
         return Reporter(as_json=as_json, csv_file=csv_file, webhook=hook), None
+    from dfd_edge.report import CollectingReporter, reported  # noqa: PLC0415 - it imports Reporter
+
     collector = outputs.enter_context(reported(report_path, detector, items))
     reporter = CollectingReporter(collector, as_json=as_json, csv_file=csv_file, webhook=hook)
     return reporter, collector.image

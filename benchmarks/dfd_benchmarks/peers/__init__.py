@@ -1,0 +1,1 @@
+"""Other ways to run the same weights, held against the runtime's."""

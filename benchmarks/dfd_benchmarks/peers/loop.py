@@ -1,0 +1,178 @@
+"""A whole clip: the notebooks' loop against `Detector.analyze`, with the same weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfd_benchmarks.peers.engines import (
+    Crops,
+    check_same,
+    check_tells_apart,
+    difference,
+    tensorflow_threads,
+)
+from dfd_benchmarks.peers.networks import Kind, Networks
+from dfd_benchmarks.peers.notebook import NotebookLoop
+from dfd_benchmarks.results import Figure, Ran, Result
+from dfd_edge import Detector
+from dfd_edge.bundle import Bundle
+from dfd_edge.errors import DfdError, SourceError, UsageError
+from dfd_edge.session import Session
+
+BARS: dict[tuple[Kind, str], float] = {
+    ("inception", "fp32"): 2.5,
+    ("shipped", "fp32"): 8.0,
+    ("shipped", "int8"): 15.0,
+}
+"""By network and precision, how many times faster than the notebooks' loop."""
+MAX_PICTURE_DIFFERENCE = 6.0
+"""Allowed mean difference of the pictures, of 255: the two decoders and resizings are not one."""
+
+
+def measure_loop(
+    networks: Networks,
+    bundle: Bundle,
+    crops: Crops,
+    *,
+    clip: Path,
+    kind: Kind | None,
+    threads: int,
+    runs: int,
+    on_run: Callable[[], object] = lambda: None,
+) -> Result:
+    """Judges a clip both ways, turn by turn.
+
+    Decoding, cutting and resizing count; loading models and libraries does not. TensorFlow has all
+    cores, as in notebooks.
+
+    Args:
+        networks: The Keras models.
+        bundle: The same, exported; it judges as many first frames as there are crops.
+        crops: uint8 [n, S, S, 3], RGB: what the runtime cuts from the clip.
+        clip: The clip.
+        kind: Which networks they are, for the bars; None has none.
+        threads: Inside an operator of the runtime.
+        runs: How often the clip is judged each way.
+        on_run: Called after each run.
+
+    Raises:
+        UsageError: `runs` is below 1.
+        SourceError: The clip cannot be read, or has fewer frames.
+        DfdError: Both do not say the same.
+    """
+    if runs < 1:
+        raise UsageError(f"runs is {runs}; give 1 or more")
+    notebook = NotebookLoop(networks, len(crops))
+    detectors = {
+        precision: Detector.load(bundle.path, provider="cpu", precision=precision, threads=threads)
+        for precision in bundle.manifest.frame.variants
+    }
+    session = Session.open(bundle, provider="cpu", precision="fp32", threads=threads)
+    checked = _check(notebook, session, detectors, crops, clip)
+    ways: dict[str, Callable[[], object]] = {"notebook": lambda: notebook.judge(clip)}
+    for precision, detector in detectors.items():
+        ways[precision] = lambda detector=detector: detector.analyze(clip)  # type: ignore[misc]
+    costs: dict[str, list[float]] = {name: [] for name in ways}
+    for work in ways.values():
+        work()
+    for _ in range(runs):
+        for name, work in ways.items():
+            started_s = time.perf_counter()
+            work()
+            costs[name].append(time.perf_counter() - started_s)
+        on_run()
+    return Result(
+        benchmark="peers",
+        arguments={
+            "network": networks.name,
+            "size": networks.size,
+            "frames": len(crops),
+            "threads": threads,
+            "loop": True,
+        },
+        ran=Ran.of(session, precision="fp32", threads=threads),
+        figures=_figures(costs, kind),
+        details={
+            "clip": clip.name,
+            "weights": networks.weights,
+            "precisions": list(detectors),
+            "tensorflow_threads": tensorflow_threads() or "all cores",
+            **checked,
+        },
+    )
+
+
+def _check(
+    notebook: NotebookLoop,
+    session: Session,
+    detectors: dict[str, Detector],
+    crops: Crops,
+    clip: Path,
+) -> dict[str, Any]:
+    """Both say the same of the same pictures, and read the same pictures from the clip.
+
+    Raises:
+        DfdError: They do not; int8 alone may differ.
+    """
+    pictures = notebook.read(clip)
+    if pictures.shape != crops.shape:
+        raise SourceError(f"{clip}: OpenCV reads {len(pictures)} of its {len(crops)} first frames")
+    distance = float(np.abs(pictures.astype(np.int16) - crops).mean())
+    if distance > MAX_PICTURE_DIFFERENCE:
+        raise DfdError(
+            f"{clip}: its frames as OpenCV reads them differ from the runtime's by {distance:.1f} "
+            f"of 255 (allowed: {MAX_PICTURE_DIFFERENCE:g}): nothing was measured: give another clip"
+        )
+    wanted_features = session.run_frame(crops).features
+    check_tells_apart(wanted_features)
+    features = difference([notebook.features(crops)], [wanted_features])
+    check_same("the notebooks' CNN", features)
+    wanted = _logit(notebook.judge_pictures(crops))
+    differences = {}
+    for precision, detector in detectors.items():
+        p_fake = detector.analyze(clip).p_fake
+        if p_fake is None:
+            raise SourceError(f"{clip}: too short to be judged; give one of 4 frames or more")
+        differences[precision] = abs(_logit(p_fake) - wanted)
+    check_same("the notebooks' loop", differences["fp32"] / abs(wanted))
+    return {
+        "picture_difference": distance,
+        "feature_difference": features,
+        "logit_difference": differences,
+    }
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1.0 - probability)) if 0 < probability < 1 else math.inf
+
+
+def _figures(costs: dict[str, list[float]], kind: Kind | None) -> list[Figure]:
+    notebook = costs["notebook"]
+    figures = [Figure("clip.notebook", "a clip, notebooks' loop", "s", "lower", tuple(notebook))]
+    for precision, values in costs.items():
+        if precision == "notebook":
+            continue
+        bar = BARS.get((kind, precision)) if kind is not None else None
+        label = f"Detector.analyze, {precision}"
+        figures += [
+            Figure(f"clip.{precision}", f"a clip, {label}", "s", "lower", tuple(values)),
+            Figure(
+                f"ratio.{precision}",
+                f"{label}: times faster",
+                "x",
+                "higher",
+                _ratio(notebook, values),
+                bar,
+            ),
+        ]
+    return figures
+
+
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    return tuple(n / d for n, d in zip(numerators, denominators, strict=True))
