@@ -141,15 +141,16 @@ def _walk(graph: memoryview, found: _Found) -> None:
         elif number == _GRAPH_SPARSE_INITIALIZER:
             found.external.extend(_external_sparse(value))
         elif number == _GRAPH_NODE:
-            operator = _operator(value)
+            parts = list(_messages(value))
+            operator = _operator(parts)
             found.operators[operator] = found.operators.get(operator, 0) + 1
-            for key, part in _messages(value):
+            for key, part in parts:
                 if key == _NODE_ATTRIBUTE:
                     _walk_attribute(part, operator, found)
 
 
-def _operator(node: memoryview) -> str:
-    parts = dict(_messages(node))
+def _operator(node: list[tuple[int, memoryview]]) -> str:
+    parts = dict(node)
     name = str(parts.get(_NODE_OP_TYPE, b""), "utf-8")
     domain = str(parts.get(_NODE_DOMAIN, b""), "utf-8")
     return name if domain in ("", _STANDARD_DOMAIN) else f"{domain}:{name}"
