@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dfd_benchmarks.chart_cli import chart
 from dfd_benchmarks.compare_cli import compare
 from dfd_benchmarks.gpu_cli import gpu
 from dfd_benchmarks.peers_cli import peers
@@ -38,4 +39,5 @@ main.add_command(streams)
 main.add_command(memory)
 main.add_command(scenario)
 main.add_command(compare)
+main.add_command(chart)
 main.add_command(gpu)

@@ -33,9 +33,14 @@ JSON = click.option(
 
 
 def start() -> Machine:
-    """Describe the machine before anything is measured, and warn where it is busy."""
-    from dfd_benchmarks.machine import describe_machine
+    """Describe the machine before anything is measured, and warn where it is busy.
 
+    OpenCV is set to one thread, as `dfd-edge` sets it.
+    """
+    from dfd_benchmarks.machine import describe_machine
+    from dfd_edge.threads import set_opencv_threads
+
+    set_opencv_threads(1)
     machine = describe_machine()
     if machine.warning is not None:
         click.echo(f"warning: {machine.warning}", err=True)

@@ -36,7 +36,6 @@ _MODULES = """
 import json, sys
 from dfd_edge import Detector
 Detector.load(sys.argv[2] or None).analyze(sys.argv[1])
-import dfd_edge.cli, dfd_edge.running
 print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "dfd_edge"]))
 """
 _IMPORT = """
@@ -289,7 +288,7 @@ def _figures(rounds: Sequence[dict[str, Any]], sizes: dict[str, int]) -> list[Fi
         Figure("import.package", "import dfd_edge", "ms", "lower", each("package")),
         Figure("import.libraries", "import of the libraries", "ms", "lower", each("libraries")),
         Figure(
-            "import.all", "the same and all of dfd_edge that judges", "ms", "lower", each("both")
+            "import.all", "the same and what judging loads of dfd_edge", "ms", "lower", each("both")
         ),
         Figure(
             "import.ratio",
