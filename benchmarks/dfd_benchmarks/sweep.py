@@ -94,8 +94,7 @@ class SweepReport:
         settings = self.settings
         yield (
             f"recommended: --provider {settings.provider} --precision {settings.precision} "
-            + (f"--threads {settings.threads} " if settings.threads is not None else "")
-            + f"({self.choice})"
+            f"--threads {settings.threads} ({self.choice})"
         )
 
 
@@ -176,7 +175,7 @@ def measure_sweep(
         },
     )
     settings = MachineSettings.made_here(
-        provider=best.provider, precision=best.precision, threads=_asked(best.threads)
+        provider=best.provider, precision=best.precision, threads=best.threads
     )
     return SweepReport(result, settings, best.name)
 
@@ -251,11 +250,6 @@ def _candidates(options: SweepOptions) -> tuple[list[_Candidate], list[str]]:
     return found, left_out
 
 
-def _asked(threads: int) -> int | None:
-    """What is asked of the runtime: 1 is its default, which decodes files by more."""
-    return threads if threads > 1 else None
-
-
 def _load(
     model: Path | None,
     provider: str,
@@ -265,7 +259,7 @@ def _load(
     options: SweepOptions,
     rng: np.random.Generator,
 ) -> _Candidate:
-    detector = Detector.load(model, provider=provider, precision=precision, threads=_asked(threads))
+    detector = Detector.load(model, provider=provider, precision=precision, threads=threads)
     session = Session.open(detector.bundle, provider=provider, precision=precision, threads=threads)
     batches = options.batches
     if session.parallel:  # on a CPU the session would cut a large batch into several

@@ -245,7 +245,7 @@ def _judge(
     verbose: bool,
     provider: str,
     precision: str,
-    threads: int | None,
+    threads: int,
     as_json: bool,
     csv_path: Path | None,
     save_video: Path | None,
@@ -292,7 +292,7 @@ def _judge(
         check_report(report_path)
     live = [item for item in items if item.kind in LIVE_KINDS]
     files = [item for item in items if item.kind not in LIVE_KINDS]
-    set_up_libraries(threads or 1, quiet=not verbose)
+    set_up_libraries(threads, quiet=not verbose)
     detector = Detector.load(
         model, provider=provider, precision=precision, threads=threads, options=running_on
     )
@@ -327,7 +327,7 @@ def _judge(
                 max_staleness_ms=max_staleness_ms,
                 duration_s=duration_s,
                 faces=faces,
-                threads=threads or 1,
+                threads=threads,
                 save_video=save_video,
                 window=_wants_window(window, live, reporter),
             ),

@@ -27,7 +27,6 @@ from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.stream import Stream
-from dfd_edge.threads import threads_for_files
 from dfd_edge.version import version_of
 from dfd_edge.watching import Watch
 
@@ -55,16 +54,13 @@ class Detector(Closing):
         <Label.REAL: 'real'>
     """
 
-    def __init__(
-        self, session: Session, faces: FaceDetector | None, *, threads: int | None = None
-    ) -> None:
+    def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
         from dfd_edge.gathering import Gathering  # noqa: PLC0415
 
         self._session = session
         self._gathering = Gathering(session)
         self._faces = faces
-        self._threads = threads or 1
-        self._file_threads = threads or threads_for_files()
+        self._threads = threads
         self._closed = False
 
     @classmethod
@@ -74,7 +70,7 @@ class Detector(Closing):
         *,
         provider: str = "auto",
         precision: str = "auto",
-        threads: int | None = None,
+        threads: int = 1,
         options: ProviderOptions | None = None,
     ) -> Detector:
         """Loads a bundle and its face detector.
@@ -85,10 +81,9 @@ class Detector(Closing):
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
             precision: "fp32", "fp16" or "int8" as far as the bundle carries it, or "auto" for
                 the one that suits provider and processor; `provider` says which it is.
-            threads: Threads that each library may use on its own. By default 1, which is fastest
-                on few cores, since the stages overlap, and 2 for decoding a file where there are
-                as many cores. OpenCV's, one number for the whole process, stay as the application
-                has set them (`cv2.setNumThreads`).
+            threads: Threads that each library may use on its own; 1 is fastest on few cores,
+                since the stages overlap. OpenCV's, one number for the whole process, stay as
+                the application has set them (`cv2.setNumThreads`).
             options: What is asked of a named provider: its device, a limit of memory, CUDA
                 graphs (`dfd_edge.ProviderOptions`).
 
@@ -101,17 +96,17 @@ class Detector(Closing):
         from dfd_edge.providers.options import NO_OPTIONS  # noqa: PLC0415
         from dfd_edge.session import Session  # noqa: PLC0415
 
-        if threads is not None and threads < 1:
+        if threads < 1:
             raise UsageError(f"threads {threads}: give 1 or more")
         bundle = Bundle.load(None if path is None else Path(path))
         session = Session.open(
             bundle,
             provider=provider,
             precision=precision,
-            threads=threads or 1,
+            threads=threads,
             options=options or NO_OPTIONS,
         )
-        return cls(session, _load_faces(bundle, threads or 1), threads=threads)
+        return cls(session, _load_faces(bundle, threads), threads=threads)
 
     @property
     def provider(self) -> ProviderReport:
@@ -202,7 +197,7 @@ class Detector(Closing):
         started_s = time.perf_counter()
         stop = stop or threading.Event()
         stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
-        video = open_file(item, stop, threads=self._file_threads)
+        video = open_file(item, stop, threads=self._threads)
 
         def tell(result: FrameResult) -> None:
             if on_frame is not None:

@@ -4,7 +4,7 @@ The file is TOML. `dfd-bench sweep --settings FILE` writes it; by hand it is wri
 
     provider = "cpu"
     precision = "int8"
-    threads = 2
+    threads = 1
 
     [machine]
     processor = "..."
@@ -33,7 +33,7 @@ class MachineSettings:
     """What `Detector.load` takes, and the machine that it was chosen on.
 
     Attributes:
-        provider, precision, threads: As in `Detector.load`; no threads, its default.
+        provider, precision, threads: As in `Detector.load`.
         processor: Model of that machine's processor; None where the file does not say.
         cores: Its cores that the process could use; None where the file does not say.
 
@@ -47,7 +47,7 @@ class MachineSettings:
 
     provider: str = "auto"
     precision: str = "auto"
-    threads: int | None = None
+    threads: int = 1
     processor: str | None = None
     cores: int | None = None
 
@@ -57,7 +57,7 @@ class MachineSettings:
                 raise UsageError(f"{name} is {value!r}; give one of {', '.join(known)}")
         for name, most in (("threads", MAX_THREADS), ("cores", None)):
             value = getattr(self, name)
-            if value is None:
+            if value is None and most is None:
                 continue
             if type(value) is not int or value < 1 or (most is not None and value > most):
                 limit = f"1 to {most}" if most else "1 or more"
@@ -83,7 +83,7 @@ class MachineSettings:
         return None
 
     @classmethod
-    def made_here(cls, *, provider: str, precision: str, threads: int | None) -> Self:
+    def made_here(cls, *, provider: str, precision: str, threads: int) -> Self:
         """Settings that were chosen on this machine."""
         from dfd_edge.processor import processor_name, usable_cores  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ class MachineSettings:
         from dfd_edge.outputs.files import written_whole  # noqa: PLC0415 - only `dfd-bench` writes
 
         values = asdict(self)
-        lines = [f"{n} = {json.dumps(values[n])}" for n in self.options if values[n] is not None]
+        lines = [f"{name} = {json.dumps(values[name])}" for name in self.options]
         lines += ["", "[machine]"]
         lines += [f"{n} = {json.dumps(values[n])}" for n in _MACHINE if values[n] is not None]
         with written_whole(path) as partial:

@@ -58,9 +58,10 @@ _FLAGS = (
     click.option(
         "--threads",
         type=click.IntRange(min=1, max=MAX_THREADS),
+        default=1,
+        show_default=True,
         metavar="N",
-        help="Threads that each library may use.  [default: 1, as the stages overlap; 2 to decode "
-        "a file]",
+        help="Threads that each library may use; the stages overlap anyway.",
     ),
 )
 _TAKEN = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")

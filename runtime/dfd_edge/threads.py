@@ -15,18 +15,6 @@ keeps the number that it gave OpenCV itself.
 from __future__ import annotations
 
 
-def threads_for_files() -> int:
-    """Threads that decode a file where nobody asked for a number: 2, or 1 on a single core.
-
-    Decoding is the dearest stage of most files. One thread of it would leave the other core idle
-    while the stages behind wait. A live stream is decoded by one: it comes no faster, and frame
-    threads would hold its frames back.
-    """
-    from dfd_edge.processor import usable_cores  # noqa: PLC0415 - files alone need it
-
-    return 2 if usable_cores() >= 2 else 1
-
-
 def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
     """Settles what holds for the whole process: for the command line, whose process it is.
 
