@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner, Result
 
 from dfd_benchmarks.cli import main
 from dfd_benchmarks.compare import MIN_RUNS, ratio_of
 from dfd_benchmarks.machine import describe_machine
-from dfd_benchmarks.results import SCHEMA_FILE, Figure, write_result
+from dfd_benchmarks.results import Figure, write_result
 from dfd_benchmarks.results import Result as Measured
 
 NOISE = (10.0, 10.4, 9.8, 10.2, 9.9, 10.1, 10.3, 9.7)
@@ -87,8 +87,7 @@ def test_slower_than_the_bound_fails(factor: float, better: str, code: int, tmp_
     result = invoke("compare", a, b, "--fail-if-slower", "10%", "--json", out)
     assert result.exit_code == code, result.output
     assert ("worse by more than 10%: a step" in result.stderr) == bool(code)
-    record = json.loads(out.read_text())
-    jsonschema.validate(record, json.loads(SCHEMA_FILE.read_text()))
+    record = read_valid(out)
     assert record["figures"][0]["median"] == pytest.approx(factor)
 
 

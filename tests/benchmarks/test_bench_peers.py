@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import av
 import keras
 import numpy as np
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 from skimage import data
 
@@ -92,7 +92,7 @@ def measured(*arguments: object) -> tuple[str, dict[str, Any]]:
     file = Path(str(arguments[-1]))
     result = CliRunner().invoke(main, ["peers", *map(str, arguments[:-1]), "--json", str(file)])
     assert result.exit_code == 0, result.output
-    return result.stdout, json.loads(file.read_text())
+    return result.stdout, read_valid(file)
 
 
 @pytest.fixture(scope="module")

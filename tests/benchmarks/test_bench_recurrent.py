@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
@@ -25,7 +25,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, A
     options = ["--head", "gru_small", "--width", str(WIDTH), "--runs", "2", "--json", str(file)]
     result = CliRunner().invoke(main, ["recurrent", *options])
     assert result.exit_code == 0, result.output
-    return result.stdout, json.loads(file.read_text())
+    return result.stdout, read_valid(file)
 
 
 def values(record: dict[str, Any]) -> dict[str, list[float]]:
@@ -87,7 +87,7 @@ def test_a_step_is_held_against_a_crop(tiny_bundle: Path, tmp_path: Path) -> Non
     options = ["--model", str(tiny_bundle), "--runs", "2", "--steps", "200", "--json", str(file)]
     result = CliRunner().invoke(main, ["gru", *options])
     assert result.exit_code == 0, result.output
-    record = json.loads(file.read_text())
+    record = read_valid(file)
     assert record["arguments"] == {"steps": 200, "precision": "auto"}
     assert record["ran"]["provider"] == "cpu"
     assert record["details"]["difference"] <= 1e-5

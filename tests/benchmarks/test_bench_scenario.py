@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,13 +10,13 @@ import threading
 import time
 from pathlib import Path
 
-import jsonschema
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
 from dfd_benchmarks.loadgen import Load, put_under_load
-from dfd_benchmarks.results import SCHEMA_FILE, Ran
+from dfd_benchmarks.results import Ran
 from dfd_benchmarks.scenario import label_of
 from dfd_edge.errors import DfdError, UsageError
 
@@ -74,8 +73,7 @@ def test_a_scenario_writes_what_it_prints(name: str, tiny_bundle: Path, tmp_path
     arguments = ["scenario", name, "--duration", "0.3", "--model", str(tiny_bundle)]
     result = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert result.exit_code == 0, result.output
-    record = json.loads((out / "result.json").read_text())
-    jsonschema.validate(record, json.loads(SCHEMA_FILE.read_text()))
+    record = read_valid(out / "result.json")
     assert record["benchmark"] == f"scenario {name}"
     figures = {entry["name"]: entry for entry in record["figures"]}
     assert figures["rate"]["median"] > 0
@@ -93,7 +91,7 @@ def test_what_is_put_under_load(what: str, tiny_bundle: Path, tmp_path: Path) ->
     arguments += ["--samples", "4", "--model", str(tiny_bundle), "--json", str(file)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    record = json.loads(file.read_text())
+    record = read_valid(file)
     assert record["arguments"]["what"] == what
     assert record["ran"]["provider"] == "cpu"
 

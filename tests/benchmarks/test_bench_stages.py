@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
@@ -25,7 +25,7 @@ def run(tiny_bundle: Path, folder: Path, *, runs: int = 2) -> tuple[str, dict[st
     arguments = ["stages", CLIP, "--model", tiny_bundle, "--runs", runs, "--json", file]
     result = CliRunner().invoke(main, [str(value) for value in [*arguments, "--html", page]])
     assert result.exit_code == 0, result.output
-    return result.stdout, json.loads(file.read_text()), page.read_text("utf-8")
+    return result.stdout, read_valid(file), page.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
@@ -18,7 +18,7 @@ def test_startup_measures_every_part(tiny_bundle, tmp_path):
     arguments = ["startup", CLIP, "--model", tiny_bundle, "--runs", 1, "--json", file]
     result = CliRunner().invoke(main, [str(value) for value in arguments])
     assert result.exit_code == 0, result.output
-    record = json.loads(file.read_text())
+    record = read_valid(file)
     found = {figure["name"]: figure["median"] for figure in record["figures"]}
     assert found["import.package"] < found["import.libraries"]
     assert found["import.ratio"] == found["import.all"] / found["import.libraries"]

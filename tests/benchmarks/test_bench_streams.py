@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks import streams as streams_module
@@ -270,7 +270,7 @@ def test_streams_prints_what_it_writes(tiny_bundle: Path, tmp_path: Path) -> Non
     arguments += ["--duration", "2", "--staleness", "10000", "--model", str(tiny_bundle)]
     result = CliRunner().invoke(main, [*arguments, "--json", str(file)])
     assert result.exit_code == 0, result.output
-    record = json.loads(file.read_text())
+    record = read_valid(file)
     assert record["benchmark"] == "streams"
     (load,) = record["details"]["points"]
     assert f"{load['staleness_ms']['p99']:.0f}" in result.stdout.splitlines()[-1].split()

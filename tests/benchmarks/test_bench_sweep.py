@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
@@ -38,7 +39,7 @@ def test_sweep_writes_figures_and_settings_that_the_program_takes(variant_bundle
     arguments += ["--slice", 0.02, "--json", file, "--settings", settings_file]
     result = CliRunner().invoke(main, [str(value) for value in arguments])
     assert result.exit_code == 0, result.output
-    record = json.loads(file.read_text())
+    record = read_valid(file)
     names = {figure["name"] for figure in record["figures"]}
     assert {"cpu.fp32.t1.b1.rate", "cpu.int8.t1.b2.latency", "cpu.int8.t1.whole"} <= names
     settings = MachineSettings.read(settings_file)
