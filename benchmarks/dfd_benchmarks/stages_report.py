@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dfd_benchmarks.laps import StageTimes
 from dfd_benchmarks.pages import Chart, bar_chart, write_page
 from dfd_benchmarks.results import Better, Figure, Ran, Result
-from dfd_benchmarks.stages import STAGES, StageReport, StageRun, StageTimes
+from dfd_benchmarks.stages import STAGES, StageReport, StageRun
 
 if TYPE_CHECKING:
     from dfd_benchmarks.machine import Machine
