@@ -308,12 +308,14 @@ def _judge(
             report_path=report_path,
             webhook=webhook,
         )
-        reporter.record(detector.run_record(rate_hz=rate_hz))
+        if as_json or report_path is not None:
+            reporter.record(detector.run_record(rate_hz=rate_hz))
         if verbose or not detector.provider:
             reporter.note(f"provider {detector.provider}")
         if verbose:
-            report = detector.provider
-            reporter.note(f"precision {report.precision}: {report.precision_reason}")
+            reporter.note(
+                f"precision {detector.provider.precision}: {detector.provider.precision_reason}"
+            )
         trained_hz = detector.bundle.manifest.sequence.rate_hz
         if rate_hz not in (None, trained_hz):
             reporter.note(f"judging at {rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz")

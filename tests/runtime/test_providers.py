@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -35,7 +36,7 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
             raise importlib.metadata.PackageNotFoundError(name)
         return versions[name.replace("-", "_")]
 
-    monkeypatch.setattr(wheels.importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
 
 def pretend_built_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +97,12 @@ def test_auto_says_why_it_did_not_take_cuda(bundle: Bundle, monkeypatch: pytest.
 
 
 def test_two_wheels_at_once_are_refused_with_the_command_that_mends_it(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     pretend_installed(monkeypatch, onnxruntime="1.30.0", onnxruntime_gpu="1.29.0")
+    for name in ("onnxruntime-1.30.0.dist-info", "onnxruntime_gpu-1.29.0.dist-info"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(wheels, "_site_of_onnxruntime", lambda: tmp_path)
     with pytest.raises(ProviderError) as caught:
         Session.open(bundle)
     assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.29.0 are installed together" in str(
@@ -106,6 +110,29 @@ def test_two_wheels_at_once_are_refused_with_the_command_that_mends_it(
     )
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in str(caught.value)
     assert "pip install 'dfd-edge[gpu]'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "several"),
+    [
+        ([], False),
+        (["onnxruntime-1.30.0", "onnxruntime_extensions-0.15.0", "onnxruntime_genai-0.9.0"], False),
+        (["onnxruntime_gpu-1.31.1", "onnxruntime-1.30.0"], True),
+        (["onnxruntime_directml-1.24.0", "onnxruntime_openvino-1.24.1", "numpy-2.0.0"], True),
+    ],
+)
+def test_several_wheels_are_seen_by_their_folders(
+    tmp_path: Path, folders: list[str], several: bool
+):
+    for name in folders:
+        (tmp_path / f"{name}.dist-info").mkdir()
+    assert wheels.several_in(tmp_path) is several
+
+
+def test_the_installed_wheel_is_found_beside_its_module():
+    site = wheels._site_of_onnxruntime()
+    assert site is not None
+    assert list(site.glob("onnxruntime*.dist-info"))
 
 
 def test_no_wheel_at_all_names_the_command_that_mends_it(

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 from dfd_edge.errors import ProviderError
+from dfd_edge.version import version_of
 
 _WHEELS = (
     "onnxruntime",
@@ -26,13 +29,30 @@ _FATAL = 4
 
 def installed_wheels() -> dict[str, str]:
     """The installed distributions that bring a module `onnxruntime`: name to version."""
-    found = {}
-    for name in _WHEELS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {name: version_of(name) for name in _WHEELS}
+    return {name: version for name, version in versions.items() if version is not None}
+
+
+@cache
+def several_in(site: Path | None) -> bool:
+    """Whether several of the distributions lie in a folder of packages.
+
+    Their folders' names tell; asking for their metadata at each start would take longer than
+    opening a bundle.
+    """
+    if site is None:
+        return False
+    known = {name.replace("-", "_") for name in _WHEELS}
+    found = {path.name.partition("-")[0].lower() for path in site.glob("onnxruntime*.dist-info")}
+    return len(found & known) > 1
+
+
+def _site_of_onnxruntime() -> Path | None:
+    """The folder of packages that `onnxruntime` comes from; None where there is none."""
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))).parent
 
 
 def quiet_onnxruntime() -> None:
@@ -51,8 +71,7 @@ def load_onnxruntime() -> ModuleType:
         ProviderError: None is installed, it cannot be imported, or several are installed, which
             overwrite each other's files.
     """
-    wheels = installed_wheels()
-    if len(wheels) > 1:
+    if several_in(_site_of_onnxruntime()) and len(wheels := installed_wheels()) > 1:
         names = " and ".join(f"{name} {version}" for name, version in wheels.items())
         extra = "gpu" if "onnxruntime-gpu" in wheels else "cpu"
         raise ProviderError(
@@ -62,6 +81,7 @@ def load_onnxruntime() -> ModuleType:
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
+        wheels = installed_wheels()
         if not wheels:
             raise ProviderError(
                 "onnxruntime is not installed: run `pip install 'dfd-edge[cpu]'`, or "
