@@ -137,13 +137,14 @@ def test_a_source_that_hangs_or_is_slow_holds_up_no_other(detector):
 
 
 def test_no_thread_stays_behind(detector):
-    before = len(reader_threads())
+    before = set(reader_threads())
     with watch_device(detector, lambda: Device(endless())) as watch:
         next(watch)
+        assert set(reader_threads()) - before
     deadline_s = time.monotonic() + 10.0
-    while len(reader_threads()) > before and time.monotonic() < deadline_s:
+    while set(reader_threads()) - before and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    assert len(reader_threads()) == before
+    assert not set(reader_threads()) - before
 
 
 def test_a_lost_device_is_opened_again_and_the_gap_is_told(detector):
