@@ -88,6 +88,10 @@ class _NotingSampler:
             self._convert.start()
         return due
 
+    def foresee(self) -> Sampler | FirstFrames:
+        """What the decoder asks about frames to come: some need no decoding."""
+        return self._sampler.foresee()
+
 
 class StageBench:
     """The stages over one clip, each alone, on the CPU.

@@ -6,6 +6,7 @@ never by their number. Training and inference share these classes.
 
 from __future__ import annotations
 
+import copy
 import math
 
 from dfd_edge.errors import UsageError
@@ -56,6 +57,10 @@ class Sampler:
             self._next_s += self.period_s
         return True
 
+    def foresee(self) -> Sampler:
+        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        return copy.copy(self)
+
     @property
     def is_done(self) -> bool:
         """False: it goes on for as long as the stream does."""
@@ -93,6 +98,10 @@ class FirstFrames:
         due = not self.is_done
         self._taken += due
         return due
+
+    def foresee(self) -> FirstFrames:
+        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        return copy.copy(self)
 
     @property
     def is_done(self) -> bool:

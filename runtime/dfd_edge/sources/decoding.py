@@ -20,6 +20,7 @@ from dfd_edge.sources.deinterlacing import Deinterlacer
 from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
+from dfd_edge.sources.skimming import CODECS, Foreseeable, Skimmer
 from dfd_edge.sources.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class DecodedSource:
     flagged as interlaced. Only frames that are due are converted to BGR. What cannot be decoded is
     left out, never made up.
 
+    A recording that is skimmed is read some packets ahead. What is neither due nor referred to by
+    another frame is then not decoded: the frames that are due are the same, for less time.
+
     Args:
         container: The container; closed here when it turns out to hold no video.
         name: What messages call the source.
@@ -65,12 +69,13 @@ class DecodedSource:
         threads: Threads that FFmpeg may use.
         threading: How FFmpeg uses them: frame threads ("AUTO") hold frames back, slices do not.
         mend: What to try where nothing could be decoded.
+        skim: Whether a recording may be read ahead, as a pipe that somebody waits for may not.
 
     Attributes:
         width, height: Size of the upright frames in pixels.
         duration_s: Length that the container states, in seconds, or None.
         frame_rate: Nominal frames per second.
-        complete: False once something turned out to be missing or undecodable.
+        complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
         backlog: How far a live stream is behind; it is asked which packets are decoded.
@@ -88,6 +93,7 @@ class DecodedSource:
         threads: int = 1,
         threading: Literal["AUTO", "SLICE"] = "AUTO",
         mend: str = "damaged or cut off",
+        skim: bool = False,
     ) -> None:
         self.name = name
         self.finite = finite
@@ -98,6 +104,8 @@ class DecodedSource:
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
+        self._skim = skim and finite
+        self._skimmer: Skimmer | None = None
         self._deinterlacer = Deinterlacer(threads)
         try:
             self._stream = _pick_stream(container, name)
@@ -135,20 +143,23 @@ class DecodedSource:
         if self._consumed:
             raise SourceError(f"{self.name}: already read; open it again for a second pass")
         self._consumed = True
-        timeline = Timeline(
-            self.frame_rate,
-            _start_s(self._stream) if self.finite else None,
-            self.duration_s if self.finite else None,
-        )
+        timeline = self._timeline()
+        if self._skim and isinstance(sampler, Foreseeable):
+            self._skimmer = self._start_skimming(sampler)
         untimed = not self.finite and self._container.format.name in _UNTIMED_FORMATS
-        for index, decoded in enumerate(self._whole_pictures()):
+        awaited = False
+        for index, (pts_s, decoded) in enumerate(self._in_order()):
             arrived_s = None if self.finite else time.monotonic()
-            time_s = timeline.place(None if untimed else _pts_seconds(decoded), arrived_s)
+            time_s = timeline.place(None if untimed else pts_s, arrived_s)
             if arrived_s is not None:
                 self.backlog.place(time_s, arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
-            if sampler.is_due(time_s):
+            due = sampler.is_due(time_s) or awaited
+            awaited = due and decoded is None
+            if awaited:
+                self._stop_skimming()  # it was not foreseen: the next frame stands in for it
+            if due and decoded is not None:
                 image = self._convert(decoded, first=index == 0)
                 if image is not None:
                     yield Frame(image, time_s, index)
@@ -163,18 +174,52 @@ class DecodedSource:
         """Closes the container. Safe to call twice."""
         self._container.close()
 
+    def _timeline(self) -> Timeline:
+        return Timeline(
+            self.frame_rate,
+            _start_s(self._stream) if self.finite else None,
+            self.duration_s if self.finite else None,
+        )
+
+    def _start_skimming(self, sampler: Foreseeable) -> Skimmer | None:
+        stream = self._stream
+        if stream.codec_context.name not in CODECS or not stream.time_base:
+            return None
+        packets = self._container.demux(stream)
+        return Skimmer(packets, sampler, self._timeline(), stream.time_base)
+
+    def _stop_skimming(self) -> None:
+        if self._skimmer is not None:
+            self._skimmer.stop()
+
+    def _in_order(self) -> Iterator[tuple[float | None, VideoFrame | None]]:
+        """All frames as they are shown, with their times; none for one that was left out."""
+        skimmer = self._skimmer
+        for decoded in self._whole_pictures():
+            if skimmer is not None:
+                skimmer.started(decoded.pts)
+                for pts_s in skimmer.left_out_before(decoded.pts):
+                    yield pts_s, None
+            yield _pts_seconds(decoded), decoded
+        if skimmer is not None:
+            for pts_s in skimmer.left_out():
+                yield pts_s, None
+
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
+            if decoded.interlaced_frame:
+                self._stop_skimming()  # it is made whole with the help of its neighbours
             yield from self._deinterlacer.feed(decoded)
         yield from self._deinterlacer.flush()
 
     def _decode(self) -> Iterator[VideoFrame]:
         bad_packets = bad_in_a_row = 0
-        packets = self._container.demux(self._stream)
+        packets = self._packets()
+        context = self._stream.codec_context
         while True:
             asked_s = time.monotonic()
             try:
-                packet = next(packets)
+                packet, needed = next(packets)
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
@@ -182,11 +227,13 @@ class DecodedSource:
                 return
             if not self.finite and not self._is_wanted(packet, asked_s):
                 continue
+            context.skip_frame = "DEFAULT" if needed else "NONREF"
             try:
                 decoded = packet.decode()
             except av.error.EOFError:
                 continue
             except av.error.FFmpegError as error:
+                self._stop_skimming()
                 bad_in_a_row += 1
                 # Who joins a live stream between two key frames cannot decode its first packets.
                 if self.finite or self._decoded_frames:
@@ -199,6 +246,12 @@ class DecodedSource:
             if decoded:
                 bad_in_a_row = 0
             yield from decoded
+
+    def _packets(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
+        """In the order of decoding, each with whether its frame is needed."""
+        if self._skimmer is not None:
+            return iter(self._skimmer)
+        return ((packet, True) for packet in self._container.demux(self._stream))
 
     def _is_wanted(self, packet: Packet[VideoStream], asked_s: float) -> bool:
         arrived_s = time.monotonic()

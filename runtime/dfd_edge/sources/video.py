@@ -51,6 +51,7 @@ class VideoFile(DecodedSource, Closing):
             finite=True,
             threads=threads,
             mend="damaged or cut off" if is_file else "pipe Matroska or MPEG-TS instead",
+            skim=is_file,
         )
 
 
