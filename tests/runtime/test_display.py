@@ -347,14 +347,13 @@ def test_a_clip_in_a_real_window(tiny_bundle, long_clip, tmp_path):
         process = start(screen, "--model", tiny_bundle, "--window", long_clip, folder=tmp_path)
         try:
             window = screen.wait_for_window("long.mp4")
-            screen.press(window, "p")
 
             def stands_still():
                 before = screen.picture()
                 time.sleep(1.0)
                 return before.any() and not changed(before, screen.picture())
 
-            x_display.wait_for(stands_still, "the picture to stand still")
+            screen.press_until(window, "p", stands_still, "the picture to stand still")
             paused = screen.picture()
             screen.press(window, "?")
             x_display.wait_for(lambda: changed(screen.picture(), paused) > 0.005, "the keys")
@@ -407,8 +406,11 @@ def test_two_live_sources_in_real_windows(tiny_bundle, tmp_path):
         process = start(screen, "--model", tiny_bundle, *addresses, folder=tmp_path)
         try:
             windows = [screen.wait_for_window(address) for address in addresses]
-            screen.press(windows[1], "s")
-            x_display.wait_for(lambda: len(list(tmp_path.glob("*.png"))) == 2, "both stills")
+
+            def stills_of_both():
+                return len({path.name.rpartition("_")[0] for path in tmp_path.glob("*.png")}) == 2
+
+            screen.press_until(windows[1], "s", stills_of_both, "both stills")
             screen.press(windows[0], "q")
             out, err = process.communicate(timeout=120)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import os
@@ -35,9 +36,9 @@ def missing() -> str | None:
     return None
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, patience_s: float = _PATIENCE_S) -> Any:
     """Waits until a condition holds and returns what it gave."""
-    until_s = time.monotonic() + _PATIENCE_S
+    until_s = time.monotonic() + patience_s
     while time.monotonic() < until_s:
         if found := condition():
             return found
@@ -123,6 +124,20 @@ class Screen:
             return next((w for name, w in self.windows().items() if title in name), None)
 
         return int(wait_for(find, f"the window {title!r}"))
+
+    def press_until(
+        self, window: int, key: str, condition: Callable[[], Any], what: str, times: int = 8
+    ) -> Any:
+        """Presses a key until a condition holds: a window that has just opened may lose the first.
+
+        Returns what the condition gave.
+        """
+        for _ in range(times - 1):
+            self.press(window, key)
+            with contextlib.suppress(AssertionError):
+                return wait_for(condition, what, _PATIENCE_S / times)
+        self.press(window, key)
+        return wait_for(condition, what, _PATIENCE_S / times)
 
     def press(self, window: int, key: str) -> None:
         """Presses a key in a window: a character, or a name of `KEYSYMS`."""
