@@ -139,6 +139,22 @@ def test_cut_without_encoding_anew(clip, folder, span, suffix, least):
     assert expect_same(path) >= least
 
 
+def test_interlaced_from_the_middle_on(clip, folder):
+    parts = [folder / "whole.ts", folder / "fields.ts"]
+    encoding = ["-c:v", "libx264", "-bf", "3"]
+    ffmpeg("-i", clip, *encoding, parts[0])
+    ffmpeg("-i", clip, *encoding, "-flags", "+ilme+ildct", "-x264-params", "tff=1", parts[1])
+    names = folder / "names.txt"
+    names.write_text("".join(f"file '{part}'\n" for part in parts))
+    path = folder / "both.mkv"
+    ffmpeg("-f", "concat", "-safe", "0", "-i", names, "-c", "copy", path)
+    whole, said_of_whole, _ = read(path, Told(Sampler(RATE_HZ)))
+    frames, said, left_out = read(path, Sampler(RATE_HZ))
+    assert 20 < left_out < 150
+    assert [(f.index, f.time_s) for f in frames] == [(f.index, f.time_s) for f in whole]
+    assert said == said_of_whole
+
+
 def test_a_clock_that_jumps_back(clip, folder):
     part = folder / "part.ts"
     ffmpeg("-i", clip, "-t", "2", "-c:v", "libx264", part)

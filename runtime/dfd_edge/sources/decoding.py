@@ -196,14 +196,13 @@ class DecodedSource:
         """All frames as they are shown, with their times; none for one that was left out."""
         skimmer = self._skimmer
         for decoded in self._whole_pictures():
+            pts_s = _pts_seconds(decoded)
             if skimmer is not None:
                 skimmer.started(decoded.pts)
-                for pts_s in skimmer.left_out_before(decoded.pts):
-                    yield pts_s, None
-            yield _pts_seconds(decoded), decoded
+                yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
+            yield pts_s, decoded
         if skimmer is not None:
-            for pts_s in skimmer.left_out():
-                yield pts_s, None
+            yield from ((left_out_s, None) for left_out_s in skimmer.left_out())
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():

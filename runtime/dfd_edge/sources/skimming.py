@@ -77,7 +77,7 @@ class Skimmer:
         self._placed: int | None = None  # the last whose frame is
         self._order: int | None = None  # the last stamp of decoding
         self._due: set[int] = set()
-        self._left_out: list[int] = []  # heap
+        self._left_out: list[float] = []  # heap: seconds
 
     def __iter__(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
         """Yields each packet, and whether its frame is needed.
@@ -108,19 +108,23 @@ class Skimmer:
             self._coming = [coming for coming in self._coming if coming >= stamp]
             heapq.heapify(self._coming)
 
-    def left_out_before(self, stamp: int | None) -> Iterator[float]:
-        """Yields the times that were left out before a decoded frame, in seconds of the stream."""
-        if stamp is None:
+    def left_out_before(self, pts_s: float | None) -> Iterator[float]:
+        """Yields the times that were left out before a decoded frame.
+
+        Args:
+            pts_s: The frame's own time in seconds of the stream's clock, as are those that come.
+        """
+        if pts_s is None:
             return
-        while self._left_out and self._left_out[0] < stamp:
-            yield self._seconds(heapq.heappop(self._left_out))
-        if self._left_out and self._left_out[0] == stamp:
+        while self._left_out and self._left_out[0] < pts_s:
+            yield heapq.heappop(self._left_out)
+        if self._left_out and self._left_out[0] == pts_s:
             heapq.heappop(self._left_out)  # another frame refers to it: it was decoded
 
     def left_out(self) -> Iterator[float]:
-        """Yields the times that were left out after the last decoded frame, in seconds."""
+        """Yields the times that were left out after the last decoded frame."""
         while self._left_out:
-            yield self._seconds(heapq.heappop(self._left_out))
+            yield heapq.heappop(self._left_out)
 
     def _read(self) -> None:
         try:
@@ -168,7 +172,7 @@ class Skimmer:
         self._due.discard(stamp)
         if self._stopped or needed or (self._ended and len(self._window) <= _AT_END):
             return True
-        heapq.heappush(self._left_out, stamp)
+        heapq.heappush(self._left_out, self._seconds(stamp))
         return False
 
     def _place(self, stamp: int) -> None:
