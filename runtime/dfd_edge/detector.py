@@ -19,7 +19,7 @@ from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
-from dfd_edge.sources.decoding import DueFrames
+from dfd_edge.sampling import DueFrames
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.image import read_image

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Protocol, runtime_checkable
 
 from dfd_edge.errors import UsageError
 
@@ -15,6 +16,23 @@ from dfd_edge.errors import UsageError
 EARLY_TOLERANCE = 0.1
 #: Two due frames are never closer than this share of a period.
 MIN_SPACING = 0.5
+
+
+class DueFrames(Protocol):
+    """Says which frames are wanted."""
+
+    def is_due(self, time_s: float) -> bool:
+        """Whether the frame at this time is converted and handed out."""
+        ...
+
+
+@runtime_checkable
+class Foreseeable(DueFrames, Protocol):
+    """Can be asked about frames that are still to come, too."""
+
+    def foresee(self) -> DueFrames:
+        """A copy: what it is asked changes nothing here."""
+        ...
 
 
 class Sampler:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sources.decoding import DueFrames
+from dfd_edge.sampling import DueFrames
 from dfd_edge.sources.frame import MIN_SIDE, Frame
 from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
 from dfd_edge.sources.quiet import quiet_opencv

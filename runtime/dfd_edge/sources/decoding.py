@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
@@ -15,12 +15,13 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 
 from dfd_edge.errors import SourceError
+from dfd_edge.sampling import DueFrames, Foreseeable
 from dfd_edge.sources.backlog import Backlog
 from dfd_edge.sources.deinterlacing import Deinterlacer
 from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
-from dfd_edge.sources.skimming import CODECS, Foreseeable, Skimmer
+from dfd_edge.sources.skimming import CODECS, Skimmer
 from dfd_edge.sources.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -42,14 +43,6 @@ _MAX_BAD_PACKETS = 500
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
-
-
-class DueFrames(Protocol):
-    """Says which frames are wanted; `dfd_edge.sampling.Sampler` is one."""
-
-    def is_due(self, time_s: float) -> bool:
-        """Whether the frame at this time is converted and handed out."""
-        ...
 
 
 class DecodedSource:

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
+from dfd_edge.sampling import DueFrames
 from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.decoding import DecodedSource, DueFrames
+from dfd_edge.sources.decoding import DecodedSource
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.interrupting import interrupted_by
 

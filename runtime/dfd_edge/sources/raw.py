@@ -13,7 +13,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.sources.frame import Frame, Image
 
 if TYPE_CHECKING:
-    from dfd_edge.sources.decoding import DueFrames
+    from dfd_edge.sampling import DueFrames
     from dfd_edge.sources.options import RawFormat
     from dfd_edge.sources.video import Readable
 

@@ -6,7 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import av.error
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from dfd_edge.sampling import Foreseeable
     from dfd_edge.sources.timeline import Timeline
 
 #: FFmpeg's names of codecs whose decoders leave out a frame that no other refers to, and that put
@@ -24,19 +25,6 @@ _AHEAD = 24
 #: Packets at the end that are all decoded: those of a clip cut without re-encoding may refer to
 #: frames that are missing, and what FFmpeg puts there instead depends on what it decoded.
 _AT_END = 8
-
-
-@runtime_checkable
-class Foreseeable(Protocol):
-    """Says which frames are wanted, and can be asked about those to come."""
-
-    def is_due(self, time_s: float) -> bool:
-        """Whether the frame at this time is converted and handed out."""
-        ...
-
-    def foresee(self) -> Foreseeable:
-        """A copy: what it is asked changes nothing here."""
-        ...
 
 
 class Skimmer:
@@ -53,7 +41,7 @@ class Skimmer:
     Args:
         packets: In the order of decoding.
         wanted: Says which frames are due; not changed.
-        timeline: Gives the frames their times; not changed, and fresh.
+        timeline: Gives the frames their times: a fresh one, for the skimmer alone.
         time_base: Seconds of one unit of the time stamps.
     """
 
@@ -137,9 +125,8 @@ class Skimmer:
             self._error = error
             return
         self._window.append(packet)
-        if (
-            not packet.size or packet.is_discard
-        ):  # the end's empty one; what an edit list leaves out
+        # The last one is empty; what an edit list leaves out is discarded.
+        if not packet.size or packet.is_discard:
             return
         stamp = packet.pts
         if stamp is None or self._jumps_back(stamp, packet.dts):
