@@ -43,6 +43,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_training.table import COLUMNS
 
 STORE_VERSION = 1
 REGION_SCALE = 2.2
@@ -179,9 +180,6 @@ class CropStore:
 
 
 def _read_index(path: Path) -> pd.DataFrame:
-    text = ("path", "label", "original", "generator", "model", "group", "split", "source")
-    return pd.read_csv(
-        path,
-        keep_default_na=False,
-        dtype={**dict.fromkeys(text, str), "dataset": str, "reason": str, "shard": str},
-    )
+    text = (*COLUMNS, "reason", "shard")
+    index = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))
+    return index if "kind" in index else index.assign(kind="")

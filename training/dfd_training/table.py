@@ -17,6 +17,7 @@ REQUIRED = ("path", "label")
 OPTIONAL = (
     "original",
     "generator",
+    "kind",
     "model",
     "group",
     "split",
@@ -35,11 +36,11 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
     """Read and check a table of labelled files (CSV), and fill in what it leaves out.
 
     Columns: `path` (relative to the table's folder, or absolute) and `label` (REAL or FAKE);
-    optional `original` (for a fake, the file it was made from), `generator`, `model`, `group`
-    (files that share footage or a person; by default the group of the original, or the file
-    itself), `split` (train, val or test; by default train), `source` (by default the parent
-    folder, for a fake its original's), `dataset` and `cropped` (yes where the picture is a face
-    crop already).
+    optional `original` (for a fake, the file it was made from), `generator`, `kind` (of a fake,
+    such as swap, lip sync or talking head), `model`, `group` (files that share footage or a
+    person; by default the group of the original, or the file itself), `split` (train, val or
+    test; by default train), `source` (by default the parent folder, for a fake its original's),
+    `dataset` and `cropped` (yes where the picture is a face crop already).
 
     Args:
         path: of the table.

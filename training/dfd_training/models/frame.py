@@ -11,6 +11,7 @@ from keras import layers, ops
 from dfd_edge.errors import UsageError
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_frame_model
+from dfd_training.models.shipped import bundle_folder, read_frame_graph
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -69,8 +70,9 @@ def build_frame_model(
         input_size: Height and width of the crops in pixels; by default what the backbone was
             designed for.
         weights: "imagenet", "none", a file of the backbone's weights in the layout of the
-            ImageNet ones, or a `.keras` frame model with the same backbone, whose head is taken
-            too.
+            ImageNet ones, or a `.keras` frame model or a bundle with the same backbone, whose
+            head is taken too; "shipped" is the bundle in the runtime. The batch norms of a bundle
+            are settled by `settle_norms`.
         dropout: Share of the pooled features dropped in training.
 
     Returns:
@@ -100,7 +102,9 @@ def build_frame_model(
     if tuple(feature_map.shape[1:3]) == (1, 1):
         del outputs["evidence"]  # one place is no map: it would say of the crop what the logit says
     model = keras.Model(image, outputs, name=f"frame_{backbone}")
-    if Path(weights).suffix == ".keras":
+    if (bundle := bundle_folder(str(weights))) is not None:
+        read_frame_graph(model, bundle)
+    elif Path(weights).suffix == ".keras":
         _take_weights(model, Path(weights), backbone)
     else:
         entry.load(convolutions, weights)
