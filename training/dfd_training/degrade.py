@@ -79,15 +79,18 @@ class Degradation:
     second_coding: Coding | None = None
 
 
-def draw_degradation(rng: np.random.Generator, *, codec_share: float = 0.4) -> Degradation:
+def draw_degradation(
+    rng: np.random.Generator, *, codec_share: float = 0.4, always: bool = False
+) -> Degradation:
     """Draw a degradation; about one picture in four stays as it is but for its colour.
 
     Args:
         rng: the source of chance.
         codec_share: share of pictures that pass a video codec; others may pass JPEG.
+        always: every picture passes a codec or JPEG.
     """
     colour = draw_colour(rng, 0.5) if rng.random() < 0.6 else None
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 and not always:
         return Degradation(colour=colour)
     coded = rng.random() < codec_share
     return Degradation(
@@ -101,7 +104,7 @@ def draw_degradation(rng: np.random.Generator, *, codec_share: float = 0.4) -> D
         else (0.0, 0.0),
         recapture=_draw_recapture(rng) if rng.random() < 0.02 else None,
         scale=float(rng.uniform(0.35, 0.95)) if rng.random() < 0.3 else 1.0,
-        jpeg=int(rng.integers(30, 96)) if not coded and rng.random() < 0.6 else None,
+        jpeg=int(rng.integers(30, 96)) if not coded and (always or rng.random() < 0.6) else None,
         grid=(int(rng.integers(0, _BLOCK)), int(rng.integers(0, _BLOCK))),
         coding=draw_coding(rng) if coded else None,
         second_jpeg=int(rng.integers(40, 96)) if rng.random() < 0.12 else None,

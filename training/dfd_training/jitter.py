@@ -33,16 +33,23 @@ class Jitter:
     turn: float = 0.0
 
 
-def draw_jitter(rng: np.random.Generator, *, turn: float = 0.0) -> Jitter:
+def draw_jitter(
+    rng: np.random.Generator,
+    *,
+    turn: float = 0.0,
+    widths: tuple[float, float] = (CROP_SCALE, CROP_SCALE),
+) -> Jitter:
     """Draw a jitter: the detector's boxes move and breathe by a few hundredths.
 
     Args:
         rng: the source of chance.
         turn: standard deviation of the rotation, degrees.
+        widths: least and greatest width of the crop, in faces.
     """
     dx, dy = rng.normal(0.0, 0.03, 2)
+    width = widths[0] if widths[0] == widths[1] else rng.uniform(*widths)
     return Jitter(
-        scale=float(np.exp(rng.normal(0.0, 0.06))),
+        scale=float(np.exp(rng.normal(0.0, 0.06)) * width / CROP_SCALE),
         shift=(float(np.clip(dx, -0.08, 0.08)), float(np.clip(dy, -0.08, 0.08))),
         flip=bool(rng.random() < 0.5),
         turn=float(np.clip(rng.normal(0.0, turn), -3 * turn, 3 * turn)) if turn else 0.0,

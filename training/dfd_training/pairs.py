@@ -10,18 +10,24 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.crop import CROP_SCALE
 from dfd_training.degrade import degrade, draw_degradation
+from dfd_training.families import CropFile, FakeFamilies, crop_files
 from dfd_training.jitter import Crop, Jitter, draw_jitter, to_input, work_crop
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis.balance import match_pair
 from dfd_training.synthesis.clip import nearest_pose
 from dfd_training.synthesis.colour import Picture
 from dfd_training.synthesis.forgery import ForgeryKind, forge
+
+_CROPPED_WIDTH = 1.25
+_LIKE_CANDIDATES = 12
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +52,11 @@ class PairOptions:
         source_exponent: a source is drawn by this power of its number of groups.
         donor_candidates: people looked at for one of similar pose.
         codec_share: share of pairs that pass a video codec.
+        families: true fakes are drawn evenly over their families, those without an original too,
+            beside a real face of like size; else inside each source, with their originals only.
+        closest: least width of a crop, in faces, and
+        widest: the most; both crops of a pair have the same. A picture that is a face crop is cut
+            at no more than 1.25.
         cutout_share: share of pairs in which a part of both crops is covered.
         turn: standard deviation of a rotation of both crops, in degrees; 0 for none.
     """
@@ -65,8 +76,23 @@ class PairOptions:
     source_exponent: float = 0.35
     donor_candidates: int = 10
     codec_share: float = 0.25
+    families: bool = False
+    closest: float = CROP_SCALE
+    widest: float = CROP_SCALE
     cutout_share: float = 0.0
     turn: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.closest <= self.widest <= 2.0:
+            raise UsageError(
+                f"widths of crops from {self.closest} to {self.widest} faces; 0.5 to 2.0, the "
+                "smaller one first"
+            )
+
+    def widths(self, file: CropFile) -> tuple[float, float]:
+        """Least and greatest width of a crop of a file, in faces."""
+        most = _CROPPED_WIDTH if file.cropped and self.families else self.widest
+        return min(self.closest, most), min(self.widest, most)
 
     def kind_shares(self) -> dict[ForgeryKind, float]:
         """The share of each kind among the fakes synthesised on the fly, summing to 1."""
@@ -86,21 +112,11 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class _File:
-    """The crops of one file: shard, positions, their times and the people they show."""
-
-    shard: str
-    positions: NDArray[np.int64]
-    time_s: NDArray[np.float64]
-    track: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class _Spot:
     """Where a pair is drawn: one crop of a file, and how it is cut."""
 
     source: _Source
-    file: _File
+    file: CropFile
     place: int
     jitter: Jitter
 
@@ -109,9 +125,9 @@ class _Spot:
 class _Source:
     name: str
     photographs: bool
-    groups: list[list[_File]]
-    fakes: dict[str, list[_File]]  # shard of the real file -> its true fakes
-    made: dict[str, dict[str, list[_File]]]  # shard of the real file -> generator -> its fakes
+    groups: list[list[CropFile]]
+    fakes: dict[str, list[CropFile]]  # shard of the real file -> its true fakes
+    made: dict[str, dict[str, list[CropFile]]]  # shard of the real file -> generator -> its fakes
 
 
 class PairSampler:
@@ -136,6 +152,8 @@ class PairSampler:
         if not self._sources:
             raise UsageError("no real crop with landmarks among the rows")
         self._weights = self._source_weights()
+        drawn = rows[rows["judged"]] if self.options.families else rows.iloc[:0]
+        self._families = FakeFamilies(drawn, crop_files(drawn))
         shares = self.options.kind_shares()
         self._kinds, self._kind_shares = list(shares), np.array(list(shares.values()))
 
@@ -153,19 +171,76 @@ class PairSampler:
         Returns:
             One pair a view, as `draw` gives it.
         """
+        if self._families and rng.random() < self.options.true_share:
+            pair, jitter, related = self._of_a_family(rng)
+        else:
+            spot = self._spot(rng)
+            stored = None if self._families else self._ready_fake(spot, rng)
+            pair = stored or self._synthesise(self._crop(spot), spot, rng)
+            jitter, related = spot.jitter, True
+        return [self._view(pair, jitter, rng, coded=not related) for _ in range(views)]
+
+    def _spot(self, rng: np.random.Generator) -> _Spot:
+        """A real crop: of a source by its weight, a group and a file of it."""
         source = self._sources[int(rng.choice(len(self._sources), p=self._weights))]
         files = source.groups[int(rng.integers(len(source.groups)))]
         file = files[int(rng.integers(len(files)))]
         place = int(rng.integers(len(file.positions)))
-        spot = _Spot(source, file, place, draw_jitter(rng, turn=self.options.turn))
-        pair = self._ready_fake(spot, rng) or self._synthesise(self._crop(spot), spot, rng)
-        return [self._view(pair, spot.jitter, rng) for _ in range(views)]
+        jitter = draw_jitter(rng, turn=self.options.turn, widths=self.options.widths(file))
+        return _Spot(source, file, place, jitter)
+
+    def _of_a_family(
+        self, rng: np.random.Generator
+    ) -> tuple[tuple[Picture, Picture], Jitter, bool]:
+        """A true fake beside its original, or else beside a real face of like size.
+
+        Returns:
+            The pair, how it is cut, and whether the two are of one footage.
+        """
+        fake = self._families.draw(rng)
+        file, real = fake.file, fake.original
+        place = int(rng.integers(len(file.positions)))
+        if real is not None:
+            at = real.nearest(file.time_s[place])
+        else:
+            others = [self._spot(rng) for _ in range(_LIKE_CANDIDATES)]
+            sizes = np.array([other.file.face_px[other.place] for other in others])
+            other = others[int(np.argmin(np.abs(np.log(sizes / file.face_px[place]))))]
+            real, at = other.file, other.place
+        low, high = (
+            min(ends)
+            for ends in zip(self.options.widths(file), self.options.widths(real), strict=True)
+        )
+        jitter = draw_jitter(rng, turn=self.options.turn, widths=(low, high))
+        crops = [
+            work_crop(self._store.crop(part.shard, int(part.positions[where])), jitter)
+            for part, where in ((real, at), (file, place))
+        ]
+        pair = crops[0].image, crops[1].image
+        landmarks = crops[0].landmarks
+        if (
+            fake.original is not None
+            and landmarks is not None
+            and rng.random() < self.options.true_matched
+        ):
+            pair = match_pair(*pair, landmarks, rng)
+        return pair, jitter, fake.original is not None
 
     def _view(
-        self, pair: tuple[Picture, Picture], jitter: Jitter, rng: np.random.Generator
+        self,
+        pair: tuple[Picture, Picture],
+        jitter: Jitter,
+        rng: np.random.Generator,
+        *,
+        coded: bool = False,
     ) -> tuple[Crop, Crop]:
-        degradation = draw_degradation(rng, codec_share=self.options.codec_share)
+        """The pair as the model sees it; `coded` sends it through a codec in any case."""
         size = self.options.input_size
+        if coded:
+            pair = brought_to_one_size(pair)
+            degradation = draw_degradation(rng, codec_share=0.7, always=True)
+        else:
+            degradation = draw_degradation(rng, codec_share=self.options.codec_share)
         real, fake = (
             to_input(degrade(picture, degradation, rng), size, flip=jitter.flip) for picture in pair
         )
@@ -219,7 +294,7 @@ class PairSampler:
         return forged.real, forged.fake
 
     def _donor(
-        self, real: StoredCrop, source: _Source, file: _File, rng: np.random.Generator
+        self, real: StoredCrop, source: _Source, file: CropFile, rng: np.random.Generator
     ) -> StoredCrop | None:
         """Another person of the same source, the nearest in pose of a few."""
         candidates: list[tuple[str, int]] = []
@@ -250,6 +325,18 @@ class PairSampler:
         return np.asarray(weights / weights.sum(), np.float64)
 
 
+def brought_to_one_size(pair: tuple[Picture, Picture]) -> tuple[Picture, Picture]:
+    """Shrink the larger of two square crops to the smaller one's side: size must tell nothing."""
+    side = min(picture.shape[0] for picture in pair)
+    first, second = (
+        picture
+        if picture.shape[0] == side
+        else np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        for picture in pair
+    )
+    return first, second
+
+
 def cut_out(first: Crop, second: Crop, rng: np.random.Generator) -> None:
     """Cover the same rectangle of both crops with one grey, in place (DeVries and Taylor, 2017)."""
     size = first.shape[0]
@@ -260,22 +347,9 @@ def cut_out(first: Crop, second: Crop, rng: np.random.Generator) -> None:
         crop[y : y + height, x : x + width] = grey
 
 
-def _files(rows: pd.DataFrame) -> dict[str, _File]:
-    """The files of rows, by their shards."""
-    return {
-        str(shard): _File(
-            shard=str(shard),
-            positions=part["position"].to_numpy(np.int64),
-            time_s=part["time_s"].to_numpy(np.float64),
-            track=part["track"].to_numpy(np.int64),
-        )
-        for shard, part in rows.groupby("shard")
-    }
-
-
 def _sources(rows: pd.DataFrame, all_made: pd.DataFrame) -> list[_Source]:
     usable = rows[rows["judged"] & rows["has_landmarks"]]
-    files = _files(usable)
+    files = crop_files(usable)
     facts = usable.drop_duplicates("shard")
     shard_of = dict(zip(facts["path"], facts["shard"], strict=True))
     fakes_of = _fakes_of(facts, shard_of, files)
@@ -291,17 +365,17 @@ def _sources(rows: pd.DataFrame, all_made: pd.DataFrame) -> list[_Source]:
             [files[shard] for shard in sorted(group["shard"])]
             for _, group in real.groupby("group", sort=True)
         ]
-        still = all(_is_still(files[shard]) for shard in real["shard"])
+        still = all(files[shard].still for shard in real["shard"])
         made = {original: made_of[original] for original in own & made_of.keys()}
         sources.append(_Source(str(name), still, groups, fakes, made))
     return sources
 
 
 def _fakes_of(
-    facts: pd.DataFrame, shard_of: dict[str, str], files: dict[str, _File]
-) -> dict[str, list[_File]]:
+    facts: pd.DataFrame, shard_of: dict[str, str], files: dict[str, CropFile]
+) -> dict[str, list[CropFile]]:
     """The true fakes of each real file, by the real file's shard."""
-    found: dict[str, list[_File]] = {}
+    found: dict[str, list[CropFile]] = {}
     alone = 0
     for row in facts[facts["label"] == "FAKE"].itertuples():
         original = shard_of.get(str(row.original))
@@ -314,17 +388,13 @@ def _fakes_of(
     return found
 
 
-def _made_of(made: pd.DataFrame, shard_of: dict[str, str]) -> dict[str, dict[str, list[_File]]]:
+def _made_of(made: pd.DataFrame, shard_of: dict[str, str]) -> dict[str, dict[str, list[CropFile]]]:
     """Generators' fakes of each real file: by the real file's shard, then by generator."""
-    found: dict[str, dict[str, list[_File]]] = {}
-    files = _files(made)
+    found: dict[str, dict[str, list[CropFile]]] = {}
+    files = crop_files(made)
     for row in made.drop_duplicates("shard").itertuples():
         original = shard_of.get(str(row.original))
         if original is not None:
             by_generator = found.setdefault(original, {})
             by_generator.setdefault(str(row.generator), []).append(files[str(row.shard)])
     return found
-
-
-def _is_still(file: _File) -> bool:
-    return len(file.positions) == 1 and float(file.time_s[0]) == 0.0

@@ -250,10 +250,8 @@ def _to_shard(crops: list[_Crop]) -> Shard:
 
 def _write_index(table: pd.DataFrame, results: list[Prepared], out: Path) -> None:
     parts: list[pd.DataFrame] = []
-    # How a file was cut is no longer of interest, and a store without sets has no column for them.
-    named = "dataset" in table and (table["dataset"] != "").any()
-    dropped = {"cropped", *([] if named else ["dataset"])}
-    rows = table.drop(columns=[name for name in table if name in dropped])
+    optional = [name for name in ("dataset", "kind", "cropped") if name in table]
+    rows = table.drop(columns=[name for name in optional if (table[name] == "").all()])
     columns = rows.columns
     rows = rows.set_index("path", drop=False)
     for result in sorted(results, key=lambda item: item.path):

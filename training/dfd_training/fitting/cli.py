@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dfd_training.fitting.progress import FrameEpoch
     from dfd_training.settings import Values
 
-_PICTURE_MEMORY_MB = 4096
+PICTURE_MEMORY_MB = 4096
 _MEDIA = click.Choice([media.value for media in Media])
 _DEFAULT = FitFrameOptions()
 _INPUT_SIZE = 160
@@ -81,7 +81,8 @@ def fit() -> None:
     "--weights",
     default=_DEFAULT.weights,
     show_default=True,
-    help="imagenet, none, a file of weights, or a .keras frame model to go on from.",
+    help="imagenet, none, a file of weights; or to go on from a frame model: shipped, a bundle or a "
+    ".keras file.",
 )
 @click.option("--train-on", type=_MEDIA, default=_DEFAULT.train_on.value, show_default=True)
 @click.option(
@@ -140,6 +141,13 @@ def fit() -> None:
     multiple=True,
     metavar="NAME",
     help="Leave a source out, to see how a model does on it.",
+)
+@click.option(
+    "--without-family",
+    "without_families",
+    multiple=True,
+    metavar="NAME",
+    help="Leave a family of fakes out, with every group that it is judged on.",
 )
 @click.option(
     "--pairs",
@@ -201,23 +209,14 @@ def _run(store: Path, out: Path, options: FitFrameOptions, pairs: Any, *, resume
     from dfd_training.fitting.frame import fit_frame
     from dfd_training.store import CropStore
 
-    bars = _EpochBars(options)
-
-    def tell(row: FrameEpoch) -> None:
-        bars.close()
-        click.echo(
-            f"epoch {row.epoch + 1}/{options.epochs} ({row.stage}): loss {row.loss:.4f}, "
-            f"AUC {row.auc:.4f}; held out: loss {row.val_loss:.4f}, AUC {row.val_auc:.4f} "
-            f"({row.seconds:.0f} s)"
-        )
-
+    bars = EpochBars(options)
     best = fit_frame(
-        CropStore(store, picture_memory_mb=_PICTURE_MEMORY_MB),
+        CropStore(store, picture_memory_mb=PICTURE_MEMORY_MB),
         out,
         options=options,
         pairs=pairs,
         resume=resume,
-        on_epoch=tell,
+        on_epoch=bars.tell,
         on_step=bars.step,
     )
     click.echo(f"best weights: {best}")
@@ -231,7 +230,7 @@ def _native_size(backbone: str) -> int:
     return BACKBONES[backbone].input_size if backbone in BACKBONES else _INPUT_SIZE
 
 
-class _EpochBars:
+class EpochBars:
     """A progress bar for the batches of each epoch, on standard error."""
 
     def __init__(self, options: FitFrameOptions) -> None:
@@ -248,6 +247,15 @@ class _EpochBars:
             )
             self._bar.__enter__()
         self._bar.update(1)
+
+    def tell(self, row: FrameEpoch) -> None:
+        """End the epoch's bar and print its figures."""
+        self.close()
+        click.echo(
+            f"epoch {row.epoch + 1}/{self._options.epochs} ({row.stage}): loss {row.loss:.4f}, "
+            f"AUC {row.auc:.4f}; held out: loss {row.val_loss:.4f}, AUC {row.val_auc:.4f} "
+            f"({row.seconds:.0f} s)"
+        )
 
     def close(self) -> None:
         """End the epoch's bar."""

@@ -34,6 +34,7 @@ from dfd_training.fitting.stages import FitStage, let_learn, stages_of
 from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_frame_model, load_frame_model, save_model
 from dfd_training.models.fused_norm import fuse_batch_norms
+from dfd_training.models.shipped import bundle_folder, settle_norms
 from dfd_training.pairs import PairOptions
 from dfd_training.store import CropStore
 
@@ -41,6 +42,8 @@ BEST_NAME = "best.keras"
 LAST_NAME = "last.keras"
 
 _VALIDATION = 1_000_003
+_SETTLING = 1_000_033
+_SETTLING_CROPS = 512
 _PREDICT_BATCH = 64
 
 
@@ -91,7 +94,9 @@ def fit_frame(
     keras.utils.set_random_seed(options.seed)
     training, validation = crop_sources(store, options, pairs)
     held = _HeldOut.draw(validation, options)
-    model = load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs)
+    model = (
+        load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training)
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, tables, data=data_facts(store))
     _Fit(
@@ -268,10 +273,16 @@ class _Fit:
             save_model(self._model, self._out / name)
 
 
-def _begin(options: FitFrameOptions, pairs: PairOptions) -> keras.Model:
-    return build_frame_model(
-        backbone=options.backbone, input_size=pairs.input_size, weights=options.weights
+def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -> keras.Model:
+    model = build_frame_model(
+        backbone=options.backbone,
+        input_size=pairs.input_size,
+        weights=options.weights,
+        dropout=options.dropout,
     )
+    if bundle_folder(options.weights) is not None:
+        settle_norms(model, training.draw(_SETTLING_CROPS, (options.seed, _SETTLING))[0])
+    return model
 
 
 def _is_done(progress: FrameProgress, options: FitFrameOptions) -> bool:

@@ -54,7 +54,8 @@ class FitFrameOptions:
 
     Attributes:
         backbone: name in the registry.
-        weights: "imagenet", "none", a file of weights, or a `.keras` frame model to go on from.
+        weights: "imagenet", "none", "shipped", a file of weights, or a `.keras` frame model or a
+            bundle to go on from.
         train_on: which rows are trained on.
         validate_on: which rows of the held-out fold choose the best weights.
         holdout: the fold that is not trained on; -1 trains on all rows marked train.
@@ -87,6 +88,10 @@ class FitFrameOptions:
         keep_last: keep the last epoch's averaged weights in the place of those that separate the
             held-out fold best, which then had no say in them.
         without_sources: sources that are left out of training and validation.
+        without_families: families of fakes that are left out of training, with all groups that
+            they are judged on; these take the held-out fold's place. `FF++ *` stands for all
+            whose names begin so.
+        dropout: share of the pooled features dropped in training.
         patience: epochs after the warm-up without a better validation AUC before the fit ends.
         validation_pairs: pairs drawn once from the held-out fold; twice as many crops.
         seed: of everything drawn.
@@ -123,6 +128,8 @@ class FitFrameOptions:
     mixed_precision: Switch = Switch.AUTO
     keep_last: bool = False
     without_sources: tuple[str, ...] = ()
+    without_families: tuple[str, ...] = ()
+    dropout: float = 0.2
     patience: int = 10
     validation_pairs: int = 300
     seed: int = 0
@@ -144,7 +151,14 @@ class FitFrameOptions:
             raise UsageError(
                 f"warmup_epochs is {self.warmup_epochs}; 0 to {self.epochs}, the epochs in all"
             )
-        for name in ("unfreeze", "focal_alpha", "average_decay", "momentum", "label_smoothing"):
+        for name in (
+            "unfreeze",
+            "focal_alpha",
+            "average_decay",
+            "momentum",
+            "label_smoothing",
+            "dropout",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UsageError(f"{name} is {getattr(self, name)}; 0 to 1")
         for name in ("learning_rate", "warmup_rate"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from dfd_edge.errors import UsageError
+from dfd_training.families import leave_out
 from dfd_training.fitting.options import FitFrameOptions, Media
 from dfd_training.folds import FOLD_SHARES, assign_folds
 from dfd_training.store import CropStore
@@ -40,6 +41,9 @@ def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFra
     if unknown := sorted(set(options.without_sources) - set(rows["source"])):
         raise UsageError(f"source {unknown[0]!r} is not in the store: {sorted(set(rows.source))}")
     rows = rows[~rows["source"].isin(options.without_sources)]
+    if options.without_families:
+        fitted, judged = leave_out(rows, options.without_families)
+        return only_media(fitted, options.train_on), only_media(judged, options.validate_on)
     if not -1 <= options.holdout < len(FOLD_SHARES):
         raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
     held = rows["fold"] == max(options.holdout, 0)

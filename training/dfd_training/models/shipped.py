@@ -70,7 +70,7 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
         kernel, bias = kernels[number]
         kernel = _in_keras_order(kernel, convolution)
         if number == 0:  # the graph scales pixels by its first kernel
-            kernel = kernel / np.float32(_scaling(model).scale)
+            kernel = (kernel / np.asarray(_scaling(model).scale, np.float32)).astype(np.float32)
         _assign(file, convolution.kernel, kernel)
         width = len(bias)
         ones = np.ones(width, np.float32)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.crop import CROP_SCALE
+from dfd_training.fitting.cli import PICTURE_MEMORY_MB, EpochBars, settings_option
 
 
 @click.command("score")
@@ -291,7 +294,97 @@ def quality_command(runs: Path, page: Path, before: Path | None, draws: int) -> 
     click.echo(f"{page}: written")
 
 
+@click.command("crossfit")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@click.option(
+    "--leave-out",
+    "leave_outs",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Families that one fit is made without; repeat it for more fits. `FF++ *` stands for all "
+    "whose names begin so.  [default: a fit for each family]",
+)
+@settings_option
+@click.option("--fit", "fit_settings", multiple=True, metavar="NAME=VALUE", help="As of fit frame.")
+@click.option(
+    "--pairs", "pair_settings", multiple=True, metavar="NAME=VALUE", help="As of fit frame."
+)
+@click.option(
+    "--width",
+    "widths",
+    type=float,
+    multiple=True,
+    default=(CROP_SCALE,),
+    show_default=True,
+    help="Width of the judged crops, in faces; several are averaged.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "upper"]),
+    default="upper",
+    show_default=True,
+    help="A file's score: the mean or the upper quartile of its crops' logits.",
+)
+def crossfit_command(
+    store: Path,
+    out: Path,
+    leave_outs: tuple[str, ...],
+    settings_file: Path | None,
+    fit_settings: tuple[str, ...],
+    pair_settings: tuple[str, ...],
+    widths: tuple[float, ...],
+    pooling: str,
+) -> None:
+    """Judge families of fakes by frame models that were fitted without them.
+
+    For each --leave-out a model is fitted on the crops of STORE without the fakes of those
+    families and without the footage that they are judged on. Writes one table (families.md,
+    families.json), one chart (families.png) and each file's scores (scores.csv). A run that was
+    broken off goes on where it stopped.
+    """
+    from dfd_training.families import with_families
+    from dfd_training.fitting.options import FitFrameOptions
+    from dfd_training.fitting.rows import training_rows
+    from dfd_training.pairs import PairOptions
+    from dfd_training.quality.crossfit import crossfit, to_markdown, write_crossfit
+    from dfd_training.settings import read_settings, values_of_texts
+    from dfd_training.store import CropStore
+
+    kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
+    values = read_settings(settings_file, kinds) if settings_file else {"fit": {}, "pairs": {}}
+    values["fit"] |= values_of_texts(FitFrameOptions, fit_settings)
+    values["pairs"] |= {"families": True} | values_of_texts(PairOptions, pair_settings)
+    options, pairs = FitFrameOptions(**values["fit"]), PairOptions(**values["pairs"])
+    crops = CropStore(store, picture_memory_mb=PICTURE_MEMORY_MB)
+    wanted = [tuple(name.strip() for name in text.split(",")) for text in leave_outs]
+    if not wanted:
+        names = set(with_families(training_rows(crops))["family"]) - {""}
+        wanted = [(name,) for name in sorted(names)]
+    bars = EpochBars(options)
+    fits = 0
+
+    def begin(families: tuple[str, ...]) -> None:
+        nonlocal fits
+        fits += 1
+        click.echo(f"fit {fits} of {len(wanted)}: without {', '.join(families)}", err=True)
+
+    scores = crossfit(
+        crops,
+        out,
+        wanted,
+        options=options,
+        pairs=pairs,
+        widths=widths,
+        on_fit=begin,
+        on_epoch=bars.tell,
+        on_step=bars.step,
+    )
+    click.echo(to_markdown(write_crossfit(scores, out, pooling=pooling)))
+
+
 COMMANDS = (
+    crossfit_command,
     score_command,
     ladder_command,
     doctor_data_command,
