@@ -81,8 +81,8 @@ def fit() -> None:
     "--weights",
     default=_DEFAULT.weights,
     show_default=True,
-    help="imagenet, none, a file of weights; or to go on from a frame model: shipped, a bundle or a "
-    ".keras file.",
+    help="imagenet, none, a file of weights; or to go on from a frame model: shipped, a bundle or "
+    "a .keras file.",
 )
 @click.option("--train-on", type=_MEDIA, default=_DEFAULT.train_on.value, show_default=True)
 @click.option(
