@@ -44,6 +44,9 @@ _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
 
+#: From 17 on, PyAV converts colours in as many threads as there are cores, unless told otherwise.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+
 
 class DecodedSource:
     """The video of an open container, decoded once from start to end.
@@ -275,7 +278,7 @@ class DecodedSource:
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         image = np.asarray(
             decoded.to_ndarray(
-                format="bgr24", width=round(width * self._aspect), height=height, threads=1
+                format="bgr24", width=round(width * self._aspect), height=height, **_ONE_THREAD
             ),
             dtype=np.uint8,
         )
