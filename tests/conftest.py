@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+import dfd_edge  # noqa: F401 - before onnxruntime, whose telemetry it switches off
 from headless import Browser, find_browser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,8 +9,15 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# From 1.32 on, onnxruntime sends its maker what it runs on, and keeps an identifier of the machine
+# in the user's cache folder. It reads this as it is imported, which happens after this line in
+# every program of this distribution, and their child processes inherit it. Somebody who wants the
+# telemetry sets the variable themselves, to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle

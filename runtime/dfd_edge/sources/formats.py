@@ -76,7 +76,10 @@ def open_container(
     Raises:
         av.error.FFmpegError: It cannot be opened.
     """
-    return av.open(location, mode="r", options=options, timeout=timeout, **_TOLERANT)
+    container: InputContainer = av.open(
+        location, mode="r", options=options, timeout=timeout, **_TOLERANT
+    )
+    return container
 
 
 def is_image(head: bytes) -> bool:
