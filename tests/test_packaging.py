@@ -99,6 +99,13 @@ def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
     assert sum(sizes.values()) <= 25e6
 
 
+def test_wheel_holds_the_clip_that_the_doctor_judges(wheel: zipfile.ZipFile) -> None:
+    from dfd_edge.doctor import CLIP
+
+    assert wheel.read(CLIP.relative_to(ROOT / "runtime").as_posix()) == CLIP.read_bytes()
+    assert CLIP.stat().st_size < 50_000
+
+
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE"])
 def test_wheel_carries_licence_and_notice(name: str, wheel: zipfile.ZipFile) -> None:
     (found,) = [entry for entry in wheel.namelist() if entry.endswith(f"licenses/{name}")]

@@ -90,7 +90,14 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    except AttributeError:
+        # `from dfd_edge import Detector` would only say that there is no such name.
+        from dfd_edge.libraries import check_opencv  # noqa: PLC0415
+
+        check_opencv()
+        raise
 
 
 def __dir__() -> list[str]:
