@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from dfd_edge.bundle import Bundle
+
 #: Hides onnxruntime from this process, as in an environment where it was never installed.
 WITHOUT_ONNXRUNTIME = """
 import importlib.metadata, sys
@@ -110,7 +112,7 @@ def test_a_sound_installation(tiny_bundle):
     assert done.returncode == 0, done.stdout + done.stderr
     for subject in ("dfd-edge", "python", "numpy", "opencv-python", "av", "onnxruntime", "cpu"):
         assert subject in done.stdout
-    assert "tiny" in done.stdout
+    assert Bundle.load(tiny_bundle).manifest.name in done.stdout
     assert "Ready" in done.stdout
     assert "cameras" in done.stdout or "camera" in done.stdout
     assert "display" in done.stdout

@@ -76,8 +76,10 @@ def open_container(
     Raises:
         av.error.FFmpegError: It cannot be opened.
     """
+    # As `options`, PyAV 17.0 and older hand them to the streams too, of which FLV and MPEG have none
+    # yet, and write beyond an empty array.
     container: InputContainer = av.open(
-        location, mode="r", options=options, timeout=timeout, **_TOLERANT
+        location, mode="r", container_options=options or {}, timeout=timeout, **_TOLERANT
     )
     return container
 
