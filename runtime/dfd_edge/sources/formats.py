@@ -76,8 +76,8 @@ def open_container(
     Raises:
         av.error.FFmpegError: It cannot be opened.
     """
-    # As `options`, PyAV 17.0 and older hand them to the streams too, of which FLV and MPEG have none
-    # yet, and write beyond an empty array.
+    # As `options`, PyAV 17.0 and older hand them to the streams too, and write beyond an empty
+    # array where there are none yet, as in FLV and MPEG.
     container: InputContainer = av.open(
         location, mode="r", container_options=options or {}, timeout=timeout, **_TOLERANT
     )
