@@ -64,6 +64,7 @@ def open_container(
     location: object,
     options: dict[str, str] | None = None,
     *,
+    form: str | None = None,
     timeout: tuple[float, float] | None = None,
 ) -> InputContainer:
     """Opens a container for reading, with any version of PyAV.
@@ -71,6 +72,7 @@ def open_container(
     Args:
         location: A name for FFmpeg, or an object to read from.
         options: FFmpeg's options.
+        form: FFmpeg's name of the format; by default it finds out.
         timeout: Seconds that opening and each reading may take.
 
     Raises:
@@ -79,7 +81,12 @@ def open_container(
     # As `options`, PyAV 17.0 and older hand them to the streams too, and write beyond an empty
     # array where there are none yet, as in FLV and MPEG.
     container: InputContainer = av.open(
-        location, mode="r", container_options=options or {}, timeout=timeout, **_TOLERANT
+        location,
+        mode="r",
+        format=form,
+        container_options=options or {},
+        timeout=timeout,
+        **_TOLERANT,
     )
     return container
 
