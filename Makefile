@@ -39,7 +39,7 @@ CLIP ?= samples/real_astronaut.mp4
 
 .PHONY: help
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
@@ -54,6 +54,22 @@ check: $(INSTALLED)-dev  ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+.PHONY: test-matrix
+test-matrix: $(INSTALLED)-matrix  ## the runtime's tests on the oldest and newest of Python and libraries
+	@$(BIN)/nox $(NOX_ARGS)
+
+.PHONY: audit
+audit: $(INSTALLED)-matrix  ## known vulnerabilities in what the runtime brings (asks the internet)
+	@$(BIN)/nox -s audit
+
+.PHONY: licences
+licences: $(INSTALLED)-matrix  ## the licences of what the runtime brings
+	@$(BIN)/nox -s licences
+
+.PHONY: sbom
+sbom: $(INSTALLED)-matrix  ## the wheel and its bill of materials (CycloneDX), in dist/
+	@$(BIN)/nox -s sbom
 
 .PHONY: bench
 bench: $(INSTALLED)-bench  ## what the stages cost on this machine (CLIP=FILE for another clip)
@@ -130,7 +146,7 @@ fitted:
 
 .PHONY: clean
 clean:  ## remove the environment, caches and build outputs; keep data and runs
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist build .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find runtime training export benchmarks tests samples -name __pycache__ -type d \
 	  -prune -exec rm -rf {} +
 

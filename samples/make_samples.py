@@ -10,6 +10,7 @@ Run it with `make samples`, or `python samples/make_samples.py [FOLDER]`.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,10 +80,20 @@ FORGERY = BlendParameters(
 FORGERY_SEED = 4
 
 
+DOCTOR_CLIP = Path(__file__).resolve().parents[1] / "runtime" / "dfd_edge" / "doctor.mp4"
+"""What `dfd-edge --doctor` judges; small, since it is part of the wheel."""
+DOCTOR_STEP, DOCTOR_FRAMES = 5, 8
+DOCTOR_VIEW = (slice(20, 372), slice(144, 496))
+
+
 def main() -> None:
-    """Write the clips to the folder named on the command line, by default to this script's."""
+    """Write the clips to the folder named on the command line, by default to this script's.
+
+    The doctor's clip goes to the runtime, where no folder is named.
+    """
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
+    doctor_clip = folder / DOCTOR_CLIP.name if len(sys.argv) > 1 else DOCTOR_CLIP
     astronaut = list(film(_bundled("astronaut"), ASTRONAUT))
     hopper = list(film(_grace_hopper(), HOPPER))
     for name, frames in (
@@ -91,9 +102,16 @@ def main() -> None:
         ("swapped_astronaut.mp4", swap(astronaut, hopper)),
         ("no_face.mp4", film(_bundled("coffee"), COFFEE)),
     ):
-        path = folder / name
-        encode(frames, path)
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        encode(frames, folder / name)
+    excerpt(folder / "swapped_astronaut.mp4", doctor_clip)
+
+
+def excerpt(clip: Path, path: Path) -> None:
+    """Write a few frames of a clip, cut to the face."""
+    with av.open(str(clip)) as container:
+        frames = itertools.islice(container.decode(video=0), DOCTOR_STEP * DOCTOR_FRAMES)
+        few = [frame.to_ndarray(format="bgr24") for frame in frames][::DOCTOR_STEP]
+    encode((frame[DOCTOR_VIEW] for frame in few), path, rate_hz=Fraction(RATE_HZ, DOCTOR_STEP))
 
 
 def film(picture: Picture, shot: Shot) -> Iterator[Picture]:
@@ -137,21 +155,24 @@ def swap(frames: list[Picture], donors: list[Picture]) -> Iterator[Picture]:
         )
 
 
-def encode(frames: Iterable[Picture], path: Path) -> None:
+def encode(frames: Iterable[Picture], path: Path, *, rate_hz: Fraction = Fraction(RATE_HZ)) -> None:
     """Write frames as H.264 in MP4; under a temporary name until the file is whole."""
     partial = path.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=RATE_HZ)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = Fraction(1, RATE_HZ)
+        stream = container.add_stream("libx264", rate=rate_hz)
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = 1 / rate_hz
         # One thread: x264 divides a picture among its threads, and the bits depend on how.
         stream.options = {"crf": str(CRF), "preset": "slow", "threads": "1"}
         for number, picture in enumerate(frames):
+            if not number:
+                stream.height, stream.width = picture.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     partial.replace(path)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def _wander(rng: np.random.Generator, count: int) -> NDArray[np.float32]:

@@ -9,11 +9,14 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+# The package first: it switches the telemetry of onnxruntime off.
+from dfd_edge.bundle import DEFAULT_BUNDLE
 from headless import Browser, find_browser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -34,13 +37,20 @@ _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 @pytest.fixture(scope="session")
 def tiny_bundle() -> Path:
-    """A bundle with the real graphs at 64 px and random heads. Not to be written to."""
+    """A bundle with the real graphs at 64 px and random heads. Not to be written to.
+
+    Where Keras is not installed, which makes it, the shipped one.
+    """
+    if find_spec("keras") is None:
+        return DEFAULT_BUNDLE
     return _cached("tiny-bundle", lambda out: _tiny_bundle_module().build(out))
 
 
 @pytest.fixture(scope="session")
 def variant_bundle(tiny_bundle: Path) -> Path:
     """The same with its int8 and fp16 variants. Not to be written to."""
+    if find_spec("keras") is None:
+        return DEFAULT_BUNDLE
     return _cached(
         "variant-bundle", lambda out: _tiny_bundle_module().build_variants(tiny_bundle, out)
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import email
 import email.message
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -36,17 +38,21 @@ def project() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built offline from this checkout."""
-    out = tmp_path_factory.mktemp("dist")
+    return zipfile.ZipFile(build_wheel(ROOT, tmp_path_factory.mktemp("dist")))
+
+
+def build_wheel(root: Path, out: Path, **environment: str) -> Path:
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
-        cwd=ROOT,
+        cwd=root,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert built.returncode == 0, built.stderr
     (path,) = out.glob("dfd_edge-*.whl")
-    return zipfile.ZipFile(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,37 @@ def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
         path.name for path in (MODELS / "default").iterdir()
     }
     assert sum(sizes.values()) <= 25e6
+
+
+def test_wheel_holds_the_clip_that_the_doctor_judges(wheel: zipfile.ZipFile) -> None:
+    from dfd_edge.doctor import CLIP
+
+    assert wheel.read(CLIP.relative_to(ROOT / "runtime").as_posix()) == CLIP.read_bytes()
+    assert CLIP.stat().st_size < 50_000
+
+
+def test_the_same_sources_give_the_same_wheel(tmp_path: Path) -> None:
+    """Elsewhere, at another time and with other permissions; SOURCE_DATE_EPOCH sets the date."""
+    copy = tmp_path / "elsewhere"
+    ignored = shutil.ignore_patterns("__pycache__", "*.partial")
+    for folder in PACKAGES.values():
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", ".gitignore"):
+        shutil.copy(ROOT / name, copy)
+    for path in copy.rglob("*.py"):
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o600)
+    epoch = str(1_700_000_000)
+    first, again, later = (
+        build_wheel(root, tmp_path / name, SOURCE_DATE_EPOCH=date).read_bytes()
+        for root, name, date in (
+            (ROOT, "first", epoch),
+            (copy, "again", epoch),
+            (copy, "later", str(1_800_000_000)),
+        )
+    )
+    assert hashlib.sha256(first).digest() == hashlib.sha256(again).digest()
+    assert first != later
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE"])

@@ -9,8 +9,15 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# From 1.32 on, onnxruntime sends its maker what it runs on, and keeps an identifier of the machine
+# in the user's cache folder. It reads this as it is imported, which happens after this line in
+# every program of this distribution, and their child processes inherit it. Somebody who wants the
+# telemetry sets the variable themselves, to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
@@ -83,7 +90,14 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    except AttributeError:
+        # `from dfd_edge import Detector` would only say that there is no such name.
+        from dfd_edge.libraries import check_opencv  # noqa: PLC0415
+
+        check_opencv()
+        raise
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.libraries import check_opencv, import_advice
 from dfd_edge.machine_settings import settings_flag
 from dfd_edge.provider_flags import provider_flags, take_provider_flags
 from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
@@ -225,6 +226,7 @@ def command(
             from dfd_edge.doctor import examine
 
             sys.exit(examine(model, provider=options["provider"], options=running_on))
+        check_opencv()
         from dfd_edge.faces.finding import parse_faces
 
         opening = take_source_flags(options)
@@ -363,23 +365,13 @@ def main() -> None:
     try:
         command(prog_name="dfd-edge")
     except ImportError as error:
-        click.echo(f"dfd-edge: error: {_import_advice(error)}", err=True)
+        click.echo(f"dfd-edge: error: {import_advice(error)}", err=True)
         sys.exit(1)
     except OSError as error:
         # Whatever reads or writes files reports its own; what is left is standard output.
         click.echo(f"dfd-edge: error: output cannot be written ({error.strerror})", err=True)
         sys.stdout = None  # what it still holds cannot be written either
         sys.exit(1)
-
-
-def _import_advice(error: ImportError) -> str:
-    text = str(error)
-    if "libGL" in text or "libxcb" in text or "libgthread" in text:
-        return (
-            f"OpenCV needs a system library ({text}): on Debian or Ubuntu run "
-            "`apt install libgl1 libxcb1 libglib2.0-0`, on Fedora `dnf install mesa-libGL libxcb`"
-        )
-    return f"a library cannot be imported ({text}); run `pip install 'dfd-edge[cpu]'`"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from functools import cache
 
 import cv2
 
+from dfd_edge.libraries import opens_windows
 from dfd_edge.sources.frame import Image
 
 _PROBE = (
@@ -32,6 +33,8 @@ def display_fault() -> str | None:
     named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if platform.system() == "Linux" and not named:
         return "no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    if not opens_windows():
+        return "the installed OpenCV is headless, without windows"
     try:
         probe = subprocess.run(
             [sys.executable, "-c", _PROBE],

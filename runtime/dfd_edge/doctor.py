@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError
-from dfd_edge.version import version_of
+from dfd_edge.libraries import libraries
+from dfd_edge.version import requirement_of, version_of
 
 if TYPE_CHECKING:
     from dfd_edge.providers import ProviderOptions
+    from dfd_edge.results import FrameResult
+    from dfd_edge.sources.frame import Frame
 
-_LIBRARIES = ("numpy", "opencv-python", "av", "click")
+#: What is judged to see whether judging works: a swapped face, for a second and a half.
+CLIP = Path(__file__).with_name("doctor.mp4")
+_CLIP_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +82,34 @@ def findings(
     options: ProviderOptions | None = None,
 ) -> Iterator[Finding]:
     """All findings, in the order in which a person would look."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _system,
-        _libraries,
-        lambda: _providers(provider),
-        lambda: _bundle(model, provider, options),
-        _cameras,
-        _display,
-    )
-    for check in checks:
-        yield from check()
+    yield from _system()
+    sound = True
+    for finding in _libraries():
+        sound = sound and not finding.exit_code
+        yield finding
+    if not sound:
+        return  # what follows needs them all
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "onnxruntime": lambda: _providers(provider),
+        "telemetry": _telemetry,
+        "bundle": lambda: _bundle(model, provider, options),
+        "decoding": _decoding,
+        "detection": _detection,
+        "judging": lambda: _judging(model, provider, options),
+        "cameras": _cameras,
+        "display": _display,
+    }
+    for subject, check in checks.items():
+        try:
+            yield from check()
+        except DfdError as error:
+            yield Finding(subject, "fails", str(error), error.exit_code)
+        except Exception as error:  # what is examined may be broken in any way
+            fault = (
+                f"{type(error).__name__}: {error}: a library that is damaged, or that dfd-edge was "
+                "not tried with: run `pip install --force-reinstall 'dfd-edge[cpu]'`"
+            )
+            yield Finding(subject, "fails", fault, DfdError.exit_code)
 
 
 def _system() -> Iterator[Finding]:
@@ -95,19 +119,17 @@ def _system() -> Iterator[Finding]:
     yield Finding("machine", f"{platform.platform()}  {platform.machine()}  {cores} cores")
 
 
+def _telemetry() -> Iterator[Finding]:
+    wish = os.environ.get("ORT_DISABLE_TELEMETRY", "")
+    off = wish.lower() in ("1", "true")
+    fault = None if off else "onnxruntime reports to its maker: set ORT_DISABLE_TELEMETRY=1"
+    yield Finding("telemetry", "off" if off else f"ORT_DISABLE_TELEMETRY is {wish!r}", fault)
+
+
 def _libraries() -> Iterator[Finding]:
-    for name in _LIBRARIES:
-        version = version_of(name)
-        fault = None if version else f"run `pip install {name}`"
-        yield Finding(name, version or "not installed", fault, 0 if version else 1)
-    headless = version_of("opencv-python-headless")
-    if headless:
-        yield Finding(
-            "opencv",
-            f"opencv-python-headless {headless} is installed too",
-            "the two overwrite each other: run `pip uninstall -y opencv-python-headless "
-            "opencv-python`, then `pip install opencv-python`",
-        )
+    for library in libraries():
+        code = DfdError.exit_code if library.fault else 0
+        yield Finding(library.name, library.value, library.fault or library.note, code)
 
 
 def _providers(wanted: str) -> Iterator[Finding]:
@@ -167,6 +189,62 @@ def _bundle(
     report = detector.provider
     yield Finding("runs on", str(report), None if report else report.reason)
     yield Finding("precision", f"{report.precision}: {report.precision_reason}")
+
+
+def _decoding() -> Iterator[Finding]:
+    frames = _clip_frames()
+    mend = f"run `pip install --force-reinstall '{requirement_of('av')}'`"
+    if len(frames) != _CLIP_FRAMES:
+        fault = f"{len(frames)} of {_CLIP_FRAMES} frames of a sound clip were decoded: {mend}"
+        yield Finding("decoding", "fails", fault, DfdError.exit_code)
+        return
+    height, width = frames[0].image.shape[:2]
+    yield Finding("decoding", f"{len(frames)} frames of {width}x{height}")
+
+
+def _detection() -> Iterator[Finding]:
+    from dfd_edge.faces.detector import FaceDetector  # noqa: PLC0415
+
+    detector = FaceDetector()
+    frames = _clip_frames()
+    found = sum(len(detector.detect(frame.image)) == 1 for frame in frames)
+    value = f"a face in {found} of {len(frames)} frames"
+    if found == len(frames) > 0:
+        yield Finding("detection", value)
+        return
+    mend = f"run `pip install --force-reinstall '{requirement_of('onnxruntime')}'`"
+    fault = f"each frame of the clip shows one face; onnxruntime computes wrongly here: {mend}"
+    yield Finding("detection", value, fault, DfdError.exit_code)
+
+
+def _judging(
+    model: Path | None, provider: str, options: ProviderOptions | None
+) -> Iterator[Finding]:
+    from dfd_edge.detector import Detector  # noqa: PLC0415
+
+    results: list[FrameResult] = []
+    with Detector.load(model, provider=provider, options=options) as detector:
+        verdict = detector.analyze(CLIP, on_frame=results.append)
+    people = [person for result in results for person in result.people if person.judged]
+    for graph, scores in (
+        ("frame graph", [person.p_frame for person in people]),
+        ("sequence graph", [person.p_step for person in people]),
+    ):
+        if scores and all(score is not None and math.isfinite(score) for score in scores):
+            yield Finding(graph, f"{len(scores)} scores")
+            continue
+        fault = f"gives no score ({detector.provider}): try `--provider cpu`, or another --model"
+        yield Finding(graph, "fails", fault, ProviderError.exit_code)
+    score = "-" if verdict.p_fake is None else f"{verdict.p_fake:.2f}"
+    yield Finding("judging", f"the test clip, a face swap, is {verdict.label}, P(fake) {score}")
+
+
+def _clip_frames() -> list[Frame]:
+    from dfd_edge.sampling import FirstFrames  # noqa: PLC0415
+    from dfd_edge.sources.video import VideoFile  # noqa: PLC0415
+
+    with VideoFile(CLIP) as video:
+        return list(video.frames(FirstFrames(2 * _CLIP_FRAMES)))
 
 
 def _cameras() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Versions of installed distributions."""
+"""Versions of installed distributions, and of those that this one asks for."""
 
 from __future__ import annotations
 
@@ -11,3 +11,18 @@ def version_of(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def requirement_of(distribution: str) -> str:
+    """What pip is to install of a library: its name with the versions that this project allows."""
+    from importlib import metadata  # noqa: PLC0415
+
+    try:
+        required = metadata.requires("dfd-edge") or []
+    except metadata.PackageNotFoundError:
+        required = []
+    for requirement in required:
+        asked = requirement.partition(";")[0].strip()
+        if asked.removeprefix(distribution)[:1] in ("<", ">", "=", "!", "~"):
+            return asked
+    return distribution

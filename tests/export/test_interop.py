@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from dfd_benchmarks.peers.engines import load_openvino
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.decision import Decision
 from dfd_edge.session import Session
@@ -144,8 +145,10 @@ def graph(precision: str) -> Path:
 
 def in_openvino(path: Path):
     """A graph compiled by OpenVINO for the CPU, at full precision."""
-    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
-    core = openvino.Core()
+    try:
+        core = load_openvino().Core()
+    except ImportError:
+        pytest.skip("OpenVINO is not installed")
     model = core.read_model(path)
     return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 

@@ -14,6 +14,7 @@ import cv2
 import pytest
 from clip_maker import face_frames, portrait, write_clip, write_sound
 
+from dfd_edge.bundle import Bundle
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 
@@ -76,13 +77,13 @@ class TestHumanLines:
 
 
 class TestJson:
-    def test_run_frames_and_verdict(self, dfd, face_clip):
+    def test_run_frames_and_verdict(self, dfd, face_clip, tiny_bundle):
         done = dfd("--json", face_clip)
         assert done.returncode == 0, done.stderr
         rows = records(done)
         run, verdict = rows[0], rows[-1]
         assert run["record"] == "run"
-        assert run["bundle"]["name"] == "tiny"
+        assert run["bundle"]["name"] == Bundle.load(tiny_bundle).manifest.name
         assert len(run["bundle"]["hash"]) == 12
         assert run["provider"]["actual"] == "cpu"
         assert run["rate_hz"] == 5.0

@@ -34,3 +34,10 @@ def test_the_runtime_never_loads_the_training_libraries(module):
 
 def test_every_public_name_is_there():
     run("import dfd_edge\nfor name in dfd_edge.__all__: getattr(dfd_edge, name)")
+
+
+def test_the_package_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "dfd_edge", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: dfd-edge [OPTIONS] [SOURCES]...")

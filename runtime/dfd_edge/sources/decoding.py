@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import av.error
@@ -43,6 +43,9 @@ _MAX_BAD_PACKETS = 500
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
+
+#: From 17 on, PyAV converts colours in as many threads as there are cores, unless told otherwise.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 class DecodedSource:
@@ -275,7 +278,7 @@ class DecodedSource:
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         image = np.asarray(
             decoded.to_ndarray(
-                format="bgr24", width=round(width * self._aspect), height=height, threads=1
+                format="bgr24", width=round(width * self._aspect), height=height, **_ONE_THREAD
             ),
             dtype=np.uint8,
         )

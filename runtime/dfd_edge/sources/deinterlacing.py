@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 #: One picture a frame; frames that are not flagged as interlaced pass as they are.
-_FILTER = ("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+_FILTER = "bwdif"
+_OPTIONS = "mode=send_frame:parity=auto:deint=interlaced"
 #: For frames without times.
 _ANY_TIME_BASE = Fraction(1, 90_000)
 
@@ -56,7 +57,6 @@ class Deinterlacer:
 
     def _build(self, frame: VideoFrame) -> Graph:
         graph = Graph()
-        graph.threads = self._threads
         graph.link_nodes(
             graph.add_buffer(
                 width=frame.width,
@@ -64,7 +64,8 @@ class Deinterlacer:
                 format=frame.format,
                 time_base=frame.time_base or _ANY_TIME_BASE,
             ),
-            graph.add(*_FILTER),
+            # The filter's own option: PyAV sets the graph's only from version 18 on.
+            graph.add(_FILTER, f"{_OPTIONS}:threads={self._threads}"),
             graph.add("buffersink"),
         ).configure()
         return graph

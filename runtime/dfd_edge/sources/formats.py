@@ -6,6 +6,18 @@ and addresses. So only containers that carry their own pictures are opened.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import av
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+#: Before 19, PyAV refuses a file over a title that is not UTF-8, unless it is told otherwise.
+_TOLERANT: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+
 #: FFmpeg's names of the containers that are opened as files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
@@ -46,6 +58,37 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD", b"v=0\r\n", b"v=0\n")
+
+
+def open_container(
+    location: object,
+    options: dict[str, str] | None = None,
+    *,
+    form: str | None = None,
+    timeout: tuple[float, float] | None = None,
+) -> InputContainer:
+    """Opens a container for reading, with any version of PyAV.
+
+    Args:
+        location: A name for FFmpeg, or an object to read from.
+        options: FFmpeg's options.
+        form: FFmpeg's name of the format; by default it finds out.
+        timeout: Seconds that opening and each reading may take.
+
+    Raises:
+        av.error.FFmpegError: It cannot be opened.
+    """
+    # As `options`, PyAV 17.0 and older hand them to the streams too, and write beyond an empty
+    # array where there are none yet, as in FLV and MPEG.
+    container: InputContainer = av.open(
+        location,
+        mode="r",
+        format=form,
+        container_options=options or {},
+        timeout=timeout,
+        **_TOLERANT,
+    )
+    return container
 
 
 def is_image(head: bytes) -> bool:

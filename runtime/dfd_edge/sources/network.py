@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-import av
 import av.error
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
 from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import FORMAT_WHITELIST
+from dfd_edge.sources.formats import FORMAT_WHITELIST, open_container
 from dfd_edge.sources.options import RtspTransport
 
 _OPEN_TIMEOUT_S = 10.0
@@ -55,13 +54,7 @@ class NetworkStream(DecodedSource):
             options |= _DATAGRAM_OPTIONS
         start_s = time.monotonic()
         try:
-            container = av.open(
-                address,
-                mode="r",
-                options=options,
-                metadata_errors="replace",
-                timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
-            )
+            container = open_container(address, options, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S))
         except av.error.FFmpegError as error:
             cause = cause_of(error)
             if time.monotonic() - start_s >= _OPEN_TIMEOUT_S:

@@ -6,13 +6,12 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import av
 import av.error
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import FORMAT_WHITELIST, is_mp4, is_playlist
+from dfd_edge.sources.formats import FORMAT_WHITELIST, is_mp4, is_playlist, open_container
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -67,7 +66,7 @@ def _open(path: str | Path | Readable, name: str) -> InputContainer:
         head = b""
         location = path
     try:
-        return av.open(location, mode="r", options=options, metadata_errors="replace")
+        return open_container(location, options)
     except av.error.FFmpegError as error:
         if is_mp4(head):
             raise SourceError(

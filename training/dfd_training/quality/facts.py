@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import SourceError
+from dfd_edge.sources.formats import open_container
 from dfd_training.jitter import NO_JITTER, work_crop
 from dfd_training.quality.selection import JudgedFile
 from dfd_training.store import CropStore
@@ -64,7 +65,7 @@ def media_facts(root: Path, files: Sequence[JudgedFile]) -> pd.DataFrame:
 def _media(path: Path) -> dict[str, object]:
     try:
         size = path.stat().st_size
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(str(path)) as container:
             stream = container.streams.video[0]
             context = stream.codec_context
             length_s = float(container.duration or 0) / av.time_base

@@ -1,0 +1,137 @@
+"""Sessions in environments of their own: the test matrix, and what is said of dependencies.
+
+`make test-matrix` runs the runtime's tests with the oldest and the newest versions of its
+dependencies that pyproject.toml allows, without TensorFlow and Keras. `make audit`, `make licences`
+and `make sbom` look at what `pip install dfd-edge[cpu,report]` brings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+nox.options.tags = ["matrix"]
+
+ROOT = Path(__file__).resolve().parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+RUNTIME = [
+    *PROJECT["dependencies"],
+    *PROJECT["optional-dependencies"]["cpu"],
+    *PROJECT["optional-dependencies"]["report"],
+]
+#: Python and the end of the ranges; the first two are what CI runs.
+CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))
+#: Without it nothing is proved; the other interpreters are passed over where they are missing.
+NEEDED = "3.11"
+#: What the tests themselves need besides.
+TOOLS = ("pytest>=8.3", "pytest-timeout>=2.3", "imageio-ffmpeg>=0.5", "onnx>=1.17", "scikit-image")
+#: All that touches a dependency: decoding, detection, both graphs, outputs, the command.
+TESTS = tuple(
+    f"tests/{name}.py"
+    for name in (
+        *("runtime/test_decoding", "runtime/test_skimming", "runtime/test_sources"),
+        *("runtime/test_images", "runtime/test_raw", "runtime/test_interrupting"),
+        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/test_outputs"),
+        *("runtime/test_stream", "runtime/test_threads"),
+        *("runtime/test_cli", "runtime/test_doctor", "runtime/test_report_parts"),
+        *("runtime/test_imports", "test_privacy"),
+    )
+)
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version: of pyenv, or on the PATH; None where there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [
+        path
+        for path in pyenv.glob(f"{version}.*/bin/python")
+        if re.fullmatch(rf"{re.escape(version)}\.\d+", path.parents[1].name)
+    ]
+    newest = max(found, key=lambda path: int(path.parents[1].name.split(".")[2]), default=None)
+    return str(newest) if newest else shutil.which(f"python{version}")
+
+
+def oldest(requirements: list[str]) -> list[str]:
+    """The same requirements, pinned to the lower ends of their ranges."""
+    pinned = []
+    for requirement in requirements:
+        name, bound = re.match(r"([\w-]+)>=([\w.]+)", requirement).groups()  # type: ignore[union-attr]
+        pinned.append(f"{name}=={bound}")
+    return pinned
+
+
+def corner(version: str, end: str) -> None:
+    """Registers the session of one corner of the matrix."""
+    python = interpreter(version)
+
+    @nox.session(name=f"{end}-{version}", python=python or False, tags=["matrix"])
+    def run(session: nox.Session) -> None:
+        if python is None:
+            advice = f"no Python {version} on the PATH or in pyenv: `pyenv install {version}`"
+            if version == NEEDED:
+                session.error(advice)
+            session.skip(advice)
+        wanted = oldest(RUNTIME) if end == "oldest" else RUNTIME
+        session.install("--upgrade", *wanted, *TOOLS)
+        session.install("--no-deps", ".")
+        session.run("python", "-m", "pip", "list", "--disable-pip-version-check")
+        session.env["PYTHONPATH"] = ""
+        session.run("python", "-m", "pytest", "-q", *(session.posargs or TESTS))
+
+
+for version, end in CORNERS:
+    corner(version, end)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities in what the runtime brings; fails where one cannot be looked up."""
+    session.install("pip-audit>=2.7")
+    session.run("pip-audit", "--strict", "--path", lean(session, "purelib"))
+
+
+@nox.session
+def licences(session: nox.Session) -> None:
+    """The licences of what the runtime brings; fails on one that is not named."""
+    session.install("pip-licenses>=5")
+    session.run(
+        *("pip-licenses", f"--python={lean(session, 'scripts')}/python", "--format=markdown"),
+        *("--with-urls", "--order=license", "--fail-on=UNKNOWN"),
+    )
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """The wheel and, as CycloneDX, what it is installed with: dist/*.whl and dist/*.cdx.json."""
+    session.install("build>=1.2", "cyclonedx-bom>=7")
+    dist = ROOT / "dist"
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(ROOT))
+    scripts = lean(session, "scripts")
+    # By name: a path to install from would stand in the list.
+    session.run(
+        *(f"{scripts}/python", "-m", "pip", "install", "-q", "--no-deps", "--no-index"),
+        *("--find-links", str(dist), f"dfd-edge=={PROJECT['version']}"),
+        external=True,
+    )
+    session.run(
+        *("cyclonedx-py", "environment", f"{scripts}/python", "--pyproject", "pyproject.toml"),
+        *("--output-reproducible", "--of", "JSON"),
+        *("--output-file", str(dist / f"dfd_edge-{PROJECT['version']}.cdx.json")),
+    )
+
+
+def lean(session: nox.Session, path: str) -> str:
+    """Makes an environment with the runtime's dependencies alone; returns one of its folders."""
+    folder = Path(session.create_tmp()) / "lean"
+    session.run("python", "-m", "venv", "--clear", str(folder))
+    python = folder / "bin" / "python"
+    session.run(str(python), "-m", "pip", "install", "-q", *RUNTIME, external=True)
+    ask = f"import sysconfig; print(sysconfig.get_path({path!r}))"
+    return str(session.run(str(python), "-c", ask, external=True, silent=True)).strip()
