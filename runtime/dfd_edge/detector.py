@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
@@ -20,12 +21,14 @@ from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
 from dfd_edge.sampling import DueFrames
-from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frame import Frame
-from dfd_edge.sources.image import read_image
+from dfd_edge.sources.expand import Source, SourceItem, SourceKind
+from dfd_edge.sources.frame import FEW_COLOURS, Frame
+from dfd_edge.sources.image import Colour, as_bgr, few_colours, read_image
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live
 from dfd_edge.sources.options import SourceOptions
+from dfd_edge.sources.raw import RawVideo
+from dfd_edge.sources.video import VideoFile, is_file_object
 from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
 from dfd_edge.watching import Watch
@@ -35,8 +38,7 @@ if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
     from dfd_edge.providers import ProviderOptions, ProviderReport
     from dfd_edge.session import Session
-    from dfd_edge.sources.raw import RawVideo
-    from dfd_edge.sources.video import VideoFile
+    from dfd_edge.sources.animation import AnimatedWebP
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +156,10 @@ class Detector(Closing):
 
     def analyze(
         self,
-        source: str | Path | SourceItem,
+        source: Source | SourceItem | NDArray[np.uint8],
         *,
+        colour: Colour = "bgr",
+        name: str | None = None,
         on_frame: OnResult | None = None,
         on_image: OnImage | None = None,
         every_image: bool = True,
@@ -166,15 +170,20 @@ class Detector(Closing):
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
     ) -> Verdict:
-        """Judges a video file or an image.
+        """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
         Decoding, face detection and the models overlap. The scores are those of pushing the
         file's frames one by one to a `Stream`. With a bundle that judges the first frames alone,
         decoding ends with the last of them, unless `on_image` wants them all; the verdict's
-        duration is that of the judged frames.
+        duration is that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are
+        `unsure` whatever they score, and `reason` says so.
 
         Args:
-            source: Path of the file, or "-" for a video on standard input.
+            source: Path of the file, or "-" for a video on standard input; the bytes of a file; an
+                open binary file, which is read from its start; or an image as an array, uint8
+                [height, width] or [height, width, 1, 3 or 4], whose fourth channel is left out.
+            colour: The order of an array's channels, "bgr" or "rgb".
+            name: What the verdict and messages call the source; the path by default.
             on_frame: Called with each result, in order.
             on_image: Called with every decoded frame, due or not, and the newest result: for
                 drawing. Costs the conversion of frames that need not be judged.
@@ -183,15 +192,24 @@ class Detector(Closing):
             rate_hz: Sampling rate; the bundle's own by default.
             duration_s: Judge only so many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
-            options: What raw frames on standard input are; by default those of a `SourceItem`.
+            options: The largest picture that is read, and what raw frames on standard input are;
+                by default those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
+            UsageError: It is nothing of the kind, or an option is out of range.
         """
+        if isinstance(source, np.ndarray):
+            image = as_bgr(source, colour)
+            return self._judge_image(image, name or "array", on_frame, on_image, faces)
         item = SourceItem.made_of(source, options)
+        if name is not None:
+            item = dataclasses.replace(item, name=name)
         if item.kind is SourceKind.IMAGE:
-            return self._analyze_image(item, on_frame, on_image, faces)
+            location = item.location if is_file_object(item.location) else str(item.location)
+            image = read_image(location, name=item.name, max_pixels=item.options.still_pixels)
+            return self._judge_image(image, item.name, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise SourceError(f"{item.name}: a live source; use `watch`")
         started_s = time.perf_counter()
@@ -228,11 +246,12 @@ class Detector(Closing):
                 reason=video.reason,
             )
         stream.close()
-        return _timed(verdict, elapsed_s)
+        doubt = None if isinstance(video, RawVideo) else video.doubt
+        return _timed(verdict if doubt is None else _undecided(verdict, doubt), elapsed_s)
 
     def watch(
         self,
-        source: int | str | Path | SourceItem,
+        source: Source | SourceItem,
         *,
         policy: Policy | str | None = None,
         rate_hz: float | None = None,
@@ -250,7 +269,8 @@ class Detector(Closing):
         A camera or stream that is lost is opened again, and events say so.
 
         Args:
-            source: Camera index, device file, address (`rtsp://...`) or path of a video.
+            source: Camera index, device file, address (`rtsp://...`), or a video as `analyze`
+                takes it.
             policy: "latest" judges only the newest frame, "every" all that are due; by default
                 `latest`, and `every` for sources that have an end.
             rate_hz: Sampling rate; the bundle's own by default.
@@ -330,16 +350,16 @@ class Detector(Closing):
     def _connect(self, item: SourceItem) -> FrameSource:
         return open_live(item, threads=self._threads)
 
-    def _analyze_image(
+    def _judge_image(
         self,
-        item: SourceItem,
+        image: NDArray[np.uint8],
+        name: str,
         on_frame: OnResult | None,
         on_image: OnImage | None,
         faces: FacesOption,
     ) -> Verdict:
         """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
-        image = read_image(str(item.location))
-        stream = self.stream(item.name, faces=faces)
+        stream = self.stream(name, faces=faces)
         scored = stream.score([stream.observe(image, 0.0)])[0]
         decision = self.decision
         people = tuple(_still(person, decision) for person in scored.people)
@@ -347,13 +367,13 @@ class Detector(Closing):
         label = decision.label(max(scores)) if scores else Label.UNSURE
         if not people:
             label = Label.NO_FACE
-        result = FrameResult(item.name, 0.0, people, label)
+        result = FrameResult(name, 0.0, people, label)
         if on_frame is not None:
             on_frame(result)
         if on_image is not None:
             on_image(Frame(image, 0.0, 0), result)
-        return Verdict(
-            source=item.name,
+        verdict = Verdict(
+            source=name,
             label=label,
             p_fake=max(scores, default=None),
             coverage=1.0 if scores else 0.0,
@@ -364,6 +384,7 @@ class Detector(Closing):
             ),
             provider=self.provider.actual,
         )
+        return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
 
 class _EveryFrame:
@@ -379,7 +400,11 @@ class _EveryFrame:
 
 
 def _file_frames(
-    video: VideoFile | RawVideo, stream: Stream, *, duration_s: float | None, every: bool
+    video: VideoFile | RawVideo | AnimatedWebP,
+    stream: Stream,
+    *,
+    duration_s: float | None,
+    every: bool,
 ) -> Generator[tuple[Frame, bool], None, None]:
     """The frames of a file, each with whether it is due. Closes the file."""
     wanted = _EveryFrame(stream.sampler)
@@ -395,6 +420,17 @@ def _file_frames(
 def _still(person: PersonResult, decision: Decision) -> PersonResult:
     label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
     return dataclasses.replace(person, p_step=None, p_fake=person.p_frame, label=label)
+
+
+def _undecided(verdict: Verdict, doubt: str) -> Verdict:
+    """The verdict without its decision, for pictures that it cannot be made on."""
+    if verdict.p_fake is None:
+        return verdict
+    reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
+    people = tuple(
+        dataclasses.replace(person, label=Label.UNSURE, intervals=()) for person in verdict.people
+    )
+    return dataclasses.replace(verdict, label=Label.UNSURE, people=people, reason=reason)
 
 
 def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:

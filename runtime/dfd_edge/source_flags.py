@@ -42,6 +42,13 @@ _FLAGS = (
         help="Live sources: give up one that is lost for so long; 0 never opens it again. "
         "By default it is tried for ever.",
     ),
+    click.option(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="Refuse larger pictures and frames before they are decoded; by default 67108864 for "
+        "a still, 33554432 for a film.",
+    ),
 )
 
 
@@ -73,6 +80,7 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
         rtsp_transport=values.pop("rtsp_transport"),
         raw=None if raw is None else RawFormat.parse(raw),
         reconnect_s=values.pop("reconnect_s"),
+        max_pixels=values.pop("max_pixels"),
     )
 
 

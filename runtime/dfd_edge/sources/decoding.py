@@ -18,7 +18,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.sampling import DueFrames, Foreseeable
 from dfd_edge.sources.backlog import Backlog
 from dfd_edge.sources.deinterlacing import Deinterlacer
-from dfd_edge.sources.frame import MAX_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.frame import FEW_COLOURS, MAX_FRAME_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.skimming import CODECS, Skimmer
@@ -43,6 +43,9 @@ _MAX_BAD_PACKETS = 500
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
+#: FFmpeg's names of the codecs and pixel formats of few colours.
+_PALETTE_CODECS = frozenset(["gif"])
+_PALETTE_PIXELS = frozenset(["pal8", "monowhite", "monoblack", "rgb8", "bgr8", "rgb4_byte"])
 
 #: From 17 on, PyAV converts colours in as many threads as there are cores, unless told otherwise.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
@@ -66,6 +69,7 @@ class DecodedSource:
         threading: How FFmpeg uses them: frame threads ("AUTO") hold frames back, slices do not.
         mend: What to try where nothing could be decoded.
         skim: Whether a recording may be read ahead, as a pipe that somebody waits for may not.
+        max_pixels: Larger frames are refused before they are decoded.
 
     Attributes:
         width, height: Size of the upright frames in pixels.
@@ -73,6 +77,7 @@ class DecodedSource:
         frame_rate: Nominal frames per second.
         complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
+        doubt: Why its pictures cannot be decided on, whatever they score, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
         backlog: How far a live stream is behind; it is asked which packets are decoded.
 
@@ -90,13 +95,16 @@ class DecodedSource:
         threading: Literal["AUTO", "SLICE"] = "AUTO",
         mend: str = "damaged or cut off",
         skim: bool = False,
+        max_pixels: int = MAX_FRAME_PIXELS,
     ) -> None:
         self.name = name
         self.finite = finite
         self.complete = True
         self.reason: str | None = None
         self.end_s = 0.0
+        self.doubt: str | None = None
         self._mend = mend
+        self._max_pixels = max_pixels
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
@@ -117,10 +125,10 @@ class DecodedSource:
             raise SourceError(f"{self.name}: no decoder for this video codec; re-encode as H.264")
         context.thread_count = threads
         context.thread_type = threading if threads > 1 else "NONE"
-        context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.options = {"max_pixels": str(self._max_pixels)}
         width, height = context.width, context.height
         if (width, height) != (0, 0):
-            refusal = check_size(self.name, width, height)
+            refusal = check_size(self.name, width, height, self._max_pixels)
             if refusal:
                 raise SourceError(refusal)
         self.frame_rate = _frame_rate(stream)
@@ -268,12 +276,16 @@ class DecodedSource:
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height
-        refusal = check_size(self.name, width, height)
+        refusal = check_size(self.name, width, height, self._max_pixels)
         if refusal:
             if first:
                 raise SourceError(refusal)
             self._missing(refusal)
             return None
+        if self._stream.codec_context.name in _PALETTE_CODECS or (
+            decoded.format.name in _PALETTE_PIXELS
+        ):
+            self.doubt = FEW_COLOURS
         orientation = _orientation(decoded)
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         image = np.asarray(
@@ -383,11 +395,19 @@ def _pixel_aspect(stream: VideoStream) -> float:
 def _orientation(decoded: VideoFrame) -> Orientation:
     # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
     # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
-    found: Mapping[str, bytes] = SideDataContainer(decoded)  # type: ignore[call-arg]
+    found: Mapping[str, bytes] = SideDataContainer.__new__(SideDataContainer)
+    try:
+        found.__init__(decoded)  # type: ignore[misc]
+    except ValueError:
+        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
+        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
+        known = False
+    else:
+        known = True
     try:
         data = bytes(found["DISPLAYMATRIX"])
     except KeyError:
-        return Orientation()
+        return Orientation() if known else Orientation(decoded.rotation)
     if len(data) < 36:
         return Orientation()
     return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))

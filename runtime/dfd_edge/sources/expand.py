@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import glob
+import io
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO, TypeAlias
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources.address import check_spelling, is_address, redact
-from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image
+from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
+from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.video import read_head
+from dfd_edge.sources.video import head_of, is_file_object, read_head
 
 logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
+#: Names of files that hold pictures one after the other; under any other, the first is a still.
+_PICTURE_SERIES = frozenset([".mjpeg", ".mjpg"])
+
+#: Path, address, camera index, the bytes of a file, or an open binary file.
+Source: TypeAlias = str | os.PathLike[str] | int | bytes | bytearray | memoryview | BinaryIO
 
 
 class SourceKind(StrEnum):
@@ -37,26 +45,41 @@ class SourceItem:
 
     Attributes:
         kind: How it is read.
-        location: Path, address or camera index.
+        location: Path, address, camera index or open file.
         name: What messages and records call it; credentials are taken out of addresses.
         options: How it is to be opened.
     """
 
     kind: SourceKind
-    location: str | int
+    location: str | int | BinaryIO
     name: str
     options: SourceOptions = field(default_factory=SourceOptions)
 
     @classmethod
-    def of(cls, source: str | Path | int) -> SourceItem:
-        """Classifies a single source; nothing is opened but the first bytes of a file.
+    def of(cls, source: Source) -> SourceItem:
+        """Classifies a single source; of files, the first bytes are read.
 
         Raises:
             SourceError: The file is missing, a folder, unreadable or empty, or an address is
                 misspelt.
+            UsageError: It is none of these, or a file opened as text.
         """
+        if isinstance(source, bytes | bytearray | memoryview):
+            return cls._of_file(io.BytesIO(source), f"{len(memoryview(source).cast('B'))} bytes")
+        if is_file_object(source):
+            path = getattr(source, "name", None)
+            return cls._of_file(source, path if isinstance(path, str) else "file object")
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
+        if not isinstance(source, str | os.PathLike):
+            raise UsageError(
+                f"source of type {type(source).__name__}: give a path, an address, bytes, an open "
+                "binary file or a camera number"
+            )
+        return cls._of_name(source)
+
+    @classmethod
+    def _of_name(cls, source: str | os.PathLike[str]) -> SourceItem:
         if source == STANDARD_INPUT:
             return cls(SourceKind.STANDARD_INPUT, STANDARD_INPUT, "standard input")
         text = str(source)
@@ -66,17 +89,25 @@ class SourceItem:
         path = Path(text)
         if path.is_char_device():
             return cls(SourceKind.CAMERA, text, text)
-        still = is_image(read_head(path)) and path.suffix.lower() not in VIDEO_SUFFIXES
+        kind = image_format(read_head(path))
+        if kind == "jpeg" and path.suffix.lower() in _PICTURE_SERIES:
+            return cls(SourceKind.VIDEO, text, text)
+        with path.open("rb") as file:
+            still = kind is not None and not is_animation(file, kind)
         return cls(SourceKind.IMAGE if still else SourceKind.VIDEO, text, text)
 
     @classmethod
-    def made_of(
-        cls, source: str | Path | int | SourceItem, options: SourceOptions | None
-    ) -> SourceItem:
+    def _of_file(cls, file: BinaryIO, name: str) -> SourceItem:
+        kind = image_format(head_of(file, name))
+        still = kind is not None and not is_animation(file, kind)
+        return cls(SourceKind.IMAGE if still else SourceKind.VIDEO, file, name)
+
+    @classmethod
+    def made_of(cls, source: Source | SourceItem, options: SourceOptions | None) -> SourceItem:
         """The source with these options, if there are any; a `SourceItem` brings its own.
 
         Raises:
-            SourceError: As `of` does.
+            SourceError, UsageError: As `of` does.
         """
         item = source if isinstance(source, SourceItem) else cls.of(source)
         return item if options is None else replace(item, options=options)
@@ -93,7 +124,7 @@ def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[
         The sources in the order given, each file once and each with a name of its own, and what
         could not be found: the others are still to be done.
     """
-    items: dict[tuple[SourceKind, str | int], SourceItem] = {}
+    items: dict[tuple[SourceKind, str | int | BinaryIO], SourceItem] = {}
     errors: list[SourceError] = []
     for source in sources:
         try:

@@ -18,6 +18,9 @@ _TOLERANT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
 
+#: Whether PyAV hands options on to the decoders while it opens a container, without a fault.
+_HANDS_ON = tuple(int(number) for number in av.__version__.split(".")[:2]) >= (17, 1)
+
 #: FFmpeg's names of the containers that are opened as files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
@@ -50,12 +53,14 @@ FORMAT_WHITELIST = ",".join(CONTAINERS + SOUNDS)
 
 _VIDEO_SUFFIXES = """
     .mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .mpg .mpeg .mpe .m2v .ts .m2ts .mts .vob .wmv .asf
-    .flv .ogv .ogg .mxf .dv .nut .rm .rmvb .gif .mjpeg .mjpg .h264 .264 .hevc .h265 .y4m
+    .flv .ogv .ogg .mxf .dv .nut .rm .rmvb .gif .apng .mjpeg .mjpg .h264 .264 .hevc .h265 .y4m
 """
 VIDEO_SUFFIXES = frozenset(_VIDEO_SUFFIXES.split())
-IMAGE_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"]
-)
+_IMAGE_SUFFIXES = """
+    .jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .j2c .jpc
+    .heic .heif .hif .avif
+"""
+IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
 
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD", b"v=0\r\n", b"v=0\n")
 
@@ -66,6 +71,7 @@ def open_container(
     *,
     form: str | None = None,
     timeout: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
 ) -> InputContainer:
     """Opens a container for reading, with any version of PyAV.
 
@@ -74,16 +80,20 @@ def open_container(
         options: FFmpeg's options.
         form: FFmpeg's name of the format; by default it finds out.
         timeout: Seconds that opening and each reading may take.
+        max_pixels: Larger frames are not decoded while FFmpeg looks for what is not stated; with
+            PyAV 17.0 and older they are.
 
     Raises:
         av.error.FFmpegError: It cannot be opened.
     """
     # As `options`, PyAV 17.0 and older hand them to the streams too, and write beyond an empty
     # array where there are none yet, as in FLV and MPEG.
+    limits = {"max_pixels": str(max_pixels)} if max_pixels and _HANDS_ON else {}
     container: InputContainer = av.open(
         location,
         mode="r",
         format=form,
+        options=limits,
         container_options=options or {},
         timeout=timeout,
         **_TOLERANT,
@@ -92,23 +102,51 @@ def open_container(
 
 
 def is_image(head: bytes) -> bool:
-    """Whether these first bytes (32 or more) begin a still picture that `read_image` reads."""
+    """Whether these first bytes (32 or more) begin a picture of a kind that `read_image` knows.
+
+    PNG and WebP may still hold an animation: `sources.headers.is_animation` looks further.
+    """
     return image_format(head) is not None
 
 
 def image_format(head: bytes) -> str | None:
     """Name of the picture format that these first bytes (32 or more) begin, or None."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
+    for name, starts in _IMAGE_STARTS.items():
+        if head.startswith(starts):
+            return name
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
-    if head.startswith((b"II*\x00", b"MM\x00*")):
-        return "tiff"
     if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":
         return "bmp"
+    if head[4:8] == b"ftyp":
+        return _HEIF_BRANDS.get(head[8:12]) or _generic_heif(head)
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
+        return "pnm"
     return None
+
+
+_IMAGE_STARTS = {
+    "jpeg": (b"\xff\xd8\xff",),
+    "png": (b"\x89PNG\r\n\x1a\n",),
+    "tiff": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+    "jp2": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+}
+#: Major brands of stills in the container of MP4; the brands of series ("msf1", "hevc", "avis")
+#: are films, which FFmpeg reads.
+_HEIF_BRANDS = {
+    b"heic": "heif",
+    b"heix": "heif",
+    b"heim": "heif",
+    b"heis": "heif",
+    b"avif": "avif",
+}
+
+
+def _generic_heif(head: bytes) -> str | None:
+    """Tells HEIC from AVIF where the major brand ("mif1") leaves it open."""
+    if head[8:12] not in (b"mif1", b"mif2", b"miaf"):
+        return None
+    return "avif" if b"avif" in head[16:] else "heif"
 
 
 def is_playlist(head: bytes) -> bool:

@@ -10,6 +10,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.formats import FORMAT_WHITELIST, open_container
+from dfd_edge.sources.frame import MAX_FRAME_PIXELS
 from dfd_edge.sources.options import RtspTransport
 
 _OPEN_TIMEOUT_S = 10.0
@@ -31,13 +32,19 @@ class NetworkStream(DecodedSource):
         address: `http`, `https`, `rtsp`, `rtsps`, `rtmp`, `udp`, `rtp`, `tcp` or `srt` address.
         threads: Threads that FFmpeg may use.
         rtsp_transport: How RTSP carries its packets.
+        max_pixels: Larger frames are refused before they are decoded.
 
     Raises:
         SourceError: The address cannot be reached, or is no video.
     """
 
     def __init__(
-        self, address: str, *, threads: int = 1, rtsp_transport: RtspTransport = "tcp"
+        self,
+        address: str,
+        *,
+        threads: int = 1,
+        rtsp_transport: RtspTransport = "tcp",
+        max_pixels: int = MAX_FRAME_PIXELS,
     ) -> None:
         name = redact(address)
         scheme = scheme_of(address) or ""
@@ -54,7 +61,12 @@ class NetworkStream(DecodedSource):
             options |= _DATAGRAM_OPTIONS
         start_s = time.monotonic()
         try:
-            container = open_container(address, options, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S))
+            container = open_container(
+                address,
+                options,
+                timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
+                max_pixels=max_pixels,
+            )
         except av.error.FFmpegError as error:
             cause = cause_of(error)
             if time.monotonic() - start_s >= _OPEN_TIMEOUT_S:
@@ -68,4 +80,5 @@ class NetworkStream(DecodedSource):
             finite=scheme in _HTTP_SCHEMES and bool(container.duration),
             threads=threads,
             threading="SLICE",
+            max_pixels=max_pixels,
         )

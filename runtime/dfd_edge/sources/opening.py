@@ -5,20 +5,25 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.sources.formats import image_format
 from dfd_edge.sources.pipe import PipeReader
 from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile
+from dfd_edge.sources.video import VideoFile, head_of, is_file_object, read_head
 
 if TYPE_CHECKING:
+    from dfd_edge.sources.animation import AnimatedWebP
     from dfd_edge.sources.live import FrameSource
 
 
-def open_file(item: SourceItem, stop: threading.Event, *, threads: int) -> VideoFile | RawVideo:
-    """Opens a video file, or what comes on standard input.
+def open_file(
+    item: SourceItem, stop: threading.Event, *, threads: int
+) -> VideoFile | RawVideo | AnimatedWebP:
+    """Opens a video file, an animation, or what comes on standard input.
 
     Args:
         item: The source.
@@ -29,11 +34,23 @@ def open_file(item: SourceItem, stop: threading.Event, *, threads: int) -> Video
         SourceError: It cannot be read.
     """
     if item.kind is not SourceKind.STANDARD_INPUT:
-        return VideoFile(str(item.location), threads=threads, name=item.name)
+        return _open_recording(item, threads)
     pipe = PipeReader(stop)
     if item.options.raw is not None:
         return RawVideo(pipe, item.options.raw, name=item.name)
-    return VideoFile(pipe, threads=threads, name=item.name)
+    max_pixels = item.options.frame_pixels
+    return VideoFile(pipe, threads=threads, name=item.name, max_pixels=max_pixels)
+
+
+def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
+    location = item.location if is_file_object(item.location) else Path(str(item.location))
+    max_pixels = item.options.frame_pixels
+    head = read_head(location) if isinstance(location, Path) else head_of(location, item.name)
+    if image_format(head) == "webp":
+        from dfd_edge.sources.animation import AnimatedWebP  # noqa: PLC0415
+
+        return AnimatedWebP(location, name=item.name, max_pixels=max_pixels)
+    return VideoFile(location, threads=threads, name=item.name, max_pixels=max_pixels)
 
 
 def open_live(item: SourceItem, *, threads: int) -> FrameSource:
@@ -49,9 +66,14 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
         return Camera(item.location, item.options.camera)
     if item.kind is SourceKind.ADDRESS:
         transport = item.options.rtsp_transport
-        return NetworkStream(str(item.location), threads=threads, rtsp_transport=transport)
+        return NetworkStream(
+            str(item.location),
+            threads=threads,
+            rtsp_transport=transport,
+            max_pixels=item.options.frame_pixels,
+        )
     if item.kind is SourceKind.VIDEO:
-        return VideoFile(str(item.location), threads=threads, name=item.name)
+        return _open_recording(item, threads)
     raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.frame import check_size
+from dfd_edge.sources.frame import (
+    MAX_FRAME_PIXELS,
+    MAX_PIXELS,
+    MIN_SIDE,
+    MOST_PIXELS,
+    check_size,
+)
 
 RtspTransport = Literal["tcp", "udp"]
 RawPixels = Literal["bgr24", "rgb24", "gray", "yuv420p", "nv12"]
@@ -138,6 +144,8 @@ class SourceOptions:
         raw: What frames on standard input are, where they are raw.
         reconnect_s: Seconds after which a lost live source is given up; 0 never opens it again,
             None tries for ever.
+        max_pixels: Larger pictures and frames are refused before they are decoded; by default
+            8192 x 8192 for a still and 8192 x 4096 for a film.
 
     Raises:
         UsageError: A value out of range.
@@ -147,6 +155,7 @@ class SourceOptions:
     rtsp_transport: RtspTransport = "tcp"
     raw: RawFormat | None = None
     reconnect_s: float | None = None
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         if self.rtsp_transport not in RTSP_TRANSPORTS:
@@ -155,3 +164,18 @@ class SourceOptions:
             )
         if self.reconnect_s is not None and not self.reconnect_s >= 0.0:
             raise UsageError(f"reconnect {self.reconnect_s:g} s: give 0 or more")
+        if self.max_pixels is not None and not MIN_SIDE**2 <= self.max_pixels <= MOST_PIXELS:
+            raise UsageError(
+                f"max_pixels {self.max_pixels}: give a number of pixels from {MIN_SIDE**2} to "
+                f"{MOST_PIXELS:,}"
+            )
+
+    @property
+    def still_pixels(self) -> int:
+        """The most pixels of a still."""
+        return self.max_pixels or MAX_PIXELS
+
+    @property
+    def frame_pixels(self) -> int:
+        """The most pixels of a film's frame."""
+        return self.max_pixels or MAX_FRAME_PIXELS

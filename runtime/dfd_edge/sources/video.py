@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import errno
+import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeGuard
 
 import av.error
 
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import FORMAT_WHITELIST, is_mp4, is_playlist, open_container
+from dfd_edge.sources.formats import (
+    FORMAT_WHITELIST,
+    image_format,
+    is_mp4,
+    is_playlist,
+    open_container,
+)
+from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
+
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,9 +39,11 @@ class VideoFile(DecodedSource, Closing):
     """A video file, decoded once from start to end. Use as a context manager.
 
     Args:
-        path: The file, or an open binary stream such as standard input.
+        path: The file, an open binary file, which is read from its start, or a stream such as
+            standard input.
         threads: Threads that FFmpeg may use.
         name: What messages call the source; the path by default.
+        max_pixels: Larger frames are refused before they are decoded.
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
@@ -40,33 +51,46 @@ class VideoFile(DecodedSource, Closing):
     """
 
     def __init__(
-        self, path: str | Path | Readable, *, threads: int = 1, name: str | None = None
+        self,
+        path: str | Path | Readable,
+        *,
+        threads: int = 1,
+        name: str | None = None,
+        max_pixels: int = MAX_FRAME_PIXELS,
     ) -> None:
-        is_file = isinstance(path, str | Path)
-        name = name or (str(path) if is_file else "standard input")
+        whole = isinstance(path, str | Path) or is_file_object(path)
+        name = name or (str(path) if isinstance(path, str | Path) else "standard input")
         super().__init__(
-            _open(path, name),
+            _open(path, name, max_pixels),
             name,
             finite=True,
             threads=threads,
-            mend="damaged or cut off" if is_file else "pipe Matroska or MPEG-TS instead",
-            skim=is_file,
+            mend="damaged or cut off" if whole else "pipe Matroska or MPEG-TS instead",
+            skim=whole,
+            max_pixels=max_pixels,
         )
 
 
-def _open(path: str | Path | Readable, name: str) -> InputContainer:
+def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputContainer:
     options = {"format_whitelist": FORMAT_WHITELIST, "protocol_whitelist": "file,pipe"}
+    location: str | Readable = path if not isinstance(path, str | Path) else ""
+    head = b""
     if isinstance(path, str | Path):
         head = read_head(Path(path))
-        if is_playlist(head):
-            raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
         # The prefix keeps FFmpeg from reading a protocol into the file's name.
-        location: str | Readable = f"file:{Path(path).absolute()}"
-    else:
-        head = b""
-        location = path
+        location = f"file:{Path(path).absolute()}"
+    elif is_file_object(path):
+        head = head_of(path, name)
+    if is_playlist(head):
+        raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
+    if head.startswith(b"GIF8"):  # FFmpeg learns the size of a GIF from its first frame only
+        refusal = check_size(name, *struct.unpack("<HH", head[6:10].ljust(4, b"\0")), max_pixels)
+        if refusal:
+            raise SourceError(refusal)
+    # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
+    form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
-        return open_container(location, options)
+        return open_container(location, options, form=form, max_pixels=max_pixels)
     except av.error.FFmpegError as error:
         if is_mp4(head):
             raise SourceError(
@@ -74,6 +98,34 @@ def _open(path: str | Path | Readable, name: str) -> InputContainer:
                 "the file was cut off or never finished"
             ) from error
         raise SourceError(f"{name}: not a video ({cause_of(error)})") from error
+
+
+def is_file_object(source: object) -> TypeGuard[BinaryIO]:
+    """Whether a source is an open file, or something like it, that is read from its start."""
+    return hasattr(source, "read") and hasattr(source, "seek")
+
+
+def head_of(file: BinaryIO, name: str) -> bytes:
+    """Returns the first bytes of an open file, and goes back to its start.
+
+    Raises:
+        SourceError: It cannot be read, or is empty.
+        UsageError: It was opened as text.
+    """
+    try:
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+    except (OSError, ValueError) as error:  # closed, or no place can be sought in it
+        raise SourceError(f"{name}: the file object cannot be read ({error})") from error
+    if not isinstance(head, bytes):
+        raise UsageError(
+            f"{name}: the file object gives {type(head).__name__}, not bytes: "
+            'open it with mode "rb"'
+        )
+    if not head:
+        raise SourceError(f"{name}: the file is empty (0 bytes)")
+    return head
 
 
 def read_head(path: Path) -> bytes:
