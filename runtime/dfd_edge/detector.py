@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
+from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
@@ -360,9 +361,10 @@ class Detector(Closing):
     ) -> Verdict:
         """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
         stream = self.stream(name, faces=faces)
-        scored = stream.score([stream.observe(image, 0.0)])[0]
+        scored = stream.score([stream.observe(image, 0.0, thorough=True)])[0]
         decision = self.decision
         people = tuple(_still(person, decision) for person in scored.people)
+        crowded = len(people) >= MAX_FACES
         scores = [person.p_fake for person in people if person.p_fake is not None]
         label = decision.label(max(scores)) if scores else Label.UNSURE
         if not people:
@@ -383,6 +385,8 @@ class Detector(Closing):
                 PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
             ),
             provider=self.provider.actual,
+            complete=not crowded,
+            reason=f"only the {MAX_FACES:,} largest faces were judged" if crowded else None,
         )
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 

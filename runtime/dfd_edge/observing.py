@@ -79,7 +79,12 @@ class Observer:
         self._choice = FaceChoice(faces)
 
     def observe(
-        self, frame: NDArray[np.uint8], time_s: float, *, captured_s: float | None = None
+        self,
+        frame: NDArray[np.uint8],
+        time_s: float,
+        *,
+        captured_s: float | None = None,
+        thorough: bool = False,
     ) -> Observation:
         """Finds, follows and cuts out the faces of a frame.
 
@@ -87,12 +92,13 @@ class Observer:
             frame: uint8 [height, width, 3], BGR.
             time_s: Its time in seconds.
             captured_s: `time.monotonic()` when it was captured, to be handed on.
+            thorough: Whether small faces are searched for as long as a still is worth.
         """
         finder = self._finder
         if finder is None:
             return Observation(time_s, (self._whole(frame),), captured_s)
         faces = []
-        people = self._tracker.update(finder.detect(frame), time_s, frame)
+        people = self._tracker.update(finder.detect(frame, thorough=thorough), time_s, frame)
         refusals = self._choice.refusals(people, time_s)
         for tracked, refusal in zip(people, refusals, strict=True):
             region = crop_region(tracked.face.box, self._crop_scale)

@@ -143,14 +143,20 @@ class Stream(Closing):
         return self.sampler.is_due(time_s)
 
     def observe(
-        self, frame: NDArray[np.uint8], time_s: float, *, captured_s: float | None = None
+        self,
+        frame: NDArray[np.uint8],
+        time_s: float,
+        *,
+        captured_s: float | None = None,
+        thorough: bool = False,
     ) -> Observation:
         """Finds, follows and cuts out the faces of a due frame: the first half of `push`.
 
         Observations are made in the order of the frames, by one thread at a time; they may be
-        made while earlier ones are being scored.
+        made while earlier ones are being scored. `thorough` searches for small faces for as long
+        as a still is worth.
         """
-        return self._observer.observe(frame, time_s, captured_s=captured_s)
+        return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.

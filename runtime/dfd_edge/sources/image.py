@@ -58,9 +58,12 @@ def read_image(
         SourceError: The file is missing, a folder, unreadable, empty, no picture, an animation,
             several pages, cut off or of absurd dimensions.
     """
-    is_file = isinstance(source, str | Path)
-    name = name or (str(source) if is_file else "picture")
-    kind = image_format(read_head(Path(source)) if is_file else head_of(source, name))
+    if isinstance(source, str | Path):
+        name = name or str(source)
+        kind = image_format(read_head(Path(source)))
+    else:
+        name = name or "picture"
+        kind = image_format(head_of(source, name))
     if kind is None:
         raise SourceError(
             f"{name}: not a picture (JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000, HEIC and AVIF "
@@ -157,7 +160,8 @@ def _read_with_pillow(data: bytes, name: str, kind: str, max_pixels: int) -> Ima
     title = _FORMATS_OF_PILLOW[kind]
     try:
         opened, pages, transfer = _opened_heif(data) if kind == "heif" else _opened_avif(data)
-        _refuse(name, Stated(*opened.size, pages), max_pixels)
+        width, height = opened.size
+        _refuse(name, Stated(width, height, pages), max_pixels)
         if transfer in _HDR_TRANSFERS:
             raise SourceError(
                 f"{name}: an HDR picture ({_HDR_TRANSFERS[transfer]}); export it as a JPEG"

@@ -63,7 +63,8 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
     from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
 
     if item.kind is SourceKind.CAMERA:
-        return Camera(item.location, item.options.camera)
+        device = item.location if isinstance(item.location, int) else str(item.location)
+        return Camera(device, item.options.camera)
     if item.kind is SourceKind.ADDRESS:
         transport = item.options.rtsp_transport
         return NetworkStream(

@@ -84,7 +84,8 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
     if is_playlist(head):
         raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
     if head.startswith(b"GIF8"):  # FFmpeg learns the size of a GIF from its first frame only
-        refusal = check_size(name, *struct.unpack("<HH", head[6:10].ljust(4, b"\0")), max_pixels)
+        width, height = struct.unpack("<HH", head[6:10].ljust(4, b"\0"))
+        refusal = check_size(name, width, height, max_pixels)
         if refusal:
             raise SourceError(refusal)
     # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
