@@ -28,6 +28,8 @@ _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _CAMERA_RAW = (32803, 34892)
 _MAX_TIFF_PAGES = 1000
 _MAX_SAMPLES = 8
+#: A decoder of JPEG 2000 holds some 15 kB for each tile.
+_MAX_JP2_TILES = 8192
 
 
 class HeaderError(ValueError):
@@ -228,10 +230,13 @@ def _jp2(data: bytes) -> Stated:
         box += length
     if data[at : at + 4] != b"\xff\x4f\xff\x51":
         raise HeaderError("the picture states no size")
-    right, bottom, left, top = struct.unpack(">IIII", data[at + 8 : at + 24])
+    right, bottom, left, top, *tile = struct.unpack(">IIIIII", data[at + 8 : at + 32])
     (components,) = struct.unpack(">H", data[at + 40 : at + 42])
     if components > _MAX_SAMPLES:
         raise HeaderError(f"{components} samples a pixel (at most {_MAX_SAMPLES})")
+    tiles = -(-right // max(1, tile[0])) * -(-bottom // max(1, tile[1]))
+    if tiles > _MAX_JP2_TILES:
+        raise HeaderError(f"{tiles:,} tiles (at most {_MAX_JP2_TILES:,})")
     return Stated(max(0, right - left), max(0, bottom - top))
 
 
@@ -275,6 +280,8 @@ def _tiff_page(data: bytes, at: int, order: str, *, big: bool) -> tuple[dict[int
     """The first value of each whole-number tag of a page, and the place of the next page."""
     count_type, entry_bytes, place_type = ("Q", 20, "Q") if big else ("H", 12, "I")
     count_bytes = struct.calcsize(order + count_type)
+    if at + count_bytes > len(data):
+        raise struct.error("a page lies beyond the end of the file")
     (count,) = struct.unpack_from(order + count_type, data, at)
     at += count_bytes
     if at + count * entry_bytes > len(data):

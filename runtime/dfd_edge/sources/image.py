@@ -174,7 +174,7 @@ def _read_with_pillow(data: bytes, name: str, kind: str, max_pixels: int) -> Ima
         ) from error
     except SourceError:
         raise
-    except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, EOFError, SyntaxError) as error:
         raise SourceError(
             f"{name}: the {title} picture cannot be decoded; damaged or cut off"
         ) from error
