@@ -22,9 +22,10 @@ from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
 from dfd_edge.sampling import DueFrames
+from dfd_edge.sources.colours import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
-from dfd_edge.sources.frame import FEW_COLOURS, Frame
-from dfd_edge.sources.image import Colour, as_bgr, few_colours, read_image
+from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.image import Colour, as_bgr, read_image
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live
 from dfd_edge.sources.options import SourceOptions
@@ -232,6 +233,7 @@ class Detector(Closing):
             stop=stop,
             on_result=tell,
             on_image=on_image,
+            frame_bytes=3 * video.width * video.height,
         )
         elapsed_s = time.perf_counter() - started_s
         if stop.is_set():

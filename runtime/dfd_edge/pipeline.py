@@ -18,8 +18,9 @@ from dfd_edge.session import MAX_BATCH
 from dfd_edge.sources.frame import Frame
 from dfd_edge.stream import Stream
 
-#: Frames that wait between two stages; decoded frames are large.
+#: Frames that wait between two stages: so many, or fewer where they are large.
 QUEUE_FRAMES = 4
+_QUEUE_BYTES = 128 * 2**20
 _POLL_S = 0.05
 #: A stage that is stuck in a read (standard input) is left behind after this.
 _JOIN_S = 0.05
@@ -43,15 +44,19 @@ class _End:
 
 
 class _Stage(threading.Thread, Generic[T]):
-    """Runs an iterator in a thread of its own, at most `QUEUE_FRAMES` entries ahead."""
+    """Runs an iterator in a thread of its own, at most so many entries ahead."""
 
     def __init__(
-        self, name: str, entries: Generator[T, None, None], stopped: Callable[[], bool]
+        self,
+        name: str,
+        entries: Generator[T, None, None],
+        stopped: Callable[[], bool],
+        ahead: int,
     ) -> None:
         super().__init__(name=f"dfd-edge {name}", daemon=True)
         self._entries = entries
         self._stopped = stopped
-        self._queue: queue.Queue[T | _End] = queue.Queue(QUEUE_FRAMES)
+        self._queue: queue.Queue[T | _End] = queue.Queue(ahead)
         self.ended = False
 
     def run(self) -> None:
@@ -103,6 +108,7 @@ def judge_frames(
     stop: threading.Event,
     on_result: Callable[[FrameResult], None] | None = None,
     on_image: Callable[[Frame, FrameResult | None], None] | None = None,
+    frame_bytes: int = 0,
 ) -> None:
     """Judges decoded frames in order and returns when they end or `stop` is set.
 
@@ -112,6 +118,7 @@ def judge_frames(
         stop: Ends the work early, within a frame's time.
         on_result: Called with each result, in order, in the calling thread.
         on_image: Called with every frame, due or not, and the newest result.
+        frame_bytes: Size of a frame; few large ones are held at once.
 
     Raises:
         Exception: Whatever iterating `frames` or judging raised.
@@ -121,8 +128,10 @@ def judge_frames(
     def stopped() -> bool:
         return stop.is_set() or ended.is_set()
 
-    decoding = _Stage("decoding", frames, stopped)
-    detection = _Stage("detection", _observe(decoding, stream, keep=on_image is not None), stopped)
+    ahead = max(1, min(QUEUE_FRAMES, _QUEUE_BYTES // max(1, frame_bytes)))
+    decoding = _Stage("decoding", frames, stopped, ahead)
+    observed = _observe(decoding, stream, keep=on_image is not None)
+    detection = _Stage("detection", observed, stopped, ahead)
     decoding.start()
     detection.start()
     newest: FrameResult | None = None

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError
-from dfd_edge.sources.frame import FEW_COLOURS, MAX_FRAME_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.colours import ColourCount, few_colours
+from dfd_edge.sources.frame import MAX_FRAME_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.headers import HeaderError, riff_chunks, webp_size
-from dfd_edge.sources.image import few_colours
 from dfd_edge.sources.quiet import quiet_opencv
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class AnimatedWebP(Closing):
         frame_rate: Frames per second, on average.
         complete: False once a frame turned out to be damaged or cut off.
         reason: Why `complete` is False, else None.
-        doubt: Why its pictures cannot be decided on, whatever they score, else None.
         end_s: Time at which the last whole frame ends, in seconds.
 
     Raises:
@@ -60,7 +59,7 @@ class AnimatedWebP(Closing):
         self.name = name
         self.complete = True
         self.reason: str | None = None
-        self.doubt: str | None = None
+        self._colours = ColourCount()
         self.end_s = 0.0
         self._owned = isinstance(source, str | Path)
         self._file: BinaryIO = (
@@ -97,7 +96,7 @@ class AnimatedWebP(Closing):
         """
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         cleared: tuple[slice, slice] | None = None
-        decoded = due = few = 0
+        decoded = 0
         for index, (at, length) in enumerate(self._frames):
             left, top, width, height, shown_s, flags = self._header(at)
             if cleared is not None:
@@ -113,12 +112,15 @@ class AnimatedWebP(Closing):
             _lay(canvas[area], picture, overwrite=bool(flags & _OVERWRITE))
             if sampler.is_due(time_s):
                 image: Image = canvas.copy()
-                due += 1
-                few += few_colours(image)
-                self.doubt = FEW_COLOURS if 2 * few > due else None
+                self._colours.add(few_colours(image))
                 yield Frame(image, time_s, index)
         if not decoded:
             raise SourceError(f"{self.name}: no frame could be decoded; damaged or cut off")
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its pictures cannot be decided on, whatever they score, else None."""
+        return self._colours.doubt
 
     def close(self) -> None:
         """Closes the file, if it was opened here."""

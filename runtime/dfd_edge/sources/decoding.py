@@ -17,8 +17,9 @@ from av.sidedata.sidedata import SideDataContainer
 from dfd_edge.errors import SourceError
 from dfd_edge.sampling import DueFrames, Foreseeable
 from dfd_edge.sources.backlog import Backlog
+from dfd_edge.sources.colours import ColourCount, few_colours
 from dfd_edge.sources.deinterlacing import Deinterlacer
-from dfd_edge.sources.frame import FEW_COLOURS, MAX_FRAME_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.frame import MAX_FRAME_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.skimming import CODECS, Skimmer
@@ -43,8 +44,9 @@ _MAX_BAD_PACKETS = 500
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
-#: FFmpeg's names of the codecs and pixel formats of few colours.
-_PALETTE_CODECS = frozenset(["gif"])
+#: FFmpeg's names of the codecs that keep few colours few, without saying so.
+_EXACT_CODECS = frozenset(["apng", "png", "qtrle"])
+#: FFmpeg's names of the pixel formats of few colours.
 _PALETTE_PIXELS = frozenset(["pal8", "monowhite", "monoblack", "rgb8", "bgr8", "rgb4_byte"])
 
 #: From 17 on, PyAV converts colours in as many threads as there are cores, unless told otherwise.
@@ -77,7 +79,6 @@ class DecodedSource:
         frame_rate: Nominal frames per second.
         complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
-        doubt: Why its pictures cannot be decided on, whatever they score, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
         backlog: How far a live stream is behind; it is asked which packets are decoded.
 
@@ -102,7 +103,7 @@ class DecodedSource:
         self.complete = True
         self.reason: str | None = None
         self.end_s = 0.0
-        self.doubt: str | None = None
+        self._colours = ColourCount()
         self._mend = mend
         self._max_pixels = max_pixels
         self._container = container
@@ -173,6 +174,11 @@ class DecodedSource:
             cause = f" ({self.reason})" if self.reason else ""
             raise SourceError(f"{self.name}: no frame could be decoded{cause}; {self._mend}")
         self._check_end()
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its pictures cannot be decided on, whatever they score, else None."""
+        return self._colours.doubt
 
     def close(self) -> None:
         """Closes the container. Safe to call twice."""
@@ -282,10 +288,6 @@ class DecodedSource:
                 raise SourceError(refusal)
             self._missing(refusal)
             return None
-        if self._stream.codec_context.name in _PALETTE_CODECS or (
-            decoded.format.name in _PALETTE_PIXELS
-        ):
-            self.doubt = FEW_COLOURS
         orientation = _orientation(decoded)
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         image = np.asarray(
@@ -294,6 +296,9 @@ class DecodedSource:
             ),
             dtype=np.uint8,
         )
+        codec = self._stream.codec_context.name
+        few = codec == "gif" or decoded.format.name in _PALETTE_PIXELS
+        self._colours.add(few or (codec in _EXACT_CODECS and few_colours(image)))
         image = orientation.apply(image)
         if first:
             self.height, self.width = image.shape[:2]

@@ -18,10 +18,6 @@ MOST_PIXELS = 2**29
 #: A picture with a shorter side than this holds no face.
 MIN_SIDE = 16
 
-#: Why a picture of few colours is not decided on. Of 26 frames of face swaps, the shipped model
-#: calls 2 real as they are, 4 to 6 with 256 colours and 25 with 1 bit; P(fake) moves by up to 0.8.
-FEW_COLOURS = "few colours, as in a GIF or a palette picture, hide what forgeries leave"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

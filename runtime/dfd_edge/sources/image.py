@@ -21,11 +21,6 @@ from dfd_edge.sources.video import head_of, read_head
 #: Order of the channels of an image.
 Colour = Literal["bgr", "rgb"]
 
-#: A palette has so many colours; a grey picture has as many, so few levels are its mark.
-_PALETTE_COLOURS = 256
-_FEW_GREYS = 32
-_SAMPLED_PIXELS = 200_000
-
 #: Bytes of a file for each pixel that is allowed: four samples of 16 bits without compression.
 _BYTES_A_PIXEL = 8
 #: A file may be so large in any case: telephones append clips.
@@ -115,19 +110,6 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
         pixels = np.repeat(pixels.reshape(*shape[:2], 1), 3, axis=2)
     bgr = pixels[:, :, 2::-1] if colour == "rgb" else pixels[:, :, :3]
     return np.ascontiguousarray(bgr)
-
-
-def few_colours(image: Image) -> bool:
-    """Whether a picture has so few colours that it was made with a palette, or dithered.
-
-    Args:
-        image: uint8 [height, width, 3], BGR; its corners alone never say so.
-    """
-    step = max(1, int((image.shape[0] * image.shape[1] / _SAMPLED_PIXELS) ** 0.5))
-    pixels = image[::step, ::step].reshape(-1, 3).astype(np.uint32)
-    colours = np.unique(pixels @ np.array([1, 1 << 8, 1 << 16], np.uint32))
-    grey = bool((pixels[:, 0] == pixels[:, 1]).all() and (pixels[:, 1] == pixels[:, 2]).all())
-    return len(colours) <= (_FEW_GREYS if grey else _PALETTE_COLOURS)
 
 
 def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
