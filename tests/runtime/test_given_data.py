@@ -64,7 +64,7 @@ def test_a_film_in_memory_is_watched(detector, face_clip):
         (lambda bgr: bgr[:, :, ::-1], "rgb"),
         (lambda bgr: np.dstack([bgr, np.zeros(bgr.shape[:2], np.uint8)]), "bgr"),
         (lambda bgr: np.dstack([bgr[:, :, ::-1], np.zeros(bgr.shape[:2], np.uint8)]), "rgb"),
-        (lambda bgr: np.asfortranarray(bgr), "bgr"),
+        (np.asfortranarray, "bgr"),
     ],
 )
 def test_the_pixels_of_an_image(detector, photograph, change, colour):

@@ -172,7 +172,10 @@ class DecodedSource:
             return
         if not self._decoded_frames:
             cause = f" ({self.reason})" if self.reason else ""
-            raise SourceError(f"{self.name}: no frame could be decoded{cause}; {self._mend}")
+            mend = self._mend
+            if not self.width:  # no size was stated, and what the decoder found it may not say
+                mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
+            raise SourceError(f"{self.name}: no frame could be decoded{cause}; {mend}")
         self._check_end()
 
     @property
@@ -411,7 +414,7 @@ def _orientation(decoded: VideoFrame) -> Orientation:
         known = True
     try:
         data = bytes(found["DISPLAYMATRIX"])
-    except KeyError:
+    except (KeyError, TypeError):  # the latter where nothing could be listed
         return Orientation() if known else Orientation(decoded.rotation)
     if len(data) < 36:
         return Orientation()

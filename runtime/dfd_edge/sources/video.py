@@ -83,11 +83,15 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         head = head_of(path, name)
     if is_playlist(head):
         raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
-    if head.startswith(b"GIF8"):  # FFmpeg learns the size of a GIF from its first frame only
-        width, height = struct.unpack("<HH", head[6:10].ljust(4, b"\0"))
-        refusal = check_size(name, width, height, max_pixels)
-        if refusal:
-            raise SourceError(refusal)
+    # FFmpeg learns the size of these from their first frame only.
+    size = None
+    if head.startswith(b"GIF8") and len(head) >= 10:
+        size = struct.unpack("<HH", head[6:10])
+    elif image_format(head) == "png" and len(head) >= 24:
+        size = struct.unpack(">II", head[16:24])
+    refusal = size and check_size(name, *size, max_pixels)
+    if refusal:
+        raise SourceError(refusal)
     # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
