@@ -99,9 +99,15 @@ def test_a_gallery_in_a_film_is_found(detector):
 
 def test_a_large_face_costs_no_tiles(detector, monkeypatch):
     monkeypatch.setattr(FaceDetector, "_detect_small", None)
-    picture = cv2.resize(portrait(), (1920, 1920))
-    assert len(detector.detect(picture)) == 1
-    assert len(detector.detect(picture[:1000], thorough=True)) == 1
+    assert len(detector.detect(cv2.resize(portrait(), (1920, 1920)))) == 1
+    head = cv2.resize(portrait()[:260, 110:370], (1920, 1920))
+    assert len(detector.detect(head, thorough=True)) == 1
+
+
+def test_a_larger_face_hides_no_wall(detector):
+    picture, middles = wall(20, 20, 150)
+    picture[:450, :450] = cv2.resize(wall(1, 1, 260)[0], (450, 450))
+    assert len(detector.detect(picture, thorough=True)) >= 0.95 * (len(middles) - 9)
 
 
 @pytest.mark.parametrize("most", [24, 160])

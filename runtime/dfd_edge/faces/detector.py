@@ -33,13 +33,14 @@ _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
 _MAX_TILES = 12
 #: The model sees faces from about 1/14 of a frame's longer side on. A still is searched for smaller
-#: ones unless it shows a face of this share, a film's frame where it shows several below that one.
+#: ones where its largest is small, and less thoroughly where it is not large; a film's frame, where
+#: it shows several small ones.
 _LARGE_SHARE = 0.25
-_CROWD_SHARE = 0.125
+_SMALL_SHARE = 0.125
 _CROWD = 3
 #: Side of the smallest tiles for small faces: those of 32 px, the smallest judged, are just seen.
 _FINE_TILE = 480
-#: Tiles take 7 ms each on one thread: about a second for a still, and a sixth for a frame.
+#: A tile takes 7 ms on one thread: these are about a second, and a sixth of one.
 _MAX_FINE_TILES = 160
 _MAX_CROWD_TILES = 24
 #: So many faces are found in a frame, the largest of them: each takes the frame model some 10 ms.
@@ -157,9 +158,10 @@ class FaceDetector:
             faces = _merge(found, self.options.max_overlap)
         longer = max(frame.shape[:2])
         share = max((face.size for face in faces), default=0.0) / longer
-        crowd = len(faces) >= _CROWD and share < _CROWD_SHARE
+        small = share < _SMALL_SHARE
+        crowd = small and len(faces) >= _CROWD
         if longer > _FINE_TILE and (crowd or (thorough and share < _LARGE_SHARE)):
-            most = _MAX_FINE_TILES if thorough else _MAX_CROWD_TILES
+            most = _MAX_FINE_TILES if thorough and small else _MAX_CROWD_TILES
             faces = self._detect_small(frame, faces, most)
         return sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
 
