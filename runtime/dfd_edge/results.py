@@ -198,7 +198,7 @@ class Verdict:
             None where none did, and for an image.
         realtime_factor: Seconds of the source judged per second; None for images and live sources.
         complete: False when part of the source was not judged.
-        reason: Why `complete` is False, else None.
+        reason: Why `complete` is False, or why the label is `unsure` whatever the score, else None.
     """
 
     source: str

@@ -11,6 +11,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import av
+import cv2
 import pytest
 
 from dfd_edge.detector import Detector
@@ -55,6 +57,16 @@ def test_every_program_of_the_page_is_run_here():
     )
     tested = set(re.findall(r'code\("(.*?)"\)', Path(__file__).read_text("utf-8")))
     assert set(headings) == tested
+
+
+def test_uploads_and_pixels(place: Path):
+    with av.open(str(place / "clip.mp4")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="bgr24")
+    cv2.imwrite(str(place / "photo.jpg"), frame)
+    lines = run(code("Uploads, pixels"), place)
+    scores = {float(score) for line in lines for score in line.split()}
+    assert len(lines) == 3
+    assert len(scores) == 1
 
 
 def test_a_file(place: Path):

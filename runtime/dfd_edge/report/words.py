@@ -98,6 +98,8 @@ def verdict_words(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
             "found no traces of the forgeries that it knows; others can pass it unseen."
         )
     low, high = threshold(spec, Label.REAL), threshold(spec, Label.FAKE)
+    if verdict["complete"] and verdict["reason"]:
+        return f"{whose} is {value}, which decides nothing here: {verdict['reason']}."
     return (
         f"{whose} is {value}, between {low} and {high}. Both real and forged faces are found "
         "there, so the model does not decide."
