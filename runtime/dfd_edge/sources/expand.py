@@ -82,7 +82,7 @@ class SourceItem:
     def _of_name(cls, source: str | os.PathLike[str]) -> SourceItem:
         if source == STANDARD_INPUT:
             return cls(SourceKind.STANDARD_INPUT, STANDARD_INPUT, "standard input")
-        text = str(source)
+        text = os.fsdecode(source)
         if isinstance(source, str) and is_address(source):
             return cls(SourceKind.ADDRESS, text, redact(text))
         check_spelling(text)
@@ -92,8 +92,10 @@ class SourceItem:
         kind = image_format(read_head(path))
         if kind == "jpeg" and path.suffix.lower() in _PICTURE_SERIES:
             return cls(SourceKind.VIDEO, text, text)
-        with path.open("rb") as file:
-            still = kind is not None and not is_animation(file, kind)
+        still = kind is not None
+        if kind in ("png", "webp"):
+            with path.open("rb") as file:
+                still = not is_animation(file, kind)
         return cls(SourceKind.IMAGE if still else SourceKind.VIDEO, text, text)
 
     @classmethod

@@ -113,12 +113,15 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
 
 
 def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
-    if isinstance(source, str | Path):
-        with Path(source).open("rb") as file:
-            data = file.read(most + 1)
-    else:
-        source.seek(0)
-        data = source.read(most + 1)
+    try:
+        if isinstance(source, str | Path):
+            with Path(source).open("rb") as file:
+                data = file.read(most + 1)
+        else:
+            source.seek(0)
+            data = source.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{name}: cannot be read ({error})") from error
     if len(data) > most:
         raise SourceError(f"{name}: more than {most / 2**20:,.0f} MiB, too large for a picture")
     return data
