@@ -28,7 +28,7 @@ class KnownFaces(FaceDetector):
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
 
-    def detect(self, frame: Image) -> list[Face]:
+    def detect(self, frame: Image, *, thorough: bool = False) -> list[Face]:
         """The faces of the next frame."""
         return next(self._found)
 

@@ -83,13 +83,12 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         head = head_of(path, name)
     if is_playlist(head):
         raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
-    # FFmpeg learns the size of these from their first frame only.
-    size = None
-    if head.startswith(b"GIF8") and len(head) >= 10:
-        size = struct.unpack("<HH", head[6:10])
-    elif image_format(head) == "png" and len(head) >= 24:
-        size = struct.unpack(">II", head[16:24])
-    refusal = size and check_size(name, *size, max_pixels)
+    refusal = None
+    if head.startswith(b"GIF8") or image_format(head) == "png":
+        # FFmpeg learns the size of these from their first frame only.
+        layout, at = ("<HH", 6) if head.startswith(b"GIF8") else (">II", 16)
+        width, height = struct.unpack_from(layout, head.ljust(24, b"\0"), at)
+        refusal = check_size(name, width, height, max_pixels)
     if refusal:
         raise SourceError(refusal)
     # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.

@@ -38,11 +38,11 @@ class ShiftedFaces(FaceDetector):
         super().__init__(options=options)
         self._move = share * np.array([math.cos(angle), math.sin(angle)] * 2, np.float32)
 
-    def detect(self, frame: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
         """Find the faces of a frame, each box displaced."""
         return [
             dataclasses.replace(face, box=face.box + self._move * np.float32(face.size))
-            for face in super().detect(frame)
+            for face in super().detect(frame, thorough=thorough)
         ]
 
 
