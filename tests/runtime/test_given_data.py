@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import cv2
 import numpy as np
@@ -105,6 +106,13 @@ def test_what_is_no_source_is_refused(detector, given, options, cause):
         detector.analyze(given, **options)
     assert cause in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_gives_its_bytes_once_is_refused(detector):
+    read_end, write_end = os.pipe()
+    os.close(write_end)
+    with open(read_end, "rb") as pipe, pytest.raises(UsageError, match="gives its bytes once"):  # noqa: PTH123
+        detector.analyze(pipe)
 
 
 def test_data_that_is_no_media_is_refused(detector):

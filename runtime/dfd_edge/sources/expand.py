@@ -71,6 +71,10 @@ class SourceItem:
             return cls._of_file(source, path if isinstance(path, str) else "file object")
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
+        if hasattr(source, "read"):
+            raise UsageError(
+                f"{type(source).__name__}: gives its bytes once only; read them all and give those"
+            )
         if not isinstance(source, str | os.PathLike):
             raise UsageError(
                 f"source of type {type(source).__name__}: give a path, an address, bytes, an open "

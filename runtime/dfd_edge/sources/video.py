@@ -105,8 +105,13 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
 
 
 def is_file_object(source: object) -> TypeGuard[BinaryIO]:
-    """Whether a source is an open file, or something like it, that is read from its start."""
-    return hasattr(source, "read") and hasattr(source, "seek")
+    """Whether a source is an open file, or something like it, that can be read from its start."""
+    if not hasattr(source, "read") or not hasattr(source, "seek"):
+        return False
+    try:
+        return bool(source.seekable()) if hasattr(source, "seekable") else True
+    except ValueError:  # it is closed, which reading it will say
+        return True
 
 
 def head_of(file: BinaryIO, name: str) -> bytes:
