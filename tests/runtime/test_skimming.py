@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np

@@ -21,7 +21,6 @@ from dfd_edge.sources.formats import (
 )
 from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
 
-
 if TYPE_CHECKING:
     from av.container import InputContainer
 
