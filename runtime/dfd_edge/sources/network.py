@@ -31,13 +31,19 @@ class NetworkStream(DecodedSource):
         address: `http`, `https`, `rtsp`, `rtsps`, `rtmp`, `udp`, `rtp`, `tcp` or `srt` address.
         threads: Threads that FFmpeg may use.
         rtsp_transport: How RTSP carries its packets.
+        stream: Number of the stream in the container; by default the film that players show.
 
     Raises:
         SourceError: The address cannot be reached, or is no video.
     """
 
     def __init__(
-        self, address: str, *, threads: int = 1, rtsp_transport: RtspTransport = "tcp"
+        self,
+        address: str,
+        *,
+        threads: int = 1,
+        rtsp_transport: RtspTransport = "tcp",
+        stream: int | None = None,
     ) -> None:
         name = redact(address)
         scheme = scheme_of(address) or ""
@@ -52,6 +58,8 @@ class NetworkStream(DecodedSource):
             options["rtsp_transport"] = rtsp_transport
         if scheme in _DATAGRAM_SCHEMES:
             options |= _DATAGRAM_OPTIONS
+        # FFmpeg knows its protocols in lower case only.
+        address = scheme + address[len(scheme) :]
         start_s = time.monotonic()
         try:
             container = open_container(address, options, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S))
@@ -68,4 +76,5 @@ class NetworkStream(DecodedSource):
             finite=scheme in _HTTP_SCHEMES and bool(container.duration),
             threads=threads,
             threading="SLICE",
+            stream=stream,
         )

@@ -29,11 +29,11 @@ def open_file(item: SourceItem, stop: threading.Event, *, threads: int) -> Video
         SourceError: It cannot be read.
     """
     if item.kind is not SourceKind.STANDARD_INPUT:
-        return VideoFile(str(item.location), threads=threads, name=item.name)
+        return _video(item, threads)
     pipe = PipeReader(stop)
     if item.options.raw is not None:
         return RawVideo(pipe, item.options.raw, name=item.name)
-    return VideoFile(pipe, threads=threads, name=item.name)
+    return VideoFile(pipe, threads=threads, name=item.name, stream=item.options.stream)
 
 
 def open_live(item: SourceItem, *, threads: int) -> FrameSource:
@@ -48,11 +48,21 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
     if item.kind is SourceKind.CAMERA:
         return Camera(item.location, item.options.camera)
     if item.kind is SourceKind.ADDRESS:
-        transport = item.options.rtsp_transport
-        return NetworkStream(str(item.location), threads=threads, rtsp_transport=transport)
+        return NetworkStream(
+            str(item.location),
+            threads=threads,
+            rtsp_transport=item.options.rtsp_transport,
+            stream=item.options.stream,
+        )
     if item.kind is SourceKind.VIDEO:
-        return VideoFile(str(item.location), threads=threads, name=item.name)
+        return _video(item, threads)
     raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
+
+
+def _video(item: SourceItem, threads: int) -> VideoFile:
+    return VideoFile(
+        str(item.location), threads=threads, name=item.name, stream=item.options.stream
+    )
 
 
 def connector(

@@ -138,6 +138,8 @@ class SourceOptions:
         raw: What frames on standard input are, where they are raw.
         reconnect_s: Seconds after which a lost live source is given up; 0 never opens it again,
             None tries for ever.
+        stream: Number of the stream in files and network streams that have several, as FFmpeg
+            counts them from 0; by default the film that players show.
 
     Raises:
         UsageError: A value out of range.
@@ -147,8 +149,14 @@ class SourceOptions:
     rtsp_transport: RtspTransport = "tcp"
     raw: RawFormat | None = None
     reconnect_s: float | None = None
+    stream: int | None = None
 
     def __post_init__(self) -> None:
+        number = self.stream
+        if number is not None and (isinstance(number, bool) or not number >= 0):
+            raise UsageError(f"stream {number!r}: give the number of a video stream, from 0")
+        if number is not None and self.raw is not None:
+            raise UsageError(f"stream {number}: raw frames are a single stream; leave it out")
         if self.rtsp_transport not in RTSP_TRANSPORTS:
             raise UsageError(
                 f"RTSP transport {self.rtsp_transport!r}: give one of {', '.join(RTSP_TRANSPORTS)}"

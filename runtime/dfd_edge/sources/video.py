@@ -33,6 +33,7 @@ class VideoFile(DecodedSource, Closing):
         path: The file, or an open binary stream such as standard input.
         threads: Threads that FFmpeg may use.
         name: What messages call the source; the path by default.
+        stream: Number of the stream in the file; by default the film that players show.
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
@@ -40,7 +41,12 @@ class VideoFile(DecodedSource, Closing):
     """
 
     def __init__(
-        self, path: str | Path | Readable, *, threads: int = 1, name: str | None = None
+        self,
+        path: str | Path | Readable,
+        *,
+        threads: int = 1,
+        name: str | None = None,
+        stream: int | None = None,
     ) -> None:
         is_file = isinstance(path, str | Path)
         name = name or (str(path) if is_file else "standard input")
@@ -51,6 +57,7 @@ class VideoFile(DecodedSource, Closing):
             threads=threads,
             mend="damaged or cut off" if is_file else "pipe Matroska or MPEG-TS instead",
             skim=is_file,
+            stream=stream,
         )
 
 
