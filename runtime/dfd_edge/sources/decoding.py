@@ -46,6 +46,8 @@ _DAMAGE_LASTS_S = 10.0
 #: A recording is taken for cut off when its end is missing by more than this (seconds, share).
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.02
+#: MPEG-TS marks a packet as damaged so many before the one that something is missing of.
+_JOIN_PACKETS = 2
 #: Undecodable packets in a row after which a source is given up.
 _MAX_BAD_PACKETS = 500
 #: FFmpeg's names of formats that hold no times. It makes some up, at a rate that it guesses.
@@ -170,7 +172,7 @@ class DecodedSource:
                 self.backlog.place(time_s, arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
-            if decoded is not None and self._is_damaged(decoded, time_s):
+            if self._is_damaged(decoded, time_s):
                 self._stop_skimming()
                 continue
             self._whole_frames += 1
@@ -179,7 +181,7 @@ class DecodedSource:
             if awaited:
                 self._stop_skimming()  # it was not foreseen: the next frame stands in for it
             if due and decoded is not None:
-                image = self._convert(decoded)
+                image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
                     yield Frame(image, time_s, index)
         if not self.finite:
@@ -231,7 +233,7 @@ class DecodedSource:
         yield from self._deinterlacer.flush()
 
     def _decode(self) -> Iterator[VideoFrame]:
-        bad_packets = bad_in_a_row = 0
+        bad_packets = bad_in_a_row = doubted = 0
         packets = self._packets()
         context = self._stream.codec_context
         while True:
@@ -246,7 +248,7 @@ class DecodedSource:
             if not self.finite and not self._is_wanted(packet, asked_s):
                 continue
             context.skip_frame = "DEFAULT" if needed else "NONREF"
-            self._packet_lost |= bool(packet.is_corrupt)
+            doubted = self._doubt(packet, doubted)
             try:
                 decoded = packet.decode()
             except av.error.EOFError:
@@ -258,8 +260,8 @@ class DecodedSource:
                 # Who joins a live stream between two key frames cannot decode its first packets.
                 if self.finite or self._decoded_frames:
                     bad_packets += 1
-                    packets = "packet" if bad_packets == 1 else "packets"
-                    cause = f"{bad_packets} {packets} could not be decoded: {cause_of(error)}"
+                    many = "packet" if bad_packets == 1 else "packets"
+                    cause = f"{bad_packets} {many} could not be decoded: {cause_of(error)}"
                     self._missing(cause, kind="packets")
                 if bad_in_a_row >= _MAX_BAD_PACKETS:
                     self._break_off(error)
@@ -285,6 +287,27 @@ class DecodedSource:
             arrived_s=arrived_s,
         )
 
+    def _doubt(self, packet: Packet[VideoStream], doubted: int) -> int:
+        """Believes what the container says of damage.
+
+        MPEG-TS marks a packet too early, and marks one where recordings were joined too: there the
+        next recording begins with a key frame.
+
+        Args:
+            packet: The next packet.
+            doubted: How many packets from here on may still show that it is a join.
+
+        Returns:
+            The same for the packet after it.
+        """
+        if packet.is_corrupt:
+            if self._container.format.name == "mpegts":
+                return _JOIN_PACKETS
+            self._packet_lost = True
+        elif doubted == 1 and not packet.is_keyframe:
+            self._packet_lost = True
+        return 0 if packet.is_keyframe else max(0, doubted - 1)
+
     def _break_off(self, error: av.error.FFmpegError) -> None:
         if is_interrupted():
             return
@@ -293,13 +316,14 @@ class DecodedSource:
             raise SourceError(f"{self.name}: lost ({cause_of(error)})") from None
         self._missing(f"reading broke off: {cause_of(error)}")
 
-    def _is_damaged(self, decoded: VideoFrame, time_s: float) -> bool:
+    def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
         """Whether a frame was patched up by the decoder, or made from one that was."""
-        if decoded.is_corrupt or (self._packet_lost and not decoded.key_frame):
-            self._damaged_until_s = time_s + _DAMAGE_LASTS_S
-        elif decoded.key_frame:
-            self._damaged_until_s = None
-        self._packet_lost = False
+        if decoded is not None:
+            if decoded.is_corrupt or (self._packet_lost and not decoded.key_frame):
+                self._damaged_until_s = time_s + _DAMAGE_LASTS_S
+            elif decoded.key_frame:
+                self._damaged_until_s = None
+            self._packet_lost = False
         if self._damaged_until_s is None or time_s >= self._damaged_until_s:
             return False
         # Who joins a live stream between two key frames has not lost what came before.
@@ -309,9 +333,8 @@ class DecodedSource:
             self._missing(f"{self._damaged_frames} damaged {frames} left out", kind="damage")
         return True
 
-    def _convert(self, decoded: VideoFrame) -> Image | None:
+    def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height
-        first = self._whole_frames == 1
         refusal = check_size(self.name, width, height)
         if refusal:
             if first:
@@ -331,7 +354,10 @@ class DecodedSource:
             height=height,
             **_ONE_THREAD,
         )
-        image = np.asarray(array, dtype=np.uint8) if mapper is None else mapper.apply(array)
+        if mapper is None:
+            image = np.asarray(array, dtype=np.uint8)
+        else:
+            image = mapper.apply(np.asarray(array, dtype=np.uint16))
         image = orientation.apply(image)
         if first:
             self.height, self.width = image.shape[:2]

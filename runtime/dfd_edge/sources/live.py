@@ -208,6 +208,8 @@ class LiveReader(threading.Thread):
         with self._changed:
             self.start_s = time.monotonic()
             self._changed.notify_all()
+        for note in source.notes if isinstance(source, DecodedSource) else ():
+            self._on_event(EventKind.NOTE, 0.0, note)
         while not self._closed.is_set():
             lost = self._read(source)
             if self._closed.is_set() or source.finite:
@@ -251,7 +253,7 @@ class LiveReader(threading.Thread):
 
     def _tell_silence(self, from_s: float, to_s: float) -> None:
         self.gaps += 1
-        self._on_event(EventKind.GAP, from_s, f"nothing came for {to_s - from_s:.1f} s")
+        self._on_event(EventKind.GAP, from_s, f"no whole frame came for {to_s - from_s:.1f} s")
         self._on_event(EventKind.RECONNECT, to_s, "frames come again")
 
     def _tell_skipped(self, skipped_s: float, time_s: float) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.pipe import PipeReader
+from dfd_edge.sources.pipe import open_standard_input
 from dfd_edge.sources.raw import RawVideo
 from dfd_edge.sources.video import VideoFile
 
@@ -30,7 +30,7 @@ def open_file(item: SourceItem, stop: threading.Event, *, threads: int) -> Video
     """
     if item.kind is not SourceKind.STANDARD_INPUT:
         return _video(item, threads)
-    pipe = PipeReader(stop)
+    pipe = open_standard_input(stop)
     if item.options.raw is not None:
         return RawVideo(pipe, item.options.raw, name=item.name)
     return VideoFile(pipe, threads=threads, name=item.name, stream=item.options.stream)

@@ -59,12 +59,13 @@ class ToneMapper:
         else:
             linear = codes**_DISPLAY_GAMMA
         self._linear = linear.astype(np.float32)
-        self._brightest = float(linear[-1])
-        self._gain = _gain(transfer, self._brightest)
+        brightest = float(linear[-1])
+        self._gain = _gain(transfer, brightest)
         wide = primaries in (_BT2020, _UNSPECIFIED)
         to_rgb = _TO_BT709 if wide else np.eye(3)
         self._to_bgr = np.ascontiguousarray(to_rgb[::-1], dtype=np.float32)
-        self._luminance = _LUMINANCE[None].astype(np.float32)
+        # In shares of the brightest.
+        self._luminance = (_LUMINANCE[None] / brightest).astype(np.float32)
 
     @staticmethod
     def of(transfer: int, primaries: int) -> ToneMapper | None:
@@ -89,12 +90,12 @@ class ToneMapper:
             light = np.take(self._linear, coded[rows], mode="clip")
             bgr = cv2.transform(light, self._to_bgr)
             if self._gain is not None:
-                luminance = cv2.transform(light, self._luminance)
+                relative = cv2.transform(light, self._luminance)
                 # Even steps of the fourth root: dark shades need the finest.
-                place = cv2.sqrt(cv2.sqrt(luminance / self._brightest)) * (_GAIN_STEPS - 1)
-                bgr *= np.take(self._gain, place.astype(np.uint16), mode="clip")[..., None]
-            np.clip(bgr, 0.0, 1.0, out=bgr)
-            shown = cv2.pow(bgr, 1.0 / _DISPLAY_GAMMA)
+                root = np.asarray(cv2.sqrt(cv2.sqrt(relative)), dtype=np.float32)
+                places = (root * (_GAIN_STEPS - 1)).astype(np.uint16)
+                bgr = bgr * np.take(self._gain, places, mode="clip")[..., None]
+            shown = cv2.pow(np.clip(bgr, 0.0, 1.0), 1.0 / _DISPLAY_GAMMA)
             image[rows] = cv2.convertScaleAbs(shown, alpha=255.0)
         return image
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _HEAD_BYTES = 64
+#: An MP4 file with its index at the end cannot be read from a pipe.
+_PIPE_MEND = "give the file itself, or pipe Matroska or MPEG-TS"
 
 
 class Readable(Protocol):
@@ -55,7 +57,9 @@ class VideoFile(DecodedSource, Closing):
             name,
             finite=True,
             threads=threads,
-            mend="damaged or cut off" if is_file else "pipe Matroska or MPEG-TS instead",
+            mend="damaged or cut off"
+            if is_file
+            else "give the file itself, or pipe Matroska or MPEG-TS",
             skim=is_file,
             stream=stream,
         )
