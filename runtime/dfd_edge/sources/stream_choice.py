@@ -16,6 +16,8 @@ _ATTACHED_PICTURE = 0x400
 _STILLS = _ATTACHED_PICTURE | 0x800 | 0x100000  # timed thumbnails and still images too
 #: Fewer pictures a second are a slide show or thumbnails, where there is something better.
 _SLOWEST_FILM_HZ = 1.0
+#: Streams of one recording end together but for this share.
+_AS_LONG = 0.95
 #: These offer one film in several sizes.
 _ADAPTIVE_FORMATS = frozenset(["hls", "dash"])
 
@@ -26,7 +28,8 @@ def choose_stream(
     """Picks the stream that is judged.
 
     Without a number it is one that can be decoded and is no cover, still or thumbnail track; of
-    those the one marked as default, as players do, then the longest, then the largest.
+    those the one marked as default, as players do, then the longest, then, where there are several
+    of about that length, the largest.
 
     Args:
         container: The opened container.
@@ -50,7 +53,8 @@ def choose_stream(
         if container.streams.audio:
             raise SourceError(f"{name}: sound only, no video in it")
         raise SourceError(f"{name}: no video in it; damaged or cut off, or no video at all")
-    chosen = max(videos, key=_rank)
+    longest_s = max(stream_duration_s(stream) or 0.0 for stream in videos)
+    chosen = max(videos, key=lambda stream: _rank(stream, longest_s))
     films = [stream for stream in videos if not _is_still(stream)]
     if len(films) < 2 or container.format.name.partition(",")[0] in _ADAPTIVE_FORMATS:
         return chosen, ()
@@ -71,12 +75,12 @@ def stream_duration_s(stream: VideoStream) -> float | None:
         return None
 
 
-def _rank(stream: VideoStream) -> tuple[bool, bool, bool, float, int]:
+def _rank(stream: VideoStream, longest_s: float) -> tuple[bool, bool, bool, bool, int]:
     return (
         stream.codec_context is not None,
         not _is_still(stream),
         bool(_disposition(stream) & _DEFAULT),
-        stream_duration_s(stream) or 0.0,
+        (stream_duration_s(stream) or 0.0) >= _AS_LONG * longest_s,
         _pixels(stream),
     )
 
