@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 _FALLBACK_RATE = 25.0
 #: Above this only a rate that was measured over the whole file is believed: others are often the
-#: ticks of a clock.
-_MAX_STATED_RATE = 1000.0
+#: ticks of a clock, such as the 90,000 of MPEG-TS.
+_MAX_STATED_RATE = 20_000.0
 _MAX_RATE = 1e6
 #: Frames that follow a damaged one are made from it until a key frame comes. Encoders without key
 #: frames renew the picture bit by bit, within about this time in seconds.
