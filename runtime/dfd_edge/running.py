@@ -193,6 +193,8 @@ class Run:
             faces=options.faces,
             stop=self.stop,
         )
+        if canvas.video is not None and not canvas.video.frames:
+            reporter.note(f"{options.save_video}: not written, for there is no whole frame to show")
         if screen is not None and item.kind is SourceKind.IMAGE:
             while screen.poll(_SHOW_PERIOD_MS) and not self.stop.is_set():
                 pass  # closing the window goes on to the next source

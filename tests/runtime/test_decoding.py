@@ -5,9 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg, write_clip
 
 from dfd_edge import Detector, Label
+from dfd_edge.cli import command
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 from dfd_edge.sources.decoding import DecodedSource
@@ -206,12 +208,16 @@ class TestDamage:
 
     def test_where_all_is_damaged_nothing_is_said_of_faces(self, tiny_bundle, tmp_path):
         clip = write_clip(tmp_path / "whole.mkv", face_frames(40), options={"g": "250"})
-        path = damaged(clip, tmp_path / "damaged.mkv", share=0.1, size=300)
+        path = damaged(clip, tmp_path / "damaged.mkv", share=0.1, size=60)
         verdict = Detector.load(tiny_bundle).analyze(path)
-        assert verdict.frames <= 1
+        assert verdict.frames == 0
         assert verdict.label is Label.UNSURE
         assert not verdict.complete
         assert "damaged frames left out" in verdict.reason
+        arguments = ["--model", str(tiny_bundle), "--save-video", str(tmp_path / "out.mp4")]
+        done = CliRunner().invoke(command, [*arguments, str(path)])
+        assert done.stdout.startswith("UNSURE")
+        assert "out.mp4: not written" in done.stderr
 
 
 class TestSizes:
