@@ -405,7 +405,10 @@ def _seconds(value: SupportsFloat, name: str) -> float:
     Raises:
         UsageError: It is no number, not finite, too coarse, or does not count in seconds.
     """
-    shown = f"{name} {value!r:.60}"
+    try:
+        shown = f"{name} {value!r:.60}"
+    except Exception:  # a number of too many digits, an object whose own `repr` fails
+        shown = f"{name} of type {type(value).__name__}"
     number = not isinstance(value, bool | np.bool_) and np.ndim(value) == 0  # type: ignore[arg-type]
     try:
         seconds = float(value) if number and not isinstance(value, str | bytes) else None

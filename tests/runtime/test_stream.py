@@ -375,7 +375,8 @@ class TestPush:
         [
             (float("nan"), "give finite seconds"),
             (-np.inf, "give finite seconds"),
-            (10**400, "give finite seconds"),
+            pytest.param(10**400, "give finite seconds", id="400 digits"),
+            pytest.param(10**5000, "timestamp of type int: give finite", id="5000 digits"),
             (None, "give a number of seconds"),
             ("1.5", "give a number of seconds"),
             (True, "give a number of seconds"),
