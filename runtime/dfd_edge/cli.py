@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dfd_edge.faces.finding import FacesOption
     from dfd_edge.outputs.reporter import Reporter
     from dfd_edge.providers import ProviderOptions
+    from dfd_edge.results import Event
     from dfd_edge.sources import SourceItem, SourceOptions
 
 LABELS = ("real", "fake", "unsure", "no_face")
@@ -275,16 +276,17 @@ def _judge(
         raise UsageError("an empty source was given: name a file, a folder or an address")
     if not sources and not cameras:
         raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
-    items, errors = expand([*sources, *cameras])
+    events: list[Event] = []
+    items, errors = expand([*sources, *cameras], on_event=events.append)
     items = [dataclasses.replace(item, options=opening) for item in items]
     if save_video is not None and len(items) + len(errors) > 1:
         raise UsageError(f"--save-video takes one source, {len(items) + len(errors)} were given")
     if errors and not items:
-        report_missing(errors, as_json=as_json)
+        report_missing(errors, events, as_json=as_json)
         return EXIT_SOURCE_FAILED
     check_source_flags(opening, items)
-    kinds = (SourceKind.VIDEO, SourceKind.IMAGE)
-    read = [Path(str(item.location)) for item in items if item.kind in kinds]
+    on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
+    read = [Path(str(item.location)) for item in items if item.kind in on_disk]
     check_outputs({"--csv": csv_path, "--save-video": save_video, "--report": report_path}, read)
     if save_video is not None:
         check_suffix(save_video)
@@ -293,7 +295,6 @@ def _judge(
 
         check_report(report_path)
     live = [item for item in items if item.kind in LIVE_KINDS]
-    files = [item for item in items if item.kind not in LIVE_KINDS]
     set_up_libraries(threads, quiet=not verbose)
     detector = Detector.load(
         model, provider=provider, precision=precision, threads=threads, options=running_on
@@ -321,7 +322,7 @@ def _judge(
         trained_hz = detector.bundle.manifest.sequence.rate_hz
         if rate_hz not in (None, trained_hz):
             reporter.note(f"judging at {rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz")
-        reporter.failures_of(errors)
+        reporter.failures_of(errors, events)
         run = Run(
             detector,
             reporter,
@@ -338,7 +339,7 @@ def _judge(
             on_image=on_image,
             stop=stop,
         )
-        run.files(files)
+        run.files([item for item in items if item.kind not in LIVE_KINDS])
         if live and not stop.is_set():
             run.live(live)
     if any(verdict.label.value in fail_on for verdict in reporter.verdicts):

@@ -20,7 +20,16 @@ from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.pipeline import judge_frames
-from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
+from dfd_edge.results import (
+    Event,
+    EventKind,
+    FrameResult,
+    Label,
+    PersonResult,
+    PersonVerdict,
+    Record,
+    Verdict,
+)
 from dfd_edge.sampling import DueFrames
 from dfd_edge.sources.colours import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
@@ -166,6 +175,7 @@ class Detector(Closing):
         on_image: OnImage | None = None,
         every_image: bool = True,
         on_progress: OnProgress | None = None,
+        on_event: Callable[[Event], None] | None = None,
         rate_hz: float | None = None,
         duration_s: float | None = None,
         stop: threading.Event | None = None,
@@ -191,10 +201,13 @@ class Detector(Closing):
                 drawing. Costs the conversion of frames that need not be judged.
             every_image: Without it, `on_image` gets the judged frames only, at no such cost.
             on_progress: Called with the seconds done and the length of the source, or None.
+            on_event: Called with what is to be known of the source besides, such as a second film
+                in the file.
             rate_hz: Sampling rate; the bundle's own by default.
             duration_s: Judge only so many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
-            options: The largest picture that is read, and what raw frames on standard input are;
+            options: Which stream is judged, the largest picture that is read, and what raw
+                frames on standard input are;
                 by default those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
 
@@ -218,6 +231,9 @@ class Detector(Closing):
         stop = stop or threading.Event()
         stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
         video = open_file(item, stop, threads=self._threads)
+        if on_event is not None:
+            for note in video.notes:
+                on_event(Event(item.name, 0.0, EventKind.NOTE, note))
 
         def tell(result: FrameResult) -> None:
             if on_frame is not None:
@@ -279,7 +295,7 @@ class Detector(Closing):
             rate_hz: Sampling rate; the bundle's own by default.
             max_staleness_ms: Frames that waited longer than this are dropped.
             duration_s: Seconds after which to end.
-            on_event: Called with gaps, reconnects and drops, from the reader's thread.
+            on_event: Called with gaps, reconnects, drops and notes, from the reader's thread.
             on_image: Called with every frame and the newest result, for display.
             every_image: Without it, `on_image` gets the judged frames only, and no other frame
                 is converted for it.

@@ -34,6 +34,7 @@ class EventKind(StrEnum):
     RECONNECT = "reconnect"
     DROP = "drop"
     ERROR = "error"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a source: a gap, a reconnect, frames dropped.
+    """Something that happened to a source, or is to be known of it: a gap, a second film in it.
 
     Attributes:
         source: Name of the source.

@@ -141,8 +141,9 @@ class Run:
         except DfdError as error:
             if not told:
                 self._reporter.failure(view.watch.source, error)
-        if opened:
-            self._reporter.verdict(view.verdict())
+        verdict = view.verdict()
+        if opened and (view.error is None or verdict.frames):
+            self._reporter.verdict(verdict)
 
     def _file(self, item: SourceItem) -> None:
         """Judges a file or an image.
@@ -186,11 +187,14 @@ class Run:
             on_image=_together(self._on_image, draw if drawn else None),
             every_image=drawn,
             on_progress=reporter.progress.update,
+            on_event=reporter.event,
             rate_hz=options.rate_hz,
             duration_s=options.duration_s,
             faces=options.faces,
             stop=self.stop,
         )
+        if canvas.video is not None and not canvas.video.frames:
+            reporter.note(f"{options.save_video}: not written, for there is no whole frame to show")
         if screen is not None and item.kind is SourceKind.IMAGE:
             while screen.poll(_SHOW_PERIOD_MS) and not self.stop.is_set():
                 pass  # closing the window goes on to the next source

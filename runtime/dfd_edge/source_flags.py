@@ -35,6 +35,13 @@ _FLAGS = (
         help="Standard input is raw frames: 1280x720:bgr24@30 (or rgb24, gray, yuv420p, nv12).",
     ),
     click.option(
+        "--stream",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Judge stream N of files that hold several films, as ffprobe counts them; by default "
+        "the one that players show.",
+    ),
+    click.option(
         "--reconnect",
         "reconnect_s",
         type=click.FloatRange(min=0),
@@ -81,6 +88,7 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
         raw=None if raw is None else RawFormat.parse(raw),
         reconnect_s=values.pop("reconnect_s"),
         max_pixels=values.pop("max_pixels"),
+        stream=values.pop("stream"),
     )
 
 
@@ -93,9 +101,12 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
     from dfd_edge.sources import CameraOptions, SourceKind  # noqa: PLC0415
 
     kinds = {item.kind for item in items}
+    with_streams = {SourceKind.VIDEO, SourceKind.ADDRESS, SourceKind.STANDARD_INPUT}
     if options.raw is not None and SourceKind.STANDARD_INPUT not in kinds:
         raise UsageError(
             f"--raw is for frames on standard input: run `dfd-edge - --raw {options.raw}`"
         )
     if options.camera != CameraOptions() and SourceKind.CAMERA not in kinds:
         raise UsageError("--camera-size, -fps and -format are for cameras: give --webcam too")
+    if options.stream is not None and not kinds & with_streams:
+        raise UsageError(f"--stream {options.stream} is for video files and addresses: give one")

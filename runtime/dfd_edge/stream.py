@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from dfd_edge.faces.finding import FacesOption
 from dfd_edge.observing import FaceCrop, Observation, Observer
 from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
 from dfd_edge.sampling import FirstFrames, Sampler
+from dfd_edge.sources.timeline import MAX_CLOCK_S
 
 if TYPE_CHECKING:
     from dfd_edge.faces.detector import FaceDetector
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
     from dfd_edge.manifest import Manifest
     from dfd_edge.session import FrameOutputs, Session
 
+logger = logging.getLogger(__name__)
+
+#: Times beyond are no seconds of any clock: what they look like, and what makes seconds of it.
+_OTHER_UNITS = (
+    (1e17, "nanoseconds", "1e9"),
+    (1e14, "microseconds", "1e6"),
+    (MAX_CLOCK_S, "milliseconds", "1e3"),
+)
+#: Steps of a clock that is too coarse for frames, in seconds.
+_COARSEST_S = 0.02
+#: So many frames in a row whose times are so far apart (seconds) are probably milliseconds.
+_DOUBTED_STEPS = 5
+_DOUBTED_STEP_S = (8.0, 500.0)
 #: People unseen for this long who were never judged long enough are forgotten.
 FORGET_AFTER_S = 60.0
 
@@ -103,6 +118,8 @@ class Stream(Closing):
         self._counts = _Counts()
         self._lock = threading.RLock()
         self._closed = False
+        self._pushed_s: float | None = None
+        self._far_apart: int | None = 0  # steps so far; None where the times are seconds
         self._gathering = gathering
         self._joined: Gathering | None = gathering  # until it leaves
         if gathering is not None:
@@ -111,15 +128,17 @@ class Stream(Closing):
     def push(
         self,
         frame: NDArray[np.uint8],
-        timestamp: float,
+        timestamp: SupportsFloat,
         *,
-        captured_s: float | None = None,
+        captured_s: SupportsFloat | None = None,
     ) -> FrameResult | None:
         """Judges a frame if it is due.
 
         Args:
             frame: uint8 [height, width, 3], BGR. Not kept and not changed.
-            timestamp: Time of the frame in seconds, any origin.
+            timestamp: Time of the frame in seconds, any origin: a number of any kind that is finite
+                and fine enough to tell frames apart. Milliseconds and nanoseconds since 1970 are
+                refused.
             captured_s: `time.monotonic()` when the frame was captured; the result then says how
                 stale it is.
 
@@ -130,11 +149,32 @@ class Stream(Closing):
         Raises:
             UsageError: The stream is closed, or the frame or its time is not as stated.
         """
-        _check(frame, timestamp)
+        _check(frame)
+        time_s = _seconds(timestamp, "timestamp")
+        if captured_s is not None:
+            captured_s = _seconds(captured_s, "captured_s")
         with self._lock:
-            if not self.is_due(timestamp):
+            self._doubt_unit(time_s)
+            if not self.is_due(time_s):
                 return None
-            return self.score([self.observe(frame, timestamp, captured_s=captured_s)])[0]
+            return self.score([self.observe(frame, time_s, captured_s=captured_s)])[0]
+
+    def _doubt_unit(self, time_s: float) -> None:
+        """Says once where the times that are pushed are as far apart as milliseconds would be."""
+        last_s, self._pushed_s = self._pushed_s, time_s
+        if last_s is None or self._far_apart is None:
+            return
+        shortest_s, longest_s = _DOUBTED_STEP_S
+        far = shortest_s <= time_s - last_s <= longest_s
+        self._far_apart = self._far_apart + 1 if far else None
+        if self._far_apart == _DOUBTED_STEPS:
+            self._far_apart = None
+            logger.warning(
+                "%s: frames are pushed %.0f s apart: are their times milliseconds? Seconds are "
+                "taken",
+                self.source,
+                time_s - last_s,
+            )
 
     def is_due(self, time_s: float) -> bool:
         """Whether the frame at this time is to be judged; each time is asked about once."""
@@ -200,6 +240,8 @@ class Stream(Closing):
             )
             counts = self._counts
             label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
+            if not counts.frames:
+                label = Label.UNSURE
             return Verdict(
                 source=self.source,
                 label=label,
@@ -354,12 +396,44 @@ def _most_suspicious(people: tuple[PersonResult, ...]) -> Label:
     return Label.NO_FACE
 
 
-def _check(frame: NDArray[np.uint8], timestamp: float) -> None:
+def _check(frame: NDArray[np.uint8]) -> None:
     shape = getattr(frame, "shape", None)
     dtype = getattr(frame, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
         raise UsageError(
             f"frame of shape {shape} and dtype {dtype}: give uint8 [height, width, 3] in BGR order"
         )
-    if not math.isfinite(timestamp):
-        raise UsageError(f"timestamp {timestamp}: give finite seconds")
+
+
+def _seconds(value: SupportsFloat, name: str) -> float:
+    """A time as the user gave it, in seconds.
+
+    Raises:
+        UsageError: It is no number, not finite, too coarse, or does not count in seconds.
+    """
+    try:
+        shown = f"{name} {value!r:.60}"
+    except Exception:  # a number of too many digits, an object whose own `repr` fails
+        shown = f"{name} of type {type(value).__name__}"
+    number = not isinstance(value, bool | np.bool_) and np.ndim(value) == 0  # type: ignore[arg-type]
+    try:
+        seconds = float(value) if number and not isinstance(value, str | bytes) else None
+    except (TypeError, ValueError):
+        seconds = None
+    except OverflowError:
+        seconds = math.inf
+    if seconds is None:
+        raise UsageError(f"{shown}: give a number of seconds")
+    if not math.isfinite(seconds):
+        raise UsageError(f"{shown}: give finite seconds")
+    for bound_s, unit, factor in _OTHER_UNITS:
+        if abs(seconds) > bound_s:
+            raise UsageError(
+                f"{shown}: seconds are taken, and this looks like {unit}; divide it by {factor}"
+            )
+    if isinstance(value, np.floating) and np.spacing(abs(value)) > _COARSEST_S:
+        raise UsageError(
+            f"{shown}: {value.dtype} tells times of this size only {np.spacing(abs(value)):g} s "
+            "apart; give float64, or count from the start of the stream"
+        )
+    return seconds

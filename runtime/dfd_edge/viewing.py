@@ -30,9 +30,13 @@ class AnnotatedVideo:
     """The annotated video of a run, which appears whole or not at all. Thread-safe.
 
     Made by `annotated_video`.
+
+    Attributes:
+        frames: How many were written so far.
     """
 
     def __init__(self, writer: VideoFileWriter, path: Path) -> None:
+        self.frames = 0
         self._writer = writer
         self._path = path
 
@@ -44,6 +48,7 @@ class AnnotatedVideo:
         """
         with _one_line(self._path):
             self._writer.add(image, time_s)
+            self.frames += 1
 
 
 @contextlib.contextmanager

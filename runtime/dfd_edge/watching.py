@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ class Watch(Closing, Iterator[FrameResult]):
         policy: `every` or `latest`; by what the source is where None.
         max_staleness_ms: Frames that waited longer than this are dropped, not judged.
         duration_s: Seconds after which to end.
-        on_event: Called with gaps, reconnects and drops, from the reader's thread.
+        on_event: Called with gaps, reconnects, drops and notes, from the reader's thread.
         on_image: Called in the iterating thread with every frame and the newest result.
         every_image: Without it, `on_image` gets the judged frames only.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
@@ -139,8 +140,12 @@ class Watch(Closing, Iterator[FrameResult]):
         if not self.opened and reason is None:
             reason = "it was not opened"
         if gaps:
-            reason = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}"
-        return self._stream.verdict(complete=reason is None, reason=reason)
+            lost = f"the source was lost {gaps} {'time' if gaps == 1 else 'times'}"
+            reason = lost if reason is None else f"{lost}; {reason}"
+        verdict = self._stream.verdict(complete=reason is None, reason=reason)
+        if not verdict.frames and reason is None:
+            return dataclasses.replace(verdict, complete=False, reason="no frame came")
+        return verdict
 
     def close(self) -> None:
         """Ends the watch; returns at once. `verdict()` stays."""

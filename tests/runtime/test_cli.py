@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 
 import cv2
 import pytest
-from clip_maker import face_frames, portrait, write_clip, write_sound
+from clip_maker import face_frames, portrait, run_ffmpeg, write_clip, write_sound
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.sampling import Sampler
@@ -281,6 +282,28 @@ class TestOptions:
         done = dfd("-", text=False, input=clip.read_bytes())
         assert done.returncode == 0, done.stderr
         assert b"standard input" in done.stdout
+
+    def test_standard_input_from_a_file_with_its_index_at_the_end(self, dfd, face_clip, tmp_path):
+        path = tmp_path / "late.mp4"
+        run_ffmpeg("-i", face_clip, "-c", "copy", path)
+        data = path.read_bytes()
+        assert data.index(b"mdat") < data.index(b"moov")
+        with path.open("rb") as file:
+            done = dfd("--json", "-", stdin=file)
+        assert done.returncode == 0, done.stderr
+        assert records(done)[-1]["frames"] == 15
+        done = dfd("-", text=False, input=data)
+        assert done.returncode == 1
+        assert b"give the file itself, or pipe Matroska" in done.stderr
+
+    def test_standard_input_from_a_place_within_a_file(self, dfd, face_clip, tmp_path):
+        path = tmp_path / "packed.bin"
+        path.write_bytes(b"head of another program\n" + face_clip.read_bytes())
+        with path.open("rb") as file:
+            os.lseek(file.fileno(), 24, os.SEEK_SET)
+            done = dfd("--json", "-", stdin=file)
+        assert done.returncode == 0, done.stderr
+        assert records(done)[-1]["frames"] == 15
 
     def test_version(self):
         done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg, write_clip
 
+from dfd_edge import Detector, Label
+from dfd_edge.cli import command
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 from dfd_edge.sources.decoding import DecodedSource
@@ -119,6 +122,102 @@ class TestTimes:
         timeline = Timeline(frame_rate=10.0)
         placed = [timeline.place(pts_s, arrived_s) for pts_s, arrived_s in steps]
         assert placed == pytest.approx(wanted)
+
+    @pytest.mark.parametrize(
+        ("rate", "suffix"), [(1000, ".mp4"), (10_000, ".mp4"), (4000, ".mkv"), (4000, ".ts")]
+    )
+    def test_very_high_frame_rates(self, clip, tmp_path, rate, suffix):
+        """As of a high-speed camera; Matroska counts in milliseconds."""
+        path = tmp_path / f"fast{suffix}"
+        run_ffmpeg("-r", rate, "-i", clip, "-c:v", "libx264", "-bf", "0", path)
+        video, frames = read(path)
+        assert len(frames) == 50
+        assert frames[-1].time_s == pytest.approx(49 / rate, abs=0.002)
+        assert video.end_s == pytest.approx(50 / rate, abs=0.005)
+        assert (np.diff(times_of(frames)) > 0).all()
+        assert video.complete, video.reason
+
+    def test_a_time_that_no_clock_shows(self, clip, tmp_path):
+        """Ticks of 64 bits; the files after it are judged."""
+        path = tmp_path / "ages.nut"
+        shift = "if(gte(N,25),PTS+(1/TB)*1e13,PTS)"
+        run_ffmpeg("-i", clip, "-c", "copy", "-bsf:v", f"setts=pts='{shift}':dts='{shift}'", path)
+        _, frames = read(path)
+        assert times_of(frames) == pytest.approx([n / RATE for n in range(50)], abs=0.02)
+
+    @pytest.mark.parametrize("ahead_s", [4.6e18, 1e12, 1e9, -4.6e18])
+    def test_steps_that_no_recording_makes(self, ahead_s):
+        timeline = Timeline(frame_rate=10.0, start_s=0.0)
+        placed = [timeline.place(pts_s) for pts_s in (0.0, ahead_s, ahead_s + 0.1, 0.3)]
+        assert placed == pytest.approx([0.0, 0.1, 0.2, 0.3], abs=0.01)
+
+
+def damaged(clip, path, *, share, size=60):
+    """The clip with bytes that were overwritten at a share of its length."""
+    data = bytearray(clip.read_bytes())
+    start = int(len(data) * share)
+    data[start : start + size] = np.random.default_rng(0).bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+class TestDamage:
+    @pytest.fixture
+    def long_groups(self, tmp_path):
+        """Three seconds, each 25th frame a key frame."""
+        return write_clip(tmp_path / "whole.mkv", face_frames(75), options={"g": "25", "bf": "0"})
+
+    def test_it_is_told_and_lasts_until_the_next_key_frame(self, long_groups, tmp_path):
+        video, frames = read(damaged(long_groups, tmp_path / "damaged.mkv", share=0.5))
+        assert not video.complete
+        assert "damaged frame" in video.reason
+        left_out = sorted(set(range(75)) - {frame.index for frame in frames})
+        assert 2 <= len(left_out) < 25
+        assert left_out == list(range(left_out[0], 50)), "up to the next key frame"
+
+    def test_another_frame_stands_in_for_one_that_was_due(self, long_groups, tmp_path):
+        path = damaged(long_groups, tmp_path / "damaged.mkv", share=0.5)
+        _, frames = read(path, Sampler(5.0))
+        _, whole = read(long_groups, Sampler(5.0))
+        times = times_of(frames)
+        assert len(times) < len(whole)
+        assert 2.0 in times
+        for frame in frames:
+            assert not np.ptp(frame.image - whole[times_of(whole).index(frame.time_s)].image)
+
+    def test_packets_that_were_lost_on_their_way(self, long_groups, tmp_path):
+        """FFmpeg's decoder does not notice; the container does."""
+        whole = tmp_path / "whole.ts"
+        run_ffmpeg("-i", long_groups, "-c", "copy", whole)
+        data = whole.read_bytes()
+        middle = len(data) // 188 // 2 * 188
+        path = tmp_path / "lost.ts"
+        path.write_bytes(data[:middle] + data[middle + 5 * 188 :])
+        video, frames = read(path)
+        assert not video.complete
+        assert "damaged frame" in video.reason
+        assert 50 <= len(frames) < 75
+
+    def test_an_mpeg_2_recording(self, clip, tmp_path):
+        whole = tmp_path / "whole.mpg"
+        run_ffmpeg("-i", clip, "-c:v", "mpeg2video", "-q:v", "2", "-g", "12", whole)
+        video, frames = read(damaged(whole, tmp_path / "damaged.mpg", share=0.4, size=3000))
+        assert not video.complete
+        assert "damaged" in video.reason or "decoded" in video.reason
+        assert 20 < len(frames) < 50
+
+    def test_where_all_is_damaged_nothing_is_said_of_faces(self, tiny_bundle, tmp_path):
+        clip = write_clip(tmp_path / "whole.mkv", face_frames(40), options={"g": "250"})
+        path = damaged(clip, tmp_path / "damaged.mkv", share=0.1, size=60)
+        verdict = Detector.load(tiny_bundle).analyze(path)
+        assert verdict.frames == 0
+        assert verdict.label is Label.UNSURE
+        assert not verdict.complete
+        assert "damaged frames left out" in verdict.reason
+        arguments = ["--model", str(tiny_bundle), "--save-video", str(tmp_path / "out.mp4")]
+        done = CliRunner().invoke(command, [*arguments, str(path)])
+        assert done.stdout.startswith("UNSURE")
+        assert "out.mp4: not written" in done.stderr
 
 
 class TestSizes:

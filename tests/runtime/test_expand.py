@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from dfd_edge import EventKind, records_schema
+from dfd_edge.cli import command
 from dfd_edge.errors import SourceError
 from dfd_edge.sources import SourceItem, SourceKind, expand
 from dfd_edge.sources.address import redact
@@ -43,6 +48,61 @@ def test_a_folder_gives_its_videos_and_pictures_sorted(folder):
 def test_each_file_comes_once(folder):
     items, _ = expand([folder / "b.mp4", folder, folder / "a.png"])
     assert names(items, folder) == ["b.mp4", "a.png", "sub/c.mkv"]
+
+
+class TestLeftOut:
+    def told(self, folder):
+        events = []
+        items, errors = expand([folder], on_event=events.append)
+        assert not errors
+        assert {(event.source, event.kind) for event in events} <= {(str(folder), EventKind.NOTE)}
+        return names(items, folder), [event.detail for event in events]
+
+    def test_files_of_other_kinds_are_told(self, folder):
+        for number in range(12):
+            (folder / "sub" / f"{number:02}.json").write_text("{}")
+        found, (detail,) = self.told(folder)
+        assert found == ["a.png", "b.mp4", "sub/c.mkv"]
+        assert detail.startswith("13 files of other kinds left out: notes.txt, sub/00.json, ")
+        assert detail.endswith(" and 5 more")
+
+    def test_a_folder_of_media_alone_has_nothing_to_tell(self, folder):
+        (folder / "notes.txt").unlink()
+        assert self.told(folder)[1] == []
+
+    def test_linked_folders_are_gone_through_once(self, folder, tmp_path_factory, plain_clip):
+        store = tmp_path_factory.mktemp("store")
+        shutil.copy(plain_clip, store / "d.mp4")
+        (store / "again").symlink_to(folder)
+        (store / "self").symlink_to(store)
+        for name in ("link", "twice"):
+            (folder / name).symlink_to(store)
+        (folder / "a sub").symlink_to(folder / "sub")
+        found, details = self.told(folder)
+        assert found == ["a.png", "b.mp4", "sub/c.mkv", "link/d.mp4"]
+        assert len(details) == 1, "the notes"
+
+    def test_links_out_of_the_folder_are_told(self, folder):
+        (folder / "sub" / "up").symlink_to(folder.parent)
+        found, (up, _) = self.told(folder)
+        assert found == ["a.png", "b.mp4", "sub/c.mkv"]
+        assert up == "1 link to a folder around this one not followed: sub/up"
+
+    def test_a_linked_file_that_is_gone_is_an_error(self, folder):
+        (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
+        _, (error,) = expand([folder])
+        assert str(error) == f"{folder}/gone.mp4: no such file or folder"
+
+    def test_the_command_says_it(self, folder, tiny_bundle):
+        arguments = ["--model", str(tiny_bundle), str(folder)]
+        done = CliRunner().invoke(command, arguments)
+        (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
+        assert line == f"dfd-edge: {folder}: note: 1 file of other kinds left out: notes.txt"
+        done = CliRunner().invoke(command, ["--json", *arguments])
+        rows = [json.loads(row) for row in done.stdout.splitlines()]
+        (row,) = [row for row in rows if row["record"] == "event"]
+        assert row["kind"] == "note"
+        jsonschema.validate(row, records_schema())
 
 
 def test_globs(folder):

@@ -100,10 +100,14 @@ def recordings(folder, frames):
     middle = noise.index(b"mdat") + len(noise) // 3
     noise[middle : middle + 20_000] = np.random.default_rng(0).bytes(20_000)
     (folder / "noise.mp4").write_bytes(noise)
+    rubbish = bytearray(whole)
+    start, end = rubbish.index(b"mdat") + 4, len(rubbish)
+    rubbish[start:end] = bytes(end - start)
     turned = write_clip(folder / "turned.mp4", frames[:10], rotation=90).read_bytes()
     return {
         "/whole.mp4": whole,
         "/noise.mp4": bytes(noise),
+        "/rubbish.mp4": bytes(rubbish),
         "/cut.mp4": whole[: len(whole) // 2],
         "/turned.mp4": turned,
     }
@@ -240,6 +244,27 @@ def test_the_command_line_watches_and_ends(tiny_bundle, server):
     assert rows[-1]["record"] == "verdict"
     assert rows[-1]["frames"] >= 1
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_scheme_in_capitals(tiny_bundle, server):
+    with Detector.load(tiny_bundle).watch(f"HTTP://{server}/live.ts", duration_s=1.0) as watch:
+        assert next(watch).people
+
+
+def test_a_stream_that_cannot_be_read_gives_an_error_and_no_verdict(tiny_bundle, server):
+    """It opens, and nothing in it can be decoded."""
+    arguments = ["--model", str(tiny_bundle), "--json", f"http://{server}/rubbish.mp4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["record"], row.get("kind")) for row in rows] == [("run", None), ("event", "error")]
+    assert "no frame could be decoded" in rows[1]["detail"]
 
 
 def test_two_streams_at_once(tiny_bundle, server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -368,9 +370,64 @@ class TestPush:
         with pytest.raises(UsageError, match="BGR"):
             detector.stream().push(frame, 0.0)
 
-    def test_a_timestamp_that_is_no_number_is_refused(self, detector):
-        with pytest.raises(UsageError, match="timestamp"):
-            detector.stream().push(face_frames(1)[0], float("nan"))
+    @pytest.mark.parametrize(
+        ("timestamp", "said"),
+        [
+            (float("nan"), "give finite seconds"),
+            (-np.inf, "give finite seconds"),
+            pytest.param(10**400, "give finite seconds", id="400 digits"),
+            pytest.param(10**5000, "timestamp of type int: give finite", id="5000 digits"),
+            (None, "give a number of seconds"),
+            ("1.5", "give a number of seconds"),
+            (True, "give a number of seconds"),
+            (np.True_, "give a number of seconds"),
+            (1 + 2j, "give a number of seconds"),
+            (np.array([1.0, 2.0]), "give a number of seconds"),
+            (np.datetime64("2026-01-01"), "give a number of seconds"),
+            (1_796_030_681_487_726_741, "looks like nanoseconds; divide it by 1e9"),
+            (np.float32(1.8e18), "looks like nanoseconds"),
+            (1_796_030_681_487_726, "looks like microseconds"),
+            (1_796_030_681_487.7, "looks like milliseconds; divide it by 1e3"),
+            (np.float32(1.8e9), "float32 tells times of this size only 128 s apart"),
+            (np.float16(100), "float16 tells"),
+        ],
+    )
+    def test_a_timestamp_that_is_no_time_is_refused(self, detector, timestamp, said):
+        with detector.stream() as stream, pytest.raises(UsageError, match=said) as caught:
+            stream.push(face_frames(1)[0], timestamp)
+        assert str(caught.value).startswith("timestamp ")
+
+    def test_a_capture_time_that_is_none_is_refused(self, detector):
+        with detector.stream() as stream, pytest.raises(UsageError, match="captured_s '0'"):
+            stream.push(face_frames(1)[0], 0.0, captured_s="0")
+
+    @pytest.mark.parametrize("kind", [int, Fraction, Decimal, np.float32, np.int64, np.uint8])
+    def test_numbers_of_any_kind_are_times(self, detector, kind):
+        with detector.stream(rate_hz=1.0) as stream:
+            results = [stream.push(face_frames(1)[0], kind(number)) for number in range(4)]
+        assert [result.time_s for result in results] == [0.0, 1.0, 2.0, 3.0]
+        assert all(type(result.time_s) is float for result in results)
+
+    def test_times_before_zero(self, detector):
+        with detector.stream() as stream:
+            results = [stream.push(face_frames(1)[0], -1.0 + n / 5) for n in range(5)]
+        assert all(results)
+
+    def test_milliseconds_from_zero_are_doubted_once(self, detector, caplog):
+        with detector.stream("camera") as stream:
+            for number in range(12):
+                stream.push(plain_frames(1)[0], number * 40)
+        (record,) = caplog.records
+        assert (
+            "camera: frames are pushed 40 s apart: are their times milliseconds?" in record.message
+        )
+
+    def test_seconds_are_not_doubted(self, detector, caplog):
+        for step_s in (0.04, 1.0, 600.0):
+            with detector.stream("camera") as stream:
+                for number in range(12):
+                    stream.push(plain_frames(1)[0], number * step_s)
+        assert not caplog.records
 
     def test_a_closed_stream_takes_nothing_and_keeps_its_verdict(self, detector):
         with detector.stream() as stream:

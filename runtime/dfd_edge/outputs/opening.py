@@ -13,12 +13,13 @@ from dfd_edge.outputs.reporter import Reporter
 
 if TYPE_CHECKING:
     from dfd_edge.detector import Detector, OnImage
+    from dfd_edge.results import Event
     from dfd_edge.sources import SourceItem
 
 
-def report_missing(errors: list[SourceError], *, as_json: bool) -> None:
+def report_missing(errors: list[SourceError], events: list[Event], *, as_json: bool) -> None:
     """Tells what could not be found, where nothing else is to be judged."""
-    Reporter(as_json=as_json).failures_of(errors)
+    Reporter(as_json=as_json).failures_of(errors, events)
 
 
 def open_reporter(

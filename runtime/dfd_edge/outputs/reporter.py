@@ -130,8 +130,10 @@ class Reporter:
         self.record(Event(source, 0.0, EventKind.ERROR, str(error)).to_record())
         self.note(f"error: {error}")
 
-    def failures_of(self, errors: list[SourceError]) -> None:
-        """Takes what could not be found."""
+    def failures_of(self, errors: list[SourceError], events: list[Event]) -> None:
+        """Takes what could not be found, and what is to be known of what was."""
+        for event in events:
+            self.event(event)
         for error in errors:
             self.failure(str(error).partition(": ")[0], error)
 

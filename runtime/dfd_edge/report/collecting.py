@@ -131,6 +131,8 @@ class Collector:
             if kind == "run":
                 self.run = record
                 return
+            if record.get("kind") == EventKind.NOTE.value and record["source"] not in self.sources:
+                return  # on a folder, which has no part of its own
             notes = self._notes(record["source"])
             if kind == "frame" and notes.verdict is None:
                 _take_frame(notes, record)

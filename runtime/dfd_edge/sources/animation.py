@@ -45,6 +45,7 @@ class AnimatedWebP(Closing):
         frame_rate: Frames per second, on average.
         complete: False once a frame turned out to be damaged or cut off.
         reason: Why `complete` is False, else None.
+        notes: What a user should know of the file; nothing here.
         end_s: Time at which the last whole frame ends, in seconds.
 
     Raises:
@@ -59,6 +60,7 @@ class AnimatedWebP(Closing):
         self.name = name
         self.complete = True
         self.reason: str | None = None
+        self.notes: tuple[str, ...] = ()
         self._colours = ColourCount()
         self.end_s = 0.0
         self._owned = isinstance(source, str | Path)

@@ -23,21 +23,32 @@ from dfd_edge.sources.frame import MAX_FRAME_PIXELS, Frame, Image, check_size
 from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.skimming import CODECS, Skimmer
-from dfd_edge.sources.timeline import Timeline
+from dfd_edge.sources.stream_choice import choose_stream, stream_duration_s
+from dfd_edge.sources.timeline import MAX_CLOCK_S, Timeline
+from dfd_edge.sources.tone_mapping import ToneMapper
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
 _FALLBACK_RATE = 25.0
-_MAX_RATE = 1000.0
+#: Above this only a rate that was measured over the whole file is believed: others are often the
+#: ticks of a clock, such as the 90,000 of MPEG-TS.
+_MAX_STATED_RATE = 20_000.0
+_MAX_RATE = 1e6
+#: Frames that follow a damaged one are made from it until a key frame comes. Encoders without key
+#: frames renew the picture bit by bit, within about this time in seconds.
+_DAMAGE_LASTS_S = 10.0
 #: A recording is taken for cut off when its end is missing by more than this (seconds, share).
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.02
+#: MPEG-TS marks a packet as damaged so many before the one that something is missing of.
+_JOIN_PACKETS = 2
 #: Undecodable packets in a row after which a source is given up.
 _MAX_BAD_PACKETS = 500
 #: FFmpeg's names of formats that hold no times. It makes some up, at a rate that it guesses.
@@ -57,8 +68,9 @@ class DecodedSource:
     """The video of an open container, decoded once from start to end.
 
     Frames come upright (display matrix applied), with square pixels and deinterlaced where they are
-    flagged as interlaced. Only frames that are due are converted to BGR. What cannot be decoded is
-    left out, never made up.
+    flagged as interlaced, HDR and wide gamut as SDR. Only frames that are due are converted to BGR.
+    What cannot be decoded is left out, never made up, as is what the decoder patched up or made
+    from a damaged frame.
 
     A recording that is skimmed is read some packets ahead. What is neither due nor referred to by
     another frame is then not decoded: the frames that are due are the same, for less time.
@@ -72,6 +84,7 @@ class DecodedSource:
         mend: What to try where nothing could be decoded.
         skim: Whether a recording may be read ahead, as a pipe that somebody waits for may not.
         max_pixels: Larger frames are refused before they are decoded.
+        stream: Number of the stream in the container; by default the film that players show.
 
     Attributes:
         width, height: Size of the upright frames in pixels.
@@ -80,10 +93,11 @@ class DecodedSource:
         complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
+        notes: What a reader of the verdict should know besides, a line each.
         backlog: How far a live stream is behind; it is asked which packets are decoded.
 
     Raises:
-        SourceError: No video, no decoder for it, or absurd dimensions.
+        SourceError: No video, no decoder for it, no such stream, or absurd dimensions.
     """
 
     def __init__(
@@ -97,23 +111,30 @@ class DecodedSource:
         mend: str = "damaged or cut off",
         skim: bool = False,
         max_pixels: int = MAX_FRAME_PIXELS,
+        stream: int | None = None,
     ) -> None:
         self.name = name
         self.finite = finite
         self.complete = True
         self.reason: str | None = None
         self.end_s = 0.0
+        self.notes: tuple[str, ...] = ()
         self._colours = ColourCount()
         self._mend = mend
         self._max_pixels = max_pixels
+        self._causes: dict[str, str] = {}
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
+        self._whole_frames = 0
+        self._damaged_frames = 0
+        self._damaged_until_s: float | None = None
+        self._packet_lost = False
         self._skim = skim and finite
         self._skimmer: Skimmer | None = None
         self._deinterlacer = Deinterlacer(threads)
         try:
-            self._stream = _pick_stream(container, name)
+            self._stream, self.notes = choose_stream(container, name, stream)
             self._configure(threads, threading)
         except BaseException:
             container.close()
@@ -160,12 +181,16 @@ class DecodedSource:
                 self.backlog.place(time_s, arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
+            if self._is_damaged(decoded, time_s):
+                self._stop_skimming()
+                continue
+            self._whole_frames += 1
             due = sampler.is_due(time_s) or awaited
             awaited = due and decoded is None
             if awaited:
                 self._stop_skimming()  # it was not foreseen: the next frame stands in for it
             if due and decoded is not None:
-                image = self._convert(decoded, first=index == 0)
+                image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
                     yield Frame(image, time_s, index)
         if not self.finite:
@@ -225,7 +250,7 @@ class DecodedSource:
         yield from self._deinterlacer.flush()
 
     def _decode(self) -> Iterator[VideoFrame]:
-        bad_packets = bad_in_a_row = 0
+        bad_packets = bad_in_a_row = doubted = 0
         packets = self._packets()
         context = self._stream.codec_context
         while True:
@@ -240,17 +265,21 @@ class DecodedSource:
             if not self.finite and not self._is_wanted(packet, asked_s):
                 continue
             context.skip_frame = "DEFAULT" if needed else "NONREF"
+            doubted = self._doubt(packet, doubted)
             try:
                 decoded = packet.decode()
             except av.error.EOFError:
                 continue
             except av.error.FFmpegError as error:
                 self._stop_skimming()
+                self._packet_lost = True
                 bad_in_a_row += 1
                 # Who joins a live stream between two key frames cannot decode its first packets.
                 if self.finite or self._decoded_frames:
                     bad_packets += 1
-                    self._missing(f"{bad_packets} packets could not be decoded: {cause_of(error)}")
+                    many = "packet" if bad_packets == 1 else "packets"
+                    cause = f"{bad_packets} {many} could not be decoded: {cause_of(error)}"
+                    self._missing(cause, kind="packets")
                 if bad_in_a_row >= _MAX_BAD_PACKETS:
                     self._break_off(error)
                     return
@@ -275,6 +304,27 @@ class DecodedSource:
             arrived_s=arrived_s,
         )
 
+    def _doubt(self, packet: Packet[VideoStream], doubted: int) -> int:
+        """Believes what the container says of damage.
+
+        MPEG-TS marks a packet too early, and marks one where recordings were joined too: there the
+        next recording begins with a key frame.
+
+        Args:
+            packet: The next packet.
+            doubted: How many packets from here on may still show that it is a join.
+
+        Returns:
+            The same for the packet after it.
+        """
+        if packet.is_corrupt:
+            if self._container.format.name == "mpegts":
+                return _JOIN_PACKETS
+            self._packet_lost = True
+        elif doubted == 1 and not packet.is_keyframe:
+            self._packet_lost = True
+        return 0 if packet.is_keyframe else max(0, doubted - 1)
+
     def _break_off(self, error: av.error.FFmpegError) -> None:
         if is_interrupted():
             return
@@ -282,6 +332,23 @@ class DecodedSource:
             # Not `from error`: its text holds the address with its password.
             raise SourceError(f"{self.name}: lost ({cause_of(error)})") from None
         self._missing(f"reading broke off: {cause_of(error)}")
+
+    def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
+        """Whether a frame was patched up by the decoder, or made from one that was."""
+        if decoded is not None:
+            if decoded.is_corrupt or (self._packet_lost and not decoded.key_frame):
+                self._damaged_until_s = time_s + _DAMAGE_LASTS_S
+            elif decoded.key_frame:
+                self._damaged_until_s = None
+            self._packet_lost = False
+        if self._damaged_until_s is None or time_s >= self._damaged_until_s:
+            return False
+        # Who joins a live stream between two key frames has not lost what came before.
+        if self.finite or self._whole_frames:
+            self._damaged_frames += 1
+            frames = "frame" if self._damaged_frames == 1 else "frames"
+            self._missing(f"{self._damaged_frames} damaged {frames} left out", kind="damage")
+        return True
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height
@@ -292,16 +359,24 @@ class DecodedSource:
             self._missing(refusal)
             return None
         orientation = _orientation(decoded)
-        # Resizing is done by the same pass that converts the colours; it is off for square pixels.
-        image = np.asarray(
-            decoded.to_ndarray(
-                format="bgr24", width=round(width * self._aspect), height=height, **_ONE_THREAD
-            ),
-            dtype=np.uint8,
+        context = self._stream.codec_context
+        mapper = ToneMapper.of(
+            _colour_code(decoded, context, "color_trc"),
+            _colour_code(decoded, context, "color_primaries"),
         )
-        codec = self._stream.codec_context.name
-        few = codec == "gif" or decoded.format.name in _PALETTE_PIXELS
-        self._colours.add(few or (codec in _EXACT_CODECS and few_colours(image)))
+        # Resizing is done by the same pass that converts the colours; it is off for square pixels.
+        array = decoded.to_ndarray(
+            format="bgr24" if mapper is None else "rgb48le",
+            width=round(width * self._aspect),
+            height=height,
+            **_ONE_THREAD,
+        )
+        if mapper is None:
+            image = np.asarray(array, dtype=np.uint8)
+        else:
+            image = mapper.apply(np.asarray(array, dtype=np.uint16))
+        few = context.name == "gif" or decoded.format.name in _PALETTE_PIXELS
+        self._colours.add(few or (context.name in _EXACT_CODECS and few_colours(image)))
         image = orientation.apply(image)
         if first:
             self.height, self.width = image.shape[:2]
@@ -327,25 +402,13 @@ class DecodedSource:
         if min(missing_s) > max(_MISSING_S, _MISSING_SHARE * whole_s):
             self._missing(f"cut off: {self.end_s:.1f} s of {whole_s:.1f} s could be decoded")
 
-    def _missing(self, reason: str) -> None:
-        if self.complete:
+    def _missing(self, reason: str, *, kind: str = "reading") -> None:
+        """Notes why the recording is not complete; the newest reason of each kind stays."""
+        if kind not in self._causes:
             logger.info("%s: %s", self.name, reason)
+        self._causes[kind] = reason
         self.complete = False
-        self.reason = reason
-
-
-def _pick_stream(container: InputContainer, name: str) -> VideoStream:
-    """The largest video stream that is no cover picture.
-
-    Raises:
-        SourceError: There is none.
-    """
-    videos = [s for s in container.streams.video if not _is_cover(s)]
-    if not videos:
-        if container.streams.audio:
-            raise SourceError(f"{name}: sound only, no video in it")
-        raise SourceError(f"{name}: no video in it; damaged or cut off, or no video at all")
-    return max(videos, key=lambda s: s.width * s.height if s.codec_context else -1)
+        self.reason = "; ".join(self._causes.values())
 
 
 def _pts_seconds(decoded: VideoFrame) -> float | None:
@@ -355,15 +418,21 @@ def _pts_seconds(decoded: VideoFrame) -> float | None:
     return float(decoded.pts * decoded.time_base)
 
 
-def _is_cover(stream: VideoStream) -> bool:
-    """Whether the stream is the cover picture of a sound file."""
-    return "attached_pic" in (stream.disposition.name or "")
+def _colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
+    """Code (H.273) of a frame's transfer curve or primaries; 2 where it is not known."""
+    code = getattr(decoded, name, None)  # PyAV before 17 has only the decoder's
+    if code is None:
+        code = getattr(context, name, None)
+    return 2 if code is None else int(code)
 
 
 def _frame_rate(stream: VideoStream) -> float:
     """Nominal frames per second; 25 where nothing sensible is stated."""
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0.0 < float(rate) <= _MAX_RATE:
+    average = stream.average_rate
+    if average and 0.0 < float(average) <= _MAX_RATE:
+        return float(average)
+    for rate in (stream.guessed_rate, stream.base_rate):
+        if rate and 0.0 < float(rate) <= _MAX_STATED_RATE:
             return float(rate)
     return _FALLBACK_RATE
 
@@ -375,23 +444,10 @@ def _start_s(stream: VideoStream) -> float | None:
 
 
 def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    tagged = _clock_s(stream.metadata.get("DURATION", ""))
-    if tagged:
-        return tagged
-    if container.duration and container.duration > 0:
-        return container.duration / av.time_base
-    return None
-
-
-def _clock_s(text: str) -> float | None:
-    """Reads Matroska's `00:00:10.010000000`."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
-        return None
+    duration_s = stream_duration_s(stream)
+    if duration_s is None and container.duration:
+        duration_s = container.duration / av.time_base
+    return duration_s if duration_s and 0.0 < duration_s <= MAX_CLOCK_S else None
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -6,13 +6,15 @@ import glob
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
 from dfd_edge.sources.headers import is_animation
@@ -27,6 +29,10 @@ _PICTURE_SERIES = frozenset([".mjpeg", ".mjpg"])
 
 #: Path, address, camera index, the bytes of a file, or an open binary file.
 Source: TypeAlias = str | os.PathLike[str] | int | bytes | bytearray | memoryview | BinaryIO
+
+#: Names of files that were left out which a note holds.
+_SHOWN_NAMES = 8
+_Identity = tuple[int, int]  # of a folder: its device and number there
 
 
 class SourceKind(StrEnum):
@@ -119,12 +125,18 @@ class SourceItem:
         return item if options is None else replace(item, options=options)
 
 
-def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[SourceError]]:
+def expand(
+    sources: Iterable[str | Path | int], *, on_event: Callable[[Event], None] | None = None
+) -> tuple[list[SourceItem], list[SourceError]]:
     """Finds the sources that `sources` stand for.
 
     A folder stands for the videos and pictures in it and below it, by file name suffix, sorted;
-    hidden files are left out. A name with `*`, `?` or `[` that is no file is a glob (`**` goes
-    into folders).
+    hidden files are left out. Links to other folders are followed, each folder once. A name with
+    `*`, `?` or `[` that is no file is a glob (`**` goes into folders).
+
+    Args:
+        sources: Files, folders, globs, addresses, cameras.
+        on_event: Called with a note on what is left out of each folder.
 
     Returns:
         The sources in the order given, each file once and each with a name of its own, and what
@@ -132,9 +144,10 @@ def expand(sources: Iterable[str | Path | int]) -> tuple[list[SourceItem], list[
     """
     items: dict[tuple[SourceKind, str | int | BinaryIO], SourceItem] = {}
     errors: list[SourceError] = []
+    tell = on_event or _log
     for source in sources:
         try:
-            for item in _expand_one(source, errors):
+            for item in _expand_one(source, errors, tell):
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
@@ -153,23 +166,31 @@ def _told_apart(items: Iterable[SourceItem]) -> list[SourceItem]:
     return list(named.values())
 
 
-def _expand_one(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
+def _log(event: Event) -> None:
+    logger.info("%s: %s", event.source, event.detail)
+
+
+def _expand_one(
+    source: str | Path | int, errors: list[SourceError], tell: Callable[[Event], None]
+) -> Iterator[SourceItem]:
     try:
-        yield from _expand_readable(source, errors)
+        yield from _expand_readable(source, errors, tell)
     except OSError as error:
         raise SourceError(
             f"{redact(str(source))}: cannot be looked at ({error.strerror})"
         ) from None
 
 
-def _expand_readable(source: str | Path | int, errors: list[SourceError]) -> Iterator[SourceItem]:
+def _expand_readable(
+    source: str | Path | int, errors: list[SourceError], tell: Callable[[Event], None]
+) -> Iterator[SourceItem]:
     if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
         yield SourceItem.of(source)
         return
     check_spelling(str(source))
     path = Path(source)
     if path.is_dir():
-        yield from _files(_media_below(path, errors), errors)
+        yield from _files(_media_below(path, errors, tell), errors)
     elif not path.exists() and glob.has_magic(str(source)):
         matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
@@ -188,30 +209,65 @@ def _files(paths: Iterable[Path], errors: list[SourceError]) -> Iterator[SourceI
             errors.append(error)
 
 
-def _media_below(folder: Path, errors: list[SourceError]) -> list[Path]:
-    """Videos and pictures in a folder and below it, sorted.
+def _media_below(
+    folder: Path, errors: list[SourceError], tell: Callable[[Event], None]
+) -> list[Path]:
+    """Videos and pictures in a folder and below it, each folder sorted, linked ones last.
 
     Raises:
         SourceError: The folder cannot be read, or holds none.
     """
     unreadable: list[OSError] = []
     found: list[Path] = []
-    skipped = 0
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
+    others: list[str] = []
+    outer = {_identity(parent) for parent in folder.resolve().parents}
+    seen: set[_Identity] = set()
+    links: list[Path] = []
+    roots = deque([folder])
+    while roots:
+        for parent, folders, names in os.walk(roots.popleft(), onerror=unreadable.append):
+            here = _identity(Path(parent))
+            if here in seen:
+                folders.clear()
                 continue
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-                found.append(Path(parent, name))
-            else:
-                skipped += 1
+            seen.add(here)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            links += [path for name in folders if (path := Path(parent, name)).is_symlink()]
+            for name in sorted(name for name in names if not name.startswith(".")):
+                path = Path(parent, name)
+                if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+                    found.append(path)
+                else:
+                    others.append(str(path.relative_to(folder)))
+        if not roots:  # what is linked twice is found under its own name first
+            roots.extend(link for link in links if _identity(link) not in outer)
+            upward = [str(link.relative_to(folder)) for link in links if _identity(link) in outer]
+            links.clear()
+            if upward:
+                text = f"{_counted(upward, 'link')} to a folder around this one not followed"
+                tell(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
     for error in unreadable:
         errors.append(
             SourceError(f"{error.filename}: the folder cannot be read ({error.strerror})")
         )
-    if skipped:
-        logger.info("%s: %d files that are no video and no picture were left out", folder, skipped)
+    if others:
+        text = f"{_counted(others, 'file')} of other kinds left out: {_listed(others)}"
+        tell(Event(str(folder), 0.0, EventKind.NOTE, text))
     if not found and not unreadable:
         raise SourceError(f"{folder}: no video and no picture in this folder")
     return found
+
+
+def _identity(folder: Path) -> _Identity:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _counted(names: list[str], word: str) -> str:
+    return f"{len(names)} {word}" if len(names) == 1 else f"{len(names)} {word}s"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    left = len(names) - _SHOWN_NAMES
+    return f"{shown} and {left} more" if left > 0 else shown

@@ -132,6 +132,7 @@ class LiveReader(threading.Thread):
         self.start_s: float | None = None
         self._offset_s = 0.0  # start of the present connection in the clock of the first
         self._told_drops_s = 0.0
+        self._told_reason: str | None = None
 
     @property
     def reason(self) -> str | None:
@@ -208,6 +209,8 @@ class LiveReader(threading.Thread):
         with self._changed:
             self.start_s = time.monotonic()
             self._changed.notify_all()
+        for note in source.notes if isinstance(source, DecodedSource) else ():
+            self._on_event(EventKind.NOTE, 0.0, note)
         while not self._closed.is_set():
             lost = self._read(source)
             if self._closed.is_set() or source.finite:
@@ -229,7 +232,9 @@ class LiveReader(threading.Thread):
 
         def tell_silence(from_s: float, to_s: float) -> None:
             if not source.finite and not backlog.skipped_s:
-                self._tell_silence(from_s, to_s)
+                damaged = source.reason != self._told_reason
+                self._told_reason = source.reason
+                self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
         wanted = _Wanted(self._is_due, offset_s, every=self._every_image, on_silence=tell_silence)
         try:
@@ -249,9 +254,9 @@ class LiveReader(threading.Thread):
             source.close()
         return None
 
-    def _tell_silence(self, from_s: float, to_s: float) -> None:
+    def _tell_silence(self, from_s: float, to_s: float, missing: str) -> None:
         self.gaps += 1
-        self._on_event(EventKind.GAP, from_s, f"nothing came for {to_s - from_s:.1f} s")
+        self._on_event(EventKind.GAP, from_s, f"{missing} came for {to_s - from_s:.1f} s")
         self._on_event(EventKind.RECONNECT, to_s, "frames come again")
 
     def _tell_skipped(self, skipped_s: float, time_s: float) -> None:

@@ -33,6 +33,7 @@ class NetworkStream(DecodedSource):
         threads: Threads that FFmpeg may use.
         rtsp_transport: How RTSP carries its packets.
         max_pixels: Larger frames are refused before they are decoded.
+        stream: Number of the stream in the container; by default the film that players show.
 
     Raises:
         SourceError: The address cannot be reached, or is no video.
@@ -45,6 +46,7 @@ class NetworkStream(DecodedSource):
         threads: int = 1,
         rtsp_transport: RtspTransport = "tcp",
         max_pixels: int = MAX_FRAME_PIXELS,
+        stream: int | None = None,
     ) -> None:
         name = redact(address)
         scheme = scheme_of(address) or ""
@@ -59,6 +61,8 @@ class NetworkStream(DecodedSource):
             options["rtsp_transport"] = rtsp_transport
         if scheme in _DATAGRAM_SCHEMES:
             options |= _DATAGRAM_OPTIONS
+        # FFmpeg knows its protocols in lower case only.
+        address = scheme + address[len(scheme) :]
         start_s = time.monotonic()
         try:
             container = open_container(
@@ -81,4 +85,5 @@ class NetworkStream(DecodedSource):
             threads=threads,
             threading="SLICE",
             max_pixels=max_pixels,
+            stream=stream,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.formats import image_format
-from dfd_edge.sources.pipe import PipeReader
+from dfd_edge.sources.pipe import open_standard_input
 from dfd_edge.sources.raw import RawVideo
 from dfd_edge.sources.video import VideoFile, head_of, is_file_object, read_head
 
@@ -35,11 +35,16 @@ def open_file(
     """
     if item.kind is not SourceKind.STANDARD_INPUT:
         return _open_recording(item, threads)
-    pipe = PipeReader(stop)
+    pipe = open_standard_input(stop)
     if item.options.raw is not None:
         return RawVideo(pipe, item.options.raw, name=item.name)
-    max_pixels = item.options.frame_pixels
-    return VideoFile(pipe, threads=threads, name=item.name, max_pixels=max_pixels)
+    return VideoFile(
+        pipe,
+        threads=threads,
+        name=item.name,
+        max_pixels=item.options.frame_pixels,
+        stream=item.options.stream,
+    )
 
 
 def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
@@ -50,7 +55,13 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
         from dfd_edge.sources.animation import AnimatedWebP  # noqa: PLC0415
 
         return AnimatedWebP(location, name=item.name, max_pixels=max_pixels)
-    return VideoFile(location, threads=threads, name=item.name, max_pixels=max_pixels)
+    return VideoFile(
+        location,
+        threads=threads,
+        name=item.name,
+        max_pixels=max_pixels,
+        stream=item.options.stream,
+    )
 
 
 def open_live(item: SourceItem, *, threads: int) -> FrameSource:
@@ -66,12 +77,12 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
         device = item.location if isinstance(item.location, int) else str(item.location)
         return Camera(device, item.options.camera)
     if item.kind is SourceKind.ADDRESS:
-        transport = item.options.rtsp_transport
         return NetworkStream(
             str(item.location),
             threads=threads,
-            rtsp_transport=transport,
+            rtsp_transport=item.options.rtsp_transport,
             max_pixels=item.options.frame_pixels,
+            stream=item.options.stream,
         )
     if item.kind is SourceKind.VIDEO:
         return _open_recording(item, threads)

@@ -146,6 +146,8 @@ class SourceOptions:
             None tries for ever.
         max_pixels: Larger pictures and frames are refused before they are decoded; by default
             8192 x 8192 for a still and 8192 x 4096 for a film.
+        stream: Number of the stream in files and network streams that have several, as FFmpeg
+            counts them from 0; by default the film that players show.
 
     Raises:
         UsageError: A value out of range.
@@ -156,8 +158,14 @@ class SourceOptions:
     raw: RawFormat | None = None
     reconnect_s: float | None = None
     max_pixels: int | None = None
+    stream: int | None = None
 
     def __post_init__(self) -> None:
+        number = self.stream
+        if number is not None and (isinstance(number, bool) or not number >= 0):
+            raise UsageError(f"stream {number!r}: give the number of a video stream, from 0")
+        if number is not None and self.raw is not None:
+            raise UsageError(f"stream {number}: raw frames are a single stream; leave it out")
         if self.rtsp_transport not in RTSP_TRANSPORTS:
             raise UsageError(
                 f"RTSP transport {self.rtsp_transport!r}: give one of {', '.join(RTSP_TRANSPORTS)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 import threading
 
@@ -32,6 +33,11 @@ class PipeReader:
         except (AttributeError, OSError, ValueError) as error:
             raise SourceError("standard input: it is closed") from error
 
+    @property
+    def mode(self) -> int:
+        """Kind of the open file, as `os.fstat` gives it."""
+        return os.fstat(self._descriptor).st_mode
+
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end or once stopped."""
         # Windows can wait for sockets only.
@@ -39,3 +45,34 @@ class PipeReader:
             if self._stop.is_set():
                 return b""
         return b"" if self._stop.is_set() else os.read(self._descriptor, size)
+
+
+class RedirectedFile(PipeReader):
+    """A file that standard input was redirected from: it can be read in any order.
+
+    MP4 files that were never prepared for streaming keep their index at the end.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(stop)
+        self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place in what was given, and returns it in bytes from its start."""
+        if whence == os.SEEK_SET:
+            offset += self._start
+        return os.lseek(self._descriptor, offset, whence) - self._start
+
+    def tell(self) -> int:
+        """The place that is read next, in bytes from the start of what was given."""
+        return self.seek(0, os.SEEK_CUR)
+
+
+def open_standard_input(stop: threading.Event) -> PipeReader:
+    """Opens standard input as what it is.
+
+    Raises:
+        SourceError: Standard input is closed.
+    """
+    pipe = PipeReader(stop)
+    return RedirectedFile(stop) if stat.S_ISREG(pipe.mode) else pipe

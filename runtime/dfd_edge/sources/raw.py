@@ -41,9 +41,11 @@ class RawVideo(Closing):
         complete: False once the last frame turned out to be cut off.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last whole frame ends, in seconds.
+        notes: None: there is a single stream.
     """
 
     finite = True
+    notes: tuple[str, ...] = ()
     duration_s: float | None = None
 
     def __init__(self, stream: Readable, raw: RawFormat, *, name: str = "standard input") -> None:

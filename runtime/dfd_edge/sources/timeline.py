@@ -6,6 +6,10 @@ from __future__ import annotations
 MAX_STEP_BACK_S = 0.5
 #: A step ahead larger than this is doubted.
 MAX_STEP_AHEAD_S = 5.0
+#: A recording has no pause longer than this (30 days): its clock is broken.
+MAX_PAUSE_S = 30 * 86_400.0
+#: Seconds beyond this (3,000 years) are no time: what counts so far does not count in seconds.
+MAX_CLOCK_S = 1e11
 #: Steps below this share of the frame interval are a clock that stands still.
 MIN_STEP = 0.01
 #: Live frames without times that come at once are so far apart, in seconds.
@@ -20,7 +24,7 @@ class Timeline:
     Where the clock jumps back (joined recordings, a sender that was started again), time goes on
     from there: in a recording by one interval, live by what passed on this machine's clock. A jump
     ahead by more than 5 s is taken for a pause, unless it leads beyond the end that a recording
-    states, or a live frame came long before its time.
+    states or takes longer than 30 days, or a live frame came long before its time.
 
     Args:
         frame_rate: Nominal frames per second, for frames without a usable time.
@@ -32,7 +36,7 @@ class Timeline:
         self, frame_rate: float, start_s: float | None = None, end_s: float | None = None
     ) -> None:
         self._interval_s = 1.0 / frame_rate
-        self._offset_s = None if start_s is None else -start_s
+        self._offset_s = None if start_s is None or not _is_time(start_s) else -start_s
         self._end_s = end_s
         self._last_s: float | None = None
         self._lead_s: float | None = None  # of time over arrival, for frames that came at once
@@ -44,6 +48,8 @@ class Timeline:
             pts_s: The frame's own time in seconds, or None.
             arrived_s: When a live frame came, by this machine's clock, in seconds.
         """
+        if pts_s is not None and not _is_time(pts_s):
+            pts_s = None
         expected_s = None
         if arrived_s is not None and self._lead_s is not None:
             expected_s = arrived_s + self._lead_s
@@ -77,4 +83,10 @@ class Timeline:
         if time_s - last_s <= MAX_STEP_AHEAD_S:
             return False
         latest_s = self._end_s if expected_s is None else expected_s
-        return latest_s is not None and time_s > latest_s + MAX_STEP_AHEAD_S
+        if latest_s is None:
+            return time_s - last_s > MAX_PAUSE_S
+        return time_s > latest_s + MAX_STEP_AHEAD_S
+
+
+def _is_time(seconds: float) -> bool:
+    return abs(seconds) <= MAX_CLOCK_S

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _HEAD_BYTES = 64
+#: An MP4 file with its index at the end cannot be read from a pipe.
+_PIPE_MEND = "give the file itself, or pipe Matroska or MPEG-TS"
 
 
 class Readable(Protocol):
@@ -43,6 +45,7 @@ class VideoFile(DecodedSource, Closing):
         threads: Threads that FFmpeg may use.
         name: What messages call the source; the path by default.
         max_pixels: Larger frames are refused before they are decoded.
+        stream: Number of the stream in the file; by default the film that players show.
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
@@ -56,6 +59,7 @@ class VideoFile(DecodedSource, Closing):
         threads: int = 1,
         name: str | None = None,
         max_pixels: int = MAX_FRAME_PIXELS,
+        stream: int | None = None,
     ) -> None:
         whole = isinstance(path, str | Path) or is_file_object(path)
         name = name or (str(path) if isinstance(path, str | Path) else "standard input")
@@ -64,9 +68,12 @@ class VideoFile(DecodedSource, Closing):
             name,
             finite=True,
             threads=threads,
-            mend="damaged or cut off" if whole else "pipe Matroska or MPEG-TS instead",
+            mend="damaged or cut off"
+            if whole
+            else "give the file itself, or pipe Matroska or MPEG-TS",
             skim=whole,
             max_pixels=max_pixels,
+            stream=stream,
         )
 
 
