@@ -79,7 +79,7 @@ def write_clip(
             frame.time_base = base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    if rotation is not None:  # PyAV 14 cannot write it
+    if rotation is not None:  # not every PyAV can write it
         turned = path.with_stem(f"{path.stem}-turned")
         run_ffmpeg("-display_rotation", str(rotation), "-i", path, "-c", "copy", turned)
         turned.replace(path)
