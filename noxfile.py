@@ -31,7 +31,10 @@ CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))
 #: Without it nothing is proved; the other interpreters are passed over where they are missing.
 NEEDED = "3.11"
 #: What the tests themselves need besides.
-TOOLS = ("pytest>=8.3", "pytest-timeout>=2.3", "imageio-ffmpeg>=0.5", "onnx>=1.17", "scikit-image")
+TOOLS = (
+    *("pytest>=8.3", "pytest-timeout>=2.3", "hypothesis>=6.100", "jsonschema>=4.18"),
+    *("imageio-ffmpeg>=0.5", "onnx>=1.17", "scikit-image"),
+)
 #: All that touches a dependency: decoding, detection, both graphs, outputs, the command.
 TESTS = tuple(
     f"tests/{name}.py"

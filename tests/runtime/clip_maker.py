@@ -71,8 +71,6 @@ def write_clip(
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
             stream.codec_context.time_base = TIME_BASE
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
         base = stream.codec_context.time_base or Fraction(1, rate)
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
@@ -81,6 +79,10 @@ def write_clip(
             frame.time_base = base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if rotation is not None:  # not every PyAV can write it
+        turned = path.with_stem(f"{path.stem}-turned")
+        run_ffmpeg("-display_rotation", str(rotation), "-i", path, "-c", "copy", turned)
+        turned.replace(path)
     return path
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
@@ -59,9 +59,6 @@ _UNTIMED_FORMATS = frozenset(
 _EXACT_CODECS = frozenset(["apng", "png", "qtrle"])
 #: FFmpeg's names of the pixel formats of few colours.
 _PALETTE_PIXELS = frozenset(["pal8", "monowhite", "monoblack", "rgb8", "bgr8", "rgb4_byte"])
-
-#: From 17 on, PyAV converts colours in as many threads as there are cores, unless told otherwise.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 class DecodedSource:
@@ -369,7 +366,7 @@ class DecodedSource:
             format="bgr24" if mapper is None else "rgb48le",
             width=round(width * self._aspect),
             height=height,
-            **_ONE_THREAD,
+            threads=1,
         )
         if mapper is None:
             image = np.asarray(array, dtype=np.uint8)

@@ -86,8 +86,8 @@ def open_container(
     Raises:
         av.error.FFmpegError: It cannot be opened.
     """
-    # As `options`, PyAV 17.0 and older hand them to the streams too, and write beyond an empty
-    # array where there are none yet, as in FLV and MPEG.
+    # As `options`, PyAV 17.0 hands them to the streams too, and writes beyond an empty array where
+    # there are none yet, as in FLV and MPEG.
     limits = {"max_pixels": str(max_pixels)} if max_pixels and _HANDS_ON else {}
     container: InputContainer = av.open(
         location,

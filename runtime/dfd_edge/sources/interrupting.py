@@ -4,7 +4,8 @@ While FFmpeg waits, it asks PyAV about ten times a second whether to go on, and 
 `time.monotonic()` with its timeout. It offers no other way to end a wait, and closing the container
 from another thread is not safe. So PyAV gets a clock that runs ahead in a thread that is to stop:
 whatever that thread waits for is then past its timeout. Other threads see the real time. Should a
-later PyAV read its clock elsewhere, the timeouts themselves still end every wait.
+later PyAV read its clock elsewhere, as those before 17 do, the timeouts themselves still end every
+wait.
 
 A look-up of a host name asks nobody; it ends by the system's own limit.
 """
