@@ -36,6 +36,9 @@ SECOND = --validate-on clips --learning-rate 2e-4 --epochs 4 --fit keep_last=yes
 GRAPHS = $(foreach fold,0 1 2,--frame '$(RUNS)/frame$(fold)/bundle')
 BUNDLE ?= runtime/dfd_edge/models/default
 CLIP ?= samples/real_astronaut.mp4
+# Hostile inputs to judge: so many damaged media files, and two fifths as many forged bundles.
+FUZZ_CASES ?= 5000
+FUZZ_SEED ?= 0
 
 .PHONY: help
 help:  ## show this list
@@ -48,6 +51,10 @@ demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 .PHONY: test
 test: $(INSTALLED)-dev  ## run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: $(INSTALLED)-dev  ## judge hostile inputs and count what comes (FUZZ_CASES=50000 for the long run)
+	@$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED)
 
 .PHONY: check
 check: $(INSTALLED)-dev  ## lint, format and types

@@ -50,6 +50,7 @@ DECISION = DecisionSpec(
         "fake": Threshold(0.6, 0.05, 0.03, 100, 0.08),
     },
 )
+FACE = FaceSpec("blazeface_full_range", "ab" * 32, {"min_score": 0.5})
 CARD = CardInfo(
     training_data="None: the weights are random. For tests only.",
     protocol="None.",
@@ -67,6 +68,7 @@ def build_small_bundle(
     size: int = SIZE,
     precisions: tuple[str, ...] = ("fp32",),
     created: str = CREATED,
+    face: FaceSpec = FACE,
 ) -> Path:
     """Writes a bundle that loads, runs and verifies.
 
@@ -77,13 +79,13 @@ def build_small_bundle(
         size: Side of a crop in pixels.
         precisions: The variants; the frame graphs of all but fp32 are fp32 with a little noise.
         created: The time that it says it was written at.
+        face: The face detector that it says it was made with; by default none that there is.
     """
     files = {p: "frame.onnx" if p == "fp32" else f"frame.{p}.onnx" for p in precisions}
     frame = FrameSpec(
         size, 1.5, FEATURES, (size // 2, size // 2), {p: VariantSpec(f) for p, f in files.items()}
     )
     sequence = SequenceSpec("sequence.onnx", 5.0, STATE, 1.0)
-    face = FaceSpec("blazeface_full_range", "ab" * 32, {"min_score": 0.5})
     facts = GraphFacts(
         name=name, created=created, frame=frame, sequence=sequence, face=face, licence=CARD.licence
     )

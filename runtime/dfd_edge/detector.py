@@ -30,16 +30,16 @@ from dfd_edge.results import (
     Record,
     Verdict,
 )
-from dfd_edge.sampling import DueFrames
+from dfd_edge.sampling import AllFrames, DueFrames
 from dfd_edge.sources.colours import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
-from dfd_edge.sources.image import Colour, as_bgr, read_image
+from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
-from dfd_edge.sources.opening import connector, open_file, open_live
+from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile, is_file_object
+from dfd_edge.sources.video import VideoFile
 from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
 from dfd_edge.watching import Watch
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.faces.detector import FaceDetector
     from dfd_edge.providers import ProviderOptions, ProviderReport
+    from dfd_edge.sandbox.source import SandboxedSource
     from dfd_edge.session import Session
     from dfd_edge.sources.animation import AnimatedWebP
 
@@ -206,9 +207,9 @@ class Detector(Closing):
             rate_hz: Sampling rate; the bundle's own by default.
             duration_s: Judge only so many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
-            options: Which stream is judged, the largest picture that is read, and what raw
-                frames on standard input are;
-                by default those of a `SourceItem`.
+            options: Which stream is judged, the largest picture that is read, what raw frames on
+                standard input are, and whether a limited process decodes (`sandbox`); by default
+                those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
 
         Raises:
@@ -222,8 +223,7 @@ class Detector(Closing):
         if name is not None:
             item = dataclasses.replace(item, name=name)
         if item.kind is SourceKind.IMAGE:
-            location = item.location if is_file_object(item.location) else str(item.location)
-            image = read_image(location, name=item.name, max_pixels=item.options.still_pixels)
+            image = read_still(item)
             return self._judge_image(image, item.name, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise SourceError(f"{item.name}: a live source; use `watch`")
@@ -420,9 +420,13 @@ class _EveryFrame:
         self.due = self._sampler.is_due(time_s)
         return True
 
+    def foresee(self) -> AllFrames:
+        """All of them, without remembering anything."""
+        return AllFrames()
+
 
 def _file_frames(
-    video: VideoFile | RawVideo | AnimatedWebP,
+    video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource,
     stream: Stream,
     *,
     duration_s: float | None,

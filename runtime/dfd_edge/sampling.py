@@ -35,6 +35,40 @@ class Foreseeable(DueFrames, Protocol):
         ...
 
 
+class AllFrames:
+    """Wants every frame."""
+
+    def is_due(self, time_s: float) -> bool:
+        """True."""
+        del time_s
+        return True
+
+    def foresee(self) -> AllFrames:
+        """Itself."""
+        return self
+
+
+class Shifted:
+    """Asks another sampler, in whose clock all times are later.
+
+    Args:
+        sampler: The other one.
+        offset_s: What is added to each time.
+    """
+
+    def __init__(self, sampler: DueFrames, offset_s: float) -> None:
+        self._sampler = sampler
+        self._offset_s = offset_s
+
+    def is_due(self, time_s: float) -> bool:
+        """What the other one says."""
+        return self._sampler.is_due(time_s + self._offset_s)
+
+    def foresee(self) -> Shifted:
+        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        return copy.deepcopy(self)
+
+
 class Sampler:
     """Picks frames at `rate_hz` from a stream of timestamps.
 

@@ -56,6 +56,21 @@ _FLAGS = (
         help="Refuse larger pictures and frames before they are decoded; by default 67108864 for "
         "a still, 33554432 for a film.",
     ),
+    click.option(
+        "--sandbox/--no-sandbox",
+        default=None,
+        help="Decode in a child process without rights and with limits; by default for addresses "
+        "only.",
+    ),
+    click.option(
+        "--sandbox-memory",
+        "sandbox_memory_mb",
+        type=click.IntRange(min=256),
+        default=2048,
+        show_default=True,
+        metavar="MB",
+        help="Memory that a sandbox may allocate.",
+    ),
 )
 
 
@@ -89,6 +104,8 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
         reconnect_s=values.pop("reconnect_s"),
         max_pixels=values.pop("max_pixels"),
         stream=values.pop("stream"),
+        sandbox=values.pop("sandbox"),
+        sandbox_memory_mb=values.pop("sandbox_memory_mb"),
     )
 
 

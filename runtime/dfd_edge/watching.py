@@ -66,6 +66,7 @@ class Watch(Closing, Iterator[FrameResult]):
             connect,
             name=stream.source,
             is_due=stream.is_due,
+            foresee=stream.sampler.foresee,
             on_event=self._tell,
             policy=policy,
             every_image=every_image and on_image is not None,

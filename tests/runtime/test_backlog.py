@@ -15,6 +15,7 @@ from clip_maker import face_frames, write_clip
 
 from dfd_benchmarks.sender import Orders
 from dfd_edge import Detector, EventKind
+from dfd_edge.sources import SourceOptions
 from dfd_edge.sources.backlog import MAX_LAG_S, PATIENCE_S, Backlog
 from dfd_edge.sources.decoding import DecodedSource
 
@@ -153,7 +154,10 @@ def test_a_stream_that_is_decoded_too_slowly(tiny_bundle, sent, monkeypatch, pol
     monkeypatch.setattr(DecodedSource, "_decode", slow)
     detector = Detector.load(tiny_bundle)
     events, results = [], []
-    with detector.watch(sent, policy=policy, on_event=events.append, duration_s=14.0) as watch:
+    options = SourceOptions(sandbox=False)  # it is slow in this process
+    with detector.watch(
+        sent, policy=policy, on_event=events.append, duration_s=14.0, options=options
+    ) as watch:
         for result in watch:
             results.append(result)
             if result.time_s > 2.0:

@@ -13,9 +13,8 @@ from typing import Protocol
 
 from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
-from dfd_edge.sampling import DueFrames
+from dfd_edge.sampling import AllFrames, DueFrames, Shifted
 from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.decoding import DecodedSource
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.interrupting import interrupted_by
 
@@ -93,6 +92,7 @@ class LiveReader(threading.Thread):
         period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
+        foresee: Gives a copy of what `is_due` asks, for a source that another process decodes.
 
     Attributes:
         dropped: Due frames that were overtaken before they were taken, or skipped to catch up.
@@ -111,6 +111,7 @@ class LiveReader(threading.Thread):
         every_image: bool = False,
         period_s: float = 0.2,
         reconnect_s: float | None = None,
+        foresee: Callable[[], DueFrames] = AllFrames,
     ) -> None:
         super().__init__(name=f"dfd-edge reader {name}", daemon=True)
         self.dropped = 0
@@ -118,6 +119,7 @@ class LiveReader(threading.Thread):
         self._label = name
         self._connect = connect
         self._is_due = is_due
+        self._foresee = foresee
         self._on_event = on_event
         self._every_image = every_image
         self._period_s = period_s
@@ -209,7 +211,7 @@ class LiveReader(threading.Thread):
         with self._changed:
             self.start_s = time.monotonic()
             self._changed.notify_all()
-        for note in source.notes if isinstance(source, DecodedSource) else ():
+        for note in getattr(source, "notes", ()):
             self._on_event(EventKind.NOTE, 0.0, note)
         while not self._closed.is_set():
             lost = self._read(source)
@@ -227,7 +229,7 @@ class LiveReader(threading.Thread):
             SourceError: A source with an end broke before it.
         """
         offset_s = self._offset_s
-        backlog = source.backlog if isinstance(source, DecodedSource) else Backlog(self._period_s)
+        backlog: Backlog = getattr(source, "backlog", None) or Backlog(self._period_s)
         backlog.skips = self._policy is Policy.LATEST
 
         def tell_silence(from_s: float, to_s: float) -> None:
@@ -236,7 +238,13 @@ class LiveReader(threading.Thread):
                 self._told_reason = source.reason
                 self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
-        wanted = _Wanted(self._is_due, offset_s, every=self._every_image, on_silence=tell_silence)
+        wanted = _Wanted(
+            self._is_due,
+            self._foresee,
+            offset_s,
+            every=self._every_image,
+            on_silence=tell_silence,
+        )
         try:
             for frame in source.frames(wanted):
                 time_s = offset_s + frame.time_s
@@ -332,6 +340,7 @@ class _Wanted:
 
     Args:
         is_due: The sampler's answer.
+        foresee: Gives a copy of the sampler.
         offset_s: What is added to the connection's times.
         every: Whether frames that are not due are wanted too.
         on_silence: Called with both ends of a pause between two frames that is a gap.
@@ -340,12 +349,14 @@ class _Wanted:
     def __init__(
         self,
         is_due: Callable[[float], bool],
+        foresee: Callable[[], DueFrames],
         offset_s: float,
         *,
         every: bool,
         on_silence: Callable[[float, float], None],
     ) -> None:
         self._is_due = is_due
+        self._foresee = foresee
         self._offset_s = offset_s
         self._every = every
         self._on_silence = on_silence
@@ -364,3 +375,7 @@ class _Wanted:
         self._last_s = now_s
         self.due = self._is_due(now_s)
         return self.due or self._every
+
+    def foresee(self) -> DueFrames:
+        """A copy that only says which frames are wanted."""
+        return AllFrames() if self._every else Shifted(self._foresee(), self._offset_s)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.formats import image_format
+from dfd_edge.sources.image import read_image
 from dfd_edge.sources.pipe import open_standard_input
 from dfd_edge.sources.raw import RawVideo
 from dfd_edge.sources.video import VideoFile, head_of, is_file_object, read_head
 
 if TYPE_CHECKING:
+    from dfd_edge.sandbox.source import SandboxedSource
     from dfd_edge.sources.animation import AnimatedWebP
+    from dfd_edge.sources.frame import Image
     from dfd_edge.sources.live import FrameSource
+
+logger = logging.getLogger(__name__)
 
 
 def open_file(
     item: SourceItem, stop: threading.Event, *, threads: int
-) -> VideoFile | RawVideo | AnimatedWebP:
+) -> VideoFile | RawVideo | AnimatedWebP | SandboxedSource:
     """Opens a video file, an animation, or what comes on standard input.
 
     Args:
@@ -33,6 +39,10 @@ def open_file(
     Raises:
         SourceError: It cannot be read.
     """
+    if _is_sandboxed(item):
+        from dfd_edge.sandbox.source import SandboxedSource  # noqa: PLC0415
+
+        return SandboxedSource(item, live=False, threads=threads, stop=stop)
     if item.kind is not SourceKind.STANDARD_INPUT:
         return _open_recording(item, threads)
     pipe = open_standard_input(stop)
@@ -64,12 +74,33 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
     )
 
 
+def read_still(item: SourceItem) -> Image:
+    """Reads a still picture, upright.
+
+    Returns:
+        uint8 [height, width, 3], BGR.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    if _is_sandboxed(item):
+        from dfd_edge.sandbox.source import sandboxed_still  # noqa: PLC0415
+
+        return sandboxed_still(item)
+    location = item.location if is_file_object(item.location) else str(item.location)
+    return read_image(location, name=item.name, max_pixels=item.options.still_pixels)
+
+
 def open_live(item: SourceItem, *, threads: int) -> FrameSource:
     """Opens a camera, an address, or a file that is to be watched.
 
     Raises:
         SourceError: It cannot be opened, or is none of these.
     """
+    if _is_sandboxed(item):
+        from dfd_edge.sandbox.source import SandboxedSource  # noqa: PLC0415
+
+        return SandboxedSource(item, live=True, threads=threads)
     from dfd_edge.sources.camera import Camera  # noqa: PLC0415
     from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
 
@@ -102,3 +133,24 @@ def connector(
     # macOS asks for permission to use the camera in the main thread only.
     opened = [connect(item)]
     return lambda: opened.pop() if opened else connect(item)
+
+
+def _is_sandboxed(item: SourceItem) -> bool:
+    """Whether a child process decodes the source: as asked, else for addresses where it can.
+
+    Raises:
+        UsageError: It was asked for and cannot be.
+    """
+    wanted = item.options.sandbox
+    if item.kind is SourceKind.CAMERA or wanted is False:
+        return False
+    if wanted is None and item.kind is not SourceKind.ADDRESS:
+        return False
+    from dfd_edge.sandbox.source import unavailable  # noqa: PLC0415
+
+    why_not = unavailable()
+    if why_not is not None and wanted:
+        raise UsageError(f"{item.name}: {why_not}; leave --sandbox out, or use --no-sandbox")
+    if why_not is not None:
+        logger.info("%s: %s; it is decoded in this process", item.name, why_not)
+    return why_not is None

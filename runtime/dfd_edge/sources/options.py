@@ -22,6 +22,9 @@ RTSP_TRANSPORTS: tuple[RtspTransport, ...] = get_args(RtspTransport)
 RAW_PIXELS: tuple[RawPixels, ...] = get_args(RawPixels)
 
 MAX_RATE_HZ = 1000.0
+#: Memory of a process that decodes in a sandbox, in mebibytes: enough for 8K films.
+SANDBOX_MEMORY_MB = 2048
+LEAST_SANDBOX_MEMORY_MB = 256
 _BYTES_PER_PIXEL = {"bgr24": 3.0, "rgb24": 3.0, "gray": 1.0, "yuv420p": 1.5, "nv12": 1.5}
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})", re.IGNORECASE)
 _RAW = re.compile(r"(\d{1,5})x(\d{1,5}):(\w+)@(\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -148,6 +151,9 @@ class SourceOptions:
             8192 x 8192 for a still and 8192 x 4096 for a film.
         stream: Number of the stream in files and network streams that have several, as FFmpeg
             counts them from 0; by default the film that players show.
+        sandbox: Whether a child process decodes, which is limited; by default for addresses only.
+            Cameras are read in this process.
+        sandbox_memory_mb: Memory that the child may allocate.
 
     Raises:
         UsageError: A value out of range.
@@ -159,6 +165,8 @@ class SourceOptions:
     reconnect_s: float | None = None
     max_pixels: int | None = None
     stream: int | None = None
+    sandbox: bool | None = None
+    sandbox_memory_mb: int = SANDBOX_MEMORY_MB
 
     def __post_init__(self) -> None:
         number = self.stream
@@ -176,6 +184,11 @@ class SourceOptions:
             raise UsageError(
                 f"max_pixels {self.max_pixels}: give a number of pixels from {MIN_SIDE**2} to "
                 f"{MOST_PIXELS:,}"
+            )
+        if self.sandbox_memory_mb < LEAST_SANDBOX_MEMORY_MB:
+            raise UsageError(
+                f"sandbox memory {self.sandbox_memory_mb} MB: give {LEAST_SANDBOX_MEMORY_MB} or "
+                "more, which the libraries alone take"
             )
 
     @property

@@ -1,0 +1,182 @@
+"""The program that decodes one source and sends its frames; started by `sandbox.source`.
+
+python -m dfd_edge.sandbox.child CONTROL ANSWERS LIFELINE local|network
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from dfd_edge.errors import DfdError
+from dfd_edge.sandbox import confining
+from dfd_edge.sandbox.messages import Request, Wanted, read_all, receive_object, send_message
+
+if TYPE_CHECKING:
+    from dfd_edge.sampling import DueFrames, Foreseeable
+    from dfd_edge.sources.frame import Image
+
+#: Times of frames that nobody wants are sent together, at least so often.
+_TELL_S = 0.1
+#: Messages that wait to be sent; frames among them may be large.
+_QUEUE_MESSAGES = 2
+#: What a source says of itself, as far as it has it.
+TOLD = (
+    *("finite", "complete", "reason", "end_s", "width", "height", "duration_s"),
+    *("frame_rate", "doubt", "notes"),
+)
+
+
+def main(control: int, answers: int, lifeline: int, network: bool) -> None:
+    """Opens, decodes and sends until the source or the parent ends."""
+    confining.end_with_parent(lifeline)
+    if not network:
+        confining.leave_network()
+    answering = _Answering(answers)
+    try:
+        _answer(control, answering, network)
+    except DfdError as error:
+        answering.say(error=str(error), kind=type(error).__name__)
+    except MemoryError:
+        answering.say(error="out of memory", kind="MemoryError")
+    except Exception as error:  # its text may hold an address with its password
+        cause = f"decoding failed in its sandbox ({type(error).__name__})"
+        answering.say(error=cause, kind="Exception")
+    answering.finish()
+
+
+def _answer(control: int, answering: _Answering, network: bool) -> None:
+    def receive(buffer: memoryview) -> None:
+        read_all(control, buffer)
+
+    request: Request = receive_object(receive)
+    import cv2  # noqa: PLC0415 - after the network is gone
+
+    from dfd_edge.sources import SourceKind  # noqa: PLC0415
+    from dfd_edge.sources.opening import open_file, open_live, read_still  # noqa: PLC0415
+
+    cv2.setNumThreads(1)
+    item = request.item
+    on_disk = not network and isinstance(item.location, str | os.PathLike)
+    files = [os.fspath(item.location)] if on_disk else []
+    confining.limit(request.memory_mb)
+    confining.read_only(files)
+    answering.start()
+    item = dataclasses.replace(item, options=dataclasses.replace(item.options, sandbox=False))
+    if item.kind is SourceKind.IMAGE:
+        answering.send_picture(read_still(item))
+        return
+    if request.live:
+        source: Any = open_live(item, threads=request.threads)
+    else:
+        source = open_file(item, threading.Event(), threads=request.threads)
+    answering.source = source
+    answering.say(opened=True)
+    wanted: Wanted = receive_object(receive)
+    backlog = getattr(source, "backlog", None)
+    if backlog is not None:
+        backlog.skips = wanted.skips
+    for frame in source.frames(_Telling(wanted.frames, answering)):
+        answering.send_picture(frame.image, time_s=frame.time_s, index=frame.index)
+    answering.say(ended=True)
+
+
+class _Answering:
+    """Sends what happens to the parent, with all that has changed of the source.
+
+    A thread of its own does the sending: a decoder that waited for the parent to take a frame would
+    fall behind a live stream.
+
+    Args:
+        descriptor: Where to.
+
+    Attributes:
+        source: The opened source; None before.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.source: Any = None
+        self._descriptor = descriptor
+        self._told: dict[str, Any] = {}
+        self._times_s: list[float] = []
+        self._sent_s = 0.0
+        self._waiting: queue.Queue[tuple[dict[str, Any], memoryview | None] | None]
+        self._waiting = queue.Queue(_QUEUE_MESSAGES)
+        self._thread = threading.Thread(target=self._send_waiting, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread: after the process was confined, since threads are so one by one."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until all is sent."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._waiting.put(None)
+        self._thread.join()
+
+    def pass_by(self, time_s: float) -> None:
+        """Notes that there was a frame."""
+        self._times_s.append(time_s)
+        if time.monotonic() - self._sent_s > _TELL_S:
+            self.say()
+
+    def send_picture(self, image: Image, **frame: float) -> None:
+        """Sends a frame or a still."""
+        import numpy as np  # noqa: PLC0415 - after the network is gone
+
+        shape = image.shape[:2]
+        data = np.ascontiguousarray(image).data.cast("B")
+        self._send({**frame, "shape": shape}, data)
+
+    def say(self, **message: object) -> None:
+        """Sends something without a picture."""
+        self._send(message, None)
+
+    def _send(self, message: dict[str, Any], picture: memoryview | None) -> None:
+        state = {name: getattr(self.source, name) for name in TOLD if hasattr(self.source, name)}
+        changed = {
+            name: value
+            for name, value in state.items()
+            if name not in self._told or self._told[name] != value
+        }
+        self._told |= changed
+        backlog = getattr(self.source, "backlog", None)
+        if backlog is not None:
+            message["lag_s"] = backlog.lag_s
+            message["skipped_s"] = backlog.take_skipped_s()
+        self._sent_s = time.monotonic()
+        message |= {"changed": changed, "times_s": self._times_s, "sent_s": self._sent_s}
+        self._times_s = []
+        self._waiting.put((message, picture))
+
+    def _send_waiting(self) -> None:
+        while (waiting := self._waiting.get()) is not None:
+            try:
+                send_message(self._descriptor, *waiting)
+            except OSError:  # the parent is gone, or wants no more
+                os._exit(0)
+
+
+class _Telling:
+    """Asks the sampler, and lets the parent know of every frame."""
+
+    def __init__(self, wanted: Foreseeable, answering: _Answering) -> None:
+        self._wanted = wanted
+        self._answering = answering
+
+    def is_due(self, time_s: float) -> bool:
+        self._answering.pass_by(time_s)
+        return self._wanted.is_due(time_s)
+
+    def foresee(self) -> DueFrames:
+        return self._wanted.foresee()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), network=sys.argv[4] == "network")

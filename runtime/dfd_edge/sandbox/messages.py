@@ -1,0 +1,117 @@
+"""What parent and child say to each other.
+
+The parent sends pickled objects, which the child may trust. The child sends JSON with the bytes of
+a picture behind it: a child that a hostile file has taken over can say what it likes, and nothing
+that it says is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: Length of the text, length of the picture's bytes.
+_HEAD = struct.Struct(">IQ")
+_LENGTH = struct.Struct(">Q")
+MAX_TEXT_BYTES = 1 << 20
+
+Receive = Callable[[memoryview], None]
+"""Fills a buffer with what comes next; raises EOFError at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The first thing that a child is told.
+
+    Attributes:
+        item: The `SourceItem` to open.
+        live: Whether it is to be watched.
+        threads: Threads that FFmpeg may use.
+        memory_mb: Memory that the child may allocate.
+    """
+
+    item: Any
+    live: bool
+    threads: int
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Asks for the frames of the opened source.
+
+    Attributes:
+        frames: Says which frames are due.
+        skips: Whether packets may be left out where a live stream falls behind.
+    """
+
+    frames: Any
+    skips: bool
+
+
+def send_object(descriptor: int, thing: Request | Wanted) -> None:
+    """Sends something to the child."""
+    data = pickle.dumps(thing)
+    write_all(descriptor, _LENGTH.pack(len(data)) + data)
+
+
+def receive_object(receive: Receive) -> Any:  # noqa: ANN401 - whatever was sent
+    """Takes what the parent has sent."""
+    return pickle.loads(_take(receive, *_LENGTH.unpack(_take(receive, _LENGTH.size))))
+
+
+def send_message(descriptor: int, message: dict[str, Any], picture: memoryview | None) -> None:
+    """Sends a message to the parent."""
+    text = json.dumps(message, default=float).encode()
+    write_all(descriptor, _HEAD.pack(len(text), 0 if picture is None else len(picture)) + text)
+    if picture is not None:
+        write_all(descriptor, picture)
+
+
+def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
+    """Takes a message of the child; the bytes of its picture are still to be received.
+
+    Returns:
+        The message and the length of the picture.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text_bytes, picture_bytes = _HEAD.unpack(_take(receive, _HEAD.size))
+    if text_bytes > MAX_TEXT_BYTES:
+        raise ValueError("a message that is too long")
+    message = json.loads(_take(receive, text_bytes))
+    if not isinstance(message, dict):
+        raise ValueError("a message that is no object")
+    return message, picture_bytes
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Writes all of it, however little the pipe takes at once."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def read_all(descriptor: int, buffer: memoryview) -> None:
+    """Fills the buffer.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
+    while buffer:
+        count = os.readv(descriptor, [buffer])
+        if not count:
+            raise EOFError
+        buffer = buffer[count:]
+
+
+def _take(receive: Receive, size: int) -> bytearray:
+    data = bytearray(size)
+    receive(memoryview(data))
+    return data

@@ -1,0 +1,434 @@
+"""A source that a limited child process opens and decodes; its frames come over a pipe.
+
+What the child can break is itself: a crash, a hang or too much memory is an error of that source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import platform
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dfd_edge import errors
+from dfd_edge.closing import Closing
+from dfd_edge.errors import SourceError
+from dfd_edge.sampling import AllFrames, DueFrames, Foreseeable
+from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
+from dfd_edge.sources.backlog import Backlog
+from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.sources.frame import MOST_PIXELS, Frame, Image
+from dfd_edge.sources.interrupting import is_interrupted
+
+#: A child from which nothing came for so long is ended. Waits for a network end before it.
+STALL_S = 30.0
+_POLL_MS = 50
+#: Linux' own pipes hold 64 KB: a frame would take dozens of turns. Few may have more than 1 MB.
+_PIPE_BYTES = (1 << 22, 1 << 20)
+_MAX_TEXT = 2000
+#: Environment variables that the child needs; others may hold secrets.
+_SETTINGS = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+#: Words of FFmpeg and OpenCV where memory is refused to them.
+_NO_MEMORY = ("allocate", "insufficient memory", "out of memory")
+
+
+class SandboxedSource(Closing):
+    """A source that a child process decodes, once from start to end. Use as a context manager.
+
+    It gives the same frames as the source itself would.
+
+    Args:
+        item: What is opened, and how.
+        live: Whether it is to be watched.
+        threads: Threads that FFmpeg may use.
+        stop: Ends the wait for the source.
+
+    Attributes:
+        finite, complete, reason, end_s, width, height, duration_s, frame_rate, doubt, notes: As of
+            the source itself.
+        backlog: How far a live stream is behind.
+
+    Raises:
+        SourceError: The child could not open it, or died of it.
+    """
+
+    def __init__(
+        self,
+        item: SourceItem,
+        *,
+        live: bool,
+        threads: int = 1,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.name = item.name
+        self.finite = True
+        self.complete = True
+        self.reason: str | None = None
+        self.end_s = 0.0
+        self.width = self.height = 0
+        self.duration_s: float | None = None
+        self.frame_rate = 25.0
+        self.doubt: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self.backlog = Backlog(1.0 / self.frame_rate)
+        self._child = Child(item, live=live, threads=threads, stop=stop)
+        self._consumed = False
+        try:
+            opened = self._child.next()
+            if opened is None:
+                raise SourceError(f"{self.name}: stopped before it was open")
+            self._take(opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
+        """Yields the frames that `sampler` asks for, in order.
+
+        Raises:
+            SourceError: As of the source itself; or the child crashed, hung or hit a limit.
+        """
+        if self._consumed:
+            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+        self._consumed = True
+        # A sampler that cannot be sent is asked here, about frames that were all sent.
+        foreseen = isinstance(sampler, Foreseeable)
+        frames = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
+        self._child.tell(Wanted(frames, skips=self.backlog.skips))
+        while message := self._child.next():
+            self._take(message)
+            due = [sampler.is_due(time_s) for time_s in message.times_s]
+            if message.picture is not None and (foreseen or (due and due[-1])):
+                yield Frame(message.picture, message.time_s, message.index)
+            if message.ended:
+                return
+
+    def close(self) -> None:
+        """Ends the child. Safe to call twice."""
+        self._child.close()
+
+    def _take(self, message: Message) -> None:
+        """Makes this what the source in the child has become."""
+        for name, value in message.changed.items():
+            setattr(self, name, value)
+        # The way from there to here counts as waiting.
+        way_s = min(max(time.monotonic() - message.sent_s, 0.0), STALL_S)
+        self.backlog.lag_s = message.lag_s + way_s
+        self.backlog.skipped_s += message.skipped_s
+
+
+def sandboxed_still(item: SourceItem) -> Image:
+    """Has a child decode a still picture.
+
+    Returns:
+        uint8 [height, width, 3], BGR.
+
+    Raises:
+        SourceError: As of the picture itself; or the child crashed, hung or hit a limit.
+    """
+    child = Child(item, live=False, threads=1, stop=None)
+    try:
+        message = child.next()
+    finally:
+        child.close()
+    if message is None or message.picture is None:
+        raise SourceError(f"{item.name}: no picture came of the sandbox")
+    return message.picture
+
+
+def unavailable() -> str | None:
+    """Why no child can be started here; None where one can."""
+    if platform.system() == "Windows":
+        return "there is no sandbox on Windows"
+    if getattr(sys, "frozen", False):
+        return "there is no sandbox in a frozen program, which has no Python to start"
+    if not sys.executable:
+        return "there is no sandbox where the Python program is not known"
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """What a child has said, each value checked.
+
+    Attributes:
+        changed: Attributes of the source, as `SandboxedSource` has them.
+        times_s: Of frames that were decoded since the last message, in order.
+        picture: A frame or still, or None.
+        time_s, index: Of the frame.
+        lag_s, skipped_s: As of `Backlog`; the second since the last message.
+        sent_s: `time.monotonic()`, which all processes share.
+        ended: Whether it was the last one.
+
+    Raises:
+        ValueError: A number is none, or not finite.
+    """
+
+    changed: dict[str, object]
+    times_s: list[float]
+    picture: Image | None
+    time_s: float
+    index: int
+    lag_s: float
+    skipped_s: float
+    sent_s: float
+    ended: bool
+
+    @classmethod
+    def of(cls, fields: dict[str, Any], picture: Image | None) -> Message:
+        """Reads what was sent."""
+        changed = dict(fields.get("changed", {}))
+        return cls(
+            changed={name: _KINDS[name](value) for name, value in changed.items()},
+            times_s=[_number(time_s) for time_s in fields.get("times_s", [])],
+            picture=picture,
+            time_s=_number(fields.get("time_s", 0.0)),
+            index=int(_number(fields.get("index", 0))),
+            lag_s=_number(fields.get("lag_s", 0.0)),
+            skipped_s=max(0.0, _number(fields.get("skipped_s", 0.0))),
+            sent_s=_number(fields.get("sent_s", 0.0)),
+            ended="ended" in fields,
+        )
+
+
+class Child:
+    """A process that decodes one source.
+
+    Args:
+        item: What it opens.
+        live: Whether it is to be watched.
+        threads: Threads that FFmpeg may use.
+        stop: Ends waits.
+
+    Raises:
+        SourceError: It cannot be started.
+    """
+
+    def __init__(
+        self, item: SourceItem, *, live: bool, threads: int, stop: threading.Event | None
+    ) -> None:
+        self._name = item.name
+        self._stop = stop or threading.Event()
+        self._memory_mb = item.options.sandbox_memory_mb
+        # Nobody knows when the next bytes of a pipe come.
+        self._may_stall = item.kind is SourceKind.STANDARD_INPUT
+        control, self._control = os.pipe()
+        self._answers, answers = os.pipe()
+        lifeline, self._lifeline = os.pipe()
+        given = (control, answers, lifeline)
+        try:
+            _widen(self._answers)
+            self._process = _start(item, given)
+        except OSError as error:
+            _close_all((self._control, self._answers, self._lifeline))
+            raise SourceError(f"{self._name}: the sandbox cannot be started ({error})") from error
+        finally:
+            _close_all(given)
+        # Also where it is forgotten, or the interpreter ends.
+        self._end = weakref.finalize(
+            self, _end, self._process, (self._control, self._answers, self._lifeline)
+        )
+        self.tell(Request(_sendable(item), live, threads, self._memory_mb))
+
+    def tell(self, thing: Request | Wanted) -> None:
+        """Sends something to the child."""
+        with contextlib.suppress(BrokenPipeError):  # what it died of is told by `next`
+            send_object(self._control, thing)
+
+    def next(self) -> Message | None:
+        """The child's next message; None when this thread was asked to stop.
+
+        Raises:
+            SourceError: The source's own error; or the child died, hung or talked nonsense.
+        """
+        try:
+            message, size = receive_message(self._receive)
+            if "error" in message:
+                raise self._told_error(message)
+            return Message.of(message, self._picture(message, size))
+        except _Stopped:
+            return None
+        except EOFError:
+            raise SourceError(f"{self._name}: {self._cause_of_death()}") from None
+        except (LookupError, ValueError, TypeError, RecursionError) as error:
+            self.close()
+            raise SourceError(f"{self._name}: the sandbox sent no sense ({error})") from None
+
+    def close(self) -> None:
+        """Ends the process. Safe to call twice."""
+        self._end()
+
+    def _picture(self, message: dict[str, Any], size: int) -> Image | None:
+        if not size:
+            return None
+        height, width = (int(side) for side in message["shape"])
+        if min(height, width) < 1 or height * width > MOST_PIXELS or size != 3 * height * width:
+            raise ValueError(f"a picture of {width}x{height} in {size} bytes")
+        image: Image = np.empty((height, width, 3), dtype=np.uint8)
+        self._receive(image.data.cast("B"))
+        return image
+
+    def _receive(self, buffer: memoryview) -> None:
+        """Fills the buffer with what the child sends.
+
+        Raises:
+            EOFError: It is dead.
+            _Stopped: This thread was asked to stop.
+            SourceError: Nothing came for too long.
+        """
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN | select.POLLHUP)
+        heard_s = time.monotonic()
+        while buffer:
+            if self._stop.is_set() or is_interrupted() or not self._end.alive:
+                raise _Stopped
+            if poll.poll(_POLL_MS):
+                count = os.readv(self._answers, [buffer])
+                if not count:
+                    raise EOFError
+                buffer = buffer[count:]
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s > STALL_S and not self._may_stall:
+                self.close()
+                raise SourceError(
+                    f"{self._name}: decoding got nowhere for {STALL_S:g} s; its sandbox was ended"
+                )
+
+    def _told_error(self, message: dict[str, Any]) -> Exception:
+        text = str(message["error"])[:_MAX_TEXT]
+        kind = getattr(errors, str(message.get("kind")), SourceError)
+        if any(words in text.lower() for words in _NO_MEMORY):
+            return SourceError(f"{self._name}: {self._too_little_memory()}")
+        is_own = isinstance(kind, type) and issubclass(kind, errors.DfdError)
+        return kind(text) if is_own else SourceError(f"{self._name}: {text}")
+
+    def _too_little_memory(self) -> str:
+        return (
+            f"decoding takes more than the {self._memory_mb} MB that its sandbox has; where you "
+            "trust it, give more with --sandbox-memory"
+        )
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait()
+        self.close()
+        if code >= 0:
+            return f"decoding failed in its sandbox (exit {code})"
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL:
+            return f"the sandbox that decoded it was killed ({name}), perhaps for want of memory"
+        return f"decoding crashed in its sandbox ({name}): damaged or hostile"
+
+
+class _Stopped(Exception):
+    """The waiting thread was asked to stop."""
+
+
+def _start(item: SourceItem, given: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    network = "network" if item.kind is SourceKind.ADDRESS else "local"
+    command = [sys.executable, "-P", "-m", "dfd_edge.sandbox.child", *map(str, given), network]
+    # It finds the modules where this process does, in an interpreter without a main module.
+    environment = {
+        **{name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_LOG_LEVEL": "SILENT",
+    }
+    takes_input = item.kind is SourceKind.STANDARD_INPUT
+    return subprocess.Popen(
+        command,
+        stdin=None if takes_input else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=given,
+        env=environment,
+        process_group=0,  # Ctrl-C in a terminal is for the parent
+    )
+
+
+def _end(process: subprocess.Popen[bytes], descriptors: tuple[int, ...]) -> None:
+    process.kill()
+    process.wait()
+    _close_all(descriptors)
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _widen(pipe: int) -> None:
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    for size in _PIPE_BYTES:
+        with contextlib.suppress(OSError):  # more than a user may have
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+            return
+
+
+def _sendable(item: SourceItem) -> SourceItem:
+    """The item with an open file's bytes in the place of the file."""
+    file: Any = item.location
+    if not hasattr(file, "read"):
+        return item
+    file.seek(0)
+    contents: Any = io.BytesIO(file.read())
+    return replace(item, location=contents)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} for a number")
+    return float(value)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)[:_MAX_TEXT]
+
+
+def _side(value: object) -> int:
+    return int(_number(value))
+
+
+def _duration(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _rate(value: object) -> float:
+    rate = _number(value)
+    if rate <= 0.0:
+        raise ValueError(f"{rate:g} frames per second")
+    return rate
+
+
+def _notes(value: object) -> tuple[str, ...]:
+    return tuple(str(note)[:_MAX_TEXT] for note in value) if isinstance(value, list) else ()
+
+
+#: How what a child says of its source is read.
+_KINDS: dict[str, Callable[[object], object]] = {
+    **dict.fromkeys(("finite", "complete"), bool),
+    **dict.fromkeys(("reason", "doubt"), _text),
+    **dict.fromkeys(("width", "height"), _side),
+    "end_s": _number,
+    "duration_s": _duration,
+    "frame_rate": _rate,
+    "notes": _notes,
+}
