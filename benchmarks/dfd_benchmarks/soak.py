@@ -72,6 +72,16 @@ class Recording:
     _start_s: float = field(default_factory=time.monotonic)
     _cpu_s: float = field(default_factory=time.process_time)
 
+    def begin(self) -> None:
+        """Begins a first window; what came before counts for nothing."""
+        self._latencies_ms, self._held = [], []
+        self._start_s, self._cpu_s = time.monotonic(), time.process_time()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was judged in this window so far."""
+        return not self._latencies_ms
+
     def judged(self, latency_ms: float) -> None:
         """A frame was judged."""
         self._latencies_ms.append(latency_ms)
@@ -81,17 +91,11 @@ class Recording:
         self._held.append(Holdings.now())
 
     def end_window(self, frames: int, *, people: int, gaps: int = 0) -> Window:
-        """Sums up what came since the last window and begins the next.
-
-        Raises:
-            SourceError: Nothing was judged in it.
-        """
+        """Sums up what came since the last window, which is not empty, and begins the next."""
         self.look()
         latencies_ms, self._latencies_ms = self._latencies_ms, []
         held, self._held = self._held, []
         cpu_s = time.process_time()
-        if not latencies_ms:
-            raise SourceError(f"after {frames}: no frame was judged; see the lines above")
         window = Window(
             frames=frames,
             elapsed_s=time.monotonic() - self._start_s,
@@ -154,7 +158,8 @@ def soak_pushed(detector: Detector, clip: Path | None, options: PushedOptions) -
         UsageError: A value out of range, or a system that does not tell what a process holds.
         SourceError: The clip cannot be read or shows no face.
     """
-    pictures = fitted_pictures(clip_or_sample(clip), options.size, options.fps)
+    clip = clip_or_sample(clip)
+    pictures = fitted_pictures(clip, options.size, options.fps)
     scene = _Scene(pictures, options.fps)
     length = max(_TURN_S * options.fps, options.frames // _WINDOWS)
     with detector.stream("pushed frames") as stream:
@@ -167,6 +172,8 @@ def soak_pushed(detector: Detector, clip: Path | None, options: PushedOptions) -
                 recording.judged((time.perf_counter() - start_s) * 1e3)
             if (number + 1) % length == 0:
                 people = len(stream.verdict().people)
+                if not people:
+                    raise SourceError(f"{clip}: no face in it that can be found; give another clip")
                 yield recording.end_window(number + 1, people=people)
 
 

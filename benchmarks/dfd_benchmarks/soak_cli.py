@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from dfd_benchmarks.options import JSON, MODEL, PRECISION, start, tell
 if TYPE_CHECKING:
     from dfd_benchmarks.machine import Machine
     from dfd_benchmarks.results import Ran
+    from dfd_benchmarks.senders import Protocol
     from dfd_benchmarks.soak import Window
 
 
@@ -64,6 +66,63 @@ def pushed(
         Ran.of(detector, precision=precision),
         soak_pushed(detector, clip, options),
         length=frames,
+        json_file=json_file,
+    )
+
+
+@soak.command()
+@click.argument("clip", type=click.Path(path_type=Path), required=False)
+@click.option("--minutes", default=60.0, show_default=True, help="How long.")
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(["http", "rtsp", "udp"]),
+    multiple=True,
+    default=["http", "rtsp", "udp"],
+    show_default=True,
+    help="One stream each. Repeatable.",
+)
+@click.option("--size", default="320x240", show_default=True, help="Of the pictures.")
+@click.option("--fps", default=25, show_default=True, help="Frames per second.")
+@click.option("--up", default=23.0, show_default=True, help="Seconds that a sender lives.")
+@click.option("--down", default=7.0, show_default=True, help="Seconds until the next one.")
+@MODEL
+@PRECISION
+@JSON
+def live(
+    clip: Path | None,
+    minutes: float,
+    protocols: tuple[Protocol, ...],
+    size: str,
+    fps: int,
+    up: float,
+    down: float,
+    model: Path | None,
+    precision: str,
+    json_file: Path | None,
+) -> None:
+    """Watch live streams whose senders are killed and started again.
+
+    Each is lost once in --up plus --down seconds and has to be found again. Latency counts from
+    the sender's clock to the result.
+    """
+    from dfd_benchmarks.results import Ran
+    from dfd_benchmarks.soak_live import LiveOptions, soak_live
+    from dfd_edge import Detector
+    from dfd_edge.sources.options import CameraOptions
+
+    options = LiveOptions(minutes, protocols, CameraOptions.size(size), fps, up, down)
+    machine = start()
+    detector = Detector.load(model, precision=precision)
+    arguments = dataclasses.asdict(options)
+    width, height = arguments.pop("size")
+    _run(
+        machine,
+        "live",
+        {"clip": _name(clip), **arguments, "width": width, "height": height},
+        Ran.of(detector, precision=precision),
+        soak_live(detector, clip, options),
+        length=round(minutes * 60),
         json_file=json_file,
     )
 
