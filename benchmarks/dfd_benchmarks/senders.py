@@ -70,7 +70,7 @@ class Senders(Closing):
         if kind == "ffmpeg" and protocol == "rtsp":
             raise UsageError("ffmpeg serves no RTSP; use --sender packets, or http or udp")
         if ports is None:
-            ports = [free_port() if protocol == "udp" else 0 for _ in range(count)]
+            ports = [_free_port() if protocol == "udp" else 0 for _ in range(count)]
         ffmpeg = _ffmpeg() if kind == "ffmpeg" else None
         orders = Orders(str(footage.path), footage.fps, protocol, count, [*ports], ffmpeg)
         command = [sys.executable, "-m", "dfd_benchmarks.sender"]
@@ -164,8 +164,7 @@ class FrameClock:
         return self._start_s + number / self._fps
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens at."""
+def _free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import socket
 import tempfile
 import threading
 import time
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_benchmarks.footage import Footage, make_footage
-from dfd_benchmarks.senders import PROTOCOLS, Protocol, Senders, free_port
+from dfd_benchmarks.senders import PROTOCOLS, Protocol, Senders
 from dfd_benchmarks.soak import MIN_WINDOWS, Recording, Window
 from dfd_benchmarks.stamps import read_stamp
 from dfd_edge import Detector, FrameResult
@@ -20,6 +22,7 @@ from dfd_edge.sources.frame import Frame
 from dfd_edge.watching import Watch
 
 _TICK_S = 0.25
+_PORTS = range(20_000, 30_000)
 #: A sender is started and opened within this time.
 _OPEN_S = 20.0
 
@@ -127,7 +130,7 @@ class _Camera(threading.Thread):
         self.error: Exception | None = None
         self._protocol, self._options = protocol, options
         self._first_s = options.up_s * (1.0 - share)
-        self._port = free_port()
+        self._port = _own_port()
         self._closed = threading.Event()
         self._senders = self._turn_on()
 
@@ -155,6 +158,18 @@ class _Camera(threading.Thread):
         if self.is_alive():
             self.join(_OPEN_S)
         self._senders.kill()
+
+
+def _own_port() -> int:
+    """A port of 127.0.0.1 that nobody takes while the sender is away.
+
+    It lies below those that the system gives to connections: a viewer that tries a port of that
+    kind is given it for its own end sooner or later, and so is connected to itself.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise UsageError(f"no port is free in {_PORTS.start}..{_PORTS.stop - 1}")
 
 
 class _Viewer(threading.Thread):
