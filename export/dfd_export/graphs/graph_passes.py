@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx
 
+from dfd_edge.errors import DfdError
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
 from dfd_export.graphs.passes.channels import fold_channel_order
@@ -20,6 +21,11 @@ from dfd_export.graphs.passes.layout import (
     pool_without_transpose,
 )
 from dfd_export.graphs.passes.padding import fold_pads
+
+
+class BrokenGraph(DfdError):
+    """A graph has a node that cannot run. The message names the step that left it so."""
+
 
 Pass = Callable[[GraphEditor], bool]
 """Rewrites what it can, and tells whether it did."""
@@ -45,13 +51,27 @@ def simplify(model: onnx.ModelProto, passes: tuple[Pass, ...] = PASSES) -> None:
     Args:
         model: A graph without subgraphs, its inputs and outputs declared.
         passes: The rewrites.
+
+    Raises:
+        BrokenGraph: The graph is not whole, or a rewrite left it so.
     """
     editor, changed = GraphEditor(model), True
+    _check(editor, "the conversion to ONNX")
     while changed:
         changed = False
         for rewrite in passes:
-            changed |= rewrite(editor)
+            if rewrite(editor):
+                changed = True
+                _check(editor, f"the rewrite {rewrite.__name__}")
     editor.commit()
+
+
+def _check(editor: GraphEditor, blamed: str) -> None:
+    if (problem := editor.problem()) is not None:
+        raise BrokenGraph(
+            f"{blamed} left a graph that cannot run ({problem}); nothing was written: this is a "
+            "fault of dfd-export, please report it with the model"
+        )
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
