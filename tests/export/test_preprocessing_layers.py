@@ -1,4 +1,4 @@
-"""Every preprocessing layer of Keras for pictures: its graph says the same, or a line says why not."""
+"""Every preprocessing layer of Keras for pictures: the graph says the same, or a line why not."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from notebooks import SIZE, pictures, predict, save, shake
 IN_TRAINING_ONLY = {
     "AugMix": {},
     "CutMix": {},
+    "Equalization": {},
     "MixUp": {},
     "RandAugment": {},
     "RandomBrightness": {"factor": 0.2},
@@ -34,6 +35,7 @@ IN_TRAINING_ONLY = {
     "RandomFlip": {"mode": "horizontal"},
     "RandomGaussianBlur": {},
     "RandomGrayscale": {},
+    "RandomHeight": {"factor": 0.2},
     "RandomHue": {"factor": 0.2},
     "RandomInvert": {},
     "RandomPerspective": {},
@@ -43,7 +45,9 @@ IN_TRAINING_ONLY = {
     "RandomSharpness": {"factor": 0.2},
     "RandomShear": {},
     "RandomTranslation": {"height_factor": 0.1, "width_factor": 0.1},
+    "RandomWidth": {"factor": 0.2},
     "RandomZoom": {"height_factor": 0.1},
+    "Solarization": {"addition_factor": 0.3},
 }
 ALWAYS = {
     "centre crop": lambda layers: layers.CenterCrop(32, 40),
@@ -91,3 +95,43 @@ def check(model: Any, path: Path) -> int:
     wanted = predict(model, crops.astype(np.float32))[:, 0]
     np.testing.assert_allclose(logits, wanted, atol=1e-4 * np.ptp(wanted))
     return nodes
+
+
+@pytest.mark.parametrize(("k", "suffix"), [(keras, ".keras"), (keras, ".h5"), (tf_keras, ".h5")])
+def test_augmentation_is_left_out(tmp_path: Path, k: ModuleType, suffix: str):
+    there = {kind: told for kind, told in IN_TRAINING_ONLY.items() if hasattr(k.layers, kind)}
+    assert len(there) >= 8
+
+    def augmented(x):
+        for kind, told in there.items():
+            x = getattr(k.layers, kind)(**told)(x)
+        return k.layers.Rescaling(1 / 255)(x)
+
+    plain = check(judging(k.layers.Rescaling(1 / 255), k), tmp_path / f"plain{suffix}")
+    assert check(judging(augmented, k), tmp_path / f"model{suffix}") == plain
+
+
+@pytest.mark.parametrize("layer", ALWAYS)
+@pytest.mark.parametrize(("k", "suffix"), [(keras, ".keras"), (tf_keras, ".h5")])
+def test_what_is_done_to_pictures_is_done_by_the_graph(
+    tmp_path: Path, layer: str, k: ModuleType, suffix: str
+):
+    check(judging(ALWAYS[layer](k.layers), k), tmp_path / f"model{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "message"),
+    [
+        ("RandomCrop", {}, "does nothing at inference in Keras 3 and resizes in Keras 2"),
+        ("Resizing", {"interpolation": "lanczos3"}, "has interpolation='lanczos3', which no graph"),
+        ("Resizing", {"interpolation": "area"}, "has interpolation='area', which no graph"),
+        ("Resizing", {"antialias": True}, "has antialias=True, which no graph can do: put"),
+        ("Resizing", {"pad_to_aspect_ratio": True}, "has pad_to_aspect_ratio=True"),
+    ],
+)
+def test_what_no_graph_does_is_refused_by_layer(tmp_path: Path, kind: str, told, message: str):
+    k = tf_keras if told.get("interpolation") == "area" else keras
+    layer = getattr(k.layers, kind)(32, 32, name="shape", **told)
+    suffix = ".h5" if k is tf_keras else ".keras"
+    with pytest.raises(UsageError, match=rf"layer shape \({kind}\) {message}"):
+        exported(save(judging(layer, k), tmp_path / f"model{suffix}"))

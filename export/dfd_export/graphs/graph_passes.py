@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx
 
-from dfd_edge.errors import DfdError
+from dfd_export.graphs.onnx_model import BrokenGraph
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
 from dfd_export.graphs.passes.channels import fold_channel_order
@@ -21,11 +21,6 @@ from dfd_export.graphs.passes.layout import (
     pool_without_transpose,
 )
 from dfd_export.graphs.passes.padding import fold_pads
-
-
-class BrokenGraph(DfdError):
-    """A graph has a node that cannot run. The message names the step that left it so."""
-
 
 Pass = Callable[[GraphEditor], bool]
 """Rewrites what it can, and tells whether it did."""
@@ -68,10 +63,7 @@ def simplify(model: onnx.ModelProto, passes: tuple[Pass, ...] = PASSES) -> None:
 
 def _check(editor: GraphEditor, blamed: str) -> None:
     if (problem := editor.problem()) is not None:
-        raise BrokenGraph(
-            f"{blamed} left a graph that cannot run ({problem}); nothing was written: this is a "
-            "fault of dfd-export, please report it with the model"
-        )
+        raise BrokenGraph(f"{blamed} left a graph that cannot run ({problem})")
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
