@@ -46,18 +46,18 @@ def window(number: int, **changes: float) -> Window:
 def test_pushed_frames(tiny_bundle: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "soak.json", tmp_path / "soak.svg"
     done = soak(
-        *("pushed", "--frames", "1800", "--fps", "5", "--model", str(tiny_bundle)),
+        *("pushed", "--frames", "720", "--fps", "2", "--model", str(tiny_bundle)),
         *("--json", str(file)),
     )
     assert done.exit_code == 0, done.output
     record = read_valid(file)
     assert record["benchmark"] == "soak pushed"
     windows = record["details"]["windows"]
-    assert [entry["frames"] for entry in windows] == [300, 600, 900, 1200, 1500, 1800]
-    assert all(entry["judged"] == 300 for entry in windows)
+    assert [entry["frames"] for entry in windows] == [120, 240, 360, 480, 600, 720]
+    assert all(entry["judged"] == 120 for entry in windows)
     # Somebody comes every minute, and is somebody else.
     assert [entry["people"] for entry in windows] == [1, 2, 3, 4, 5, 6]
-    assert "1800 frames pushed" in done.stdout
+    assert "720 frames pushed" in done.stdout
     assert "resident memory, MB" in done.stdout
     drawn = CliRunner().invoke(main, ["chart", str(file), "--out", str(out)])
     assert drawn.exit_code == 0, drawn.output
@@ -78,7 +78,7 @@ def test_what_leaks_is_seen(
 
     monkeypatch.setattr(Stream, "score", leaking)
     try:
-        done = soak("pushed", "--frames", "1500", "--fps", "5", "--model", str(tiny_bundle))
+        done = soak("pushed", "--frames", "600", "--fps", "2", "--model", str(tiny_bundle))
     finally:
         for entry in kept:
             if isinstance(entry, int):
@@ -93,7 +93,7 @@ def test_what_leaks_is_seen(
 def test_live_streams_come_back(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
     done = soak(
-        *("live", "--minutes", "0.4", "--up", "5", "--down", "2", "--protocol", "http"),
+        *("live", "--minutes", "0.35", "--up", "5", "--down", "2", "--protocol", "http"),
         *("--fps", "15", "--model", str(tiny_bundle), "--json", str(file)),
     )
     assert done.exit_code == 0, done.output
