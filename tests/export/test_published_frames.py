@@ -297,7 +297,7 @@ def of_clips(*inner: keras.layers.Layer) -> keras.Model:
         (clips, "takes clips .*: save the model inside its TimeDistributed layer as FRAME"),
         (
             lambda: of_clips(layers.ConvLSTM2D(4, 3, name="both"), layers.GlobalAveragePooling2D()),
-            r"not pictures: both \(ConvLSTM2D\) mix the pictures of a clip, which no bundle can",
+            r"not pictures: both \(ConvLSTM2D\) mixes the pictures of a clip, which no bundle can",
         ),
         (
             lambda: of_clips(

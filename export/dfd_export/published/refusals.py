@@ -89,7 +89,8 @@ def of_clips(path: Path, model: keras.Model) -> UsageError:
     start = f"{path}: takes clips {_shapes(model)}, not pictures"
     found = model._flatten_layers(include_self=False)
     if mixing := [layer for layer in found if _mixes_pictures(layer)]:
-        return UsageError(f"{start}: {_listed(mixing)} mix the pictures of a clip, {_ANEW}")
+        mix = "mixes" if len(mixing) == 1 else "mix"
+        return UsageError(f"{start}: {_listed(mixing)} {mix} the pictures of a clip, {_ANEW}")
     apart = [layer for layer in found if isinstance(layer, keras.layers.TimeDistributed)]
     advice = f"it mixes the pictures of a clip, {_ANEW}"
     if any(isinstance(layer.layer, keras.Model) for layer in apart):
