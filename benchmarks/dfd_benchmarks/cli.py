@@ -10,6 +10,7 @@ from dfd_benchmarks.gpu_cli import gpu
 from dfd_benchmarks.peers_cli import peers
 from dfd_benchmarks.recurrent_cli import gru, recurrent
 from dfd_benchmarks.scenario_cli import scenario
+from dfd_benchmarks.soak_cli import soak
 from dfd_benchmarks.stages_cli import stages
 from dfd_benchmarks.startup_cli import startup
 from dfd_benchmarks.streams_cli import memory, streams
@@ -37,6 +38,7 @@ main.add_command(sweep)
 main.add_command(startup)
 main.add_command(streams)
 main.add_command(memory)
+main.add_command(soak)
 main.add_command(scenario)
 main.add_command(compare)
 main.add_command(chart)

@@ -66,15 +66,13 @@ def make_footage(clip: Path | None, path: Path, *, size: tuple[int, int], fps: i
         UsageError: A value out of range, or there is no sample here.
         SourceError: The clip cannot be read.
     """
-    if clip is None and not SAMPLE.is_file():
-        raise UsageError("the sample clips are not installed; name a CLIP with one face in it")
-    clip = clip or SAMPLE
+    clip = clip_or_sample(clip)
     width, height = size
     if width % 2 or height % 2:
         raise UsageError(f"size {width}x{height}: H.264 needs even sides")
     if not 1 <= fps <= 240:
         raise UsageError(f"fps is {fps}; give 1 to 240")
-    pictures = _pictures(clip, size, fps)
+    pictures = fitted_pictures(clip, size, fps)
     order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     while len(order) < 2 * fps:  # so that a number says which frame it was for seconds
         order += order
@@ -93,8 +91,23 @@ def make_footage(clip: Path | None, path: Path, *, size: tuple[int, int], fps: i
     return Footage(path, str(clip), width, height, fps, len(order), bitrate / 1e3)
 
 
-def _pictures(clip: Path, size: tuple[int, int], fps: int) -> list[Image]:
-    """The first seconds of a clip at the rate and the size asked for: uint8 BGR each."""
+def clip_or_sample(clip: Path | None) -> Path:
+    """The clip, or the sample with one face where there is none.
+
+    Raises:
+        UsageError: There is no sample here.
+    """
+    if clip is None and not SAMPLE.is_file():
+        raise UsageError("the sample clips are not installed; name a CLIP with one face in it")
+    return clip or SAMPLE
+
+
+def fitted_pictures(clip: Path, size: tuple[int, int], fps: int) -> list[Image]:
+    """The first seconds of a clip at the rate and the size asked for: uint8 BGR each.
+
+    Raises:
+        SourceError: The clip cannot be read, or has a single frame.
+    """
     pictures: list[Image] = []
     with VideoFile(str(clip)) as video:
         for frame in video.frames(_Every()):

@@ -1,15 +1,18 @@
-"""How busy the machine is while something is measured, and who keeps it so."""
+"""How busy the machine is while something is measured, by whom, and what a process holds."""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
 
 _STAT = Path("/proc/stat")
 _STATM = Path("/proc/self/statm")
+_THREADS = Path("/proc/self/task")
+_DESCRIPTORS = Path("/proc/self/fd")
 #: Fields of /proc/stat's first line that are no work: idle and waiting for input or output.
 _IDLE_FIELDS = (3, 4)
 
@@ -54,3 +57,30 @@ def resident_mb() -> float:
         raise UsageError("this system does not tell the memory of a process in /proc; use Linux")
     pages = int(_STATM.read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What this process holds at one moment.
+
+    Attributes:
+        memory_mb: Resident memory in megabytes (10^6 bytes).
+        threads: Threads, native ones included.
+        descriptors: Open files, sockets and pipes.
+    """
+
+    memory_mb: float
+    threads: int
+    descriptors: int
+
+    @classmethod
+    def now(cls) -> Holdings:
+        """Takes stock.
+
+        Raises:
+            UsageError: The system does not tell it in /proc.
+        """
+        memory_mb = resident_mb()
+        # Listing the descriptors opens one.
+        descriptors = len(os.listdir(_DESCRIPTORS)) - 1  # noqa: PTH208 - names alone, quickly
+        return cls(memory_mb, len(os.listdir(_THREADS)), descriptors)  # noqa: PTH208

@@ -48,7 +48,8 @@ class Orders:
         fps: Frames per second.
         protocol: `http`, `udp` or `rtsp`.
         count: Number of streams.
-        ports: Where receivers of `udp` listen, one a stream; else empty.
+        ports: One a stream: where receivers of `udp` listen, and others are served; 0 there takes
+            any that is free.
         ffmpeg: The program that encodes each stream anew; None sends what was encoded before.
     """
 
@@ -81,9 +82,9 @@ class Sending:
                 address = f"udp://127.0.0.1:{orders.ports[index]}"
                 work = _bind(self._send_datagrams, index, orders.ports[index])
             elif orders.ffmpeg is not None:
-                address = f"http://127.0.0.1:{_free_port()}/live.ts"
+                address = f"http://127.0.0.1:{orders.ports[index] or _free_port()}/live.ts"
             else:
-                server = socket.create_server(("127.0.0.1", 0))
+                server = socket.create_server(("127.0.0.1", orders.ports[index]))
                 self._servers.append(server)
                 serve = self._send_http if orders.protocol == "http" else self._send_rtsp
                 work = _bind(self._accept, index, server, serve)

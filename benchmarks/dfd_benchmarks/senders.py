@@ -47,9 +47,11 @@ class Senders(Closing):
         protocol: `http` and `udp` carry MPEG-TS, `rtsp` carries RTP.
         kind: `packets` sends what was encoded before, `ffmpeg` encodes each stream anew with a
             real ffmpeg, which is given the pictures in real time.
+        ports: Where the streams are to be, one each; free ones by default.
 
     Attributes:
         addresses: Where the streams are, one each.
+        starts_s: `time.monotonic()` of the first frame of each.
 
     Raises:
         UsageError: ffmpeg is not installed, or does not serve the protocol.
@@ -57,13 +59,20 @@ class Senders(Closing):
     """
 
     def __init__(
-        self, footage: Footage, count: int, *, protocol: Protocol, kind: SenderKind = "packets"
+        self,
+        footage: Footage,
+        count: int,
+        *,
+        protocol: Protocol,
+        kind: SenderKind = "packets",
+        ports: Sequence[int] | None = None,
     ) -> None:
         if kind == "ffmpeg" and protocol == "rtsp":
             raise UsageError("ffmpeg serves no RTSP; use --sender packets, or http or udp")
-        ports = [_free_port() for _ in range(count)] if protocol == "udp" else []
+        if ports is None:
+            ports = [_free_port() if protocol == "udp" else 0 for _ in range(count)]
         ffmpeg = _ffmpeg() if kind == "ffmpeg" else None
-        orders = Orders(str(footage.path), footage.fps, protocol, count, ports, ffmpeg)
+        orders = Orders(str(footage.path), footage.fps, protocol, count, [*ports], ffmpeg)
         command = [sys.executable, "-m", "dfd_benchmarks.sender"]
         self._process = subprocess.Popen(
             [*command, json.dumps(dataclasses.asdict(orders))],
@@ -75,11 +84,11 @@ class Senders(Closing):
         self.cost: SenderCost | None = None
         told = self._told()
         self.addresses: list[str] = told["addresses"]
-        self._starts_s: list[float] = told["starts_s"]
+        self.starts_s: list[float] = told["starts_s"]
 
     def clock(self, index: int) -> FrameClock:
         """Tells for stream `index` when frames were due at the sender."""
-        return FrameClock(self._starts_s[index], self._footage.fps, self._footage.frames)
+        return FrameClock(self.starts_s[index], self._footage.fps, self._footage.frames)
 
     def close(self) -> None:
         """Ends the process; `cost` then says what it took. Safe to call twice."""
@@ -100,6 +109,14 @@ class Senders(Closing):
             self._process.wait()
             assert self._process.stdout is not None
             self._process.stdout.close()
+
+    def kill(self) -> None:
+        """Ends the process at once, as when a camera loses its power."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def _told(self) -> dict[str, Any]:
         assert self._process.stdout is not None

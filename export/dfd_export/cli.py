@@ -143,6 +143,7 @@ def bundle(
         if file is not None and not file.exists():
             raise UsageError(f"{file}: no such model file")
     if frame.is_dir():
+        _check_run(frame)
         _bundle_of_run(frame, out, name)
         return
     if crops is None:
@@ -211,6 +212,16 @@ def bundle(
         tell_decisions(Bundle.load(out), decisions)
     replaced = "" if before is None else f" in the place of {before}"
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+
+
+def _check_run(folder: Path) -> None:
+    """Refuses folders of other models, before the options of a run are looked at."""
+    from dfd_training.recipes.run_folder import is_run
+
+    if not is_run(folder):
+        from dfd_export.published.other_formats import describe_folder
+
+        raise UsageError(f"{folder}: {describe_folder(folder)}")
 
 
 def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:

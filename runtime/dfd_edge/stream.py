@@ -17,7 +17,7 @@ from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.observing import FaceCrop, Observation, Observer
-from dfd_edge.results import FrameResult, Label, PersonResult, Verdict
+from dfd_edge.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
 from dfd_edge.sampling import FirstFrames, Sampler
 from dfd_edge.sources.timeline import MAX_CLOCK_S
 
@@ -40,7 +40,8 @@ _COARSEST_S = 0.02
 #: So many frames in a row whose times are so far apart (seconds) are probably milliseconds.
 _DOUBTED_STEPS = 5
 _DOUBTED_STEP_S = (8.0, 500.0)
-#: People unseen for this long who were never judged long enough are forgotten.
+#: People unseen for this long have left: the tracker takes nobody for them any more. Their verdict
+#: is kept, or nothing where they were never judged long enough.
 FORGET_AFTER_S = 60.0
 
 
@@ -115,6 +116,7 @@ class Stream(Closing):
         self._decision = Decision(session.decision)
         self._observer = Observer(faces, manifest.frame, faces=judged_faces)
         self._people: dict[int, _Person] = {}
+        self._left: list[PersonVerdict] = []
         self._counts = _Counts()
         self._lock = threading.RLock()
         self._closed = False
@@ -235,9 +237,8 @@ class Stream(Closing):
             reason: Why not.
         """
         with self._lock:
-            people = tuple(
-                person.score.verdict(end_s=duration_s) for _, person in sorted(self._people.items())
-            )
+            present = [p.score.verdict(end_s=duration_s) for p in self._people.values()]
+            people = tuple(sorted([*self._left, *present], key=lambda person: person.track))
             counts = self._counts
             label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
             if not counts.frames:
@@ -364,16 +365,17 @@ class Stream(Closing):
         counts.last_s = observation.time_s
 
     def _forget(self, time_s: float) -> None:
-        """Drops passers-by, so that memory does not grow with the length of a live stream."""
+        """Keeps no more than a verdict of people who left, and nothing of passers-by.
+
+        So neither memory nor the time that a frame takes grows with the length of a live stream
+        by more than these verdicts.
+        """
         min_steps = self._decision.spec.min_steps
-        gone = [
-            track
-            for track, person in self._people.items()
-            if time_s - person.last_seen_s > FORGET_AFTER_S
-            and person.score.judged_steps < min_steps
-        ]
-        for track in gone:
-            del self._people[track]
+        for track, person in list(self._people.items()):
+            if time_s - person.last_seen_s > FORGET_AFTER_S:
+                del self._people[track]
+                if person.score.judged_steps >= min_steps:
+                    self._left.append(person.score.verdict())
 
 
 def _sampler(manifest: Manifest, rate_hz: float | None, source: str) -> Sampler | FirstFrames:

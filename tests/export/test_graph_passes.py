@@ -8,10 +8,12 @@ import pytest
 from onnx import TensorProto
 
 from dfd_export.graphs.graph_passes import PASSES, Pass, simplify
+from dfd_export.graphs.onnx_model import BrokenGraph, finish
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
 from dfd_export.graphs.passes.channels import fold_channel_order
 from dfd_export.graphs.passes.constants import merge_constants
+from dfd_export.graphs.passes.editor import GraphEditor
 from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
     drop_reshapes,
@@ -326,6 +328,54 @@ def test_equal_constants_are_kept_once():
     assert len(model.graph.initializer) == 3
     simplify(model)
     assert {tensor.name for tensor in model.graph.initializer} == {"w", "bias"}
+
+
+def leave_out(editor: GraphEditor) -> bool:
+    """Takes out a node whose result is still needed."""
+    relu = editor.maker("r")
+    if relu is not None:
+        editor.remove(relu)
+    return relu is not None
+
+
+def go_in_a_circle(editor: GraphEditor) -> bool:
+    relu = editor.maker("r")
+    assert relu is not None
+    if relu.input[0] == "x":
+        editor.set_input(relu, 0, "y")
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "problem"),
+    [
+        (leave_out, "nothing makes r"),
+        (go_in_a_circle, r"node \S* \(\w+\) waits for its own result"),
+    ],
+)
+def test_a_rewrite_that_breaks_a_graph_is_named(rewrite: Pass, problem: str):
+    model = graph_of([("Relu", "x", "r"), ("Conv", "r w", "a"), ("Mul", "a scale", "y")], MAP)
+    message = (
+        rf"^the rewrite {rewrite.__name__} left a graph that cannot run \({problem}\); nothing"
+    )
+    with pytest.raises(BrokenGraph, match=message):
+        simplify(model, (merge_constants, rewrite))
+
+
+def test_a_graph_that_was_broken_before_is_said_to_be():
+    model = graph_of([("Relu", "x", "r"), ("Conv", "r w", "y")], MAP)
+    del model.graph.initializer[:]
+    with pytest.raises(BrokenGraph, match=r"^the conversion to ONNX left .*nothing makes w"):
+        simplify(model)
+
+
+def test_a_graph_that_is_no_onnx_gives_one_line():
+    model = graph_of([("Relu", "x", "y")], MAP)
+    model.graph.node[0].op_type = "Reluctant"
+    with pytest.raises(BrokenGraph, match=r"^the frame graph is not valid ONNX ") as caught:
+        finish(model, {}, {}, name="frame", metadata={})
+    assert "\n" not in str(caught.value)
 
 
 def test_what_no_output_needs_goes():

@@ -178,6 +178,14 @@ def test_what_is_allowed_is_what_rounding_does_to_the_model():
     assert not Scale.of(values * 0 + 7, values * 0 + 7).is_distinct
 
 
+@pytest.mark.parametrize(("difference", "passes"), [(5e-39, True), (2e-38, False)])
+def test_numbers_that_a_processor_may_take_for_zero_are_no_difference(difference, passes):
+    values = np.array([[8e-39], [0.0], [3e-39]], np.float32)
+    wanted = Expected(values, Scale.of(values, values))
+    found = values + np.float32(difference)
+    assert compare("frame", "published model", "probability", found, wanted).passed is passes
+
+
 @pytest.fixture(scope="module", params=[1e-6, 1.0, 1e5], ids="features times {}".format)
 def scaled(request: pytest.FixtureRequest) -> tuple[keras.Model, FrameSpec, onnx.ModelProto]:
     """A network whose features and logits are tiny, usual or huge."""

@@ -120,6 +120,40 @@ def test_a_cnn_with_a_sigmoid_judges_the_faces_of_a_clip(tmp_path: Path, faces: 
         assert wanted in card
 
 
+@pytest.mark.parametrize("classes", ["real,fake", "fake,real"])
+@pytest.mark.parametrize("units", [1, 2])
+def test_a_saturated_verdict_is_exported(tmp_path: Path, faces: Path, units: int, classes: str):
+    end = layers.Dense(units, activation="sigmoid" if units == 1 else "softmax")
+    model = classifier(end)
+    end.bias.assign(end.bias - np.linspace(0, -92, 2)[-units:])  # logits of some -90
+    if units == 1:
+        end.bias.assign(end.bias * 0 - 92)
+    path = save(model, tmp_path / "sure.keras")
+    told = ("--classes", classes, "--scaling", "0..1", "--crop", "face", "--crops", faces)
+    result = export(path, "--out", tmp_path / "bundle", *told)
+    assert "Warning" not in result.output
+
+
+def test_a_normalization_of_the_pixels_is_exported(tmp_path: Path, faces: Path):
+    norm = layers.Normalization()
+    norm.adapt(pictures(8).astype(np.float32))
+    image = keras.Input((SIZE, SIZE, 3))
+    head = classifier(layers.Dense(1, activation="sigmoid"))
+    path = save(keras.Model(image, head(norm(image))), tmp_path / "model.keras")
+    told = ("--classes", "real,fake", "--crop", "face", "--crops", faces)
+    export(path, "--out", tmp_path / "bundle", *told)
+
+
+def test_a_folder_of_another_model_is_told_from_a_run(tmp_path: Path, faces: Path):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    for name in ("saved_model.pb", "keras_metadata.pb"):
+        (folder / name).write_bytes(b"\x08\x01")
+    result = run(folder, "--crops", faces, "--classes", "real,fake", "--out", tmp_path / "bundle")
+    assert result.exit_code == 2
+    assert f"{folder}: a SavedModel folder of Keras 2: save it as one file" in result.output
+
+
 def square_clip(path: Path, frames: int = 40) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=20)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
@@ -124,7 +129,7 @@ def test_files_that_are_no_model_are_told_apart(model, tmp_path: Path):
     (tmp_path / "saved_model").mkdir()
     for name, data, wanted in (
         ("empty.h5", b"", "not a Keras model file"),
-        ("pickle.h5", b"\x80\x04\x95cposix\nsystem", "not a Keras model file"),
+        ("pickle.h5", b"\x80\x04\x95cposix\nsystem", "a pickle, which can run code"),
         ("page.keras", b"<!DOCTYPE html>", "not a Keras model file"),
         ("cut.h5", whole[: len(whole) // 2], "a damaged HDF5 file"),
         ("cut.keras", archive[: len(archive) // 2], "a damaged .keras archive"),
@@ -133,8 +138,90 @@ def test_files_that_are_no_model_are_told_apart(model, tmp_path: Path):
     ):
         (tmp_path / name).write_bytes(data)
         assert wanted in refused(tmp_path / name), name
-    assert "a folder, not a model file" in refused(tmp_path / "saved_model")
+    assert "a folder, but no finished run of a recipe and" in refused(tmp_path / "saved_model")
     assert "no such model file" in refused(tmp_path / "none.keras")
+
+
+def test_a_saved_model_folder_of_keras_2_becomes_a_file_as_its_advice_says(tmp_path: Path):
+    model = shake(
+        cnn(tf_keras.layers.GlobalAveragePooling2D(), tf_keras.layers.Dense(1), k=tf_keras)
+    )
+    model.save(str(tmp_path / "saved"))
+    advice = refused(tmp_path / "saved")
+    assert "a SavedModel folder of Keras 2" in advice
+    program = re.search('python -c "(.*)" and give model.h5$', advice)[1]
+    with contextlib.chdir(tmp_path):
+        exec(program)
+    _, loaded = load_published(tmp_path / "model.h5")
+    x = pictures(3).astype(np.float32)
+    np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-5)
+
+
+def test_an_unpacked_archive_is_packed_as_its_advice_says(model, tmp_path: Path):
+    folder = tmp_path / "open"
+    with zipfile.ZipFile(save(model, tmp_path / "model.keras")) as archive:
+        archive.extractall(folder)
+    (tmp_path / "model.keras").unlink()
+    arguments = re.search("run python (-m zipfile .*)$", refused(folder))[1].split()
+    subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
+    load_published(tmp_path / "model.keras")
+
+
+def test_an_exported_folder_holds_no_layers(model, tmp_path: Path):
+    model.export(tmp_path / "exported", verbose=False)
+    assert "a SavedModel folder without Keras' layers" in refused(tmp_path / "exported")
+    part = tmp_path / "exported" / "saved_model.pb"
+    assert "a part of a SavedModel folder: give the whole folder" in refused(part)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wanted"),
+    [
+        (
+            "model.tflite",
+            b"\x1c\0\0\0TFL3\0\0",
+            "a TensorFlow Lite model: the program of a network",
+        ),
+        ("model.onnx", b"\x08\x07\x12\x04tf2o", "an ONNX model: the program of a network without"),
+        ("frozen.pb", b"\n\x0e\n\x05input", "a frozen graph of TensorFlow"),
+        ("best.ckpt.index", b"\0\0\x0e_CHECK", "a checkpoint, which holds weights but no layers"),
+        ("best.ckpt.data-00000-of-00001", b"\0\0\0\0\0\0\0\0\0", "a checkpoint"),
+        (
+            "old.pth",
+            b"\x80\x02\x8a\nl\xfc\x9cF",
+            "a pickle, which can run code and is never opened",
+        ),
+        ("net.safetensors", b"\x40\0\0\0\0\0\0\0{}", "weights without layers: build the model as"),
+        (
+            "model.json",
+            b'{"format": "layers-model", "modelTopology": {}, "weightsManifest": []}',
+            "a model of TensorFlow.js: with tensorflowjs installed, run tensorflowjs_converter",
+        ),
+        (
+            "graph.json",
+            b'{"format": "graph-model", "modelTopology": {}, "weightsManifest": []}',
+            "a graph model of TensorFlow.js: the program of a network without its layers",
+        ),
+        (
+            "layers.json",
+            b'{"class_name": "Sequential"}',
+            "the layers of a model without its weights",
+        ),
+        ("notes.json", b"{}", "JSON, but no model"),
+    ],
+)
+def test_other_formats_are_named_with_what_to_give_instead(tmp_path, name, data, wanted):
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert wanted in refused(path)
+    if name == "model.json":
+        assert wanted in refused(tmp_path)
+
+
+def test_weights_of_pytorch_are_named(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "model.pth", "w") as archive:
+        archive.writestr("model/data.pkl", b"")
+    assert "weights of PyTorch, which hold no Keras layers" in refused(tmp_path / "model.pth")
 
 
 def test_weights_alone_are_told_from_a_model(model, tmp_path: Path):

@@ -257,6 +257,12 @@ def clips() -> keras.Model:
     return keras.Sequential([*frames, layers.Dense(1, activation="sigmoid")])
 
 
+def of_clips(*inner: keras.layers.Layer) -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((6, 16, 16, 3)), *inner, layers.Dense(1, activation="sigmoid")]
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -289,6 +295,27 @@ def clips() -> keras.Model:
         (lambda: of_shape(32, 32, 1), r"takes \[None, 32, 32, 1\], not RGB pictures"),
         (lambda: of_shape(9), r"takes \[None, 9\], not RGB pictures"),
         (clips, "takes clips .*: save the model inside its TimeDistributed layer as FRAME"),
+        (
+            lambda: of_clips(layers.ConvLSTM2D(4, 3, name="both"), layers.GlobalAveragePooling2D()),
+            r"not pictures: both \(ConvLSTM2D\) mixes the pictures of a clip, which no bundle can",
+        ),
+        (
+            lambda: of_clips(
+                layers.Conv3D(4, 3, name="one"),
+                layers.MaxPooling3D(2, name="two"),
+                layers.Flatten(),
+            ),
+            r"one \(Conv3D\), two \(MaxPooling3D\) mix the pictures of a clip",
+        ),
+        (
+            lambda: of_clips(
+                layers.TimeDistributed(layers.Conv2D(4, 3, name="see")),
+                layers.TimeDistributed(layers.GlobalAveragePooling2D(name="pool")),
+                layers.Bidirectional(layers.GRU(3), name="ways"),
+            ),
+            r"build see \(Conv2D\), pool \(GlobalAveragePooling2D\) once more as a model of one "
+            r"picture, .* with GRU or LSTM in the place of ways \(Bidirectional\)",
+        ),
     ],
 )
 def test_models_that_give_no_verdict_on_a_picture_are_refused(tmp_path, model, message: str):

@@ -282,7 +282,7 @@ def per_step() -> keras.Model:
                     layers.Dense(1),
                 ]
             ),
-            "takes clips of pictures .*: save the model inside its TimeDistributed",
+            r"takes clips .*: build flatten\S* \(Flatten\) once more as a model of one picture",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -219,6 +220,37 @@ class TestPeople:
             [observe(FORGET_AFTER_S + 1 + n / 5, [(2, crop)]) for n, crop in enumerate(crops)]
         )
         assert [person.track for person in stream.verdict().people] == [2]
+
+    def test_people_who_left_keep_their_verdict(self, detector, crops):
+        stream = detector.stream()
+        stream.score([observe(n / 5, [(1, crop), (3, crop)]) for n, crop in enumerate(crops)])
+        (before, _) = stream.verdict().people
+        later = FORGET_AFTER_S + 5
+        stream.score([observe(later + n / 5, [(2, crop)]) for n, crop in enumerate(crops)])
+        after = stream.verdict().people
+        assert [person.track for person in after] == [1, 2, 3]
+        assert after[0] == before
+
+    def test_people_who_left_take_no_room_beside_their_verdict(self, detector, crops):
+        stream = detector.stream()
+
+        def visit(number):
+            for n in range(50):
+                time_s = number * (FORGET_AFTER_S + 20) + n / 5
+                stream.score([observe(time_s, [(number, crops[n % len(crops)])])])
+
+        for number in range(1, 4):
+            visit(number)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(4, 24):
+                visit(number)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(stream.verdict().people) == 23
+        assert (after - before) / 20 < 2000
 
 
 class TestVerdicts:

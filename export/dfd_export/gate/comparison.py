@@ -27,6 +27,13 @@ between two libraries, both right. Of the output's spread it may be `SUM_SPREAD`
 
 SUM_SPREAD: Final = 0.01
 
+FLOOR: Final = float(np.finfo(np.float32).tiny)
+"""Always allowed, whatever the output's size: the smallest normal float32, 1.2e-38.
+
+Below it numbers have fewer digits the smaller they are, and most libraries let the processor take
+them for zero; which ones, no two have to agree about. A saturated sigmoid or softmax gives them.
+"""
+
 DISTINCT_SHARE: Final = 20.0
 """How many times the allowed difference a logit has to vary by, to say anything."""
 
@@ -102,7 +109,7 @@ class Scale:
 
     @property
     def _noise(self) -> float:
-        return max(ROUNDING_SHARE * self.rounding, SMALLEST_SHARE * self.magnitude)
+        return max(ROUNDING_SHARE * self.rounding, SMALLEST_SHARE * self.magnitude, FLOOR)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx
 
+from dfd_export.graphs.onnx_model import BrokenGraph
 from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
 from dfd_export.graphs.passes.channels import fold_channel_order
@@ -45,13 +46,24 @@ def simplify(model: onnx.ModelProto, passes: tuple[Pass, ...] = PASSES) -> None:
     Args:
         model: A graph without subgraphs, its inputs and outputs declared.
         passes: The rewrites.
+
+    Raises:
+        BrokenGraph: The graph is not whole, or a rewrite left it so.
     """
     editor, changed = GraphEditor(model), True
+    _check(editor, "the conversion to ONNX")
     while changed:
         changed = False
         for rewrite in passes:
-            changed |= rewrite(editor)
+            if rewrite(editor):
+                changed = True
+                _check(editor, f"the rewrite {rewrite.__name__}")
     editor.commit()
+
+
+def _check(editor: GraphEditor, blamed: str) -> None:
+    if (problem := editor.problem()) is not None:
+        raise BrokenGraph(f"{blamed} left a graph that cannot run ({problem})")
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

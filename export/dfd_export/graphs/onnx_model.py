@@ -6,6 +6,7 @@ import onnx
 from onnx import TensorProto, checker, helper, shape_inference
 
 from dfd_edge.bundle import Signatures
+from dfd_edge.errors import DfdError
 
 OPSET = 17
 """Since onnxruntime 1.12; all that the graphs need, and what TensorRT and OpenVINO read too."""
@@ -18,6 +19,16 @@ _ELEMENTS = {
     "uint8": TensorProto.UINT8,
     "int32": TensorProto.INT32,
 }
+
+
+class BrokenGraph(DfdError):
+    """A graph cannot run. The message names the step that left it so."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}; nothing was written: this is a fault of dfd-export, please report it with "
+            "the model"
+        )
 
 
 def value_infos(signatures: Signatures) -> list[onnx.ValueInfoProto]:
@@ -39,8 +50,7 @@ def finish(
     """Declares inputs and outputs with named axes, adds metadata, and checks the graph.
 
     Raises:
-        onnx.checker.ValidationError: The graph is not valid ONNX.
-        onnx.shape_inference.InferenceError: Shapes inside contradict what is declared.
+        BrokenGraph: The graph is not valid ONNX, or shapes inside contradict what is declared.
     """
     graph = model.graph
     del graph.input[:], graph.output[:]
@@ -56,6 +66,10 @@ def finish(
     model.producer_name = "dfd-export"
     model.producer_version = ""
     helper.set_model_props(model, metadata)
-    checker.check_model(model)
-    shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    try:
+        checker.check_model(model)
+        shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BrokenGraph(f"the {name} graph is not valid ONNX ({reason})") from error
     return model

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import defs
+from onnx import defs, numpy_helper
 
 from dfd_edge.errors import UsageError
 from dfd_export.graphs.onnx_model import OPSET
@@ -41,7 +41,7 @@ def convert_function(
 
     traced = tf.function(function, input_signature=signature, autograph=False)
     with _one_flat_graph(), _quiet():
-        traced.get_concrete_function()
+        concrete = traced.get_concrete_function()
         model: onnx.ModelProto
         model, _ = tf2onnx.convert.from_function(
             traced,
@@ -49,11 +49,32 @@ def convert_function(
             opset=OPSET,
             custom_op_handlers={"Erfc": (_erfc, [])},
         )
+    _put_in_constants(model.graph, concrete.graph.captures)
     nodes = model.graph.node
     _refuse(name, "ONNX has no counterpart of", [n for n in nodes if not _known(n)])
     if not loops:
         _refuse(name, "a bundle's graphs have no", [n for n in nodes if n.op_type in _LOOPS])
     return model
+
+
+def _put_in_constants(graph: onnx.GraphProto, captures: list[tuple[Any, Any]]) -> None:
+    """Gives the constants of a traced function, which tf2onnx makes inputs, their values.
+
+    Layers keep some numbers as tensors rather than as variables, as `Normalization` does its mean.
+
+    Args:
+        graph: Changed in place.
+        captures: Each tensor from outside the function, with its place inside.
+    """
+    values = {inside.name: outside for outside, inside in captures}
+    inputs = list(graph.input)
+    del graph.input[:]
+    for given in inputs:
+        if given.name in values:
+            array = np.asarray(values[given.name].numpy())
+            graph.initializer.append(numpy_helper.from_array(array, given.name))
+        else:
+            graph.input.append(given)
 
 
 def _known(node: onnx.NodeProto) -> bool:

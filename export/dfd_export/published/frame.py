@@ -13,6 +13,7 @@ from dfd_export.published.ending import Classes, Ending, Weights, find_ending
 from dfd_export.published.graphs import backwards, replay
 from dfd_export.published.loading import load
 from dfd_export.published.model_file import ModelFile
+from dfd_export.published.refusals import of_clips
 from dfd_export.published.scaling import (
     SCALING_NAMES,
     FoundScaling,
@@ -166,10 +167,7 @@ def _input_size(path: Path, model: keras.Model) -> int | None:
             )
     shape = tuple(model.inputs[0].shape)
     if len(shape) == 5:
-        raise UsageError(
-            f"{path}: takes clips {list(shape)}, not pictures: save the model inside its "
-            "TimeDistributed layer as FRAME, and what follows, from the features on, as SEQUENCE"
-        )
+        raise of_clips(path, model)
     if len(shape) != 4 or shape[3] != 3:
         raise UsageError(f"{path}: takes {list(shape)}, not RGB pictures [B, S, S, 3]: {_SAVE_ONE}")
     if shape[1] != shape[2]:

@@ -8,23 +8,16 @@ from typing import Any
 
 import keras
 
-_INERT = {
-    "ActivityRegularization",
-    "AlphaDropout",
-    "Dropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "Identity",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomFlip",
-    "RandomRotation",
-    "RandomTranslation",
-    "RandomZoom",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
+INERT = frozenset({
+    "ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "Dropout", "Equalization",
+    "GaussianDropout", "GaussianNoise", "Identity", "MixUp", "RandAugment", "RandomBrightness",
+    "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform",
+    "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHeight",
+    "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+    "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth",
+    "RandomZoom", "Solarization", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
     "StochasticDepth",
-}
+})  # fmt: skip
 """Layers that do something in training only."""
 
 
@@ -97,7 +90,7 @@ def _replay(model: keras.Model, inputs: Any) -> Any:  # noqa: ANN401 - see `repl
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has it
         if isinstance(layer, keras.Model):
             return _replay(layer, args[0])
-        if type(layer).__name__ in _INERT:
+        if type(layer).__name__ in INERT:
             return args[0]
         return layer(*args, **kwargs)
 

@@ -20,6 +20,8 @@ _GONE: dict[str, tuple[object, ...]] = {
     "renorm": (False,),
     "virtual_batch_size": (None,),
     "fused": (None, True, False),
+    # Of layers that draw numbers in training: how they do.
+    "rng_type": (None, "stateful", "stateless", "legacy_stateful"),
     # Of recurrent layers: how the operations are grouped, with one result.
     "implementation": (0, 1, 2),
 }

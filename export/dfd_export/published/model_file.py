@@ -11,14 +11,13 @@ from typing import Any
 import h5py
 
 from dfd_edge.errors import UsageError
+from dfd_export.published.other_formats import describe_archive, describe_file, describe_folder
 from dfd_export.published.refusals import check_code
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _ZIP_START = b"PK"
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 _ARCHIVE_ENTRIES = {"metadata.json", "config.json", "model.weights.h5"}
-
-_SAVE_AGAIN = "load it where it was made and save it with model.save('model.keras')"
 
 Config = dict[str, Any]
 
@@ -47,7 +46,7 @@ class ModelFile:
             UsageError: The file is missing or damaged, holds no whole Keras model, or holds code.
         """
         if path.is_dir():
-            raise UsageError(f"{path}: a folder, not a model file (.h5 or .keras): {_SAVE_AGAIN}")
+            raise UsageError(f"{path}: {describe_folder(path)}")
         try:
             with path.open("rb") as file:
                 start = file.read(len(_HDF5_START))
@@ -59,8 +58,12 @@ class ModelFile:
             _check_suffix(path, _HDF5_SUFFIXES, "an HDF5 file")
             found = _read_hdf5(path)
         elif start.startswith(_ZIP_START):
+            if (other := describe_archive(path)) is not None:
+                raise UsageError(f"{path}: {other}")
             _check_suffix(path, (".keras",), "a zip archive")
             found = _read_archive(path)
+        elif (other := describe_file(path, start)) is not None:
+            raise UsageError(f"{path}: {other}")
         else:
             raise UsageError(
                 f"{path}: not a Keras model file: it starts with {start!r}, neither as HDF5 (.h5) "

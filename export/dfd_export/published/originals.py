@@ -167,4 +167,5 @@ def _probability(output: keras.KerasTensor, ending: Ending, classes: Classes) ->
 
 
 def _sigmoid(logits: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)
+    # Without an overflow where a model is saturated.
+    return np.asarray(np.exp(-np.logaddexp(0, -logits.astype(np.float64))), np.float32)

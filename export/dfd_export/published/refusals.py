@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from dfd_edge.errors import UsageError
 
 NOT_KERAS = "is not Keras' own, and no other code is loaded: build the model of Keras' own layers"
@@ -24,6 +26,9 @@ _CODE = {
 OLD = {
     "CuDNNGRU": "is of TensorFlow 1: put GRU(reset_after=True) in its place and save again",
     "CuDNNLSTM": "is of TensorFlow 1: put LSTM in its place and save again",
+    "RandomCrop": "does nothing at inference in Keras 3 and resizes in Keras 2: put Resizing with "
+    "crop_to_aspect_ratio=True, or CenterCrop, in its place, whichever the CNN was trained for, "
+    "and save again",
 }
 
 _WHOLE_CLIP = "needs the clip's later steps, which a live stream has not seen yet: train the model "
@@ -32,7 +37,11 @@ _MIXES = "over the clip: end the recurrent part with return_sequences=False and 
 
 OVER_TIME = {
     "Bidirectional": _WHOLE_CLIP + "with the GRU or LSTM alone, forwards",
-    "ConvLSTM2D": "takes pictures, not features: no bundle holds such a model",
+    **dict.fromkeys(
+        ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        "takes pictures, not features: no bundle holds such a model: train a CNN on pictures, and "
+        "GRU or LSTM layers on its features",
+    ),
     "RNN": "has a cell of its own: use GRU or LSTM layers",
     "SimpleRNN": "cannot be exported: use GRU or LSTM layers",
     **dict.fromkeys(
@@ -45,6 +54,75 @@ OVER_TIME = {
     "Flatten": f"mixes the steps {_MIXES}",
 }
 """Not taken over in a sequence model."""
+
+
+_RESIZED = ("bilinear", "nearest", "bicubic")
+
+
+def of_resizing(config: dict[str, Any]) -> str | None:
+    """Why a graph cannot resize like this; None where it can."""
+    given = config.get("interpolation", "bilinear")
+    problems = {
+        f"interpolation={given!r:.20}": given not in _RESIZED,
+        "antialias=True": bool(config.get("antialias")),
+        "pad_to_aspect_ratio=True": bool(config.get("pad_to_aspect_ratio")),
+    }
+    found = next((text for text, holds in problems.items() if holds), None)
+    if found is None:
+        return None
+    return (
+        f"has {found}, which no graph can do: put Resizing with {' or '.join(_RESIZED)} "
+        "interpolation and neither of antialias and pad_to_aspect_ratio in its place, or leave it "
+        "out and let the model take pictures of the size that it gives; save again"
+    )
+
+
+_ANEW = (
+    "which no bundle can: train a CNN on pictures, give it as FRAME, and a model of GRU or LSTM "
+    "layers on its features as SEQUENCE"
+)
+_NOT_RECURRENT = ("Bidirectional", "RNN", "SimpleRNN")
+
+
+def of_clips(path: Path, model: keras.Model) -> UsageError:
+    """The error about a model that takes clips of pictures; names the layers that matter."""
+    start = f"{path}: takes clips {_shapes(model)}, not pictures"
+    found = model._flatten_layers(include_self=False)
+    if mixing := [layer for layer in found if _mixes_pictures(layer)]:
+        mix = "mixes" if len(mixing) == 1 else "mix"
+        return UsageError(f"{start}: {_listed(mixing)} {mix} the pictures of a clip, {_ANEW}")
+    apart = [layer for layer in found if isinstance(layer, keras.layers.TimeDistributed)]
+    advice = f"it mixes the pictures of a clip, {_ANEW}"
+    if any(isinstance(layer.layer, keras.Model) for layer in apart):
+        advice = (
+            "save the model inside its TimeDistributed layer as FRAME, and what follows, from the "
+            "features on, as SEQUENCE"
+        )
+    elif apart:
+        inside = _listed([layer.layer for layer in apart])
+        advice = (
+            f"build {inside} once more as a model of one picture, set their weights and save it as "
+            "FRAME, and what follows, from the features on, as SEQUENCE"
+        )
+    if others := [layer for layer in found if type(layer).__name__ in _NOT_RECURRENT]:
+        advice += f"; for that, train it with GRU or LSTM in the place of {_listed(others)}"
+    return UsageError(f"{start}: {advice}")
+
+
+def _mixes_pictures(layer: keras.layers.Layer) -> bool:
+    kind = type(layer).__name__
+    spatial = kind.removesuffix("Transpose").endswith("3D")
+    return spatial or (kind.startswith("ConvLSTM") and isinstance(layer, keras.layers.RNN))
+
+
+def _listed(found: list[keras.layers.Layer]) -> str:
+    """Layers with their kinds, each once."""
+    names = dict.fromkeys(f"{_printable(layer.name)} ({type(layer).__name__})" for layer in found)
+    return ", ".join(names)
+
+
+def _shapes(model: keras.Model) -> str:
+    return " and ".join(str(list(tensor.shape)) for tensor in model.inputs)
 
 
 def refuse(path: Path, layer: str, kind: str, problem: str) -> UsageError:

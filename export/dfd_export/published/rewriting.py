@@ -16,6 +16,7 @@ import keras
 
 from dfd_edge.errors import UsageError
 from dfd_export.published import refusals
+from dfd_export.published.graphs import INERT
 from dfd_export.published.keras2 import as_keras3, nodes_as_keras3, without_slashes
 from dfd_export.published.model_file import ModelFile
 from dfd_export.published.refusals import NOT_KERAS
@@ -135,16 +136,26 @@ def _layer(path: Path, entry: Config) -> Config:
         return _layer(path, made)
     if kind in _OWN:
         return {**_object(None, kind, {"name": name}, registered=_OWN[kind]), **place}
-    application = kind.rpartition(">")[2]
-    if application in _APPLICATION_LAYERS:
-        config = _clean(path, name, kind, entry["config"])
-        return {**_object(_APPLICATION_LAYERS[application], application, config), **place}
     if "trainable" not in entry["config"] and kind != "InputLayer":
         return {**_operation(path, name, kind, entry["config"]), **place}
-    if not _is_layer(kind):
+    return {**_keras_layer(path, name, kind, entry["config"]), **place}
+
+
+def _keras_layer(path: Path, name: str, kind: str, config: Config) -> Config:
+    """A layer of Keras' own."""
+    application = kind.rpartition(">")[2]
+    known = application in _APPLICATION_LAYERS
+    if kind in INERT or (known and application in INERT):
+        # Its settings say how to change pictures in training; each Keras has others.
+        return _object("keras.layers", "Identity", {"name": name})
+    if not known and not _is_layer(kind):
         raise refusals.refuse(path, name, kind, NOT_KERAS)
-    config = as_keras3(path, kind, _clean(path, name, kind, entry["config"]))
-    return {**_object("keras.layers", kind, config), **place}
+    cleaned = _clean(path, name, kind, config)
+    if kind == "Resizing" and (problem := refusals.of_resizing(cleaned)) is not None:
+        raise refusals.refuse(path, name, kind, problem)
+    if known:
+        return _object(_APPLICATION_LAYERS[application], application, cleaned)
+    return _object("keras.layers", kind, as_keras3(path, kind, cleaned))
 
 
 def _check_nodes(path: Path, config: Config, value: object) -> None:
@@ -173,6 +184,8 @@ def _operation(path: Path, name: str, kind: str, config: Config) -> Config:
             and kind not in _NO_OPERATIONS
         ):
             return _object(module, kind, _clean(path, name, kind, config))
+    if _is_layer(kind):  # a few layers do not write whether they are trained
+        return _keras_layer(path, name, kind, config)
     raise refusals.refuse(path, name, kind, NOT_KERAS)
 
 

@@ -141,10 +141,7 @@ def _inputs(
     features = [tensor for tensor in model.inputs if len(tensor.shape) == 3]
     masks = [tensor for tensor in model.inputs if len(tensor.shape) == 2]
     if any(len(tensor.shape) == 5 for tensor in model.inputs):
-        raise UsageError(
-            f"{file.path}: takes clips of pictures {shapes}: save the model inside its "
-            "TimeDistributed layer as FRAME, and what follows, from the features on, as SEQUENCE"
-        )
+        raise refusals.of_clips(file.path, model)
     if len(features) != 1 or len(masks) > 1 or len(model.inputs) != len(features) + len(masks):
         raise UsageError(f"{file.path}: {_TAKES.format(shapes)}: save a model of these")
     if features[0].shape[2] is None:

@@ -16,6 +16,11 @@ CROPS_NAME = "crops.npy"
 _RUN_NAME = "run.json"
 
 
+def is_run(folder: Path) -> bool:
+    """Tells whether a folder looks like that of a run, finished or not."""
+    return (folder / _RUN_NAME).is_file()
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeRun:
     """A finished run of a recipe for whole frames.

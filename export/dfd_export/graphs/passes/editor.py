@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ class GraphEditor:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph
+        self._inputs = {value.name for value in self._graph.input}
         self.outputs = {value.name for value in self._graph.output}
         self._shapes = _infer_shapes(model)
         self._nodes = {id(node): node for node in map(_copy, self._graph.node)}
@@ -146,6 +148,26 @@ class GraphEditor:
         self._link(maker)
         self._redirect(source, output)
         return True
+
+    def problem(self) -> str | None:
+        """Why the outputs cannot be had: a value that nothing makes, or a circle; else None."""
+        needs: dict[int, list[int]] = {}
+        given, waiting = {"", *self._inputs, *self._tensors}, sorted(self.outputs)
+        while waiting:
+            name = waiting.pop()
+            maker = self._makers.get(name)
+            if name in given or (maker is not None and id(maker) in needs):
+                continue
+            if maker is None:
+                return f"nothing makes {name}"
+            needs[id(maker)] = [id(self._makers[n]) for n in maker.input if n in self._makers]
+            waiting += maker.input
+        try:
+            graphlib.TopologicalSorter(needs).prepare()
+        except graphlib.CycleError as error:
+            node = self._nodes[error.args[1][0]]
+            return f"node {node.name} ({node.op_type}) waits for its own result"
+        return None
 
     def commit(self) -> None:
         """Writes the nodes back in an order in which they can run; drops what is not needed."""
