@@ -6,6 +6,10 @@ one of these. Each carries the exit code of the command line.
 
 from __future__ import annotations
 
+import logging
+
+logger = logging.getLogger(__name__)
+
 
 class DfdError(Exception):
     """Base of all errors that `dfd-edge` raises on purpose."""
@@ -15,6 +19,16 @@ class DfdError(Exception):
 
 class SourceError(DfdError):
     """A file, camera or stream cannot be read. The other sources are still done."""
+
+
+class OutputError(DfdError):
+    """Results cannot be written any more: the disk is full, or nobody reads them."""
+
+
+class BrokenOutput(OutputError):
+    """The reader of standard output has left, as `head` does: the run ends without a word."""
+
+    exit_code = 141  # as if SIGPIPE had ended the process
 
 
 class UsageError(DfdError):
@@ -33,3 +47,26 @@ class BundleError(DfdError):
     """A model bundle is missing, damaged, or does not keep the contract."""
 
     exit_code = 5
+
+
+def source_error(source: str, error: Exception) -> DfdError:
+    """The error of one source in one line, whatever it was that broke it.
+
+    The traceback of anything but the program's own errors goes to the log, at level INFO.
+
+    Args:
+        source: Name of the source.
+        error: What was raised while it was judged.
+    """
+    if isinstance(error, DfdError):
+        return error
+    logger.info("%s: the traceback of its error", source, exc_info=error)
+    if isinstance(error, MemoryError):
+        return SourceError(f"{source}: there is not enough memory to judge it")
+    if isinstance(error, OSError) and error.strerror:
+        return SourceError(f"{source}: cannot be judged ({error.strerror})")
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return SourceError(
+        f"{source}: could not be judged to its end, by a fault of this program ({cause}): run "
+        "again with -v for the traceback, and report it"
+    )

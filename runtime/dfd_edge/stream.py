@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.closing import Closing
+from dfd_edge.closing import Closing, native_calls
 from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.finding import FacesOption
@@ -156,7 +156,10 @@ class Stream(Closing):
         made while earlier ones are being scored. `thorough` searches for small faces for as long
         as a still is worth.
         """
-        return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
+        with native_calls():
+            return self._observer.observe(
+                frame, time_s, captured_s=captured_s, thorough=thorough
+            )
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
@@ -165,7 +168,7 @@ class Stream(Closing):
         through the sequence model, each with its own state. How many observations are given at
         once changes nothing in the scores.
         """
-        with self._lock:
+        with native_calls(), self._lock:
             judged = [face for observation in observations for face in observation.judged]
             models = self._gathering or self._session
             outputs = models.run_frame(np.stack([f.crop for f in judged])) if judged else None
