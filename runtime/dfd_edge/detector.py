@@ -376,6 +376,9 @@ class Detector(Closing):
             on_frame(result)
         if on_image is not None:
             on_image(Frame(image, 0.0, 0), result)
+        reasons = [] if stream.fault is None else [stream.fault]
+        if crowded:
+            reasons.append(f"only the {MAX_FACES:,} largest faces were judged")
         verdict = Verdict(
             source=name,
             label=label,
@@ -387,8 +390,8 @@ class Detector(Closing):
                 PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
             ),
             provider=self.provider.actual,
-            complete=not crowded,
-            reason=f"only the {MAX_FACES:,} largest faces were judged" if crowded else None,
+            complete=not reasons,
+            reason="; ".join(reasons) or None,
         )
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError
 from dfd_edge.providers import Provider, load_onnxruntime
@@ -73,3 +77,13 @@ class Graph:
             if array.shape != shape
         )
         return BundleError(f"{self.file}: gave {found}: export the bundle again")
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
+
+    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
+    on an overflow, as the application has set it with `np.seterr`.
+    """
+    flat = array.reshape(-1)
+    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())

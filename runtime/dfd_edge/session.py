@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.graph import Graph
+from dfd_edge.graph import Graph, is_finite
 from dfd_edge.manifest import DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
@@ -54,6 +53,11 @@ class FrameOutputs:
     fake_logit: Float32
     evidence: Float32 | None
 
+    def finite(self, rows: slice) -> NDArray[np.bool_]:
+        """Which of some crops got finite numbers throughout: bool, one for each."""
+        evidence = () if self.evidence is None else (self.evidence[rows],)
+        return _finite_rows(self.features[rows], self.fake_logit[rows], *evidence)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceOutputs:
@@ -66,6 +70,10 @@ class SequenceOutputs:
 
     fake_logit: Float32
     next_state: Float32
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Which tracks got finite numbers throughout: bool [n]."""
+        return _finite_rows(self.fake_logit, self.next_state)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,7 +267,7 @@ class Session:
                 f"lengths are {shortest} to {longest}; each is 1 to {steps} (leave tracks without "
                 "a step out of the call)"
             )
-        if not (_is_finite(features) and _is_finite(state)):
+        if not (is_finite(features) and is_finite(state)):
             raise DfdError(
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
@@ -299,11 +307,10 @@ def _crop_outputs(frame: FrameSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _is_finite(array: Float32) -> bool:
-    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
-
-    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
-    on an overflow, as the application has set it with `np.seterr`.
-    """
-    flat = array.reshape(-1)
-    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
+def _finite_rows(*outputs: Float32) -> NDArray[np.bool_]:
+    """Which rows are finite in all of these arrays."""
+    finite = np.ones(len(outputs[0]), np.bool_)
+    for array in outputs:
+        if not is_finite(array):
+            finite &= np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    return finite

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model
+from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model, run_face_model
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
@@ -190,7 +190,7 @@ class FaceDetector:
         square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
         square *= 1.0 / 127.5
         square -= 1.0
-        raw, logits = self._session.run(None, {self._input: square})
+        raw, logits = run_face_model(self._session, self._input, square)
         logits = np.clip(logits[0, :, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
         scores = 1.0 / (1.0 + np.exp(-logits))
         kept = np.flatnonzero(scores >= self.options.min_score)
