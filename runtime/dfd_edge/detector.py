@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import platform
 import threading
 import time
@@ -14,6 +15,14 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.asked import (
+    MOST_THREADS,
+    check_calls,
+    check_kind,
+    check_number,
+    check_one_of,
+    check_whole,
+)
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
@@ -97,11 +106,12 @@ class Detector(Closing):
             UsageError: An option is out of range, or the provider does not know it.
         """
         from dfd_edge.bundle import Bundle  # noqa: PLC0415
-        from dfd_edge.providers.options import NO_OPTIONS  # noqa: PLC0415
+        from dfd_edge.providers.options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
         from dfd_edge.session import Session  # noqa: PLC0415
 
-        if threads < 1:
-            raise UsageError(f"threads {threads}: give 1 or more")
+        threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
+        check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
+        check_kind("options", options, ProviderOptions, "ProviderOptions")
         bundle = Bundle.load(None if path is None else Path(path))
         session = Session.open(
             bundle,
@@ -145,6 +155,7 @@ class Detector(Closing):
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
+        check_kind("source", source, str, "a name for it")
         if self._closed:
             raise UsageError(f"{source}: the detector is closed; load another one")
         return Stream(
@@ -200,8 +211,11 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
-            UsageError: It is nothing of the kind, or an option is out of range.
+            UsageError: It is nothing of the kind, or an argument is of another kind or out of range.
         """
+        _check_asked(duration_s, options, stop)
+        check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
+        check_kind("name", name, str, "a name for the source")
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(image, name or "array", on_frame, on_image, faces)
@@ -291,8 +305,15 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be opened.
-            UsageError: The bundle judges the first frames of a clip alone.
+            UsageError: The bundle judges the first frames of a clip alone, or an argument is of
+                another kind, or out of range.
         """
+        _check_asked(duration_s, options)
+        check_calls(on_event=on_event, on_image=on_image)
+        if policy is not None:
+            check_one_of("policy", policy, Policy)
+        if max_staleness_ms is not None:
+            check_number("max_staleness_ms", max_staleness_ms, above=0.0)
         item = SourceItem.made_of(source, options)
         manifest = self.bundle.manifest
         if manifest.sequence.first_frames is not None:
@@ -424,6 +445,15 @@ def _file_frames(
             yield frame, wanted.due or not every
             if stream.sampler.is_done and not every:
                 return
+
+
+def _check_asked(
+    duration_s: object, options: object, stop: threading.Event | None = None
+) -> None:
+    if duration_s is not None:
+        check_number("duration_s", duration_s, above=0.0)
+    check_kind("options", options, SourceOptions, "SourceOptions")
+    check_kind("stop", stop, threading.Event, "a threading.Event")
 
 
 def _still(person: PersonResult, decision: Decision) -> PersonResult:

@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.asked import MOST_THREADS, check_one_of, check_whole
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.graph import Graph, is_finite
-from dfd_edge.manifest import DecisionSpec, FrameSpec
+from dfd_edge.manifest import PRECISIONS, DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
     FrameHints,
@@ -126,8 +127,8 @@ class Session:
             ProviderError: The provider asked for, or any onnxruntime, cannot run.
             BundleError: A file changed since the bundle was checked, or a graph is refused.
         """
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; give 1 or more")
+        threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
+        check_one_of("precision", precision, ("auto", *PRECISIONS))
         wanted = parse_provider(provider)
         options.check(wanted)
         manifest = bundle.manifest

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from dfd_edge.asked import check_kind, check_number, check_one_of, check_whole
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.frame import (
     MAX_FRAME_PIXELS,
@@ -46,6 +47,12 @@ class CameraOptions:
     pixel_format: str | None = None
 
     def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            if side is not None:
+                check_whole("camera size", side, least=1, most=2**16)
+        if self.fps is not None:
+            check_number("camera fps", self.fps, above=0.0, most=MAX_RATE_HZ)
+        check_kind("camera format", self.pixel_format, str, "four letters, such as MJPG or YUYV")
         if (self.width is None) != (self.height is None):
             raise UsageError(
                 f"camera size {self.width}x{self.height}: give both sides, such as 1280x720"
@@ -54,8 +61,6 @@ class CameraOptions:
             refusal = check_size("camera size", self.width, self.height)
             if refusal:
                 raise UsageError(refusal)
-        if self.fps is not None and not 0.0 < self.fps <= MAX_RATE_HZ:
-            raise UsageError(f"camera fps {self.fps:g}: give a number above 0, such as 30")
         four = self.pixel_format
         if four is not None and not (len(four) == 4 and four.isascii() and four.isprintable()):
             raise UsageError(f"camera format {four!r}: give four letters, such as MJPG or YUYV")
@@ -92,21 +97,16 @@ class RawFormat:
     fps: float
 
     def __post_init__(self) -> None:
-        if self.pixel_format not in RAW_PIXELS:
-            raise UsageError(
-                f"raw pixel format {self.pixel_format!r}: give one of {', '.join(RAW_PIXELS)}"
-            )
+        check_one_of("raw pixel format", self.pixel_format, RAW_PIXELS)
+        for side in (self.width, self.height):
+            check_whole("raw frames' side", side, least=1, most=2**16)
+        check_number("raw frames per second", self.fps, above=0.0, most=MAX_RATE_HZ)
         refusal = check_size("raw frames", self.width, self.height)
         if refusal:
             raise UsageError(refusal)
         if self.pixel_format in ("yuv420p", "nv12") and (self.width % 2 or self.height % 2):
             raise UsageError(
                 f"raw frames: {self.pixel_format} needs even sides, not {self.width}x{self.height}"
-            )
-        if not 0.0 < self.fps <= MAX_RATE_HZ:
-            raise UsageError(
-                f"raw frames: {self.fps:g} frames per second; give a number from above 0 to "
-                f"{MAX_RATE_HZ:g}"
             )
 
     @classmethod
@@ -158,17 +158,13 @@ class SourceOptions:
     max_pixels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rtsp_transport not in RTSP_TRANSPORTS:
-            raise UsageError(
-                f"RTSP transport {self.rtsp_transport!r}: give one of {', '.join(RTSP_TRANSPORTS)}"
-            )
-        if self.reconnect_s is not None and not self.reconnect_s >= 0.0:
-            raise UsageError(f"reconnect {self.reconnect_s:g} s: give 0 or more")
-        if self.max_pixels is not None and not MIN_SIDE**2 <= self.max_pixels <= MOST_PIXELS:
-            raise UsageError(
-                f"max_pixels {self.max_pixels}: give a number of pixels from {MIN_SIDE**2} to "
-                f"{MOST_PIXELS:,}"
-            )
+        check_kind("camera", self.camera, CameraOptions, "CameraOptions")
+        check_one_of("RTSP transport", self.rtsp_transport, RTSP_TRANSPORTS)
+        check_kind("raw", self.raw, RawFormat, "a RawFormat")
+        if self.reconnect_s is not None:
+            check_number("reconnect in seconds", self.reconnect_s)
+        if self.max_pixels is not None:
+            check_whole("max_pixels", self.max_pixels, least=MIN_SIDE**2, most=MOST_PIXELS)
 
     @property
     def still_pixels(self) -> int:
