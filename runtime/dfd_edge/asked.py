@@ -11,7 +11,7 @@ from dfd_edge.errors import UsageError
 
 MOST_THREADS = 1024
 MOST_RATE_HZ = 1000.0
-_LEAST_RATE_HZ = 0.001
+LEAST_RATE_HZ = 0.001
 _MOST_NAME = 4096
 """Bytes of the longest path that Linux takes; other systems take less."""
 
@@ -50,7 +50,7 @@ def check_rate(what: str, value: object) -> float:
     Raises:
         UsageError: It is no number, or out of range.
     """
-    return check_number(what, value, least=_LEAST_RATE_HZ, most=MOST_RATE_HZ)
+    return check_number(what, value, least=LEAST_RATE_HZ, most=MOST_RATE_HZ)
 
 
 def check_whole(what: str, value: object, *, least: int, most: int) -> int:
@@ -97,7 +97,7 @@ def check_calls(**calls: object) -> None:
             raise UsageError(f"{name} is a {type(call).__name__}: give a function")
 
 
-def check_name(text: str) -> None:
+def check_name(what: str, text: str) -> None:
     """Sees that a text can be the name of a file or an address at all.
 
     Raises:
@@ -106,12 +106,12 @@ def check_name(text: str) -> None:
     try:
         size = len(os.fsencode(text))
     except UnicodeEncodeError:
-        raise UsageError(f"source {_shown(text)}: half a character stands in its name") from None
+        raise UsageError(f"{what} {_shown(text)}: half a character stands in its name") from None
     if "\0" in text:
-        raise UsageError(f"source {_shown(text)}: a zero byte stands in its name")
+        raise UsageError(f"{what} {_shown(text)}: a zero byte stands in its name")
     if size > _MOST_NAME:
         raise UsageError(
-            f"source {_shown(text)}: a name of {size} bytes; it has at most {_MOST_NAME}"
+            f"{what} {_shown(text)}: a name of {size} bytes; it has at most {_MOST_NAME}"
         )
 
 

@@ -19,6 +19,7 @@ from dfd_edge.asked import (
     MOST_THREADS,
     check_calls,
     check_kind,
+    check_name,
     check_number,
     check_one_of,
     check_whole,
@@ -28,6 +29,7 @@ from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
+from dfd_edge.manifest import MANIFEST_NAME
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import Event, FrameResult, Label, PersonResult, PersonVerdict, Record, Verdict
 from dfd_edge.sampling import DueFrames
@@ -112,6 +114,8 @@ class Detector(Closing):
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
         check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
         check_kind("options", options, ProviderOptions, "ProviderOptions")
+        if path is not None:
+            check_name("path", os.fspath(path))
         bundle = Bundle.load(None if path is None else Path(path))
         session = Session.open(
             bundle,
@@ -481,7 +485,8 @@ def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
     """The face detector that the bundle was trained with; None for whole-frame models.
 
     Raises:
-        BundleError: The bundle names another detector than the one that ships here.
+        BundleError: The bundle names another detector than the one that ships here, or options
+            that it does not have.
     """
     from dfd_edge.faces.detector import DetectorOptions, FaceDetector  # noqa: PLC0415
 
@@ -493,7 +498,11 @@ def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
             f"{bundle.path}: made with the face detector {wanted.detector!r}, this program has "
             f"{FaceDetector.name!r}; export the bundle again"
         )
-    faces = FaceDetector(options=DetectorOptions.from_dict(wanted.options), threads=threads)
+    try:
+        options = DetectorOptions.from_dict(wanted.options)
+    except UsageError as error:
+        raise BundleError(f"{bundle.path / MANIFEST_NAME}: face.options: {error}") from error
+    faces = FaceDetector(options=options, threads=threads)
     if wanted.sha256 != faces.sha256:
         raise BundleError(
             f"{bundle.path}: made with a {wanted.detector} of sha256 {wanted.sha256[:12]}, this "

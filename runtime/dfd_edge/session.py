@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.asked import MOST_THREADS, check_one_of, check_whole
-from dfd_edge.bundle import Bundle
+from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.graph import Graph, is_finite
+from dfd_edge.graph_trial import BATCH, STEPS, check_cost
 from dfd_edge.manifest import PRECISIONS, DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
@@ -139,8 +140,11 @@ class Session:
             version = load_onnxruntime().__version__
             file = graph_file(variants[choice.precision], actual, version)
             name = str(bundle.path / file)
+            data = bundle.read(file)
+            side = manifest.frame.input_size
+            _check_cost(bundle, file, data, {"image": ("uint8", (BATCH, side, side, 3))})
             opened = open_graph(
-                bundle.read(file),
+                data,
                 actual,
                 threads=threads,
                 name=name,
@@ -152,9 +156,14 @@ class Session:
 
         (frame, opened, choice), actual, reason = open_best(wanted, open_frame)
         name = str(bundle.path / manifest.sequence.file)
-        sequence = open_session(
-            bundle.read(manifest.sequence.file), Provider.CPU, threads=threads, name=name
-        )
+        data = bundle.read(manifest.sequence.file)
+        steps = {
+            "features": ("float32", (BATCH, STEPS, manifest.frame.feature_width)),
+            "lengths": ("int32", (BATCH,)),
+            "state": ("float32", (BATCH, manifest.sequence.state_width)),
+        }
+        _check_cost(bundle, manifest.sequence.file, data, steps)
+        sequence = open_session(data, Provider.CPU, threads=threads, name=name)
         report = ProviderReport(
             requested=wanted.value,
             actual=actual.value,
@@ -273,6 +282,18 @@ class Session:
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
+
+
+def _check_cost(
+    bundle: Bundle, file: str, data: bytes, inputs: dict[str, tuple[str, tuple[int, ...]]]
+) -> None:
+    """Bounds what a graph may cost; those that ship with this program are trusted like it.
+
+    Raises:
+        BundleError: It costs more.
+    """
+    if bundle.path != DEFAULT_BUNDLE:
+        check_cost(str(bundle.path / file), data, bundle.manifest.files[file].sha256, inputs)
 
 
 def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph:

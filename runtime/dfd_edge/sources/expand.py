@@ -90,7 +90,7 @@ class SourceItem:
         if source == STANDARD_INPUT:
             return cls(SourceKind.STANDARD_INPUT, STANDARD_INPUT, "standard input")
         text = os.fsdecode(source)
-        check_name(text)
+        check_name("source", text)
         if isinstance(source, str) and is_address(source):
             return cls(SourceKind.ADDRESS, text, redact(text))
         check_spelling(text)
@@ -172,7 +172,7 @@ def _expand_readable(source: str | Path | int, errors: list[SourceError]) -> Ite
     if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
         yield SourceItem.of(source)
         return
-    check_name(str(source))
+    check_name("source", str(source))
     check_spelling(str(source))
     path = Path(source)
     if path.is_dir():

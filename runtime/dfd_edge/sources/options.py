@@ -49,7 +49,7 @@ class CameraOptions:
     def __post_init__(self) -> None:
         for side in (self.width, self.height):
             if side is not None:
-                check_whole("camera size", side, least=1, most=2**16)
+                check_whole("camera size", side, least=1, most=10**9)
         if self.fps is not None:
             check_number("camera fps", self.fps, above=0.0, most=MAX_RATE_HZ)
         check_kind("camera format", self.pixel_format, str, "four letters, such as MJPG or YUYV")
@@ -99,7 +99,7 @@ class RawFormat:
     def __post_init__(self) -> None:
         check_one_of("raw pixel format", self.pixel_format, RAW_PIXELS)
         for side in (self.width, self.height):
-            check_whole("raw frames' side", side, least=1, most=2**16)
+            check_whole("raw frames' side", side, least=1, most=10**9)
         check_number("raw frames per second", self.fps, above=0.0, most=MAX_RATE_HZ)
         refusal = check_size("raw frames", self.width, self.height)
         if refusal:
@@ -162,7 +162,7 @@ class SourceOptions:
         check_one_of("RTSP transport", self.rtsp_transport, RTSP_TRANSPORTS)
         check_kind("raw", self.raw, RawFormat, "a RawFormat")
         if self.reconnect_s is not None:
-            check_number("reconnect in seconds", self.reconnect_s)
+            check_number("reconnect", self.reconnect_s)
         if self.max_pixels is not None:
             check_whole("max_pixels", self.max_pixels, least=MIN_SIDE**2, most=MOST_PIXELS)
 
