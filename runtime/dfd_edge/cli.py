@@ -408,10 +408,12 @@ def _fill_descriptors() -> None:
 
 def _complain(error: str) -> None:
     """Prints an error, where standard error can be written."""
-    from dfd_edge.outputs.text import printable
+    with contextlib.suppress(ImportError, MemoryError):  # which the error may be about
+        from dfd_edge.outputs.text import printable
 
+        error = printable(error)
     with contextlib.suppress(OSError):
-        click.echo(f"dfd-edge: error: {printable(error)}", err=True)
+        click.echo(f"dfd-edge: error: {error}", err=True)
 
 
 def _leave_output() -> None:

@@ -59,7 +59,8 @@ def source_error(source: str, error: Exception) -> DfdError:
         error: What was raised while it was judged.
     """
     if isinstance(error, DfdError):
-        return error
+        named = isinstance(error, SourceError | OutputError) or source in str(error)
+        return error if named else SourceError(f"{source}: {error}")
     logger.info("%s: the traceback of its error", source, exc_info=error)
     if isinstance(error, MemoryError):
         return SourceError(f"{source}: there is not enough memory to judge it")

@@ -83,8 +83,9 @@ def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
         elif number == 5:
             name, tensor = _tensor(part)
             tensors[name] = tensor
-    in_all = sum(math.prod(tensor.shape) for tensor in tensors.values())
-    products = 0
+    products = in_all = 0
+    for name, tensor in tensors.items():
+        in_all = _add(in_all, tensor, f"{name!r:.40}")
     all_known = True
     for node in nodes:
         try:
@@ -96,14 +97,7 @@ def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
             all_known = False  # a graph that makes no sense: onnxruntime says why
             continue
         for name, tensor in zip(node.outputs, outputs, strict=False):
-            count = math.prod(tensor.shape)
-            in_all += count
-            if count > MOST_NUMBERS or in_all > MOST_NUMBERS_IN_ALL:
-                raise TooLarge(
-                    f"{node.operator} makes a tensor of {count} numbers, {in_all} with those "
-                    f"before it: a graph has at most {MOST_NUMBERS} in one and "
-                    f"{MOST_NUMBERS_IN_ALL} in all"
-                )
+            in_all = _add(in_all, tensor, f"what {node.operator} gives")
             tensors[name] = tensor
         products += work
         if products > MOST_PRODUCTS:
@@ -112,6 +106,23 @@ def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
                 f"{MOST_PRODUCTS}"
             )
     return all_known
+
+
+def _add(in_all: int, tensor: _Tensor, what: str) -> int:
+    """Numbers of all tensors with this one.
+
+    Raises:
+        TooLarge: They are too many.
+    """
+    count = math.prod(tensor.shape)
+    in_all += count
+    if count > MOST_NUMBERS:
+        raise TooLarge(f"{what} has {count} numbers, and a tensor at most {MOST_NUMBERS}")
+    if in_all > MOST_NUMBERS_IN_ALL:
+        raise TooLarge(
+            f"up to {what} it has {in_all} numbers, and a graph at most {MOST_NUMBERS_IN_ALL}"
+        )
+    return in_all
 
 
 def _node(part: memoryview) -> _Node:
