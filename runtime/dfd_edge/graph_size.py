@@ -146,7 +146,8 @@ def _node(part: memoryview) -> _Node:
 
 def _attribute(part: memoryview) -> tuple[str, object]:
     """Name and value: a whole number, a list of them, a text, or a tensor."""
-    name, found = "", None
+    name = ""
+    found: object = None
     many: list[int] = []
     for number, value in fields_of(part):
         if number == 1 and isinstance(value, memoryview):

@@ -27,7 +27,9 @@ STEPS = 2
 _passed: set[str] = set()
 
 
-def check_cost(name: str, data: bytes, sha256: str, inputs: Mapping[str, tuple[str, Shape]]) -> None:
+def check_cost(
+    name: str, data: bytes, sha256: str, inputs: Mapping[str, tuple[str, Shape]]
+) -> None:
     """Sees that a graph can be loaded and run within bounds of memory and time.
 
     Args:
@@ -69,10 +71,9 @@ def _try(data: bytes, inputs: Mapping[str, tuple[str, Shape]]) -> str | None:
         return f"it cannot be tried in a process of its own ({error.strerror})"
     except subprocess.TimeoutExpired:
         return f"it cannot be loaded and run within {TRIAL_S:g} s"
-    if done.returncode == 3:
-        return f"it cannot be loaded and run in {TRIAL_BYTES >> 30} GiB of memory"
-    if done.returncode == 4:
-        return "it cannot be tried in a process of its own (onnxruntime is not found there)"
-    if done.returncode < 0:
-        return f"loading or running it ends the process (signal {-done.returncode})"
-    return None
+    faults = {
+        3: f"it cannot be loaded and run in {TRIAL_BYTES >> 30} GiB of memory",
+        4: "it cannot be tried in a process of its own (onnxruntime is not found there)",
+    }
+    killed = f"loading or running it ends the process (signal {-done.returncode})"
+    return killed if done.returncode < 0 else faults.get(done.returncode)
