@@ -208,8 +208,8 @@ class Stream(Closing):
                 person.score.verdict(end_s=duration_s) for _, person in sorted(self._people.items())
             )
             counts = self._counts
-            if self.fault is not None:
-                complete, reason = False, reason or self.fault
+            if (fault := self.fault) is not None:
+                complete, reason = False, fault if reason is None else f"{fault}; {reason}"
             label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
             return Verdict(
                 source=self.source,
