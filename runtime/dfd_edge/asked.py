@@ -32,15 +32,15 @@ def check_number(
         UsageError: It is no number, or out of range.
     """
     number = math.nan
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
         try:
             number = float(value)
         except (OverflowError, ValueError):
             number = math.inf
     low = number >= least if above is None else number > above
     if not (low and number <= most):
-        start = f"{least:g}" if above is None else f"above {above:g}"
-        raise UsageError(f"{what} {_shown(value)}: give a number from {start} to {most:g}")
+        span = f"from {least:g} to" if above is None else f"above {above:g}, at most"
+        raise UsageError(f"{what} {_shown(value)}: give a number {span} {most:g}")
     return number
 
 

@@ -451,9 +451,7 @@ def _file_frames(
                 return
 
 
-def _check_asked(
-    duration_s: object, options: object, stop: threading.Event | None = None
-) -> None:
+def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
     if duration_s is not None:
         check_number("duration_s", duration_s, above=0.0)
     check_kind("options", options, SourceOptions, "SourceOptions")

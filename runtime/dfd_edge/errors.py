@@ -10,6 +10,11 @@ import logging
 
 logger = logging.getLogger(__name__)
 
+_NO_MEMORY = (
+    *("bad_alloc", "Failed to allocate", "annot allocate memory", "Insufficient memory"),
+    "can't start new thread",
+)
+
 
 class DfdError(Exception):
     """Base of all errors that `dfd-edge` raises on purpose."""
@@ -49,6 +54,11 @@ class BundleError(DfdError):
     exit_code = 5
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory could not be had, in the words of any library."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+
 def source_error(source: str, error: Exception) -> DfdError:
     """The error of one source in one line, whatever it was that broke it.
 
@@ -62,11 +72,11 @@ def source_error(source: str, error: Exception) -> DfdError:
         named = isinstance(error, SourceError | OutputError) or source in str(error)
         return error if named else SourceError(f"{source}: {error}")
     logger.info("%s: the traceback of its error", source, exc_info=error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return SourceError(f"{source}: there is not enough memory to judge it")
     if isinstance(error, OSError) and error.strerror:
         return SourceError(f"{source}: cannot be judged ({error.strerror})")
-    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    cause = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
     return SourceError(
         f"{source}: could not be judged to its end, by a fault of this program ({cause}): run "
         "again with -v for the traceback, and report it"

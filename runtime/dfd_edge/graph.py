@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.errors import BundleError, DfdError, ProviderError
+from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
 from dfd_edge.providers import Provider, load_onnxruntime
 from dfd_edge.providers.batching import BucketedGraph
 from dfd_edge.providers.faults import reason_of
@@ -40,6 +40,7 @@ class Graph:
 
         Raises:
             BundleError: The graph fails, or gives other shapes than it declares.
+            MemoryError: There is not enough memory.
             ProviderError: It fails on an accelerator, whose own fault it may be.
         """
         arrays: list[Any]
@@ -51,6 +52,8 @@ class Graph:
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
+            if self.provider is Provider.CPU and is_out_of_memory(error):
+                raise MemoryError(reason_of(error)) from error
             raise self.failure(error) from error
         if [array.shape for array in arrays] != [*outputs.values()]:
             raise self._mismatch(arrays, outputs)

@@ -107,19 +107,8 @@ class Run:
             UsageError: The bundle does not judge live sources, or not with these options.
             OutputError: Results cannot be printed any more.
         """
-        views: list[LiveView] = []
         with contextlib.ExitStack() as opened:
-            for item in items:
-                try:
-                    view = self._open_view(item)
-                except (UsageError, OutputError):
-                    raise
-                except Exception as error:
-                    self._reporter.failure(item.name, source_error(item.name, error))
-                else:
-                    opened.push(view.outputs)
-                    opened.callback(view.leave)
-                    views.append(view)
+            views = self._open_views(items, opened)
             for view in views:
                 view.thread.start()
             screen = opened.enter_context(self._screen()) if self._options.window else None
@@ -141,6 +130,21 @@ class Run:
                 raise self._reporter.output_error
             for view in views:
                 self._finish(view)
+
+    def _open_views(self, items: list[SourceItem], opened: contextlib.ExitStack) -> list[LiveView]:
+        views: list[LiveView] = []
+        for item in items:
+            try:
+                view = self._open_view(item)
+            except (UsageError, OutputError):
+                raise
+            except Exception as error:
+                self._reporter.failure(item.name, source_error(item.name, error))
+            else:
+                opened.push(view.outputs)
+                opened.callback(view.leave)
+                views.append(view)
+        return views
 
     def _is_over(self) -> bool:
         return self.stop.is_set() or self._reporter.output_error is not None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import av
 
-from dfd_edge.detector import OnImage
 from dfd_edge.closing import native_calls
+from dfd_edge.detector import OnImage
 from dfd_edge.errors import DfdError, OutputError, source_error
 from dfd_edge.outputs import Overlay, VideoFileWriter, written_whole
 from dfd_edge.outputs.overlay import Scene

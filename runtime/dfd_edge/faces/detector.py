@@ -92,7 +92,8 @@ class DetectorOptions:
             if not 0.0 < value < 1.0:
                 raise UsageError(f"detector option {name} is {value}: it must lie between 0 and 1")
         if not self.tile_min_side >= 1.0:
-            raise UsageError(f"detector option tile_min_side is {self.tile_min_side}: give 1 or more")
+            side = self.tile_min_side
+            raise UsageError(f"detector option tile_min_side is {side}: give 1 or more")
 
     def to_dict(self) -> dict[str, float]:
         """Return the options as plain numbers, for the manifest."""

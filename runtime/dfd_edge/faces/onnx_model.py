@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.errors import BundleError, DfdError, ProviderError
+from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
 from dfd_edge.graph import is_finite
 from dfd_edge.providers.faults import reason_of
 
@@ -78,6 +78,8 @@ def run_face_model(
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime raises many types of its own
+        if is_out_of_memory(error):
+            raise MemoryError(reason_of(error)) from error
         raise DfdError(f"the face model cannot be run ({reason_of(error)})") from error
     if not all(is_finite(output) for output in outputs):
         raise DfdError(
