@@ -117,7 +117,7 @@ class TestTheEnd:
 
     @pytest.mark.parametrize("way", ["callback", "loop", "thread"])
     def test_an_error_of_the_application_is_its_own(self, tiny_bundle, tmp_path, way):
-        clip = write_clip(tmp_path / "large.mp4", face_frames(50, size=(1280, 960)))
+        clip = write_clip(tmp_path / "large.mp4", face_frames(20, size=(1280, 960)))
         program = textwrap.dedent(
             """
             import sys, threading, time
