@@ -408,10 +408,11 @@ def _fill_descriptors() -> None:
 
 def _complain(error: str) -> None:
     """Prints an error, where standard error can be written."""
-    with contextlib.suppress(ImportError, MemoryError):  # which the error may be about
-        from dfd_edge.outputs.text import printable
+    if not error.isprintable():
+        with contextlib.suppress(Exception):  # the error may be about what this imports
+            from dfd_edge.outputs.text import printable
 
-        error = printable(error)
+            error = printable(error)
     with contextlib.suppress(OSError):
         click.echo(f"dfd-edge: error: {error}", err=True)
 
