@@ -215,7 +215,7 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
-            UsageError: It is nothing of the kind, or an argument is of another kind or out of range.
+            UsageError: The source or an argument is of another kind, or out of range.
         """
         _check_asked(duration_s, options, stop)
         check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)

@@ -163,9 +163,7 @@ class Stream(Closing):
         as a still is worth.
         """
         with native_calls():
-            return self._observer.observe(
-                frame, time_s, captured_s=captured_s, thorough=thorough
-            )
+            return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
