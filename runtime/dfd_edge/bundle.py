@@ -312,7 +312,11 @@ def _check_inside(path: Path, folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise BundleError(f"{folder!s:.200}: cannot be read ({error.strerror})") from error
+    if not is_folder:
         mend = (
             "dfd-edge was installed without its model: install it again, or name a bundle"
             if folder == DEFAULT_BUNDLE

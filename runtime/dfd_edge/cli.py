@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.errors import BrokenOutput, DfdError, UsageError
 from dfd_edge.libraries import check_opencv, import_advice
 from dfd_edge.machine_settings import settings_flag
 from dfd_edge.provider_flags import provider_flags, take_provider_flags
@@ -233,8 +234,14 @@ def command(
         opening = take_source_flags(options)
         options["faces"] = parse_faces(options["faces"])
         sys.exit(_judge(sources, cameras, model, opening, running_on, verbose=verbose, **options))
+    except BrokenPipeError:
+        _leave_output()
+        sys.exit(BrokenOutput.exit_code)
+    except BrokenOutput as error:
+        _leave_output()
+        sys.exit(error.exit_code)
     except DfdError as error:
-        click.echo(f"dfd-edge: error: {error}", err=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
 
 
@@ -363,16 +370,59 @@ def _wants_window(wanted: bool | None, live: list[SourceItem], reporter: Reporte
 
 def main() -> None:
     """Entry point of the console script."""
+    _fill_descriptors()
+    if sys.stdout is None:
+        _complain(
+            "standard output is closed, and verdicts go there: redirect it, to /dev/null where "
+            "they are not wanted"
+        )
+        sys.exit(1)
     try:
         command(prog_name="dfd-edge")
     except ImportError as error:
-        click.echo(f"dfd-edge: error: {import_advice(error)}", err=True)
+        _complain(import_advice(error))
+        sys.exit(1)
+    except MemoryError:
+        _complain("there is not enough memory")
         sys.exit(1)
     except OSError as error:
         # Whatever reads or writes files reports its own; what is left is standard output.
-        click.echo(f"dfd-edge: error: output cannot be written ({error.strerror})", err=True)
-        sys.stdout = None  # what it still holds cannot be written either
+        _complain(f"standard output cannot be written ({error.strerror})")
+        _leave_output()
         sys.exit(1)
+
+
+def _fill_descriptors() -> None:
+    """Opens the null device in the place of standard streams that are closed.
+
+    Otherwise the next file that is opened takes their number, and what libraries say on standard
+    error lands in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
+
+
+def _complain(error: str) -> None:
+    """Prints an error, where standard error can be written."""
+    if not error.isprintable():
+        with contextlib.suppress(Exception):  # the error may be about what this imports
+            from dfd_edge.outputs.text import printable
+
+            error = printable(error)
+    with contextlib.suppress(OSError):
+        click.echo(f"dfd-edge: error: {error}", err=True)
+
+
+def _leave_output() -> None:
+    """Lets what standard output still holds go nowhere: it cannot be written at the exit either."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
 
 
 if __name__ == "__main__":

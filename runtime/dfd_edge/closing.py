@@ -1,10 +1,19 @@
-"""What has a `close` can be used in a `with` block."""
+"""How things end: objects that are closed by a `with` block, and threads at the program's exit."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import threading
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
+
+_EXIT_WAIT_S = 3.0
+"""How long the exit waits for native calls of other threads; a camera's driver may hang."""
+_POLL_S = 0.002
 
 
 class Closing(ABC):
@@ -24,3 +33,46 @@ class Closing(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Exit:
+    """Whether the program is ending, and which threads it waits for before it does."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.awaited: set[threading.Thread] = set()
+        atexit.register(self._wait)
+
+    def _wait(self) -> None:
+        self.begun = True
+        until_s = time.monotonic() + _EXIT_WAIT_S
+        # After a fork the others are not there any more.
+        while any(t.is_alive() for t in tuple(self.awaited)) and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+
+
+_exit = _Exit()
+
+
+@contextlib.contextmanager
+def native_calls() -> Iterator[None]:
+    """Holds up the program's exit while the block calls native libraries.
+
+    Python ends a daemon thread that comes back from a native call after the exit has begun.
+    C++ libraries (onnxruntime, OpenCV) take that for a fault and abort the process. So the exit
+    waits for such blocks in other threads, and a thread that enters one after that ends instead.
+
+    Raises:
+        SystemExit: The program is ending; ends the thread without a word.
+    """
+    thread = threading.current_thread()
+    if thread is threading.main_thread() or thread in _exit.awaited:
+        yield
+        return
+    _exit.awaited.add(thread)
+    try:
+        if _exit.begun:
+            raise SystemExit
+        yield
+    finally:
+        _exit.awaited.discard(thread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import platform
 import threading
 import time
@@ -14,11 +15,21 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.asked import (
+    MOST_THREADS,
+    check_calls,
+    check_kind,
+    check_name,
+    check_number,
+    check_one_of,
+    check_whole,
+)
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
+from dfd_edge.manifest import MANIFEST_NAME
 from dfd_edge.pipeline import judge_frames
 from dfd_edge.results import (
     Event,
@@ -107,11 +118,14 @@ class Detector(Closing):
             UsageError: An option is out of range, or the provider does not know it.
         """
         from dfd_edge.bundle import Bundle  # noqa: PLC0415
-        from dfd_edge.providers.options import NO_OPTIONS  # noqa: PLC0415
+        from dfd_edge.providers.options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
         from dfd_edge.session import Session  # noqa: PLC0415
 
-        if threads < 1:
-            raise UsageError(f"threads {threads}: give 1 or more")
+        threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
+        check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
+        check_kind("options", options, ProviderOptions, "ProviderOptions")
+        if path is not None:
+            check_name("path", os.fspath(path))
         bundle = Bundle.load(None if path is None else Path(path))
         session = Session.open(
             bundle,
@@ -155,6 +169,7 @@ class Detector(Closing):
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
+        check_kind("source", source, str, "a name for it")
         if self._closed:
             raise UsageError(f"{source}: the detector is closed; load another one")
         return Stream(
@@ -214,8 +229,11 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
-            UsageError: It is nothing of the kind, or an option is out of range.
+            UsageError: The source or an argument is of another kind, or out of range.
         """
+        _check_asked(duration_s, options, stop)
+        check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
+        check_kind("name", name, str, "a name for the source")
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(image, name or "array", on_frame, on_image, faces)
@@ -307,8 +325,15 @@ class Detector(Closing):
 
         Raises:
             SourceError: The source cannot be opened.
-            UsageError: The bundle judges the first frames of a clip alone.
+            UsageError: The bundle judges the first frames of a clip alone, or an argument is of
+                another kind, or out of range.
         """
+        _check_asked(duration_s, options)
+        check_calls(on_event=on_event, on_image=on_image)
+        if policy is not None:
+            check_one_of("policy", policy, Policy)
+        if max_staleness_ms is not None:
+            check_number("max_staleness_ms", max_staleness_ms, above=0.0)
         item = SourceItem.made_of(source, options)
         manifest = self.bundle.manifest
         if manifest.sequence.first_frames is not None:
@@ -392,6 +417,9 @@ class Detector(Closing):
             on_frame(result)
         if on_image is not None:
             on_image(Frame(image, 0.0, 0), result)
+        reasons = [] if stream.fault is None else [stream.fault]
+        if crowded:
+            reasons.append(f"only the {MAX_FACES:,} largest faces were judged")
         verdict = Verdict(
             source=name,
             label=label,
@@ -403,8 +431,8 @@ class Detector(Closing):
                 PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
             ),
             provider=self.provider.actual,
-            complete=not crowded,
-            reason=f"only the {MAX_FACES:,} largest faces were judged" if crowded else None,
+            complete=not reasons,
+            reason="; ".join(reasons) or None,
         )
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
@@ -443,6 +471,13 @@ def _file_frames(
                 return
 
 
+def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
+    if duration_s is not None:
+        check_number("duration_s", duration_s, above=0.0)
+    check_kind("options", options, SourceOptions, "SourceOptions")
+    check_kind("stop", stop, threading.Event, "a threading.Event")
+
+
 def _still(person: PersonResult, decision: Decision) -> PersonResult:
     label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
     return dataclasses.replace(person, p_step=None, p_fake=person.p_frame, label=label)
@@ -468,7 +503,8 @@ def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
     """The face detector that the bundle was trained with; None for whole-frame models.
 
     Raises:
-        BundleError: The bundle names another detector than the one that ships here.
+        BundleError: The bundle names another detector than the one that ships here, or options
+            that it does not have.
     """
     from dfd_edge.faces.detector import DetectorOptions, FaceDetector  # noqa: PLC0415
 
@@ -480,7 +516,11 @@ def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
             f"{bundle.path}: made with the face detector {wanted.detector!r}, this program has "
             f"{FaceDetector.name!r}; export the bundle again"
         )
-    faces = FaceDetector(options=DetectorOptions.from_dict(wanted.options), threads=threads)
+    try:
+        options = DetectorOptions.from_dict(wanted.options)
+    except UsageError as error:
+        raise BundleError(f"{bundle.path / MANIFEST_NAME}: face.options: {error}") from error
+    faces = FaceDetector(options=options, threads=threads)
     if wanted.sha256 != faces.sha256:
         raise BundleError(
             f"{bundle.path}: made with a {wanted.detector} of sha256 {wanted.sha256[:12]}, this "

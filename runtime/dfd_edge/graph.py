@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from dfd_edge.errors import BundleError, DfdError, ProviderError
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
 from dfd_edge.providers import Provider, load_onnxruntime
 from dfd_edge.providers.batching import BucketedGraph
 from dfd_edge.providers.faults import reason_of
@@ -36,6 +40,7 @@ class Graph:
 
         Raises:
             BundleError: The graph fails, or gives other shapes than it declares.
+            MemoryError: There is not enough memory.
             ProviderError: It fails on an accelerator, whose own fault it may be.
         """
         arrays: list[Any]
@@ -47,6 +52,8 @@ class Graph:
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
+            if self.provider is Provider.CPU and is_out_of_memory(error):
+                raise MemoryError(reason_of(error)) from error
             raise self.failure(error) from error
         if [array.shape for array in arrays] != [*outputs.values()]:
             raise self._mismatch(arrays, outputs)
@@ -73,3 +80,13 @@ class Graph:
             if array.shape != shape
         )
         return BundleError(f"{self.file}: gave {found}: export the bundle again")
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
+
+    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
+    on an overflow, as the application has set it with `np.seterr`.
+    """
+    flat = array.reshape(-1)
+    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())

@@ -91,6 +91,8 @@ def import_advice(error: Exception, name: str | None = None, *, installed: bool 
     if isinstance(error, BrokenLibrary):
         return str(error)
     text = str(error) or type(error).__name__
+    if "failed to map segment" in text or "annot allocate memory" in text:
+        return f"there is not enough memory to load a library ({text})"
     if "libGL" in text or "libxcb" in text or "libgthread" in text:
         return (
             f"OpenCV needs a system library ({text}): on Debian or Ubuntu run "

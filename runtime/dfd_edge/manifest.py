@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from dfd_edge.asked import LEAST_RATE_HZ, MOST_RATE_HZ
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json, to_plain
 
 SCHEMA_VERSION = 1
@@ -22,6 +23,7 @@ MANIFEST_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "int8")
 """What a variant of the frame graph may be called."""
 
+_MAX_CROP_SCALE = 16.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -150,7 +152,8 @@ class FrameSpec:
 
     def __post_init__(self) -> None:
         check(self.input_size >= 1, f"input_size is {self.input_size}, not 1 or more")
-        check(self.crop_scale > 0, f"crop_scale is {self.crop_scale}, not above 0")
+        scale = self.crop_scale
+        check(0 < scale <= _MAX_CROP_SCALE, f"crop_scale is {scale}, not above 0, at most 16")
         check(self.feature_width >= 1, f"feature_width is {self.feature_width}, not 1 or more")
         check("fp32" in self.variants, "variants has no fp32")
         check(self.variants["fp32"].decision is None, "variants.fp32 has a decision of its own")
@@ -184,6 +187,8 @@ class SequenceSpec:
 
     def __post_init__(self) -> None:
         check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
+        low, high = LEAST_RATE_HZ, MOST_RATE_HZ
+        check(low <= self.rate_hz <= high, f"rate_hz is {self.rate_hz}, not {low:g} to {high:g}")
         check(self.state_width >= 1, f"state_width is {self.state_width}, not 1 or more")
         check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
         first = self.first_frames

@@ -26,6 +26,9 @@ _DIM_VALUE, _DIM_NAME = 1, 2
 _WIRE_VARINT, _WIRE_64_BITS, _WIRE_BYTES, _WIRE_32_BITS = 0, 1, 2, 5
 #: The bit of a byte that says that the number goes on.
 _CONTINUED = 0x80
+#: Nodes and weights of a graph; models of this kind have some hundreds, published ones thousands.
+_MOST_FIELDS = 200_000
+_MOST_NODES = 20_000
 _ELEMENT_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 
 
@@ -77,12 +80,12 @@ def read_onnx(data: bytes) -> OnnxFile:
     Raises:
         ValueError: The bytes are not an ONNX model.
     """
-    fields = list(_fields(memoryview(data)))
-    graph = _only_graph(fields)
+    fields = list(fields_of(memoryview(data)))
+    graph = only_graph(fields)
     ir_version = dict(fields).get(_MODEL_IR_VERSION, 0)
     inputs: dict[str, TensorSignature] = {}
     outputs: dict[str, TensorSignature] = {}
-    for number, value in _messages(graph):
+    for number, value in messages_of(graph):
         if number == _GRAPH_INPUT:
             inputs.update([_signature(value)])
         elif number == _GRAPH_OUTPUT:
@@ -102,7 +105,12 @@ def read_onnx(data: bytes) -> OnnxFile:
     )
 
 
-def _only_graph(fields: list[tuple[int, int | memoryview]]) -> memoryview:
+def only_graph(fields: list[tuple[int, int | memoryview]]) -> memoryview:
+    """The graph of a model, given the model's fields.
+
+    Raises:
+        ValueError: It is no model.
+    """
     graphs = _parts(fields, _MODEL_GRAPH)
     if len(graphs) != 1:
         raise ValueError("not an ONNX model")
@@ -114,14 +122,14 @@ def _parts(fields: list[tuple[int, int | memoryview]], wanted: int) -> list[memo
 
 
 def _opset(opset: memoryview) -> tuple[str, int]:
-    parts = dict(_fields(opset))
+    parts = dict(fields_of(opset))
     domain, version = parts.get(_OPSET_DOMAIN), parts.get(_OPSET_VERSION)
     name = str(domain, "utf-8") if isinstance(domain, memoryview) else ""
     return name or _STANDARD_DOMAIN, version if isinstance(version, int) else 0
 
 
 def _entry(entry: memoryview) -> tuple[str, str]:
-    parts = {number: str(part, "utf-8") for number, part in _messages(entry)}
+    parts = {number: str(part, "utf-8") for number, part in messages_of(entry)}
     return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
 
 
@@ -129,21 +137,25 @@ def _entry(entry: memoryview) -> tuple[str, str]:
 class _Found:
     """What lies in a graph and in those inside it."""
 
+    nodes: int = 0
     operators: dict[str, int] = field(default_factory=dict)
     subgraphs: dict[str, None] = field(default_factory=dict)
     external: list[str] = field(default_factory=list)
 
 
 def _walk(graph: memoryview, found: _Found) -> None:
-    for number, value in _messages(graph):
+    for number, value in messages_of(graph):
         if number == _GRAPH_INITIALIZER:
             found.external.extend(_external(value))
         elif number == _GRAPH_SPARSE_INITIALIZER:
             found.external.extend(_external_sparse(value))
         elif number == _GRAPH_NODE:
-            parts = list(_messages(value))
+            parts = list(messages_of(value))
             operator = _operator(parts)
             found.operators[operator] = found.operators.get(operator, 0) + 1
+            found.nodes += 1
+            if found.nodes > _MOST_NODES:
+                raise ValueError(f"it has more than {_MOST_NODES} nodes")
             for key, part in parts:
                 if key == _NODE_ATTRIBUTE:
                     _walk_attribute(part, operator, found)
@@ -157,7 +169,7 @@ def _operator(node: list[tuple[int, memoryview]]) -> str:
 
 
 def _walk_attribute(attribute: memoryview, operator: str, found: _Found) -> None:
-    for number, value in _messages(attribute):
+    for number, value in messages_of(attribute):
         if number in _ATTRIBUTE_TENSORS:
             found.external.extend(_external(value))
         elif number in _ATTRIBUTE_SPARSE_TENSORS:
@@ -168,7 +180,7 @@ def _walk_attribute(attribute: memoryview, operator: str, found: _Found) -> None
 
 
 def _external_sparse(tensor: memoryview) -> list[str]:
-    parts = [part for number, part in _messages(tensor) if number in _SPARSE_TENSORS]
+    parts = [part for number, part in messages_of(tensor) if number in _SPARSE_TENSORS]
     return [path for part in parts for path in _external(part)]
 
 
@@ -176,7 +188,7 @@ def _external(tensor: memoryview) -> list[str]:
     """The path of the file that holds the tensor's numbers, where the tensor does not."""
     location = ""
     elsewhere = False
-    for number, value in _fields(tensor):
+    for number, value in fields_of(tensor):
         if number == _TENSOR_DATA_LOCATION:
             elsewhere = elsewhere or value == _EXTERNAL
         elif number == _TENSOR_EXTERNAL_DATA and isinstance(value, memoryview):
@@ -188,23 +200,23 @@ def _external(tensor: memoryview) -> list[str]:
 
 
 def _signature(value: memoryview) -> tuple[str, TensorSignature]:
-    fields = dict(_messages(value))
+    fields = dict(messages_of(value))
     name = str(fields.get(_VALUE_NAME, b""), "utf-8")
-    tensor = dict(_fields(fields.get(_VALUE_TYPE, memoryview(b"")))).get(_TYPE_TENSOR)
+    tensor = dict(fields_of(fields.get(_VALUE_TYPE, memoryview(b"")))).get(_TYPE_TENSOR)
     if not isinstance(tensor, memoryview):
         return name, TensorSignature("no tensor", ())
-    parts = dict(_fields(tensor))
+    parts = dict(fields_of(tensor))
     element = parts.get(_TENSOR_ELEMENT, 0)
     shape = parts.get(_TENSOR_SHAPE)
     axes: tuple[int | str, ...] = ()
     if isinstance(shape, memoryview):
-        axes = tuple(_axis(dim) for _, dim in _messages(shape))
+        axes = tuple(_axis(dim) for _, dim in messages_of(shape))
     dtype = _ELEMENT_NAMES.get(element, f"type {element}") if isinstance(element, int) else "?"
     return name, TensorSignature(dtype, axes)
 
 
 def _axis(dim: memoryview) -> int | str:
-    parts = dict(_fields(dim))
+    parts = dict(fields_of(dim))
     name = parts.get(_DIM_NAME)
     length = parts.get(_DIM_VALUE)
     if isinstance(name, memoryview):
@@ -212,17 +224,23 @@ def _axis(dim: memoryview) -> int | str:
     return length if isinstance(length, int) else "?"
 
 
-def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+def messages_of(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The fields that hold bytes: strings and messages."""
-    for number, value in _fields(data):
+    for number, value in fields_of(data):
         if isinstance(value, memoryview):
             yield number, value
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message, by the wire format."""
+def fields_of(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of a message, by the wire format.
+
+    Raises:
+        ValueError: It is no message, is cut short, or has more fields than any graph needs.
+    """
     at, end = 0, len(data)
-    while at < end:
+    for _ in range(_MOST_FIELDS):
+        if at >= end:
+            return
         tag = data[at]
         at += 1
         if tag >= _CONTINUED:  # seldom: fields of the messages read here have small numbers
@@ -242,6 +260,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError("the file is cut short")
         yield number, data[at : at + size]
         at += size
+    if at < end:
+        raise ValueError(f"a part of it has more than {_MOST_FIELDS} fields")
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

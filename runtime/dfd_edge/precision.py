@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dfd_edge.asked import check_one_of
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import PRECISIONS, VariantSpec
 from dfd_edge.processor import int8_instructions
@@ -45,9 +46,7 @@ def choose_variant(
     Raises:
         UsageError: The precision is unknown, or the bundle lacks it.
     """
-    known = ("auto", *PRECISIONS)
-    if requested not in known:
-        raise UsageError(f"precision {requested!r} is unknown; known are {', '.join(known)}")
+    check_one_of("precision", requested, ("auto", *PRECISIONS))
     if requested == "auto":
         return _suited(variants, provider)
     if requested not in variants:

@@ -54,8 +54,9 @@ class PersonResult:
         box: x0, y0, x1, y1 of the face in pixels of the frame.
         crop: x0, y0 and side in pixels of the square that the model saw.
         judged: Whether this face votes.
-        reason: Why it does not ("too small", "blurred", "dark", "turned away", or "left out" where
-            only other faces were asked for), else None.
+        reason: Why it does not ("too small", "blurred", "dark", "turned away"; "left out" where
+            only other faces were asked for; "not finite" where the model's numbers are not), else
+            None.
         p_frame: Calibrated probability from this crop alone; None where it is not judged.
         p_step: Calibrated probability of the sequence model after this step, or None.
         p_fake: The person's score over the last seconds, or None before the first judged step.

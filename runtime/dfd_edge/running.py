@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from dfd_edge.detector import Detector, OnImage
-from dfd_edge.errors import DfdError, SourceError, UsageError
+from dfd_edge.errors import DfdError, OutputError, SourceError, UsageError, source_error
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.outputs import Overlay
 from dfd_edge.outputs.reporter import Reporter
@@ -75,9 +75,15 @@ class Run:
     def files(self, items: list[SourceItem]) -> None:
         """Judges files and images one after the other until all are done or `stop` is set.
 
+        Whatever is raised while one of them is judged is that one's error.
+
         Raises:
-            UsageError: The annotated video cannot be written as asked for.
+            UsageError: The rate or the faces do not go with the bundle.
+            OutputError: Results cannot be printed any more.
         """
+        if items:
+            rate_hz, faces = self._options.rate_hz, self._options.faces
+            self._detector.stream(rate_hz=rate_hz, faces=faces).close()
         for number, item in enumerate(items, start=1):
             if self.stop.is_set():
                 left = len(items) - number + 1
@@ -88,35 +94,27 @@ class Run:
             self._reporter.progress.start(f"{place}{Path(item.name).name}")
             try:
                 self._file(item)
-            except UsageError:
+            except OutputError:
                 raise
-            except DfdError as error:
-                self._reporter.failure(item.name, error)
+            except Exception as error:
+                self._reporter.failure(item.name, source_error(item.name, error))
         self._reporter.progress.clear()
 
     def live(self, items: list[SourceItem]) -> None:
         """Watches live sources together until all have ended or `stop` is set.
 
         Raises:
-            UsageError: The annotated video cannot be written as asked for.
+            UsageError: The bundle does not judge live sources, or not with these options.
+            OutputError: Results cannot be printed any more.
         """
-        views: list[LiveView] = []
         with contextlib.ExitStack() as opened:
-            for item in items:
-                try:
-                    view = self._open_view(item)
-                except SourceError as error:
-                    self._reporter.failure(item.name, error)
-                else:
-                    opened.push(view.outputs)
-                    opened.callback(view.leave)
-                    views.append(view)
+            views = self._open_views(items, opened)
             for view in views:
                 view.thread.start()
             screen = opened.enter_context(self._screen()) if self._options.window else None
             if screen is None:
                 opened.enter_context(self._reporter.live_view())
-            while any(view.thread.is_alive() for view in views) and not self.stop.is_set():
+            while any(view.thread.is_alive() for view in views) and not self._is_over():
                 if screen is None:
                     self._reporter.refresh([view.state() for view in views])
                     self.stop.wait(_SHOW_PERIOD_MS / 1e3)
@@ -128,8 +126,28 @@ class Run:
             until_s = time.monotonic() + (_FINISH_VIDEO_S if video else _JOIN_S)
             for view in views:
                 view.thread.join(max(0.0, until_s - time.monotonic()))
+            if self._reporter.output_error is not None:
+                raise self._reporter.output_error
             for view in views:
                 self._finish(view)
+
+    def _open_views(self, items: list[SourceItem], opened: contextlib.ExitStack) -> list[LiveView]:
+        views: list[LiveView] = []
+        for item in items:
+            try:
+                view = self._open_view(item)
+            except (UsageError, OutputError):
+                raise
+            except Exception as error:
+                self._reporter.failure(item.name, source_error(item.name, error))
+            else:
+                opened.push(view.outputs)
+                opened.callback(view.leave)
+                views.append(view)
+        return views
+
+    def _is_over(self) -> bool:
+        return self.stop.is_set() or self._reporter.output_error is not None
 
     def _finish(self, view: LiveView) -> None:
         opened = view.watch.opened
@@ -138,6 +156,8 @@ class Run:
             view.error = SourceError(f"{view.watch.source}: stopped before it was open")
         try:
             view.finish()
+        except OutputError:
+            raise
         except DfdError as error:
             if not told:
                 self._reporter.failure(view.watch.source, error)

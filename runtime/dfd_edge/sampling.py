@@ -7,10 +7,9 @@ never by their number. Training and inference share these classes.
 from __future__ import annotations
 
 import copy
-import math
 from typing import Protocol, runtime_checkable
 
-from dfd_edge.errors import UsageError
+from dfd_edge.asked import check_rate, check_whole
 
 #: A frame that comes this share of a period early still counts as on time (jitter).
 EARLY_TOLERANCE = 0.1
@@ -82,13 +81,11 @@ class Sampler:
         rate_hz: Sampling rate in frames per second, above zero.
 
     Raises:
-        UsageError: `rate_hz` is not a positive finite number.
+        UsageError: `rate_hz` is no number, or below 0.001 or above 1000.
     """
 
     def __init__(self, rate_hz: float) -> None:
-        if not (math.isfinite(rate_hz) and rate_hz > 0):
-            raise UsageError(f"sampling rate {rate_hz} Hz: give a number above 0")
-        self.rate_hz = float(rate_hz)
+        self.rate_hz = check_rate("sampling rate in Hz", rate_hz)
         self.period_s = 1.0 / self.rate_hz
         self._last_s: float | None = None
         self._next_s = 0.0
@@ -135,12 +132,8 @@ class FirstFrames:
     """
 
     def __init__(self, count: int, *, rate_hz: float = 30.0) -> None:
-        if count < 1:
-            raise UsageError(f"first frames {count}: give 1 or more")
-        if not (math.isfinite(rate_hz) and rate_hz > 0):
-            raise UsageError(f"frame rate {rate_hz} Hz: give a number above 0")
-        self.count = count
-        self.rate_hz = float(rate_hz)
+        self.count = check_whole("first frames", count, least=1, most=10**9)
+        self.rate_hz = check_rate("frame rate in Hz", rate_hz)
         self.period_s = 1.0 / self.rate_hz
         self._taken = 0
 

@@ -6,13 +6,15 @@ import dataclasses
 import enum
 import functools
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Hashable
 from typing import Any, NoReturn, TypeVar, Union, cast
 
 T = TypeVar("T")
+
+_MOST_WHOLE = 2**63 - 1
 
 
 class SchemaError(ValueError):
@@ -49,6 +51,10 @@ def parse_json(text: str) -> object:
         raise SchemaError("not JSON that can be read (nested too deeply)") from None
     except json.JSONDecodeError as error:
         raise SchemaError(f"not JSON ({error})") from error
+    except SchemaError:
+        raise
+    except ValueError:  # Python converts no more than some thousand digits
+        raise SchemaError("a number in it has too many digits") from None
 
 
 def check(condition: object, message: str) -> None:
@@ -157,12 +163,16 @@ def _string(value: object, where: str) -> str:
 def _integer(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         _refuse(where, value, "a whole number")
+    if not -_MOST_WHOLE <= value <= _MOST_WHOLE:
+        _refuse(where, value, f"a whole number of at most {_MOST_WHOLE}")
     return value
 
 
 def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         _refuse(where, value, "a number")
+    if not abs(value) <= sys.float_info.max:
+        _refuse(where, value, "a number that is finite")
     return float(value)
 
 

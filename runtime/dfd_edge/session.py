@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.bundle import Bundle
+from dfd_edge.asked import MOST_THREADS, check_one_of, check_whole
+from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.graph import Graph
-from dfd_edge.manifest import DecisionSpec, FrameSpec
+from dfd_edge.graph import Graph, is_finite
+from dfd_edge.graph_trial import BATCH, STEPS, check_cost
+from dfd_edge.manifest import PRECISIONS, DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
 from dfd_edge.providers import (
     FrameHints,
@@ -54,6 +55,11 @@ class FrameOutputs:
     fake_logit: Float32
     evidence: Float32 | None
 
+    def finite(self, rows: slice) -> NDArray[np.bool_]:
+        """Which of some crops got finite numbers throughout: bool, one for each."""
+        evidence = () if self.evidence is None else (self.evidence[rows],)
+        return _finite_rows(self.features[rows], self.fake_logit[rows], *evidence)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceOutputs:
@@ -66,6 +72,10 @@ class SequenceOutputs:
 
     fake_logit: Float32
     next_state: Float32
+
+    def finite(self) -> NDArray[np.bool_]:
+        """Which tracks got finite numbers throughout: bool [n]."""
+        return _finite_rows(self.fake_logit, self.next_state)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +128,8 @@ class Session:
             ProviderError: The provider asked for, or any onnxruntime, cannot run.
             BundleError: A file changed since the bundle was checked, or a graph is refused.
         """
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; give 1 or more")
+        threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
+        check_one_of("precision", precision, ("auto", *PRECISIONS))
         wanted = parse_provider(provider)
         options.check(wanted)
         manifest = bundle.manifest
@@ -130,8 +140,11 @@ class Session:
             version = load_onnxruntime().__version__
             file = graph_file(variants[choice.precision], actual, version)
             name = str(bundle.path / file)
+            data = bundle.read(file)
+            side = manifest.frame.input_size
+            _check_cost(bundle, file, data, {"image": ("uint8", (BATCH, side, side, 3))})
             opened = open_graph(
-                bundle.read(file),
+                data,
                 actual,
                 threads=threads,
                 name=name,
@@ -143,9 +156,14 @@ class Session:
 
         (frame, opened, choice), actual, reason = open_best(wanted, open_frame)
         name = str(bundle.path / manifest.sequence.file)
-        sequence = open_session(
-            bundle.read(manifest.sequence.file), Provider.CPU, threads=threads, name=name
-        )
+        data = bundle.read(manifest.sequence.file)
+        steps = {
+            "features": ("float32", (BATCH, STEPS, manifest.frame.feature_width)),
+            "lengths": ("int32", (BATCH,)),
+            "state": ("float32", (BATCH, manifest.sequence.state_width)),
+        }
+        _check_cost(bundle, manifest.sequence.file, data, steps)
+        sequence = open_session(data, Provider.CPU, threads=threads, name=name)
         report = ProviderReport(
             requested=wanted.value,
             actual=actual.value,
@@ -259,11 +277,23 @@ class Session:
                 f"lengths are {shortest} to {longest}; each is 1 to {steps} (leave tracks without "
                 "a step out of the call)"
             )
-        if not (_is_finite(features) and _is_finite(state)):
+        if not (is_finite(features) and is_finite(state)):
             raise DfdError(
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
+
+
+def _check_cost(
+    bundle: Bundle, file: str, data: bytes, inputs: dict[str, tuple[str, tuple[int, ...]]]
+) -> None:
+    """Bounds what a graph may cost; those that ship with this program are trusted like it.
+
+    Raises:
+        BundleError: It costs more.
+    """
+    if bundle.path != DEFAULT_BUNDLE:
+        check_cost(str(bundle.path / file), data, bundle.manifest.files[file].sha256, inputs)
 
 
 def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph:
@@ -299,11 +329,10 @@ def _crop_outputs(frame: FrameSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _is_finite(array: Float32) -> bool:
-    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
-
-    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
-    on an overflow, as the application has set it with `np.seterr`.
-    """
-    flat = array.reshape(-1)
-    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
+def _finite_rows(*outputs: Float32) -> NDArray[np.bool_]:
+    """Which rows are finite in all of these arrays."""
+    finite = np.ones(len(outputs[0]), np.bool_)
+    for array in outputs:
+        if not is_finite(array):
+            finite &= np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    return finite

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.closing import Closing
+from dfd_edge.closing import Closing, native_calls
 from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.finding import FacesOption
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Why a face is not judged of which the model gives no number.
+NOT_FINITE = "not finite"
 #: Times beyond are no seconds of any clock: what they look like, and what makes seconds of it.
 _OTHER_UNITS = (
     (1e17, "nanoseconds", "1e9"),
@@ -74,6 +76,7 @@ class _Counts:
     with_judged_face: int = 0
     with_face: int = 0
     seen_s: float = 0.0
+    not_finite: int = 0
     last_s: float | None = None
     first_verdict_s: float | None = None
 
@@ -198,7 +201,8 @@ class Stream(Closing):
         made while earlier ones are being scored. `thorough` searches for small faces for as long
         as a still is worth.
         """
-        return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
+        with native_calls():
+            return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
@@ -207,7 +211,7 @@ class Stream(Closing):
         through the sequence model, each with its own state. How many observations are given at
         once changes nothing in the scores.
         """
-        with self._lock:
+        with native_calls(), self._lock:
             judged = [face for observation in observations for face in observation.judged]
             models = self._gathering or self._session
             outputs = models.run_frame(np.stack([f.crop for f in judged])) if judged else None
@@ -240,6 +244,8 @@ class Stream(Closing):
             present = [p.score.verdict(end_s=duration_s) for p in self._people.values()]
             people = tuple(sorted([*self._left, *present], key=lambda person: person.track))
             counts = self._counts
+            if (fault := self.fault) is not None:
+                complete, reason = False, fault if reason is None else f"{fault}; {reason}"
             label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
             if not counts.frames:
                 label = Label.UNSURE
@@ -258,6 +264,17 @@ class Stream(Closing):
                 reason=reason,
             )
 
+    @property
+    def fault(self) -> str | None:
+        """Why faces that can be judged were not, by a fault of the bundle; None where all were."""
+        faces = self._counts.not_finite
+        if not faces:
+            return None
+        return (
+            f"bundle {self._session.bundle.manifest.name} gave numbers that are not finite for "
+            f"{faces} {'face' if faces == 1 else 'faces'}"
+        )
+
     def leave(self) -> None:
         """Lets no batch wait for this stream's crops any more. Safe to call twice."""
         with self._lock:
@@ -275,27 +292,13 @@ class Stream(Closing):
         self, observation: Observation, outputs: FrameOutputs | None, rows: slice
     ) -> FrameResult:
         time_s = observation.time_s
-        self._count(observation)
         for face in observation.faces:
             self._person(face.track).last_seen_s = time_s
-        judged = observation.judged
         scores: dict[int, _Scores] = {}
-        if judged and outputs is not None:
-            step_logits = self._step([f.track for f in judged], time_s, outputs.features[rows])
-            evidence = outputs.evidence
-            for i, face in enumerate(judged):
-                frame_logit = float(outputs.fake_logit[rows][i])
-                step_logit = float(step_logits[i])
-                score = self._people[face.track].score
-                score.add(time_s, frame_logit, step_logit, face.quality.detail)
-                scores[face.track] = _Scores(
-                    self._decision.p_frame(frame_logit),
-                    self._decision.p_step(step_logit),
-                    None if evidence is None else evidence[rows][i],
-                )
-        people = tuple(
-            self._result(face, scores.get(face.track, _NOT_JUDGED)) for face in observation.faces
-        )
+        if outputs is not None and observation.judged:
+            scores = self._scores(observation, outputs, rows)
+        self._count(observation, judged=len(scores))
+        people = tuple(self._result(face, scores.get(face.track)) for face in observation.faces)
         self._forget(time_s)
         captured_s = observation.captured_s
         label = _most_suspicious(people)
@@ -309,10 +312,36 @@ class Stream(Closing):
             staleness_ms=None if captured_s is None else (time.monotonic() - captured_s) * 1e3,
         )
 
+    def _scores(
+        self, observation: Observation, outputs: FrameOutputs, rows: slice
+    ) -> dict[int, _Scores]:
+        """By track, what the models say of the judged faces, as far as that is finite."""
+        numbered = enumerate(observation.judged, start=rows.start)
+        finite = outputs.finite(rows)
+        seen = [(face, row) for (row, face), usable in zip(numbered, finite, strict=True) if usable]
+        if not seen:
+            return {}
+        time_s = observation.time_s
+        features = outputs.features[[row for _, row in seen]]
+        steps = self._step([face.track for face, _ in seen], time_s, features)
+        scores: dict[int, _Scores] = {}
+        for (face, row), step_logit in zip(seen, steps, strict=True):
+            if step_logit is None:
+                continue
+            frame_logit = float(outputs.fake_logit[row])
+            score = self._people[face.track].score
+            score.add(time_s, frame_logit, step_logit, face.quality.detail)
+            scores[face.track] = _Scores(
+                self._decision.p_frame(frame_logit),
+                self._decision.p_step(step_logit),
+                None if outputs.evidence is None else outputs.evidence[row],
+            )
+        return scores
+
     def _step(
         self, tracks: list[int], time_s: float, features: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """One step of the sequence model for these people: float32 [n] logits."""
+    ) -> list[float | None]:
+        """One step of the sequence model for these people: logits, None where not finite."""
         fresh = self._session.initial_state(len(tracks))
         states = []
         for row, track in enumerate(tracks):
@@ -325,25 +354,30 @@ class Stream(Closing):
         outputs = self._session.run_sequence(
             features[:, None, :], np.ones(len(tracks), np.int32), np.stack(states)
         )
-        for row, track in enumerate(tracks):
-            self._people[track].state = outputs.next_state[row]
-            self._people[track].last_step_s = time_s
-        return np.asarray(outputs.fake_logit[:, 0], dtype=np.float32)
+        logits: list[float | None] = []
+        for row, (track, finite) in enumerate(zip(tracks, outputs.finite(), strict=True)):
+            person = self._people[track]
+            person.state = outputs.next_state[row] if finite else None
+            person.last_step_s = time_s
+            logits.append(float(outputs.fake_logit[row, 0]) if finite else None)
+        return logits
 
-    def _result(self, face: FaceCrop, scores: _Scores) -> PersonResult:
+    def _result(self, face: FaceCrop, scores: _Scores | None) -> PersonResult:
         score = self._people[face.track].score
         x0, y0, x1, y1 = (float(side) for side in face.box)
+        found = scores or _NOT_JUDGED
+        not_finite = face.quality.judged and scores is None
         return PersonResult(
             track=face.track,
             box=(x0, y0, x1, y1),
             crop=face.region,
-            judged=face.quality.judged,
-            reason=face.quality.reason,
-            p_frame=scores.p_frame,
-            p_step=scores.p_step,
+            judged=scores is not None,
+            reason=NOT_FINITE if not_finite else face.quality.reason,
+            p_frame=found.p_frame,
+            p_step=found.p_step,
             p_fake=score.live_p_fake,
             label=score.live_label,
-            evidence=scores.evidence,
+            evidence=found.evidence,
         )
 
     def _person(self, track: int) -> _Person:
@@ -353,11 +387,20 @@ class Stream(Closing):
             person = self._people[track] = _Person(score)
         return person
 
-    def _count(self, observation: Observation) -> None:
+    def _count(self, observation: Observation, *, judged: int) -> None:
         counts = self._counts
         counts.frames += 1
         counts.with_face += bool(observation.faces)
-        counts.with_judged_face += bool(observation.judged)
+        counts.with_judged_face += bool(judged)
+        if (not_finite := len(observation.judged) - judged) and not counts.not_finite:
+            bundle = self._session.bundle
+            logger.warning(
+                "%s: %s: its model %s gives numbers that are not finite; such faces are not judged",
+                self.source,
+                bundle.path,
+                bundle.manifest.name,
+            )
+        counts.not_finite += not_finite
         if counts.last_s is None:
             counts.seen_s = self.sampler.period_s
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import av
 
+from dfd_edge.closing import native_calls
 from dfd_edge.detector import OnImage
-from dfd_edge.errors import DfdError, SourceError
+from dfd_edge.errors import DfdError, OutputError, source_error
 from dfd_edge.outputs import Overlay, VideoFileWriter, written_whole
 from dfd_edge.outputs.overlay import Scene
 from dfd_edge.outputs.reporter import Reporter
@@ -22,8 +22,6 @@ from dfd_edge.results import Event, FrameResult, Label, Verdict
 from dfd_edge.screen import ViewSettings
 from dfd_edge.sources import Frame, Image
 from dfd_edge.watching import Watch
-
-logger = logging.getLogger(__name__)
 
 
 class AnnotatedVideo:
@@ -161,7 +159,7 @@ class LiveView:
 
     def take_image(self, frame: Frame, result: FrameResult | None) -> None:
         """Takes every frame; called in the source's thread."""
-        with self._gate:
+        with native_calls(), self._gate:
             if self._over:
                 return
             if self.on_image is not None:
@@ -227,11 +225,6 @@ class LiveView:
         with self._gate:
             if self._over:
                 return
-            if isinstance(error, DfdError):
-                self.error = error
-                if not self.watch.opened:
-                    self.reporter.failure(self.watch.source, error)
-                return
-            logger.error("%s: a fault of this program", self.watch.source, exc_info=error)
-            cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            self.error = SourceError(f"{self.watch.source}: could not be judged further ({cause})")
+            self.error = source_error(self.watch.source, error)
+            if not self.watch.opened and not isinstance(error, OutputError):
+                self.reporter.failure(self.watch.source, self.error)

@@ -70,7 +70,7 @@ def test_an_option_that_a_provider_knows_passes(provider, options):
 
 
 def test_a_limit_below_one_megabyte_is_refused():
-    with pytest.raises(UsageError, match="limit is 0 MB; give 1 or more"):
+    with pytest.raises(UsageError, match="limit in MB 0: give a whole number from 1"):
         ProviderOptions(gpu_memory_limit_mb=0)
 
 

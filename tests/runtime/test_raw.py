@@ -85,7 +85,7 @@ class TestRawFrames:
             ("1280x720:bgr24", "give WIDTHxHEIGHT:PIXELS@FPS"),
             ("1280x720@30:bgr24", "give WIDTHxHEIGHT:PIXELS@FPS"),
             ("-1x720:bgr24@30", "give WIDTHxHEIGHT:PIXELS@FPS"),
-            ("1280x720:bgr32@30", "one of bgr24, rgb24, gray, yuv420p, nv12"),
+            ("1280x720:bgr32@30", "known are bgr24, rgb24, gray, yuv420p, nv12"),
             ("1280x720:bgr24@0", "frames per second"),
             ("1280x720:bgr24@99999", "frames per second"),
             ("9x9:bgr24@30", "absurd dimensions 9x9"),
@@ -199,8 +199,8 @@ class TestCameras:
         (lambda: CameraOptions(width=640), "both sides"),
         (lambda: CameraOptions(width=4, height=4), "absurd dimensions 4x4"),
         (lambda: CameraOptions(fps=0.0), "above 0"),
-        (lambda: SourceOptions(rtsp_transport="sctp"), "one of tcp, udp"),
-        (lambda: SourceOptions(reconnect_s=-1.0), "0 or more"),
+        (lambda: SourceOptions(rtsp_transport="sctp"), "known are tcp, udp"),
+        (lambda: SourceOptions(reconnect_s=-1.0), "reconnect -1.0: give a number from 0"),
     ],
 )
 def test_options_check_themselves(make, cause):

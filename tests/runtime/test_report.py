@@ -21,8 +21,9 @@ from clip_maker import face_frames, portrait, write_clip
 pytest.importorskip("jinja2", reason="the extra `report` is not installed: no jinja2")
 pytest.importorskip("plotly", reason="the extra `report` is not installed: no plotly")
 
-from dfd_edge import Detector, UsageError
+from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
+from dfd_edge.errors import OutputError
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.outputs.text import valid_text
 from dfd_edge.report import CollectingReporter, Collector, reported
@@ -367,7 +368,7 @@ class TestWrittenWhole:
             raise OSError(28, "No space left on device")
 
         path = tmp_path / "out.html"
-        with pytest.raises(UsageError, match=r"out\.html cannot be written \(No space left"):  # noqa: SIM117
+        with pytest.raises(OutputError, match=r"out\.html: cannot be written \(No space left"):  # noqa: SIM117
             with reported(path, Detector.load(tiny_bundle), []) as collector:
                 collector.record(Detector.load(tiny_bundle).run_record())
                 monkeypatch.setattr(Path, "write_text", full)

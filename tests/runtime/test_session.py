@@ -179,7 +179,7 @@ def test_a_session_cannot_be_changed(session: Session):
     ("options", "message"),
     [
         ({"precision": "int8"}, "precision 'int8' is not in the bundle; it has fp32"),
-        ({"threads": 0}, "threads is 0; give 1 or more"),
+        ({"threads": 0}, "threads 0: give a whole number from 1 to 1024"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tiny_bundle: Path, options: dict, message: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge import bundle as bundle_module
 from dfd_edge.bundle import Bundle
+from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError
+from dfd_edge.graph_size import TooLarge, check_size
 from dfd_edge.manifest import Manifest
 from dfd_edge.schema import SchemaError
 from dfd_edge.session import Session
@@ -514,6 +517,17 @@ def duplicate_key(folder: Path) -> None:
     path.write_text(text.replace('"name":', '"name": "first", "name":', 1), "utf-8")
 
 
+def digits(key: str, count: int) -> Tamper:
+    """A number of so many digits, which Python's own writer of JSON refuses to write."""
+
+    def edit(folder: Path) -> None:
+        set_field(key, value="DIGITS")(folder)
+        path = folder / "manifest.json"
+        path.write_text(path.read_text("utf-8").replace('"DIGITS"', "1" * count), "utf-8")
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
@@ -545,6 +559,12 @@ def duplicate_key(folder: Path) -> None:
         (set_field("decision", "person_score", value="both"), r"not one of sequence, frame"),
         (set_field("decision", "calibrators", value={}), r"decision\.calibrators has nothing"),
         (set_field("card", "limits", value="none"), r"card\.limits is 'none', not a list"),
+        (digits("created", 5000), r"manifest\.json: a number in it has too many digits"),
+        (digits("schema_version", 4000), r"is newer than 2"),
+        (set_field("sequence", "rate_hz", value=10**400), r"rate_hz is 1000.*, not a number that"),
+        (set_field("sequence", "rate_hz", value=1e-300), r"rate_hz is 1e-300, not 0\.001 to 1000"),
+        (set_field("frame", "crop_scale", value=1e300), r"crop_scale is 1e\+300, not above 0, at"),
+        (set_field("decision", "min_steps", value=10**30), r"min_steps is 1000.*, not a whole"),
         (set_field("files", "frame.onnx", "sha256", value="x"), r"not 64 hex digits"),
         (set_field("probe", "file", value="other.png"), r"'other\.png' is used but not listed"),
         (
@@ -586,3 +606,187 @@ def test_a_file_that_is_not_listed_is_never_read(copy: Path):
     """It is harmless, so the runtime goes on; `dfd-export verify` points at it."""
     (copy / "frame.fp16.onnx").write_bytes(b"something")
     Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": 2.0}, r"face\.options: detector option min_score is 2\.0"),
+        ({"tile_min_side": -1.0}, r"detector option tile_min_side is -1\.0"),
+        ({"sharpness": 1.0}, r"unknown detector options \['sharpness'\]"),
+    ],
+)
+def test_options_that_the_face_detector_does_not_have_are_the_bundle_s_fault(
+    copy: Path, options: dict[str, float], message: str
+):
+    set_field("face", "options", value=options)(copy)
+    with pytest.raises(BundleError, match=rf"manifest\.json: .*{message}"):
+        Detector.load(copy)
+
+
+# What a graph costs
+
+
+def weights(**values: object) -> list[onnx.TensorProto]:
+    return [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+
+
+def with_nodes(
+    nodes: list[onnx.NodeProto], last: str, **constants: object
+) -> Callable[[onnx.ModelProto], None]:
+    """An edit of a frame graph: these nodes, the mean of the last's output added to the logit."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        graph.initializer.extend(weights(**constants))
+        graph.node[-1].output[0] = "sound"
+        graph.node.extend(
+            [
+                *nodes,
+                helper.make_node("ReduceMean", [last], ["mean"], keepdims=0),
+                helper.make_node("Add", ["sound", "mean"], ["fake_logit"]),
+            ]
+        )
+
+    return edit
+
+
+def products(count: int) -> list[onnx.NodeProto]:
+    return [helper.make_node("MatMul", [f"x{n}", f"x{n}"], [f"x{n + 1}"]) for n in range(count)]
+
+
+FLOAT = TensorProto.FLOAT
+HUGE = {
+    "a constant of a thousand million numbers": with_nodes(
+        [helper.make_node("ConstantOfShape", ["n"], ["x"])], "x", n=[10**9]
+    ),
+    "the same from a shape that is computed": with_nodes(
+        [
+            helper.make_node("Mul", ["n", "n"], ["nn"]),
+            helper.make_node("ConstantOfShape", ["nn"], ["x"]),
+        ],
+        "x",
+        n=[10**5],
+    ),
+    "a product of two thin matrices": with_nodes(
+        [helper.make_node("MatMul", ["a", "b"], ["x"])],
+        "x",
+        a=np.ones((40_000, 1), np.float32),
+        b=np.ones((1, 40_000), np.float32),
+    ),
+    "a broadcast": with_nodes(
+        [helper.make_node("Add", ["a", "b"], ["x"])],
+        "x",
+        a=np.ones((40_000, 1), np.float32),
+        b=np.ones((1, 40_000), np.float32),
+    ),
+    "tiles of the picture": with_nodes(
+        [helper.make_node("Tile", ["numbers", "n"], ["x"])], "x", n=[1, 1, 1, 10**7]
+    ),
+    "a border": with_nodes(
+        [helper.make_node("Pad", ["numbers", "n"], ["x"])], "x", n=[0, 9**5, 9**5, 0, 0, 0, 0, 0]
+    ),
+    "hours of products": with_nodes(
+        [helper.make_node("ConstantOfShape", ["n"], ["x0"]), *products(100)], "x100", n=[4000] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", HUGE.values(), ids=HUGE)
+def test_a_graph_that_asks_for_too_much_is_refused_before_it_is_loaded(copy: Path, edit: Callable):
+    edit_graph(copy, "frame.onnx", edit)
+    started_s = time.monotonic()
+    with pytest.raises(BundleError, match=r"frame\.onnx: .*has .* numbers|.* products: .*at most"):
+        Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+    assert time.monotonic() - started_s < 5.0, "it took milliseconds"
+
+
+def test_weights_that_are_only_stated_are_refused(copy: Path):
+    def edit(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer.add(name="stated", data_type=FLOAT)
+        tensor.dims.extend([1 << 20, 1 << 20])
+
+    edit_graph(copy, "frame.onnx", edit)
+    with pytest.raises(BundleError, match=r"'stated' has 1099511627776 numbers"):
+        Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+
+
+def test_a_graph_of_very_many_nodes_is_refused(copy: Path):
+    def edit(model: onnx.ModelProto) -> None:
+        node = helper.make_node("Identity", ["image"], ["copy"])
+        model.graph.node.extend([node] * 30_000)
+
+    edit_graph(copy, "frame.onnx", edit)
+    refused(copy, r"frame\.onnx: not an ONNX graph \(it has more than 20000 nodes\)")
+
+
+def test_a_file_of_nothing_but_fields_is_refused(copy: Path):
+    (copy / "frame.onnx").write_bytes(b"\x08\x01" * 1_000_000)
+    relist(copy, "frame.onnx")
+    refused(copy, r"frame\.onnx: not an ONNX graph \(a part of it has more than 200000 fields\)")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (
+            [helper.make_node("RandomNormal", [], ["x0"], shape=[40_000, 40_000])],
+            "cannot be loaded and run in 4 GiB of memory",
+        ),
+        (
+            [helper.make_node("RandomNormal", [], ["x0"], shape=[3000, 3000]), *products(140)],
+            "cannot be loaded and run within 4 s",
+        ),
+        (
+            [helper.make_node("RandomNormal", [], ["x0"], shape=[4, 4], scale=0.0)],
+            "ends the process \\(signal 6\\)",  # some builds of onnxruntime check it so
+        ),
+    ],
+)
+def test_what_cannot_be_told_beforehand_is_tried_in_a_process_of_its_own(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, nodes: list[onnx.NodeProto], message: str
+):
+    monkeypatch.setattr("dfd_edge.graph_trial.TRIAL_S", 4.0)
+    edit_graph(copy, "frame.onnx", with_nodes(nodes, nodes[-1].output[0]))
+    with pytest.raises(BundleError, match=rf"frame\.onnx: .*{message}"):
+        Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+
+
+def test_an_operator_of_unknown_size_is_taken_where_it_runs(copy: Path):
+    nodes = [helper.make_node("RandomNormal", [], ["x"], shape=[4, 4], scale=1e-30)]
+    before = Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+    crops = np.ones((2, 8, 8, 3), np.uint8)
+    expected = before.run_frame(crops).fake_logit
+    edit_graph(copy, "frame.onnx", with_nodes(nodes, "x"))
+    session = Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+    np.testing.assert_allclose(session.run_frame(crops).fake_logit, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
+def test_bundles_of_our_own_need_no_trial(variant_bundle: Path, precision: str):
+    """What is told beforehand of a graph's outputs is what onnxruntime gives."""
+    bundle = Bundle.load(variant_bundle)
+    side = bundle.manifest.frame.input_size
+    for file in bundle.manifest.frame.variants[precision].graphs():
+        assert check_size(bundle.read(file), {"image": (8, side, side, 3)})
+
+
+def test_shapes_are_those_of_onnx_s_own_inference(variant_bundle: Path):
+    """For every tensor of our own graphs that both know."""
+    bundle = Bundle.load(variant_bundle)
+    side = bundle.manifest.frame.input_size
+    model = onnx.load(variant_bundle / "frame.onnx")
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    inferred = onnx.shape_inference.infer_shapes(model)
+    largest = max(
+        int(np.prod([d.dim_value for d in v.type.tensor_type.shape.dim]))
+        for v in inferred.graph.value_info
+    )
+    data = model.SerializeToString()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfd_edge.graph_size.MOST_NUMBERS", largest)
+        assert check_size(data, {"image": (8, side, side, 3)})
+        patch.setattr("dfd_edge.graph_size.MOST_NUMBERS", largest - 1)
+        with pytest.raises(TooLarge):
+            check_size(data, {"image": (8, side, side, 3)})

@@ -73,7 +73,7 @@ def test_the_first_frames_are_picked_whatever_their_times():
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_number_of_frames_that_is_none_is_refused(count: int):
-    with pytest.raises(UsageError, match="give 1 or more"):
+    with pytest.raises(UsageError, match="give a whole number from 1"):
         FirstFrames(count)
 
 

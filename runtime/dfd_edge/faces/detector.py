@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model
+from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model, run_face_model
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
@@ -91,6 +91,9 @@ class DetectorOptions:
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
                 raise UsageError(f"detector option {name} is {value}: it must lie between 0 and 1")
+        if not self.tile_min_side >= 1.0:
+            side = self.tile_min_side
+            raise UsageError(f"detector option tile_min_side is {side}: give 1 or more")
 
     def to_dict(self) -> dict[str, float]:
         """Return the options as plain numbers, for the manifest."""
@@ -190,7 +193,7 @@ class FaceDetector:
         square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
         square *= 1.0 / 127.5
         square -= 1.0
-        raw, logits = self._session.run(None, {self._input: square})
+        raw, logits = run_face_model(self._session, self._input, square)
         logits = np.clip(logits[0, :, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
         scores = 1.0 / (1.0 + np.exp(-logits))
         kept = np.flatnonzero(scores >= self.options.min_score)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
+from dfd_edge.asked import check_number
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.tracker import TrackedFace
 
@@ -88,13 +88,13 @@ class FaceChoice:
 
 
 def _checked(faces: FacesOption) -> FacesOption:
-    if faces in {"all", "largest"}:
+    if isinstance(faces, str) and faces in {"all", "largest"}:
         return faces
-    number = isinstance(faces, int | float) and not isinstance(faces, bool)
-    if not number or not 0.0 < float(faces) < math.inf:
-        raise UsageError(_refusal(faces))
-    return faces
+    try:
+        return check_number("faces", faces, above=0.0)
+    except UsageError:
+        raise UsageError(_refusal(faces)) from None
 
 
 def _refusal(value: object) -> str:
-    return f"faces {value!r}: give all, largest, or the least size in pixels, such as 64"
+    return f"faces {value!r:.60}: give all, largest, or the least size in pixels, such as 64"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.faces.detector import Face
-from dfd_edge.faces.onnx_model import open_face_model
+from dfd_edge.faces.onnx_model import open_face_model, run_face_model
 
 MESH_FILE = "face_mesh_468.onnx"
 LANDMARKS = 468
@@ -55,7 +55,7 @@ class FaceMesh:
         to_input[:, 2] = _INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
         region = cv2.warpAffine(frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR)
         image = region[None, :, :, ::-1].astype(np.float32) / 255.0
-        raw, presence = self._session.run(None, {self._input: image})
+        raw, presence = run_face_model(self._session, self._input, image)
         if float(np.ravel(presence)[0]) < _MIN_PRESENCE_LOGIT:
             return None
         points = raw.reshape(LANDMARKS, 3)[:, :2].astype(np.float64)

@@ -6,7 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from dfd_edge.errors import BundleError, ProviderError
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
+from dfd_edge.graph import is_finite
+from dfd_edge.providers.faults import reason_of
 
 FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
 
@@ -48,6 +53,40 @@ def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - o
         )
     except Exception as error:  # onnxruntime raises many types of its own
         raise BundleError(f"{path}: onnxruntime refuses the face model: {error}") from error
+
+
+def run_face_model(
+    session: Any,  # noqa: ANN401 - onnxruntime has no types
+    name: str,
+    image: NDArray[np.float32],
+) -> list[NDArray[np.float32]]:
+    """Runs a face model on its one input.
+
+    Args:
+        session: What `open_face_model` returned.
+        name: Its input.
+        image: float32 [1, 192, 192, 3].
+
+    Returns:
+        The outputs, all finite.
+
+    Raises:
+        DfdError: It does not run, or an output is not finite.
+    """
+    try:
+        outputs: list[NDArray[np.float32]] = session.run(None, {name: image})
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime raises many types of its own
+        if is_out_of_memory(error):
+            raise MemoryError(reason_of(error)) from error
+        raise DfdError(f"the face model cannot be run ({reason_of(error)})") from error
+    if not all(is_finite(output) for output in outputs):
+        raise DfdError(
+            "the face model gives numbers that are not finite: onnxruntime does not work on this "
+            "machine: install another version"
+        )
+    return outputs
 
 
 def face_model_sha256(file_name: str) -> str:

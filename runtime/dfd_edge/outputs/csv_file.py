@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from dfd_edge.errors import OutputError
+from dfd_edge.outputs.files import written_whole
 from dfd_edge.outputs.text import valid_text
 from dfd_edge.results import FrameResult, PersonResult
 
@@ -21,13 +25,16 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 class CsvFile:
     """Writes results as CSV; thread-safe. What comes after `close` is left out.
 
+    Where the disk is full, results are still taken, and `close` says so at the end.
+
     Args:
-        path: File to write; see `written_whole` for the name to give.
+        path: File to write; see `opened_csv` for one that appears whole.
     """
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("w", encoding="utf-8", newline="")
         self._lock = threading.Lock()
+        self._error: OSError | None = None
         self._writer = csv.writer(self._file)
         self._writer.writerow(COLUMNS)
 
@@ -35,13 +42,49 @@ class CsvFile:
         """Writes the rows of one result; a frame without faces gives none."""
         rows = [_row(result, person) for person in result.people]
         with self._lock:
-            if not self._file.closed:
+            if self._file.closed or self._error is not None:
+                return
+            try:
                 self._writer.writerows(rows)
+            except OSError as error:
+                self._error = error
 
     def close(self) -> None:
-        """Finishes the file. Safe to call twice."""
+        """Finishes the file. Safe to call twice.
+
+        Raises:
+            OSError: Rows are missing in it, or it cannot be finished.
+        """
         with self._lock:
-            self._file.close()
+            error, self._error = self._error, None
+            try:
+                self._file.close()  # closed even where its last rows cannot be written
+            except OSError as last:
+                error = error or last
+            if error is not None:
+                raise error
+
+
+@contextlib.contextmanager
+def opened_csv(path: Path) -> Iterator[CsvFile]:
+    """Gives a CSV file that appears at the end, whole or not at all.
+
+    Raises:
+        UsageError: The folder does not exist or cannot be written to.
+        OutputError: The file cannot be written; what the block did stays done.
+    """
+    with written_whole(path) as partial:
+        file = CsvFile(partial)
+        try:
+            yield file
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+        try:
+            file.close()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _row(result: FrameResult, person: PersonResult) -> list[object]:

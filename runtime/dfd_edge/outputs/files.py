@@ -6,33 +6,39 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dfd_edge.errors import UsageError
+from dfd_edge.errors import OutputError, UsageError
 
 
 def check_outputs(outputs: dict[str, Path | None], sources: Iterable[Path]) -> None:
-    """Refuse outputs that would destroy something.
+    """Refuse outputs that would destroy something, or cannot be written where they are to lie.
 
     Args:
         outputs: path by option; None where the option was not given.
         sources: the files that are to be judged.
 
     Raises:
-        UsageError: A path is empty, no ordinary file, one of the sources, or given twice.
+        UsageError: A path is empty, no ordinary file, one of the sources, or given twice, or its
+            folder does not exist or cannot be written to.
     """
     wanted = {option: path for option, path in outputs.items() if path is not None}
     seen: dict[Path, str] = {}
     read = {source.resolve() for source in sources}
     for option, path in wanted.items():
         target = path.resolve()
-        if not path.name or path.is_dir():
-            raise UsageError(f"{option}: {str(path)!r} is no file name")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{option}: {path} is not an ordinary file and is not replaced")
+        try:
+            if not path.name or path.is_dir():
+                raise UsageError(f"{option}: {str(path)!r} is no file name")
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{option}: {path} is not an ordinary file and is not replaced")
+        except OSError as error:
+            raise UsageError(f"{option}: {path} cannot be written ({error.strerror})") from error
         if target in read:
             raise UsageError(f"{option}: {path} is a file to be judged; give another name")
         if target in seen:
             raise UsageError(f"{option}: {path} is also given to {seen[target]}")
         seen[target] = option
+        with written_whole(path):
+            pass  # before minutes of work: whether it could be written at all
 
 
 @contextlib.contextmanager
@@ -44,6 +50,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: The folder does not exist or cannot be written to.
+        OutputError: The file could not be put in its place at the end.
     """
     target = path.resolve()  # a link stays a link
     partial = target.with_name(f".{target.stem}.partial{target.suffix}")
@@ -53,7 +60,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
     try:
         yield partial
-        if partial.stat().st_size:
-            partial.replace(target)
+        try:
+            if partial.stat().st_size:
+                partial.replace(target)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be put in place ({error.strerror})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may have gone
+            partial.unlink(missing_ok=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import SourceError
-from dfd_edge.outputs.csv_file import CsvFile
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.outputs.csv_file import opened_csv
 from dfd_edge.outputs.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def open_reporter(
         hook = outputs.enter_context(Webhook(Endpoint.parse(webhook)))
     csv_file = None
     if csv_path is not None:
-        csv_file = CsvFile(outputs.enter_context(written_whole(csv_path)))
-        outputs.callback(csv_file.close)
+        csv_file = outputs.enter_context(opened_csv(csv_path))
     if report_path is None:
         return Reporter(as_json=as_json, csv_file=csv_file, webhook=hook), None
     from dfd_edge.report import CollectingReporter, reported  # noqa: PLC0415 - it imports Reporter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TextIO
@@ -55,11 +56,14 @@ class ProgressLine:
         """Puts this text on the line."""
         if self._enabled:
             self._drawn_s = time.monotonic()
-            self._file.write(_CLEAR_LINE + line)
-            self._file.flush()
+            self._write(_CLEAR_LINE + line)
 
     def clear(self) -> None:
         """Wipes the line."""
         if self._enabled and self._drawn_s:
-            self._file.write(_CLEAR_LINE)
+            self._write(_CLEAR_LINE)
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that has gone needs no progress
+            self._file.write(text)
             self._file.flush()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_edge.errors import DfdError, SourceError
+from dfd_edge.errors import BrokenOutput, DfdError, OutputError, SourceError
 from dfd_edge.outputs.csv_file import CsvFile
 from dfd_edge.outputs.progress import ProgressLine
 from dfd_edge.outputs.terminal import STYLES, SourceState, TerminalView, terminal_for_views
@@ -33,6 +33,12 @@ class Reporter:
         as_json: JSON Lines instead of human lines; then nothing else goes to standard output.
         csv_file: Takes a row for each person in each frame, or None.
         webhook: Is told of changed labels and of verdicts; its troubles are printed. Or None.
+
+    Attributes:
+        verdicts: Those taken so far.
+        failures: How many sources could not be judged so far.
+        output_error: Why standard output cannot be written any more, else None. Whatever would
+            print there raises it.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Reporter:
         self.progress = ProgressLine(sys.stderr)
         self.verdicts: list[Verdict] = []
         self.failures = 0
+        self.output_error: OutputError | None = None
         self._csv = csv_file
         self._webhook = webhook
         if webhook is not None:
@@ -53,7 +60,7 @@ class Reporter:
         """Prints a record, where JSON Lines were asked for."""
         if self.as_json:
             with self._lock:
-                click.echo(json_line(record))
+                self._print(json_line(record))
 
     def frame(self, result: FrameResult) -> None:
         """Takes the result of a frame."""
@@ -72,7 +79,7 @@ class Reporter:
             elif not self.as_json:
                 self.progress.text(live_line(result))
                 if changed and not sys.stderr.isatty():
-                    click.echo(live_line(result))
+                    self._print(live_line(result))
 
     @contextlib.contextmanager
     def live_view(self) -> Iterator[None]:
@@ -122,7 +129,7 @@ class Reporter:
         if not self.as_json:
             with self._lock:
                 self._clear()
-                click.echo(verdict_line(verdict))
+                self._print(verdict_line(verdict))
 
     def failure(self, source: str, error: DfdError) -> None:
         """Takes a source that could not be judged; the others are still done."""
@@ -139,9 +146,27 @@ class Reporter:
 
     def note(self, line: str) -> None:
         """Prints a line to standard error."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # it has no other place to go to
             self._clear()
             click.echo(f"dfd-edge: {printable(line)}", err=True)
+
+    def _print(self, line: str) -> None:
+        """Prints a line to standard output.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self.output_error is None:
+            try:
+                click.echo(line)
+            except BrokenPipeError:
+                self.output_error = BrokenOutput("nobody reads standard output any more")
+            except OSError as error:
+                self.output_error = OutputError(
+                    f"standard output cannot be written ({error.strerror})"
+                )
+        if self.output_error is not None:
+            raise self.output_error
 
     def _clear(self) -> None:
         """Takes away what is drawn anew in place."""

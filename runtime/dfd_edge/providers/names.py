@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from dfd_edge.errors import UsageError
+from dfd_edge.asked import check_one_of
 
 
 class Provider(enum.StrEnum):
@@ -44,11 +44,8 @@ def parse_provider(name: str) -> Provider:
     Raises:
         UsageError: There is none.
     """
-    try:
-        return Provider(name)
-    except ValueError:
-        known = ", ".join(Provider)
-        raise UsageError(f"provider {name!r} is unknown; known are {known}") from None
+    check_one_of("provider", name, Provider)
+    return Provider(name)
 
 
 def provider_called(name: str) -> str:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfd_edge.asked import check_kind, check_whole
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.providers.names import BUILDS, Provider
 
@@ -50,9 +51,12 @@ class ProviderOptions:
     engine_cache: Path | None = None
 
     def __post_init__(self) -> None:
-        limit = self.gpu_memory_limit_mb
-        if limit is not None and limit < 1:
-            raise UsageError(f"the GPU memory limit is {limit} MB; give 1 or more")
+        check_kind("device", self.device, (str, int), "its number or name")
+        if self.gpu_memory_limit_mb is not None:
+            limit = self.gpu_memory_limit_mb
+            check_whole("GPU memory limit in MB", limit, least=1, most=2**24)
+        check_kind("cuda_graphs", self.cuda_graphs, bool, "True or False")
+        check_kind("engine_cache", self.engine_cache, Path, "a Path")
 
     def check(self, provider: Provider) -> None:
         """Sees that a provider knows every option that is set.

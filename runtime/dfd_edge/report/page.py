@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from dfd_edge.errors import UsageError
+from dfd_edge.errors import OutputError
 from dfd_edge.manifest import DecisionSpec, Manifest
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.outputs.reporter import printable
@@ -41,7 +41,8 @@ def reported(path: Path, detector: Detector, items: Iterable[SourceItem]) -> Ite
         items: The sources that are to be judged.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: The folder does not exist or cannot be written to.
+        OutputError: The file cannot be written.
     """
     with written_whole(path) as partial:
         collector = Collector(items)
@@ -50,7 +51,7 @@ def reported(path: Path, detector: Detector, items: Iterable[SourceItem]) -> Ite
         try:
             partial.write_text(page, encoding="utf-8", newline="\n")
         except OSError as error:
-            raise UsageError(f"--report: {path} cannot be written ({error.strerror})") from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:

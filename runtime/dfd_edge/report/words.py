@@ -23,6 +23,7 @@ REASONS = {
     "blurred": "the face is out of focus, in motion, or compressed to a blur",
     "turned away": "the face is turned away from the camera",
     "left out": "only the largest face, or faces of some size, were asked for",
+    "not finite": "the model gave numbers that are not finite: its bundle does not work here",
 }
 """Why a face is not judged, by the reason in the records."""
 _SHOWN_INTERVALS = 12

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dfd_edge.closing import native_calls
 from dfd_edge.errors import SourceError
 from dfd_edge.sampling import DueFrames
 from dfd_edge.sources.frame import MIN_SIDE, Frame
@@ -46,7 +47,7 @@ class Camera:
         present = list_cameras()
         if _device_file(device) not in present and platform.system() == "Linux":
             raise SourceError(f"{self.name}: no such camera; {_found(present)}")
-        with quiet_opencv():
+        with native_calls(), quiet_opencv():
             self._capture = cv2.VideoCapture(device)
             opened = self._capture.isOpened()
         if not opened:
@@ -69,10 +70,11 @@ class Camera:
         """
         start_s = time.monotonic()
         index = 0
-        while self._capture.grab():
+        while self._grab():
             time_s = time.monotonic() - start_s
             if sampler.is_due(time_s):
-                taken, image = self._capture.retrieve()
+                with native_calls():
+                    taken, image = self._capture.retrieve()
                 if taken and image is not None:
                     yield Frame(np.asarray(image, dtype=np.uint8), time_s, index)
             index += 1
@@ -80,7 +82,12 @@ class Camera:
 
     def close(self) -> None:
         """Lets go of the camera."""
-        self._capture.release()
+        with native_calls():
+            self._capture.release()
+
+    def _grab(self) -> bool:
+        with native_calls():
+            return bool(self._capture.grab())
 
     def _ask_for(self, options: CameraOptions) -> None:
         """Asks the camera for what it is to give, and tells what it gives instead."""

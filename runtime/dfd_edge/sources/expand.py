@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from dfd_edge.asked import check_name
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
@@ -68,13 +69,15 @@ class SourceItem:
         Raises:
             SourceError: The file is missing, a folder, unreadable or empty, or an address is
                 misspelt.
-            UsageError: It is none of these, or a file opened as text.
+            UsageError: It is none of these, its name cannot be one, or a file opened as text.
         """
         if isinstance(source, bytes | bytearray | memoryview):
             return cls._of_file(io.BytesIO(source), f"{len(memoryview(source).cast('B'))} bytes")
         if is_file_object(source):
             path = getattr(source, "name", None)
             return cls._of_file(source, path if isinstance(path, str) else "file object")
+        if isinstance(source, bool):
+            raise UsageError(f"source {source}: give a path, an address or a camera number")
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
         if hasattr(source, "read"):
@@ -93,6 +96,7 @@ class SourceItem:
         if source == STANDARD_INPUT:
             return cls(SourceKind.STANDARD_INPUT, STANDARD_INPUT, "standard input")
         text = os.fsdecode(source)
+        check_name("source", text)
         if isinstance(source, str) and is_address(source):
             return cls(SourceKind.ADDRESS, text, redact(text))
         check_spelling(text)
@@ -151,6 +155,8 @@ def expand(
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
+        except UsageError as error:  # a name that none can have
+            errors.append(SourceError(str(error)))
     return _told_apart(items.values()), errors
 
 
@@ -187,6 +193,7 @@ def _expand_readable(
     if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
         yield SourceItem.of(source)
         return
+    check_name("source", str(source))
     check_spelling(str(source))
     path = Path(source)
     if path.is_dir():

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from dfd_edge.asked import check_kind, check_number, check_one_of, check_whole
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.frame import (
     MAX_FRAME_PIXELS,
@@ -24,6 +25,8 @@ RAW_PIXELS: tuple[RawPixels, ...] = get_args(RawPixels)
 MAX_RATE_HZ = 1000.0
 #: Memory of a process that decodes in a sandbox, in mebibytes: enough for 8K films.
 SANDBOX_MEMORY_MB = 2048
+_MOST_STREAMS = 65_535
+_MOST_SANDBOX_MEMORY_MB = 1 << 20
 LEAST_SANDBOX_MEMORY_MB = 256
 _BYTES_PER_PIXEL = {"bgr24": 3.0, "rgb24": 3.0, "gray": 1.0, "yuv420p": 1.5, "nv12": 1.5}
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})", re.IGNORECASE)
@@ -49,6 +52,12 @@ class CameraOptions:
     pixel_format: str | None = None
 
     def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            if side is not None:
+                check_whole("camera size", side, least=1, most=10**9)
+        if self.fps is not None:
+            check_number("camera fps", self.fps, above=0.0, most=MAX_RATE_HZ)
+        check_kind("camera format", self.pixel_format, str, "four letters, such as MJPG or YUYV")
         if (self.width is None) != (self.height is None):
             raise UsageError(
                 f"camera size {self.width}x{self.height}: give both sides, such as 1280x720"
@@ -57,8 +66,6 @@ class CameraOptions:
             refusal = check_size("camera size", self.width, self.height)
             if refusal:
                 raise UsageError(refusal)
-        if self.fps is not None and not 0.0 < self.fps <= MAX_RATE_HZ:
-            raise UsageError(f"camera fps {self.fps:g}: give a number above 0, such as 30")
         four = self.pixel_format
         if four is not None and not (len(four) == 4 and four.isascii() and four.isprintable()):
             raise UsageError(f"camera format {four!r}: give four letters, such as MJPG or YUYV")
@@ -95,21 +102,16 @@ class RawFormat:
     fps: float
 
     def __post_init__(self) -> None:
-        if self.pixel_format not in RAW_PIXELS:
-            raise UsageError(
-                f"raw pixel format {self.pixel_format!r}: give one of {', '.join(RAW_PIXELS)}"
-            )
+        check_one_of("raw pixel format", self.pixel_format, RAW_PIXELS)
+        for side in (self.width, self.height):
+            check_whole("raw frames' side", side, least=1, most=10**9)
+        check_number("raw frames per second", self.fps, above=0.0, most=MAX_RATE_HZ)
         refusal = check_size("raw frames", self.width, self.height)
         if refusal:
             raise UsageError(refusal)
         if self.pixel_format in ("yuv420p", "nv12") and (self.width % 2 or self.height % 2):
             raise UsageError(
                 f"raw frames: {self.pixel_format} needs even sides, not {self.width}x{self.height}"
-            )
-        if not 0.0 < self.fps <= MAX_RATE_HZ:
-            raise UsageError(
-                f"raw frames: {self.fps:g} frames per second; give a number from above 0 to "
-                f"{MAX_RATE_HZ:g}"
             )
 
     @classmethod
@@ -169,27 +171,25 @@ class SourceOptions:
     sandbox_memory_mb: int = SANDBOX_MEMORY_MB
 
     def __post_init__(self) -> None:
-        number = self.stream
-        if number is not None and (isinstance(number, bool) or not number >= 0):
-            raise UsageError(f"stream {number!r}: give the number of a video stream, from 0")
-        if number is not None and self.raw is not None:
-            raise UsageError(f"stream {number}: raw frames are a single stream; leave it out")
-        if self.rtsp_transport not in RTSP_TRANSPORTS:
-            raise UsageError(
-                f"RTSP transport {self.rtsp_transport!r}: give one of {', '.join(RTSP_TRANSPORTS)}"
-            )
-        if self.reconnect_s is not None and not self.reconnect_s >= 0.0:
-            raise UsageError(f"reconnect {self.reconnect_s:g} s: give 0 or more")
-        if self.max_pixels is not None and not MIN_SIDE**2 <= self.max_pixels <= MOST_PIXELS:
-            raise UsageError(
-                f"max_pixels {self.max_pixels}: give a number of pixels from {MIN_SIDE**2} to "
-                f"{MOST_PIXELS:,}"
-            )
-        if self.sandbox_memory_mb < LEAST_SANDBOX_MEMORY_MB:
-            raise UsageError(
-                f"sandbox memory {self.sandbox_memory_mb} MB: give {LEAST_SANDBOX_MEMORY_MB} or "
-                "more, which the libraries alone take"
-            )
+        check_kind("camera", self.camera, CameraOptions, "CameraOptions")
+        check_one_of("RTSP transport", self.rtsp_transport, RTSP_TRANSPORTS)
+        check_kind("raw", self.raw, RawFormat, "a RawFormat")
+        if self.reconnect_s is not None:
+            check_number("reconnect", self.reconnect_s)
+        if self.max_pixels is not None:
+            check_whole("max_pixels", self.max_pixels, least=MIN_SIDE**2, most=MOST_PIXELS)
+        if self.stream is not None:
+            check_whole("stream", self.stream, least=0, most=_MOST_STREAMS)
+            if self.raw is not None:
+                raise UsageError(
+                    f"stream {self.stream}: raw frames are a single stream; leave it out"
+                )
+        check_whole(
+            "sandbox memory in MB",
+            self.sandbox_memory_mb,
+            least=LEAST_SANDBOX_MEMORY_MB,
+            most=_MOST_SANDBOX_MEMORY_MB,
+        )
 
     @property
     def still_pixels(self) -> int:
