@@ -51,7 +51,7 @@ def read_image(
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, no picture, an animation,
-            several pages, cut off or of absurd dimensions.
+            several pages, cut off, too large or too small.
     """
     if isinstance(source, str | Path):
         name = name or str(source)
@@ -92,7 +92,7 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
         colour: The order of three and four channels.
 
     Raises:
-        UsageError: It is something else, such as several frames, or absurdly small.
+        UsageError: It is something else, such as several frames, or too small.
     """
     if colour not in get_args(Colour):
         raise UsageError(f"colour {colour!r}: give one of {', '.join(get_args(Colour))}")
