@@ -153,7 +153,7 @@ def test_the_limit_can_be_set(tmp_path):
     cv2.imwrite(str(path), portrait())
     clip = tmp_path / "clip.mp4"
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=320x240:d=1", clip)
-    with pytest.raises(SourceError, match=r"512x512 \(.*at most 262,143 pixels; --max-pixels"):
+    with pytest.raises(SourceError, match="512x512: at most 262,143 pixels are read; --max-pixels"):
         read_image(path, max_pixels=512 * 512 - 1)
     assert read_image(path, max_pixels=512 * 512).shape == (512, 512, 3)
     with pytest.raises(SourceError, match="too large, 320x240"):
