@@ -228,6 +228,7 @@ def test_a_delay_before_the_decoder_is_seen(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runtime's own figure starts behind the decoder, and misses it."""
+    monkeypatch.setattr("dfd_edge.sources.opening._is_sandboxed", lambda item: False)
     report = measured(tiny_bundle, count=1)
     decode = DecodedSource._decode
     held_s = 0.5

@@ -98,6 +98,7 @@ def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) ->
             row.label,
             "" if row.original is None else spelt(row.original),
             row.generator,
+            "",
             row.model,
             group if row.keys else "",
             row.split,
