@@ -25,6 +25,7 @@ Colour = Literal["bgr", "rgb"]
 _BYTES_A_PIXEL = 8
 #: A file may be so large in any case: telephones append clips.
 _FILE_BYTES = 64 * 2**20
+_PIECE_BYTES = 2**20
 #: Formats that OpenCV does not read, with the libraries that do.
 _FORMATS_OF_PILLOW = {"heif": "HEIC", "avif": "AVIF"}
 #: Transfer functions of ITU-T H.273 that show pale when they are taken for SDR.
@@ -116,15 +117,25 @@ def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
     try:
         if isinstance(source, str | Path):
             with Path(source).open("rb") as file:
-                data = file.read(most + 1)
+                data = _up_to(file, most + 1)
         else:
             source.seek(0)
-            data = source.read(most + 1)
+            data = _up_to(source, most + 1)
     except (OSError, ValueError) as error:
         raise SourceError(f"{name}: cannot be read ({error})") from error
     if len(data) > most:
         raise SourceError(f"{name}: more than {most / 2**20:,.0f} MiB, too large for a picture")
     return data
+
+
+def _up_to(file: BinaryIO, most: int) -> bytes:
+    """The bytes of a file in pieces: `read` makes room for all that is asked for at once."""
+    pieces: list[bytes] = []
+    left = most
+    while left and (piece := file.read(min(left, _PIECE_BYTES))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _refuse(name: str, size: Stated, max_pixels: int) -> None:
