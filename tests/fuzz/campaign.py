@@ -213,10 +213,7 @@ class Campaign:
         known.append(f"--seed {self.seed} --case {kind}:{case}  {answer.detail}")
         self._keep.mkdir(parents=True, exist_ok=True)
         target = self._keep / f"{kind}-{self.seed}-{case}{path.suffix}"
-        if path.is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True)
-        elif path.exists():
-            shutil.copy(path, target)
+        _keep(path, target)
 
     def table(self) -> Iterator[str]:
         """Lines of Markdown: what came of the cases."""
@@ -238,6 +235,13 @@ class Campaign:
             yield ""
             yield f"{count} x {name}"
             yield from (f"    {line}" for line in self.failures[name])
+
+
+def _keep(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    elif path.exists():
+        shutil.copy(path, target)
 
 
 def build_bundle(folder: Path) -> Path:
@@ -262,7 +266,7 @@ def _show_case(campaign: Campaign, text: str, work: Path, keep: Path) -> None:
     if path.exists():
         keep.mkdir(parents=True, exist_ok=True)
         target = keep / f"{kind}-{campaign.seed}-{number}{path.suffix}"
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+        _keep(path, target)
         print(f"the input is {target}")
 
 
