@@ -142,10 +142,12 @@ class Campaign:
         seed: Chooses the damage.
         work: An empty folder for seeds and cases.
         keep: Where failing cases are copied to.
+        sandbox: Whether media are decoded in a sandbox.
     """
 
-    def __init__(self, seed: int, work: Path, keep: Path) -> None:
+    def __init__(self, seed: int, work: Path, keep: Path, *, sandbox: bool = False) -> None:
         self.seed = seed
+        self.sandbox = sandbox
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.failures: dict[str, list[str]] = {}
         self.failed: Counter[str] = Counter()
@@ -173,7 +175,7 @@ class Campaign:
         try:
             for case in cases:
                 sort, path = self.make(kind, case, folder)
-                answer = judge.ask(kind, path, f"{self.seed}:{case}")
+                answer = self.ask(judge, kind, case, path)
                 with self._lock:
                     self.counts[sort].add(answer)
                     if answer.outcome not in GOOD:
@@ -184,6 +186,11 @@ class Campaign:
                     path.unlink(missing_ok=True)
         finally:
             judge.close()
+
+    def ask(self, judge: Judge, kind: str, case: int, path: Path) -> Answer:
+        """Has a case judged that was made."""
+        how = "sandboxed" if self.sandbox and kind == "media" else kind
+        return judge.ask(how, path, f"{self.seed}:{case}")
 
     def make(self, kind: str, case: int, folder: Path) -> tuple[str, Path]:
         """Writes a case into a folder; returns its sort and its path."""
@@ -261,7 +268,7 @@ def _show_case(campaign: Campaign, text: str, work: Path, keep: Path) -> None:
     kind, _, number = text.partition(":")
     _, path = campaign.make(kind, int(number), work)
     judge = Judge(work / "bundle")
-    print(judge.ask(kind, path, f"{campaign.seed}:{number}"))
+    print(campaign.ask(judge, kind, int(number), path))
     judge.close()
     if path.exists():
         keep.mkdir(parents=True, exist_ok=True)
@@ -286,10 +293,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"), help="failing inputs")
+    parser.add_argument("--sandbox", action="store_true", help="decode media in a sandbox")
     parser.add_argument("--case", help="run one case again, KIND:NUMBER, and keep its input")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dfd-fuzz-") as folder:
-        campaign = Campaign(options.seed, Path(folder), options.keep)
+        campaign = Campaign(options.seed, Path(folder), options.keep, sandbox=options.sandbox)
         if options.case:
             _show_case(campaign, options.case, Path(folder), options.keep)
             return 0
