@@ -377,6 +377,14 @@ class TestDisk:
 
 
 class TestKills:
+    def test_what_a_killed_run_left_never_gets_the_name(self, tmp_path):
+        video = tmp_path / "o.mp4"
+        (tmp_path / ".o.partial.mp4").write_bytes(b"half a film")
+        check_outputs({"--save-video": video}, [])
+        with written_whole(video):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_at_any_moment_nothing_half_written_gets_the_name(
         self, tiny_bundle, tmp_path, number, dfd

@@ -206,7 +206,7 @@ def test_the_run_goes_on_after_a_limit_was_hit(tiny_bundle, huge, clip):
 
 @pytest.mark.parametrize("memory_mb", [0, 255])
 def test_less_memory_than_the_libraries_take_is_refused(memory_mb):
-    with pytest.raises(UsageError, match="give 256 or more"):
+    with pytest.raises(UsageError, match="give a whole number from 256"):
         SourceOptions(sandbox_memory_mb=memory_mb)
 
 

@@ -120,7 +120,7 @@ class TestNumber:
 
     @pytest.mark.parametrize("number", [-1, True])
     def test_one_that_cannot_be_is_refused(self, number):
-        with pytest.raises(UsageError, match="number of a video stream"):
+        with pytest.raises(UsageError, match="give a whole number from 0"):
             SourceOptions(stream=number)
 
     def test_the_program_interface_takes_it_and_tells(self, tiny_bundle, views):

@@ -55,7 +55,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     target = path.resolve()  # a link stays a link
     partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
-        partial.touch()
+        partial.write_bytes(b"")  # what a killed run left of it must not get the name
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
     try:
