@@ -38,7 +38,8 @@ _MP4_OUTER = frozenset(
     + [b"udta", b"sinf", b"schi", b"tref", b"wave", b"mfra"]
 )
 _MP4_DEPTH = 10
-_MP4_BOXES = 2_000_000
+#: Hours of fragments of a frame each have more boxes, but larger ones.
+_MP4_BOXES, _MP4_BOX_BYTES = 1_000_000, 64
 _MP4_STARTS = _MP4_OUTER | {b"ftyp", b"mdat", b"wide", b"free", b"skip", b"styp", b"sidx", b"pnot"}
 #: Flags of a fragment's run of samples, for each of which a sample has a number of its own.
 _RUN_FIELDS = (0x100, 0x200, 0x400, 0x800)
@@ -110,7 +111,7 @@ def check_fragments(file: BinaryIO) -> None:
         file: The file, left at its start.
 
     Raises:
-        HeaderError: They do, or the file has more parts than any film needs.
+        HeaderError: They do, or it consists of very many tiny boxes.
     """
     if file.read(8)[4:] in _MP4_STARTS:
         size = file.seek(0, io.SEEK_END)
@@ -121,8 +122,8 @@ def check_fragments(file: BinaryIO) -> None:
                 flags, count = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
                 fields = sum(bool(flags & field) for field in _RUN_FIELDS)
                 needed += count * max(1, 4 * fields)
-            if needed > size or number > _MP4_BOXES:
-                raise HeaderError("its fragments state more samples than there is room for")
+            if needed > size or (number > _MP4_BOXES and size < _MP4_BOX_BYTES * number):
+                raise HeaderError("its fragments state more than there is room for")
     file.seek(0)
 
 
