@@ -7,6 +7,7 @@ with a line of JSON, an `Answer`. What cannot be answered (a crash, a hang) the 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -140,6 +141,7 @@ def _call(detector: Any, random_: random.Random) -> str:
     """One call of the API with arguments that nobody should give."""
     import numpy as np
 
+    from dfd_edge import Detector
     from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, SourceOptions, expand
 
     def odd() -> Any:
@@ -171,6 +173,16 @@ def _call(detector: Any, random_: random.Random) -> str:
         lambda: CameraOptions(**_some(random_, width=odd(), height=odd(), fps=odd())),
         lambda: RawFormat(random_.choice((64, odd())), 48, random_.choice(("gray", odd())), odd()),
         lambda: SourceOptions(**_some(random_, rtsp_transport=odd(), reconnect_s=odd())),
+        lambda: SourceOptions(**_some(random_, max_pixels=odd(), stream=odd(), sandbox=odd())),
+        lambda: SourceOptions(sandbox_memory_mb=odd(), camera=odd(), raw=odd()),
+        lambda: detector.analyze(image(), **_some(random_, colour=odd(), name=odd())),
+        lambda: detector.analyze(random_.randbytes(random_.choice((1, 40, 3000))), name=odd()),
+        lambda: detector.analyze(io.BytesIO(random_.randbytes(99)), options=odd(), stop=odd()),
+        lambda: detector.analyze(__file__, **_some(random_, on_frame=odd(), on_event=odd())),
+        lambda: detector.watch(odd(), **_some(random_, policy=odd(), rate_hz=odd())).close(),
+        lambda: Detector.load(
+            **_some(random_, provider=odd(), precision=odd(), threads=odd(), options=odd())
+        ),
     )
     random_.choice(calls)()
     return "taken"

@@ -126,7 +126,16 @@ def test_an_array_is_not_changed(detector):
         (np.zeros((64, 64, 3), np.float32), {}, "dtype float32: give an image as uint8"),
         (np.zeros((64, 64, 2), np.uint8), {}, "shape"),
         (np.zeros((0, 64, 3), np.uint8), {}, "absurd dimensions 64x0"),
-        (np.zeros((64, 64, 3), np.uint8), {"colour": "BGR"}, "colour 'BGR': give one of bgr, rgb"),
+        (
+            np.zeros((64, 64, 3), np.uint8),
+            {"colour": "BGR"},
+            "'BGR' is unknown; known are bgr, rgb",
+        ),
+        (
+            np.zeros((64, 64, 3), np.uint8),
+            {"colour": np.arange(2)},
+            "colour array([0, 1]) is unknown",
+        ),
         (None, {}, "source of type NoneType: give a path, an address, bytes"),
         ([np.zeros((64, 64, 3), np.uint8)], {}, "source of type list"),
         (3.5, {}, "source of type float"),

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.asked import check_one_of
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources.formats import image_format
 from dfd_edge.sources.frame import MAX_PIXELS, MOST_PIXELS, Image, check_size
@@ -95,8 +96,7 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
     Raises:
         UsageError: It is something else, such as several frames, or absurdly small.
     """
-    if colour not in get_args(Colour):
-        raise UsageError(f"colour {colour!r}: give one of {', '.join(get_args(Colour))}")
+    check_one_of("colour", colour, get_args(Colour))
     shape = pixels.shape
     if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or (*shape, 1)[2] not in (1, 3, 4):
         several = "; push frames one by one to a `stream`" if len(shape) > 3 else ""
