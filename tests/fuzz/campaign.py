@@ -106,6 +106,7 @@ class Judge:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the campaign, which ends it
                 env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
             )
         return self._process
@@ -154,6 +155,7 @@ class Campaign:
         self._work = work
         self._keep = keep
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._seeds = [(path.suffix, path.read_bytes()) for path in make_seeds(work / "media")]
         self.bundle = build_bundle(work / "bundle")
         self.face = work / "media" / "plain.jpg"
@@ -162,10 +164,13 @@ class Campaign:
         """Judges the cases of a kind in so many processes at once."""
         shares = [cases[job::jobs] for job in range(jobs)]
         with ThreadPoolExecutor(jobs) as pool:
-            for done in [
-                pool.submit(self._judge, kind, n, share) for n, share in enumerate(shares)
-            ]:
-                done.result()
+            running = [pool.submit(self._judge, kind, n, share) for n, share in enumerate(shares)]
+            try:
+                for done in running:
+                    done.result()
+            except KeyboardInterrupt:
+                self._stopped.set()
+                raise
 
     def _judge(self, kind: str, job: int, cases: range) -> None:
         folder = self._work / f"{kind}-{job}"
@@ -174,6 +179,8 @@ class Campaign:
         judge = Judge(self.bundle)
         try:
             for case in cases:
+                if self._stopped.is_set():
+                    break
                 sort, path = self.make(kind, case, folder)
                 answer = self.ask(judge, kind, case, path)
                 with self._lock:
@@ -305,8 +312,11 @@ def main() -> int:
         if wanted == (None, None, None):
             wanted = (options.cases, options.cases * 2 // 5, options.cases // 10)
         start_s = time.perf_counter()
-        for kind, count in zip(KINDS, wanted, strict=True):
-            campaign.run(kind, range(options.first, options.first + (count or 0)), options.jobs)
+        try:
+            for kind, count in zip(KINDS, wanted, strict=True):
+                campaign.run(kind, range(options.first, options.first + (count or 0)), options.jobs)
+        except KeyboardInterrupt:
+            print("ended early; so far:")
         took_s = time.perf_counter() - start_s
     print("\n".join(campaign.table()))
     total = sum(sum(counts.outcomes.values()) for counts in campaign.counts.values())
