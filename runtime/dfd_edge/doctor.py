@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError
-from dfd_edge.libraries import libraries
+from dfd_edge.libraries import libraries, reinstall_advice, wrong_version
 from dfd_edge.version import requirement_of, version_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def examine(
             mark = click.style("note ", fg="yellow")
         click.echo(f"{mark} {finding.subject:14} {finding.value}")
         if finding.fault:
-            click.echo(f"{'':20} {'the same' if finding.fault in told else finding.fault}")
+            click.echo(f"{'':20} {'as above' if finding.fault in told else finding.fault}")
             told.add(finding.fault)
         code = code or finding.exit_code
     click.echo("Ready: videos can be judged." if code == 0 else "Not ready: see FAULT above.")
@@ -105,10 +105,10 @@ def findings(
         except DfdError as error:
             yield Finding(subject, "fails", str(error), error.exit_code)
         except Exception as error:  # what is examined may be broken in any way
-            fault = (
-                f"{type(error).__name__}: {error}: a library that is damaged, or that dfd-edge was "
-                "not tried with: run `pip install --force-reinstall 'dfd-edge[cpu]'`"
+            mend = wrong_version() or (
+                f"a damaged library, or one that dfd-edge was not tried with: {reinstall_advice()}"
             )
+            fault = f"{type(error).__name__}: {error}: {mend}"
             yield Finding(subject, "fails", fault, DfdError.exit_code)
 
 

@@ -76,7 +76,11 @@ def source_error(source: str, error: Exception) -> DfdError:
         return SourceError(f"{source}: there is not enough memory to judge it")
     if isinstance(error, OSError) and error.strerror:
         return SourceError(f"{source}: cannot be judged ({error.strerror})")
+    from dfd_edge.libraries import wrong_version  # noqa: PLC0415 - only a fault needs it
+
     cause = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    if advice := wrong_version():
+        return SourceError(f"{source}: could not be judged to its end ({cause}): {advice}")
     return SourceError(
         f"{source}: could not be judged to its end, by a fault of this program ({cause}): run "
         "again with -v for the traceback, and report it"

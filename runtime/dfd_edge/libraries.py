@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dfd_edge.version import requirement_of, version_of
+from dfd_edge.version import is_allowed, requirement_of, version_of
 
 
 class BrokenLibrary(ImportError):
@@ -54,8 +54,41 @@ def libraries() -> Iterator[Library]:
             yield Library(name, value, fault=import_advice(error, name, installed=bool(found)))
             continue
         version = found.get(name) or str(getattr(imported, "__version__", "unknown version"))
-        note = _overwritten(list(found)) if len(found) > 1 else None
+        note = _overwritten(list(found)) if len(found) > 1 else _version_advice(name, version)
         yield Library(name, version, note=note)
+
+
+def wrong_version() -> str | None:
+    """Names a library of a version that this project does not allow, and how to mend it.
+
+    pip refuses such a version, but for one that is installed afterwards.
+    """
+    for name, version in _installed().items():
+        if advice := _version_advice(name, version):
+            return f"{name} {version} is installed; {advice}"
+    return None
+
+
+def reinstall_advice() -> str:
+    """How to get every library anew, where it is not known which one is damaged."""
+    wanted = " ".join(f"'{_requirement(name)}'" for name in _installed())
+    return f"run `pip install --force-reinstall {wanted}`"
+
+
+def _installed() -> dict[str, str]:
+    names = [name for names in _MODULES.values() for name in names] + ["onnxruntime"]
+    return {name: version for name in names if (version := version_of(name))}
+
+
+def _requirement(name: str) -> str:
+    return _headless() if name == _OPENCV[1] else requirement_of(name)
+
+
+def _version_advice(name: str, version: str) -> str | None:
+    wanted = _requirement(name)
+    if is_allowed(version, wanted):
+        return None
+    return f"dfd-edge needs {wanted}: run `pip install '{wanted}'`"
 
 
 def check_opencv() -> None:

@@ -59,8 +59,8 @@ _FLAGS = (
     click.option(
         "--sandbox/--no-sandbox",
         default=None,
-        help="Decode in a child process without rights and with limits; by default for addresses "
-        "only.",
+        help="Decode in a child process with limits on memory, time, files and network; by default "
+        "for addresses only.",
     ),
     click.option(
         "--sandbox-memory",

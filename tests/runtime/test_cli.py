@@ -283,6 +283,16 @@ class TestOptions:
         assert done.returncode == 0, done.stderr
         assert b"standard input" in done.stdout
 
+    def test_standard_input_that_is_empty(self, dfd):
+        done = dfd("-", text=False, input=b"")
+        assert done.returncode == 1
+        assert done.stderr == b"dfd-edge: error: standard input: it is empty\n"
+
+    def test_a_rate_that_is_no_number(self, dfd, face_clip):
+        done = dfd("--rate", "fast", face_clip)
+        assert done.returncode == 2
+        assert "'fast' is not a number." in done.stderr
+
     def test_standard_input_from_a_file_with_its_index_at_the_end(self, dfd, face_clip, tmp_path):
         path = tmp_path / "late.mp4"
         run_ffmpeg("-i", face_clip, "-c", "copy", path)

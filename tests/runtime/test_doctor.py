@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.version import is_allowed
 
 #: Hides onnxruntime from this process, as in an environment where it was never installed.
 WITHOUT_ONNXRUNTIME = """
@@ -69,6 +70,13 @@ import av
 def fails(*arguments, **named):
     raise TypeError("open() got an unexpected keyword argument")
 av.open = fails
+"""
+#: A version that pip refuses, installed afterwards.
+OLD_PYAV = """
+import importlib.metadata
+real = importlib.metadata.version
+importlib.metadata.version = lambda name: "16.1.0" if name == "av" else real(name)
+importlib.metadata.requires = lambda name: ["av<20,>=17.0.0", "numpy<3,>=1.26.0"]
 """
 NO_FRAMES = """
 from dfd_edge.sources.video import VideoFile
@@ -135,7 +143,8 @@ def test_the_shipped_bundle_judges_the_clip_that_ships():
         (HALF_REMOVED, 1, "opencv-python", "`pip uninstall -y opencv-python`, then `pip install '"),
         (WITHOUT_OPENCV, 1, "opencv-python", "run `pip install 'opencv-python"),
         (WITHOUT_LIBGL, 1, "opencv-python", "apt install libgl1"),
-        (OPEN_FAILS, 1, "decoding", "pip install --force-reinstall 'dfd-edge[cpu]'"),
+        (OPEN_FAILS, 1, "decoding", "run `pip install --force-reinstall 'numpy"),
+        (OPEN_FAILS + OLD_PYAV, 1, "decoding", "av 16.1.0 is installed; dfd-edge needs av"),
         (NO_FRAMES, 1, "decoding", "0 of 8 frames of a sound clip were decoded: run `pip install"),
         (NO_FACES, 1, "detection", "each frame of the clip shows one face"),
         (SEQUENCE_FAILS, 5, "judging", "sequence.onnx: the graph fails"),
@@ -158,6 +167,30 @@ def test_judging_without_a_whole_opencv_says_what_to_do(fault, plain_clip):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "`pip install '" in line
+
+
+def test_a_version_that_is_not_allowed_is_named_and_judges_as_far_as_it_can(plain_clip):
+    done = run(OLD_PYAV, "--doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note  av             16.1.0\n" in done.stdout
+    assert "dfd-edge needs av<20,>=17.0.0: run `pip install 'av<20,>=17.0.0'`" in done.stdout
+    assert run(OLD_PYAV, str(plain_clip)).stderr == ""
+    done = run(OPEN_FAILS + OLD_PYAV, str(plain_clip))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "(TypeError: open() got an unexpected keyword argument): av 16.1.0 is insta" in line
+    assert line.endswith("run `pip install 'av<20,>=17.0.0'`")
+
+
+@pytest.mark.parametrize(
+    ("version", "allowed"),
+    [
+        *(("17.0.0", True), ("17", True), ("19.9.1", True), ("18.0.0rc1", True)),
+        *(("16.9.9", False), ("9.0", False), ("20", False), ("20.0.0", False), ("100.1", False)),
+    ],
+)
+def test_versions_are_compared_number_by_number(version, allowed):
+    assert is_allowed(version, "av<20,>=17.0.0") is allowed
 
 
 def test_headless_opencv_is_accepted_where_no_window_is_wanted(plain_clip):

@@ -88,8 +88,8 @@ class TestRawFrames:
             ("1280x720:bgr32@30", "known are bgr24, rgb24, gray, yuv420p, nv12"),
             ("1280x720:bgr24@0", "frames per second"),
             ("1280x720:bgr24@99999", "frames per second"),
-            ("9x9:bgr24@30", "absurd dimensions 9x9"),
-            ("99999x99999:gray@30", "absurd dimensions"),
+            ("9x9:bgr24@30", "too small, 9x9"),
+            ("99999x99999:gray@30", "too large"),
             ("321x240:yuv420p@30", "even sides, not 321x240"),
         ],
     )
@@ -197,7 +197,7 @@ class TestCameras:
     ("make", "cause"),
     [
         (lambda: CameraOptions(width=640), "both sides"),
-        (lambda: CameraOptions(width=4, height=4), "absurd dimensions 4x4"),
+        (lambda: CameraOptions(width=4, height=4), "too small, 4x4"),
         (lambda: CameraOptions(fps=0.0), "above 0"),
         (lambda: SourceOptions(rtsp_transport="sctp"), "known are tcp, udp"),
         (lambda: SourceOptions(reconnect_s=-1.0), "reconnect -1.0: give a number from 0"),

@@ -119,6 +119,17 @@ def test_errors_of_a_source_are_those_without_a_sandbox(detector, tmp_path):
     assert messages[0] == messages[1]
 
 
+def test_a_fault_in_the_child_names_the_source(detector, clip, tmp_path, monkeypatch):
+    """The fault is that of a library of another version, in the child only."""
+    fails = "def fails(*args, **kwargs): raise TypeError('no such argument')"
+    (tmp_path / "sitecustomize.py").write_text(f"import av\n{fails}\nav.open = fails\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SourceError) as caught:
+        detector.analyze(clip, options=SANDBOXED)
+    assert str(caught.value).startswith(f"{clip}: decoding failed in its sandbox (TypeError): ")
+    assert "--no-sandbox" in str(caught.value)
+
+
 # Limits
 
 

@@ -192,10 +192,10 @@ def test_the_limit_can_be_set(tmp_path):
     cv2.imwrite(str(path), portrait())
     clip = tmp_path / "clip.mp4"
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=320x240:d=1", clip)
-    with pytest.raises(SourceError, match=r"512x512 \(.*at most 262,143 pixels; --max-pixels"):
+    with pytest.raises(SourceError, match="512x512: at most 262,143 pixels are read; --max-pixels"):
         read_image(path, max_pixels=512 * 512 - 1)
     assert read_image(path, max_pixels=512 * 512).shape == (512, 512, 3)
-    with pytest.raises(SourceError, match="absurd dimensions 320x240"):
+    with pytest.raises(SourceError, match="too large, 320x240"):
         VideoFile(clip, max_pixels=320 * 240 - 1)
     VideoFile(clip, max_pixels=320 * 240).close()
 
@@ -208,7 +208,7 @@ def test_the_limit_goes_all_the_way(tmp_path, tiny_bundle):
 
     path = tmp_path / "photograph.png"
     cv2.imwrite(str(path), portrait())
-    with pytest.raises(SourceError, match="absurd dimensions"):
+    with pytest.raises(SourceError, match="too large"):
         Detector.load(tiny_bundle).analyze(path, options=SourceOptions(max_pixels=1000))
     arguments = [str(path), "--model", str(tiny_bundle), "--max-pixels"]
     assert CliRunner().invoke(command, [*arguments, "1000"]).exit_code == 1

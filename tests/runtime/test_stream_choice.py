@@ -81,8 +81,8 @@ def test_the_default_track_comes_before_a_larger_one(folder, film, large, suffix
     with VideoFile(path) as video:
         assert (video.width, video.height) == SMALL
         (note,) = video.notes
-    assert note.startswith("2 films in it: stream 1: h264 320x240, 2.0 s, default is judged, not")
-    assert "0: h264 640x480, 1.6 s" in note
+    assert note.startswith("2 films in it: judges stream 1 (h264 320x240, 2.0 s, default), not")
+    assert note.endswith("not 0 (h264 640x480, 1.6 s); --stream N chooses another")
 
 
 def test_of_equals_the_longest_then_the_largest(folder, film, large):
@@ -115,8 +115,8 @@ class TestNumber:
     def test_one_that_is_none_is_told_with_those_there_are(self, views, number, said):
         with pytest.raises(SourceError, match=said) as caught:
             VideoFile(views, stream=number)
-        assert "video streams are 0: h264 320x240, 2.0 s" in str(caught.value)
-        assert "; 2: h264 640x480, 1.6 s" in str(caught.value)
+        assert "the video streams are 0 (h264 320x240, 2.0 s" in str(caught.value)
+        assert " and 2 (h264 640x480, 1.6 s" in str(caught.value)
 
     @pytest.mark.parametrize("number", [-1, True])
     def test_one_that_cannot_be_is_refused(self, number):

@@ -26,6 +26,7 @@ import numpy as np
 from dfd_edge import errors
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError
+from dfd_edge.libraries import wrong_version
 from dfd_edge.sampling import AllFrames, DueFrames, Foreseeable
 from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
 from dfd_edge.sources.backlog import Backlog
@@ -312,11 +313,13 @@ class Child:
 
     def _told_error(self, message: dict[str, Any]) -> Exception:
         text = str(message["error"])[:_MAX_TEXT]
-        kind = getattr(errors, str(message.get("kind")), SourceError)
+        kind = getattr(errors, str(message.get("kind")), None)
         if any(words in text.lower() for words in _NO_MEMORY):
             return SourceError(f"{self._name}: {self._too_little_memory()}")
-        is_own = isinstance(kind, type) and issubclass(kind, errors.DfdError)
-        return kind(text) if is_own else SourceError(f"{self._name}: {text}")
+        if isinstance(kind, type) and issubclass(kind, errors.DfdError):
+            return kind(text)
+        advice = wrong_version() or "run again with --no-sandbox and -v for the cause"
+        return SourceError(f"{self._name}: {text}: {advice}")
 
     def _too_little_memory(self) -> str:
         return (

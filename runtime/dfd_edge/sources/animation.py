@@ -51,7 +51,7 @@ class AnimatedWebP(Closing):
         end_s: Time at which the last whole frame ends, in seconds.
 
     Raises:
-        SourceError: It cannot be read, or is of absurd dimensions.
+        SourceError: It cannot be read, or is too large or small.
     """
 
     finite = True

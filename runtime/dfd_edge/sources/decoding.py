@@ -94,7 +94,7 @@ class DecodedSource:
         backlog: How far a live stream is behind; it is asked which packets are decoded.
 
     Raises:
-        SourceError: No video, no decoder for it, no such stream, or absurd dimensions.
+        SourceError: No video, no decoder for it, no such stream, or too large or small.
     """
 
     def __init__(

@@ -41,8 +41,7 @@ def check_size(name: str, width: int, height: int, max_pixels: int = MAX_PIXELS)
     """
     if min(width, height) >= MIN_SIDE and width * height <= max_pixels:
         return None
-    mend = "; --max-pixels raises that" if width * height > max_pixels else ""
-    return (
-        f"{name}: absurd dimensions {width}x{height} "
-        f"(allowed: sides from {MIN_SIDE} px, at most {max_pixels:,} pixels{mend})"
-    )
+    if min(width, height) < MIN_SIDE:
+        return f"{name}: too small, {width}x{height}: both sides need {MIN_SIDE} pixels or more"
+    mend = "; --max-pixels raises that" if max_pixels < MOST_PIXELS else ""
+    return f"{name}: too large, {width}x{height}: at most {max_pixels:,} pixels are read{mend}"

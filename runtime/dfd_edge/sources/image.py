@@ -53,7 +53,7 @@ def read_image(
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, no picture, an animation,
-            several pages, cut off or of absurd dimensions.
+            several pages, cut off, too large or too small.
     """
     if isinstance(source, str | Path):
         name = name or str(source)
@@ -94,7 +94,7 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
         colour: The order of three and four channels.
 
     Raises:
-        UsageError: It is something else, such as several frames, or absurdly small.
+        UsageError: It is something else, such as several frames, or too small.
     """
     check_one_of("colour", colour, get_args(Colour))
     shape = pixels.shape

@@ -22,12 +22,16 @@ class PipeReader:
     Args:
         stop: ends the reading.
 
+    Attributes:
+        empty: Whether nothing has come yet.
+
     Raises:
         SourceError: standard input is closed.
     """
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
+        self.empty = True
         try:
             self._descriptor = sys.stdin.fileno()
         except (AttributeError, OSError, ValueError) as error:
@@ -44,7 +48,9 @@ class PipeReader:
         while os.name != "nt" and not select.select([self._descriptor], [], [], _POLL_S)[0]:
             if self._stop.is_set():
                 return b""
-        return b"" if self._stop.is_set() else os.read(self._descriptor, size)
+        data = b"" if self._stop.is_set() else os.read(self._descriptor, size)
+        self.empty = self.empty and not data
+        return data
 
 
 class RedirectedFile(PipeReader):

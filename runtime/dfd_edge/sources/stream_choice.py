@@ -58,9 +58,9 @@ def choose_stream(
     films = [stream for stream in videos if not _is_still(stream)]
     if len(films) < 2 or container.format.name.partition(",")[0] in _ADAPTIVE_FORMATS:
         return chosen, ()
-    others = "; ".join(_described(stream) for stream in films if stream is not chosen)
-    note = f"{len(films)} films in it: stream {_described(chosen)} is judged, not {others}"
-    return chosen, (f"{note} (choose with --stream)",)
+    others = " or ".join(_described(stream) for stream in films if stream is not chosen)
+    note = f"{len(films)} films in it: judges stream {_described(chosen)}, not {others}"
+    return chosen, (f"{note}; --stream N chooses another",)
 
 
 def stream_duration_s(stream: VideoStream) -> float | None:
@@ -106,15 +106,15 @@ def _pixels(stream: VideoStream) -> int:
 
 def _described(stream: VideoStream) -> str:
     context = stream.codec_context
-    parts = [f"{stream.index}: no decoder"]
+    parts = ["no decoder"]
     if context is not None:
-        parts = [f"{stream.index}: {context.name} {context.width}x{context.height}"]
+        parts = [f"{context.name} {context.width}x{context.height}"]
     length_s = stream_duration_s(stream)
     if length_s is not None:
         parts.append(f"{length_s:.1f} s")
     if _disposition(stream) & _DEFAULT:
         parts.append("default")
-    return ", ".join(parts)
+    return f"{stream.index} ({', '.join(parts)})"
 
 
 def _wrong_number(container: InputContainer, number: int) -> str:
@@ -124,5 +124,7 @@ def _wrong_number(container: InputContainer, number: int) -> str:
             break
     else:
         wrong = f"there is no stream {number}"
-    choices = "; ".join(_described(stream) for stream in container.streams.video)
-    return f"{wrong}; video streams are {choices}" if choices else f"{wrong}, and no video at all"
+    choices = " and ".join(_described(stream) for stream in container.streams.video)
+    return (
+        f"{wrong}; the video streams are {choices}" if choices else f"{wrong}, and no video at all"
+    )

@@ -21,6 +21,7 @@ from dfd_edge.sources.formats import (
 )
 from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
 from dfd_edge.sources.headers import HeaderError, check_fragments
+from dfd_edge.sources.pipe import PipeReader
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,7 +51,7 @@ class VideoFile(DecodedSource, Closing):
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
-            absurdly large or small, or no video.
+            too large or too small, or no video.
     """
 
     def __init__(
@@ -111,6 +112,8 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
                 f"{name}: the MP4 index is missing or damaged ({cause_of(error)}); "
                 "the file was cut off or never finished"
             ) from error
+        if isinstance(path, PipeReader) and path.empty:
+            raise SourceError(f"{name}: it is empty") from error
         raise SourceError(f"{name}: not a video ({cause_of(error)})") from error
 
 
