@@ -106,6 +106,7 @@ class Judge:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the campaign, which ends it
                 env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
             )
         return self._process
@@ -142,16 +143,19 @@ class Campaign:
         seed: Chooses the damage.
         work: An empty folder for seeds and cases.
         keep: Where failing cases are copied to.
+        sandbox: Whether media are decoded in a sandbox.
     """
 
-    def __init__(self, seed: int, work: Path, keep: Path) -> None:
+    def __init__(self, seed: int, work: Path, keep: Path, *, sandbox: bool = False) -> None:
         self.seed = seed
+        self.sandbox = sandbox
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.failures: dict[str, list[str]] = {}
         self.failed: Counter[str] = Counter()
         self._work = work
         self._keep = keep
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._seeds = [(path.suffix, path.read_bytes()) for path in make_seeds(work / "media")]
         self.bundle = build_bundle(work / "bundle")
         self.face = work / "media" / "plain.jpg"
@@ -160,10 +164,13 @@ class Campaign:
         """Judges the cases of a kind in so many processes at once."""
         shares = [cases[job::jobs] for job in range(jobs)]
         with ThreadPoolExecutor(jobs) as pool:
-            for done in [
-                pool.submit(self._judge, kind, n, share) for n, share in enumerate(shares)
-            ]:
-                done.result()
+            running = [pool.submit(self._judge, kind, n, share) for n, share in enumerate(shares)]
+            try:
+                for done in running:
+                    done.result()
+            except KeyboardInterrupt:
+                self._stopped.set()
+                raise
 
     def _judge(self, kind: str, job: int, cases: range) -> None:
         folder = self._work / f"{kind}-{job}"
@@ -172,8 +179,10 @@ class Campaign:
         judge = Judge(self.bundle)
         try:
             for case in cases:
+                if self._stopped.is_set():
+                    break
                 sort, path = self.make(kind, case, folder)
-                answer = judge.ask(kind, path, f"{self.seed}:{case}")
+                answer = self.ask(judge, kind, case, path)
                 with self._lock:
                     self.counts[sort].add(answer)
                     if answer.outcome not in GOOD:
@@ -184,6 +193,11 @@ class Campaign:
                     path.unlink(missing_ok=True)
         finally:
             judge.close()
+
+    def ask(self, judge: Judge, kind: str, case: int, path: Path) -> Answer:
+        """Has a case judged that was made."""
+        how = "sandboxed" if self.sandbox and kind == "media" else kind
+        return judge.ask(how, path, f"{self.seed}:{case}")
 
     def make(self, kind: str, case: int, folder: Path) -> tuple[str, Path]:
         """Writes a case into a folder; returns its sort and its path."""
@@ -213,10 +227,7 @@ class Campaign:
         known.append(f"--seed {self.seed} --case {kind}:{case}  {answer.detail}")
         self._keep.mkdir(parents=True, exist_ok=True)
         target = self._keep / f"{kind}-{self.seed}-{case}{path.suffix}"
-        if path.is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True)
-        elif path.exists():
-            shutil.copy(path, target)
+        _keep(path, target)
 
     def table(self) -> Iterator[str]:
         """Lines of Markdown: what came of the cases."""
@@ -240,6 +251,13 @@ class Campaign:
             yield from (f"    {line}" for line in self.failures[name])
 
 
+def _keep(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    elif path.exists():
+        shutil.copy(path, target)
+
+
 def build_bundle(folder: Path) -> Path:
     """A bundle of tiny graphs with the face detector that ships: all but the weights is real."""
     from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
@@ -257,12 +275,12 @@ def _show_case(campaign: Campaign, text: str, work: Path, keep: Path) -> None:
     kind, _, number = text.partition(":")
     _, path = campaign.make(kind, int(number), work)
     judge = Judge(work / "bundle")
-    print(judge.ask(kind, path, f"{campaign.seed}:{number}"))
+    print(campaign.ask(judge, kind, int(number), path))
     judge.close()
     if path.exists():
         keep.mkdir(parents=True, exist_ok=True)
         target = keep / f"{kind}-{campaign.seed}-{number}{path.suffix}"
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+        _keep(path, target)
         print(f"the input is {target}")
 
 
@@ -282,10 +300,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"), help="failing inputs")
+    parser.add_argument("--sandbox", action="store_true", help="decode media in a sandbox")
     parser.add_argument("--case", help="run one case again, KIND:NUMBER, and keep its input")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dfd-fuzz-") as folder:
-        campaign = Campaign(options.seed, Path(folder), options.keep)
+        campaign = Campaign(options.seed, Path(folder), options.keep, sandbox=options.sandbox)
         if options.case:
             _show_case(campaign, options.case, Path(folder), options.keep)
             return 0
@@ -293,8 +312,11 @@ def main() -> int:
         if wanted == (None, None, None):
             wanted = (options.cases, options.cases * 2 // 5, options.cases // 10)
         start_s = time.perf_counter()
-        for kind, count in zip(KINDS, wanted, strict=True):
-            campaign.run(kind, range(options.first, options.first + (count or 0)), options.jobs)
+        try:
+            for kind, count in zip(KINDS, wanted, strict=True):
+                campaign.run(kind, range(options.first, options.first + (count or 0)), options.jobs)
+        except KeyboardInterrupt:
+            print("ended early; so far:")
         took_s = time.perf_counter() - start_s
     print("\n".join(campaign.table()))
     total = sum(sum(counts.outcomes.values()) for counts in campaign.counts.values())

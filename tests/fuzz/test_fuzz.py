@@ -10,7 +10,7 @@ from judging import Answer, answer_of
 
 from dfd_edge import SourceError
 
-CASES = {"media": 600, "bundle": 120, "arguments": 250}
+CASES = {"media": 600, "bundle": 200, "arguments": 400}
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,8 @@ def test_bundles(path):
         (lambda: ProviderOptions(engine_cache=5), "engine_cache"),
         (lambda: SourceOptions(camera=5), "camera"),
         (lambda: SourceOptions(raw="64x64:bgr24@30"), "raw"),
+        (lambda: SourceOptions(sandbox="no"), "sandbox"),
+        (lambda: SourceOptions(sandbox=np.arange(2)), "sandbox"),
         (lambda: SourceOptions(rtsp_transport=["tcp"]), "known are tcp, udp"),
         (lambda: CameraOptions(width="640", height=480), "camera size"),
         (lambda: CameraOptions(width=True, height=True), "camera size"),

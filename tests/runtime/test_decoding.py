@@ -10,6 +10,7 @@ from clip_maker import face_frames, run_ffmpeg, write_clip
 
 from dfd_edge import Detector, Label
 from dfd_edge.cli import command
+from dfd_edge.errors import SourceError
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 from dfd_edge.sources.decoding import DecodedSource
@@ -357,3 +358,15 @@ def test_frames_that_are_not_due_are_not_converted(face_clip, monkeypatch):
     monkeypatch.setattr(DecodedSource, "_convert", counted)
     _, frames = read(face_clip, Sampler(5.0))
     assert len(frames) == len(converted) == 15
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 14])
+def test_colours_that_cannot_be_converted_are_refused_by_name(tmp_path, matrix):
+    whole = write_clip(tmp_path / "whole.mp4", face_frames(10))
+    odd = tmp_path / "odd.mp4"
+    tag = f"h264_metadata=matrix_coefficients={matrix}"
+    run_ffmpeg("-i", whole, "-c", "copy", "-bsf:v", tag, odd)
+    try:
+        assert len(read(odd)[1]) == 10  # an FFmpeg that knows them
+    except SourceError as error:
+        assert "odd.mp4: its colours cannot be converted (" in str(error)

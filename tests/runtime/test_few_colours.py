@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -90,6 +91,22 @@ def test_a_damaged_frame_is_told(tmp_path, detector):
     assert "damaged" in verdict.reason
     path.write_bytes(data[: len(data) // 2])
     assert not detector.analyze(path).complete
+
+
+def test_a_forged_length_takes_no_memory(tmp_path, detector):
+    path = animation(tmp_path / "moving.webp", face_frames(4))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"ANMF")
+    data[at + 4 : at + 8] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        verdict = detector.analyze(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not verdict.complete
+    assert peak < 64 << 20
 
 
 def test_a_canvas_too_large_and_a_frame_outside_it_are_refused(tmp_path, detector):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from clip_maker import portrait
 
 from dfd_edge import Detector, SourceError, UsageError
+from dfd_edge.sources import expand
+from dfd_edge.sources.image import read_image
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,34 @@ def test_a_file_by_its_contents(detector, request, kind, given):
         verdict = detector.analyze(given(data), name="upload")
         assert said(verdict) == expected
         assert verdict.source == "upload"
+
+
+def test_a_list_of_sources_may_hold_what_is_no_name(photograph, tmp_path):
+    """What stands for itself is taken, and what is no source is refused alone."""
+
+    class Named:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "*.jpg")
+
+    shutil.copy(photograph, tmp_path / "one.jpg")
+    odd = [np.zeros((2, 2)), 0.5, {}, [1], np.float32(5), len, None, True]
+    data = photograph.read_bytes()
+    items, errors = expand([data, *odd, io.BytesIO(data), Named(), 3])
+    assert [item.kind for item in items] == ["image", "image", "image", "camera"]
+    assert items[2].name == str(tmp_path / "one.jpg")
+    assert len(errors) == len(odd)
+    assert all("give a path" in str(error) for error in errors)
+
+
+def test_a_small_picture_takes_no_room_for_the_largest(photograph):
+    """Under a limit of memory, room that nothing needs is room that is not there."""
+    tracemalloc.start()
+    try:
+        read_image(photograph)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 def test_a_film_in_memory_is_watched(detector, face_clip):
@@ -94,7 +126,16 @@ def test_an_array_is_not_changed(detector):
         (np.zeros((64, 64, 3), np.float32), {}, "dtype float32: give an image as uint8"),
         (np.zeros((64, 64, 2), np.uint8), {}, "shape"),
         (np.zeros((0, 64, 3), np.uint8), {}, "too small, 64x0"),
-        (np.zeros((64, 64, 3), np.uint8), {"colour": "BGR"}, "colour 'BGR': give one of bgr, rgb"),
+        (
+            np.zeros((64, 64, 3), np.uint8),
+            {"colour": "BGR"},
+            "'BGR' is unknown; known are bgr, rgb",
+        ),
+        (
+            np.zeros((64, 64, 3), np.uint8),
+            {"colour": np.arange(2)},
+            "colour array([0, 1]) is unknown",
+        ),
         (None, {}, "source of type NoneType: give a path, an address, bytes"),
         ([np.zeros((64, 64, 3), np.uint8)], {}, "source of type list"),
         (3.5, {}, "source of type float"),

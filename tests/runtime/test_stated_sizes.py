@@ -15,8 +15,9 @@ from clip_maker import portrait, run_ffmpeg
 from PIL import Image
 
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceOptions, VideoFile, read_image
-from dfd_edge.sources.headers import HeaderError, stated
+from dfd_edge.sources.headers import HeaderError, check_fragments, stated
 
 #: What a process that reads nothing takes, and some more, in bytes.
 MOST_BYTES = 400 * 2**20
@@ -70,7 +71,22 @@ def large_film():
     return run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-f", "matroska", "-")
 
 
+def fragmented(*, at_once: int | None = None, length: int | None = None):
+    """A film in fragments; the first may state another count of samples, or another length."""
+    flags = "frag_keyframe+empty_moov"
+    film = ["-f", "lavfi", "-i", "testsrc=s=160x120:r=25:d=2", "-c:v", "libx264", "-g", "10"]
+    data = bytearray(run_ffmpeg(*film, "-movflags", flags, "-f", "mp4", "-"))
+    at = data.index(b"trun")
+    if at_once is not None:
+        data[at + 8 : at + 12] = at_once.to_bytes(4, "big")
+    if length is not None:
+        data[at - 4 : at] = length.to_bytes(4, "big")
+    return bytes(data)
+
+
 HOSTILE = {
+    "count.mp4": lambda: fragmented(at_once=1 << 26),
+    "count_by_length.mp4": lambda: fragmented(length=1),
     "chunk.png": lambda: lying_png(length=2**30),
     "size.png": lambda: lying_png(width=100_000, height=100_000),
     "size.tif": lambda: blank("TIFF", compression="tiff_adobe_deflate"),
@@ -101,8 +117,31 @@ def test_little_memory_is_spent(tmp_path, name):
     )
     said, peak = done.stdout.strip().splitlines()
     assert str(path) in said
-    assert ("cut off" if name == "chunk.png" else "--max-pixels") in said
+    causes = {"chunk": "cut off", "count": "state more than"}
+    assert causes.get(path.stem.partition("_")[0], "--max-pixels") in said
     assert int(peak.split()[1]) * 1024 < MOST_BYTES
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_a_film_in_fragments_is_read_whole_or_cut_off(share):
+    data = fragmented()
+    film = io.BytesIO(data[: int(share * len(data))])
+    check_fragments(film)
+    assert film.tell() == 0
+    with VideoFile(film) as opened:
+        read = sum(1 for _ in opened.frames(Sampler(25)))
+    assert read == 50 if share == 1.0 else 10 <= read < 50
+
+
+def test_boxes_inside_boxes_and_parts_without_end_are_refused():
+    box = struct.Struct(">I4s").pack
+    nested = b"".join(box(0, b"moof") for _ in range(5000))
+    check_fragments(io.BytesIO(nested))
+    with pytest.raises(HeaderError, match="state more than"):
+        check_fragments(io.BytesIO(box(8, b"free") * 1_000_002))
+    many = box(24, b"trun") + struct.pack(">IIQ", 0, 300, 0)
+    with pytest.raises(HeaderError, match="state more than"):
+        check_fragments(io.BytesIO(box(8 + 10 * len(many), b"moof") + 10 * many))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif", ".ppm", ".jp2"])

@@ -660,6 +660,14 @@ HUGE = {
     "a constant of a thousand million numbers": with_nodes(
         [helper.make_node("ConstantOfShape", ["n"], ["x"])], "x", n=[10**9]
     ),
+    "a constant that fits, but is far larger than the file": with_nodes(
+        [
+            helper.make_node("ConstantOfShape", ["n"], ["made"]),
+            helper.make_node("ReduceSum", ["made"], ["x"], keepdims=0),
+        ],
+        "x",
+        n=[255, 10**6],
+    ),
     "the same from a shape that is computed": with_nodes(
         [
             helper.make_node("Mul", ["n", "n"], ["nn"]),
@@ -709,6 +717,24 @@ def test_weights_that_are_only_stated_are_refused(copy: Path):
     edit_graph(copy, "frame.onnx", edit)
     with pytest.raises(BundleError, match=r"'stated' has 1099511627776 numbers"):
         Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("operator", ["Split", "Cast", "Mul", "Conv", "GRU", "Reshape", "Slice"])
+@pytest.mark.parametrize("inputs", [[], [""], ["", ""], ["nothing"]])
+def test_an_operator_without_what_it_needs_is_onnxruntime_s_to_refuse(
+    copy: Path, operator: str, inputs: list[str]
+):
+    edit_graph(copy, "frame.onnx", with_nodes([helper.make_node(operator, inputs, ["x"])], "x"))
+    with pytest.raises(BundleError, match=r"frame\.onnx: "):
+        Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
+
+
+def test_a_number_of_more_bits_than_there_are_is_no_traceback():
+    """Protocol buffers take such a number for its lower 64 bits."""
+    dims = b"\x08\x01\x10\x07\x38" + b"\xff" * 9 + b"\x7f" + b"\x42\x01d"
+    tensor = b"\x2a" + bytes([len(dims)]) + dims
+    graph = b"\x3a" + bytes([len(tensor)]) + tensor
+    assert check_size(graph, {})
 
 
 def test_a_graph_of_very_many_nodes_is_refused(copy: Path):

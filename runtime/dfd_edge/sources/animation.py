@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LEAST_SHOWN_S, _SHOWN_S = 0.011, 0.1
 _DISPOSE, _OVERWRITE = 1, 2
 _ALPHA = 0x10
+#: Bytes that a frame takes at most: its pixels as they are, and what stands before them.
+_BYTES_A_PIXEL, _LEAST_BYTES = 5, 1 << 16
 
 
 class AnimatedWebP(Closing):
@@ -149,8 +151,10 @@ class AnimatedWebP(Closing):
 
         It is handed to the decoder as a file of its own, whose size is known to be the frame's.
         """
+        # `read` makes room for as much as is asked for, before it looks how much there is.
+        most = _LEAST_BYTES + _BYTES_A_PIXEL * width * height
         self._file.seek(at + 16)
-        chunks = self._file.read(max(0, length - 16))
+        chunks = self._file.read(max(0, length - 16)) if length <= most else b""
         header = b""
         if chunks.startswith(b"ALPH"):  # the decoder holds the sizes against each other
             size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]

@@ -362,12 +362,19 @@ class DecodedSource:
             _colour_code(decoded, context, "color_primaries"),
         )
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
-        array = decoded.to_ndarray(
-            format="bgr24" if mapper is None else "rgb48le",
-            width=round(width * self._aspect),
-            height=height,
-            threads=1,
-        )
+        try:
+            array = decoded.to_ndarray(
+                format="bgr24" if mapper is None else "rgb48le",
+                width=round(width * self._aspect),
+                height=height,
+                threads=1,
+            )
+        except av.error.FFmpegError as error:  # it states colours that nobody converts
+            cause = f"its colours cannot be converted ({cause_of(error)})"
+            if first:
+                raise SourceError(f"{self.name}: {cause}; re-encode it as H.264") from None
+            self._missing(cause, kind="colours")
+            return None
         if mapper is None:
             image = np.asarray(array, dtype=np.uint8)
         else:

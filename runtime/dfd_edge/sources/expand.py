@@ -130,7 +130,7 @@ class SourceItem:
 
 
 def expand(
-    sources: Iterable[str | Path | int], *, on_event: Callable[[Event], None] | None = None
+    sources: Iterable[Source], *, on_event: Callable[[Event], None] | None = None
 ) -> tuple[list[SourceItem], list[SourceError]]:
     """Finds the sources that `sources` stand for.
 
@@ -139,7 +139,8 @@ def expand(
     `*`, `?` or `[` that is no file is a glob (`**` goes into folders).
 
     Args:
-        sources: Files, folders, globs, addresses, cameras.
+        sources: Files, folders, globs, addresses, cameras; bytes and open files stand for
+            themselves.
         on_event: Called with a note on what is left out of each folder.
 
     Returns:
@@ -155,7 +156,7 @@ def expand(
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
-        except UsageError as error:  # a name that none can have
+        except UsageError as error:  # a name that none can have, or no source at all
             errors.append(SourceError(str(error)))
     return _told_apart(items.values()), errors
 
@@ -177,7 +178,7 @@ def _log(event: Event) -> None:
 
 
 def _expand_one(
-    source: str | Path | int, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
     try:
         yield from _expand_readable(source, errors, tell)
@@ -188,21 +189,22 @@ def _expand_one(
 
 
 def _expand_readable(
-    source: str | Path | int, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
-    if isinstance(source, int) or source == STANDARD_INPUT or is_address(str(source)):
+    text = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
+    if text is None or text == STANDARD_INPUT or is_address(text):
         yield SourceItem.of(source)
         return
-    check_name("source", str(source))
-    check_spelling(str(source))
-    path = Path(source)
+    check_name("source", text)
+    check_spelling(text)
+    path = Path(text)
     if path.is_dir():
         yield from _files(_media_below(path, errors, tell), errors)
-    elif not path.exists() and glob.has_magic(str(source)):
-        matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207
+    elif not path.exists() and glob.has_magic(text):
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
         if not media:
-            raise SourceError(f"{source}: no file matches this pattern")
+            raise SourceError(f"{text}: no file matches this pattern")
         yield from _files(media, errors)
     else:
         yield SourceItem.of(path)

@@ -32,6 +32,19 @@ _MAX_SAMPLES = 8
 _MAX_JP2_TILES = 8192
 
 
+#: Boxes of an MP4 file that hold boxes which FFmpeg reads, and how deep it follows them.
+_MP4_OUTER = frozenset(
+    [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"mvex", b"moof", b"traf"]
+    + [b"udta", b"sinf", b"schi", b"tref", b"wave", b"mfra"]
+)
+_MP4_DEPTH = 10
+#: Hours of fragments of a frame each have more boxes, but larger ones.
+_MP4_BOXES, _MP4_BOX_BYTES = 1_000_000, 64
+_MP4_STARTS = _MP4_OUTER | {b"ftyp", b"mdat", b"wide", b"free", b"skip", b"styp", b"sidx", b"pnot"}
+#: Flags of a fragment's run of samples, for each of which a sample has a number of its own.
+_RUN_FIELDS = (0x100, 0x200, 0x400, 0x800)
+
+
 class HeaderError(ValueError):
     """A header that cannot be true; the text says why."""
 
@@ -86,6 +99,51 @@ def is_animation(file: BinaryIO, kind: str) -> bool:
                 file.seek(at)
                 return int.from_bytes(file.read(4), "big") > 1
     return False
+
+
+def check_fragments(file: BinaryIO) -> None:
+    """Sees that the fragments of an MP4 file do not state more samples than it can hold.
+
+    FFmpeg makes room for as many as are stated, up to gigabytes. All other counts of an MP4 file it
+    holds against what is there. Files of other kinds are passed over.
+
+    Args:
+        file: The file, left at its start.
+
+    Raises:
+        HeaderError: They do, or it consists of very many tiny boxes.
+    """
+    if file.read(8)[4:] in _MP4_STARTS:
+        size = file.seek(0, io.SEEK_END)
+        needed = 0
+        for number, (name, at) in enumerate(_mp4_boxes(file, 0, size)):
+            if name == b"trun":
+                file.seek(at)
+                flags, count = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+                fields = sum(bool(flags & field) for field in _RUN_FIELDS)
+                needed += count * max(1, 4 * fields)
+            if needed > size or (number > _MP4_BOXES and size < _MP4_BOX_BYTES * number):
+                raise HeaderError("its fragments state more than there is room for")
+    file.seek(0)
+
+
+def _mp4_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Name and place of each box and of those inside it, by FFmpeg's reading of odd lengths."""
+    while at + 8 <= end:
+        file.seek(at)
+        header = file.read(16)
+        if len(header) < 8:
+            return
+        length, name = struct.unpack(">I4s", header[:8])
+        body = at + 8
+        if length == 1 and len(header) == 16:
+            (length,) = struct.unpack(">Q", header[8:])
+            body = at + 16
+        stop = end if length == 0 else min(end, at + length)
+        yield name, body
+        if name in _MP4_OUTER and depth < _MP4_DEPTH:
+            yield from _mp4_boxes(file, body, stop, depth + 1)
+        at = max(stop, body)
 
 
 def riff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

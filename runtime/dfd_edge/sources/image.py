@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.asked import check_one_of
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources.formats import image_format
 from dfd_edge.sources.frame import MAX_PIXELS, MOST_PIXELS, Image, check_size
@@ -25,6 +26,7 @@ Colour = Literal["bgr", "rgb"]
 _BYTES_A_PIXEL = 8
 #: A file may be so large in any case: telephones append clips.
 _FILE_BYTES = 64 * 2**20
+_PIECE_BYTES = 2**20
 #: Formats that OpenCV does not read, with the libraries that do.
 _FORMATS_OF_PILLOW = {"heif": "HEIC", "avif": "AVIF"}
 #: Transfer functions of ITU-T H.273 that show pale when they are taken for SDR.
@@ -94,8 +96,7 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
     Raises:
         UsageError: It is something else, such as several frames, or too small.
     """
-    if colour not in get_args(Colour):
-        raise UsageError(f"colour {colour!r}: give one of {', '.join(get_args(Colour))}")
+    check_one_of("colour", colour, get_args(Colour))
     shape = pixels.shape
     if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or (*shape, 1)[2] not in (1, 3, 4):
         several = "; push frames one by one to a `stream`" if len(shape) > 3 else ""
@@ -116,15 +117,25 @@ def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
     try:
         if isinstance(source, str | Path):
             with Path(source).open("rb") as file:
-                data = file.read(most + 1)
+                data = _up_to(file, most + 1)
         else:
             source.seek(0)
-            data = source.read(most + 1)
+            data = _up_to(source, most + 1)
     except (OSError, ValueError) as error:
         raise SourceError(f"{name}: cannot be read ({error})") from error
     if len(data) > most:
         raise SourceError(f"{name}: more than {most / 2**20:,.0f} MiB, too large for a picture")
     return data
+
+
+def _up_to(file: BinaryIO, most: int) -> bytes:
+    """The bytes of a file in pieces: `read` makes room for all that is asked for at once."""
+    pieces: list[bytes] = []
+    left = most
+    while left and (piece := file.read(min(left, _PIECE_BYTES))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _refuse(name: str, size: Stated, max_pixels: int) -> None:

@@ -184,6 +184,7 @@ class SourceOptions:
                 raise UsageError(
                     f"stream {self.stream}: raw frames are a single stream; leave it out"
                 )
+        check_kind("sandbox", self.sandbox, bool, "True, False or None")
         check_whole(
             "sandbox memory in MB",
             self.sandbox_memory_mb,

@@ -20,6 +20,7 @@ from dfd_edge.sources.formats import (
     open_container,
 )
 from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
+from dfd_edge.sources.headers import HeaderError, check_fragments
 from dfd_edge.sources.pipe import PipeReader
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         head = read_head(Path(path))
         # The prefix keeps FFmpeg from reading a protocol into the file's name.
         location = f"file:{Path(path).absolute()}"
+        with Path(path).open("rb") as file:
+            _check_fragments(file, name)
     elif is_file_object(path):
         head = head_of(path, name)
+        _check_fragments(path, name)
     if is_playlist(head):
         raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
     refusal = None
@@ -111,6 +115,13 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         if isinstance(path, PipeReader) and path.empty:
             raise SourceError(f"{name}: it is empty") from error
         raise SourceError(f"{name}: not a video ({cause_of(error)})") from error
+
+
+def _check_fragments(file: BinaryIO, name: str) -> None:
+    try:
+        check_fragments(file)
+    except (HeaderError, OSError) as error:
+        raise SourceError(f"{name}: cannot be read ({error})") from error
 
 
 def is_file_object(source: object) -> TypeGuard[BinaryIO]:
