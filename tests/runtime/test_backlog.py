@@ -129,7 +129,7 @@ def sent(tmp_path):
     path = write_clip(
         tmp_path / "sent.ts", face_frames(50), options={"g": str(FPS), "tune": "zerolatency"}
     )
-    orders = json.dumps(dataclasses.asdict(Orders(str(path), FPS, "http", 1, [])))
+    orders = json.dumps(dataclasses.asdict(Orders(str(path), FPS, "http", 1, [0])))
     process = subprocess.Popen(
         [sys.executable, "-m", "dfd_benchmarks.sender", orders],
         stdin=subprocess.PIPE,

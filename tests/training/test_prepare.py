@@ -113,7 +113,8 @@ def test_a_tight_face_crop_gives_a_crop(tight_crops: Path, tmp_path: Path) -> No
     assert plain == {"done": 2, "no face found": 1}
     assert prepare(table, tight_crops, tmp_path / "cropped") == {"done": 3}
     store = CropStore(tmp_path / "cropped")
-    assert "cropped" not in store.index
+    assert set(store.index["cropped"]) == {"yes"}
+    assert "cropped" not in CropStore(tmp_path / "plain").index
     sizes = store.index.set_index("path")["face_px"]
     assert sizes["wide.png"] == pytest.approx(224 / 1.5, rel=0.1)
     assert sizes["face.png"] == pytest.approx(224 / 0.9, rel=0.1)
