@@ -67,11 +67,15 @@ class Window:
         self._sized = False
 
     def show(self, image: Image) -> None:
-        """Shows a frame, uint8 BGR."""
-        if not self._sized:
-            cv2.resizeWindow(self.title, *window_size(image))
-            self._sized = True
-        cv2.imshow(self.title, image)
+        """Shows a frame, uint8 BGR; nothing where the window was closed meanwhile."""
+        try:
+            if not self._sized:
+                cv2.resizeWindow(self.title, *window_size(image))
+                self._sized = True
+            cv2.imshow(self.title, image)
+        except cv2.error:
+            if self.is_open():
+                raise
 
     def close(self) -> None:
         """Closes the window, if its user has not."""

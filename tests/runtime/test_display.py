@@ -21,7 +21,7 @@ from real_sender import Sender, free_port
 
 from dfd_edge import Detector
 from dfd_edge.cli import command
-from dfd_edge.display import poll_key, window_size
+from dfd_edge.display import Window, poll_key, window_size
 from dfd_edge.outputs.overlay import Overlay
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.outputs.still import save_still
@@ -77,6 +77,23 @@ def scene(time_s=1.5, shade=90):
     )
     result = FrameResult("clips/a clip.mp4", time_s, (person,), Label.FAKE)
     return Overlay(0.8, 0.3).scene(np.full((240, 320, 3), shade, np.uint8), time_s, result)
+
+
+def test_a_window_that_is_closed_before_its_first_picture_is_no_error(monkeypatch):
+    """OpenCV forgets all that belongs to its windows with the last one."""
+
+    def refuse(*_):
+        raise cv2.error("NULL guiReceiver (please create a window)")
+
+    for name in ("namedWindow", "imshow"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "resizeWindow", refuse)
+    window = Window("clip.mp4")
+    monkeypatch.setattr(cv2, "getWindowProperty", refuse)
+    window.show(np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    with pytest.raises(cv2.error):
+        window.show(np.zeros((8, 8, 3), np.uint8))
 
 
 class TestKeys:
