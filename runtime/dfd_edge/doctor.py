@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dfd_edge.results import FrameResult
     from dfd_edge.sources.frame import Frame
 
-#: What is judged to see whether judging works: a swapped face, for a second and a half.
+#: Test clip that shows whether judging works: a swapped face, for a second and a half.
 CLIP = Path(__file__).with_name("doctor.mp4")
 _CLIP_FRAMES = 8
 

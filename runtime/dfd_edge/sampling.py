@@ -60,7 +60,7 @@ class Shifted:
         self._offset_s = offset_s
 
     def is_due(self, time_s: float) -> bool:
-        """What the other one says."""
+        """The other one's answer."""
         return self._sampler.is_due(time_s + self._offset_s)
 
     def foresee(self) -> Shifted:

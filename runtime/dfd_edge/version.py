@@ -16,7 +16,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def requirement_of(distribution: str) -> str:
-    """What pip is to install of a library: its name with the versions that this project allows."""
+    """The requirement of a library, for pip: its name and the versions that are allowed."""
     from importlib import metadata  # noqa: PLC0415
 
     try:

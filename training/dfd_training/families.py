@@ -166,7 +166,7 @@ class TrueFake:
 
 @dataclass(frozen=True)
 class _Branch:
-    """What is drawn from at one level, and how often each of it."""
+    """The choices at one level, and the share of each."""
 
     parts: list[_Branch] | list[TrueFake]
     shares: NDArray[np.float64]

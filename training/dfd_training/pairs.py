@@ -148,7 +148,7 @@ class PairSampler:
     ) -> None:
         self._store = store
         self.options = options or PairOptions()
-        self._sources = _sources(rows, store.made)
+        self._sources = _sources(rows, store.made, families=self.options.families)
         if not self._sources:
             raise UsageError("no real crop with landmarks among the rows")
         self._weights = self._source_weights()
@@ -326,7 +326,7 @@ class PairSampler:
 
 
 def brought_to_one_size(pair: tuple[Picture, Picture]) -> tuple[Picture, Picture]:
-    """Shrink the larger of two square crops to the smaller one's side: size must tell nothing."""
+    """Shrink the larger of two square crops to the side of the smaller: size must tell no label."""
     side = min(picture.shape[0] for picture in pair)
     first, second = (
         picture
@@ -347,12 +347,12 @@ def cut_out(first: Crop, second: Crop, rng: np.random.Generator) -> None:
         crop[y : y + height, x : x + width] = grey
 
 
-def _sources(rows: pd.DataFrame, all_made: pd.DataFrame) -> list[_Source]:
+def _sources(rows: pd.DataFrame, all_made: pd.DataFrame, *, families: bool) -> list[_Source]:
     usable = rows[rows["judged"] & rows["has_landmarks"]]
     files = crop_files(usable)
     facts = usable.drop_duplicates("shard")
     shard_of = dict(zip(facts["path"], facts["shard"], strict=True))
-    fakes_of = _fakes_of(facts, shard_of, files)
+    fakes_of = _fakes_of(facts, shard_of, files, families=families)
     made_of = _made_of(all_made, shard_of)
     sources: list[_Source] = []
     for name, part in facts.groupby("source", sort=True):
@@ -372,7 +372,11 @@ def _sources(rows: pd.DataFrame, all_made: pd.DataFrame) -> list[_Source]:
 
 
 def _fakes_of(
-    facts: pd.DataFrame, shard_of: dict[str, str], files: dict[str, CropFile]
+    facts: pd.DataFrame,
+    shard_of: dict[str, str],
+    files: dict[str, CropFile],
+    *,
+    families: bool,
 ) -> dict[str, list[CropFile]]:
     """The true fakes of each real file, by the real file's shard."""
     found: dict[str, list[CropFile]] = {}
@@ -383,7 +387,7 @@ def _fakes_of(
             alone += 1
         else:
             found.setdefault(original, []).append(files[str(row.shard)])
-    if alone:
+    if alone and not families:
         logger.warning("%d fake files have no original among the rows and are not drawn", alone)
     return found
 

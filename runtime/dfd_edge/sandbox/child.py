@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TELL_S = 0.1
 #: Messages that wait to be sent; frames among them may be large.
 _QUEUE_MESSAGES = 2
-#: What a source says of itself, as far as it has it.
+#: Attributes of a source that the parent is sent, as far as it has them.
 TOLD = (
     *("finite", "complete", "reason", "end_s", "width", "height", "duration_s"),
     *("frame_rate", "doubt", "notes"),

@@ -21,7 +21,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH = 1
 _EXECUTE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 2, 1 << 3
 _ALL_ACCESS = (1 << 13) - 1
-#: What libraries read while they work: tables of name resolution, certificates, fonts, codecs.
+#: Files that libraries read at work: tables of name resolution, certificates, fonts, codecs.
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/etc", "/opt", "/run/systemd/resolve", "/dev/urandom")
 #: Room for what is mapped but not allocated: libraries and reserved addresses.
 _MAPPED_MB = 4096

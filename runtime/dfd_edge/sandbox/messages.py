@@ -1,4 +1,4 @@
-"""What parent and child say to each other.
+"""Messages between parent and child.
 
 The parent sends pickled objects, which the child may trust. The child sends JSON with the bytes of
 a picture behind it: a child that a hostile file has taken over can say what it likes, and nothing

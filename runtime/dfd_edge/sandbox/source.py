@@ -166,7 +166,7 @@ def unavailable() -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """What a child has said, each value checked.
+    """A message of a child, each value checked.
 
     Attributes:
         changed: Attributes of the source, as `SandboxedSource` has them.

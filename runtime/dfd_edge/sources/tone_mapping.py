@@ -106,7 +106,7 @@ def _mapper(transfer: int, primaries: int) -> ToneMapper:
 
 
 def _gain(transfer: int, brightest: float) -> NDArray[np.float32] | None:
-    """What colours are multiplied by, for even steps of the fourth root of their luminance.
+    """Factors for colours, for even steps of the fourth root of their luminance.
 
     Table of float32 [_GAIN_STEPS]; None where nothing is changed.
     """

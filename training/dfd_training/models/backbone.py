@@ -74,3 +74,15 @@ class Backbone:
             )
         else:
             self.read(backbone, self.weights.find())
+
+
+def backbone_of(model: keras.Model) -> keras.Model:
+    """The backbone inside a frame model of `build_frame_model`, which shares its weights.
+
+    Raises:
+        UsageError: The model has none, since another program built it.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            return layer
+    raise UsageError(f"model {model.name} has no backbone; give a model that `dfd-train` fitted")

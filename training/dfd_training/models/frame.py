@@ -9,6 +9,7 @@ import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
+from dfd_training.models.backbone import backbone_of
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_frame_model
 from dfd_training.models.shipped import bundle_folder, read_frame_graph
@@ -109,18 +110,6 @@ def build_frame_model(
     else:
         entry.load(convolutions, weights)
     return model
-
-
-def backbone_of(model: keras.Model) -> keras.Model:
-    """The backbone inside a frame model of `build_frame_model`, which shares its weights.
-
-    Raises:
-        UsageError: The model has none, since another program built it.
-    """
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            return layer
-    raise UsageError(f"model {model.name} has no backbone; give a model that `dfd-train` fitted")
 
 
 def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:

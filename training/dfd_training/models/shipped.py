@@ -2,26 +2,28 @@
 
 A bundle holds no Keras file: the exporter folds each batch norm, and the scaling of pixels, into
 the convolution beside it. Read back, a convolution takes the folded kernel, and its batch norm is
-set so that it changes nothing but the offset. What it would normalise by while it learns, the mean
-and the variance of its input, is measured on training crops; scale and offset then undo just that.
+set so that it changes nothing but the offset. Mean and variance of its input, by which it
+normalises while it learns, are measured on training crops; scale and offset undo just that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
-import dfd_edge
-from dfd_edge.bundle import Bundle
+from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.errors import UsageError
+from dfd_training.models.backbone import backbone_of
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.scaling import PixelScaling
+
+if TYPE_CHECKING:
+    import onnx
 
 SHIPPED = "shipped"
 """The name that stands for the bundle in the installed runtime."""
@@ -35,7 +37,7 @@ Array = NDArray[np.float32]
 def bundle_folder(weights: str) -> Path | None:
     """The bundle that the name of weights stands for; None where it stands for something else."""
     if weights == SHIPPED:
-        return Path(dfd_edge.__file__).parent / "models" / "default"
+        return DEFAULT_BUNDLE
     path = Path(weights)
     return path if (path / "manifest.json").is_file() else None
 
@@ -55,6 +57,8 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
             and batch norm.
         BundleError: The bundle is damaged.
     """
+    import onnx  # noqa: PLC0415 - other weights do without it
+
     manifest = Bundle.load(folder).manifest
     file = folder / manifest.frame.variants["fp32"].file
     kernels = list(_convolutions(onnx.load(file).graph))
@@ -91,7 +95,7 @@ def settle_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
         crops: uint8 [n, S, S, 3], RGB; some hundreds, as the model will see them.
     """
     pairs = list(_normed_convolutions(model))
-    backbone, scaling = _backbone(model), _scaling(model)
+    backbone, scaling = backbone_of(model), _scaling(model)
     sees = keras.Model(backbone.input, [convolution.output for convolution, _ in pairs])
     sums = [np.zeros((2, norm.gamma.shape[0])) for _, norm in pairs]
     places = [0] * len(pairs)
@@ -113,6 +117,8 @@ def settle_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
 
 def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[Array, Array]]:
     """Kernel, in the order of ONNX, and bias of each convolution, in the graph's order."""
+    from onnx import numpy_helper  # noqa: PLC0415
+
     known = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Conv":
@@ -134,7 +140,7 @@ def _normed_convolutions(
     Raises:
         UsageError: One has none.
     """
-    layers: Sequence[keras.layers.Layer] = _backbone(model).layers
+    layers: Sequence[keras.layers.Layer] = backbone_of(model).layers
     convolutions = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     for place, layer in enumerate(layers):
         if isinstance(layer, convolutions):
@@ -147,12 +153,8 @@ def _normed_convolutions(
             yield layer, after
 
 
-def _backbone(model: keras.Model) -> keras.Model:
-    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
-
-
 def _scaling(model: keras.Model) -> PixelScaling:
-    return BACKBONES[_backbone(model).name].scaling
+    return BACKBONES[backbone_of(model).name].scaling
 
 
 def _in_keras_order(kernel: Array, layer: keras.layers.Layer) -> Array:
