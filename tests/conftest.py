@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[1]
 # What the bundles are made of and made with; what only reads them needs no new ones.
 _SOURCES = (
-    "runtime/dfd_edge/bundle.py",
+    "runtime/dfd_edge/bundle/bundle.py",
     "runtime/dfd_edge/manifest.py",
     "runtime/dfd_edge/onnx_file.py",
     "runtime/dfd_edge/faces/*.py",

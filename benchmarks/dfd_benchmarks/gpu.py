@@ -21,14 +21,11 @@ from dfd_benchmarks.timing import wall_seconds
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.precision import graph_file
-from dfd_edge.providers import (
-    FrameHints,
-    Provider,
-    ProviderOptions,
-    load_onnxruntime,
-    open_graph,
-)
 from dfd_edge.providers.batching import BucketedGraph
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.opening import open_graph
+from dfd_edge.providers.options import FrameHints, ProviderOptions
+from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_edge.session import Session
 
 MOST = 256

@@ -23,7 +23,8 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers import Provider, open_session
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.opening import open_session
 
 BATCHES = (1, 8)
 TIMES = (1, 20, 64)

@@ -19,7 +19,8 @@ from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
 from dfd_edge.machine_settings import MachineSettings
 from dfd_edge.processor import usable_cores
-from dfd_edge.providers import probe_providers, quiet_onnxruntime
+from dfd_edge.providers.opening import probe_providers
+from dfd_edge.providers.wheels import quiet_onnxruntime
 from dfd_edge.session import Session
 
 #: A larger batch, more threads or a coarser precision have to gain more than this.

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
     from dfd_edge.outputs.records import records_schema
-    from dfd_edge.providers import ProviderOptions, ProviderReport
+    from dfd_edge.providers.options import ProviderOptions
+    from dfd_edge.providers.report import ProviderReport
     from dfd_edge.results import (
         Event,
         EventKind,
@@ -51,8 +52,8 @@ _HOMES = {
     "PersonResult": "results",
     "PersonVerdict": "results",
     "ProviderError": "errors",
-    "ProviderOptions": "providers",
-    "ProviderReport": "providers",
+    "ProviderOptions": "providers.options",
+    "ProviderReport": "providers.report",
     "SourceError": "errors",
     "Stream": "stream",
     "UsageError": "errors",

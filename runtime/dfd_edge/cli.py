@@ -25,7 +25,7 @@ from dfd_edge.version import version_of
 if TYPE_CHECKING:
     from dfd_edge.faces.finding import FacesOption
     from dfd_edge.outputs.reporter import Reporter
-    from dfd_edge.providers import ProviderOptions
+    from dfd_edge.providers.options import ProviderOptions
     from dfd_edge.results import Event
     from dfd_edge.sources import SourceItem, SourceOptions
 

@@ -58,7 +58,8 @@ from dfd_edge.watching import Watch
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.providers import ProviderOptions, ProviderReport
+    from dfd_edge.providers.options import ProviderOptions
+    from dfd_edge.providers.report import ProviderReport
     from dfd_edge.sandbox.source import SandboxedSource
     from dfd_edge.session import Session
     from dfd_edge.sources.animation import AnimatedWebP
@@ -357,7 +358,7 @@ class Detector(Closing):
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
         """The JSON Lines object that describes this run."""
-        from dfd_edge.providers import installed_wheels  # noqa: PLC0415
+        from dfd_edge.providers.wheels import installed_wheels  # noqa: PLC0415
 
         report, bundle = self.provider, self.bundle
         return {

@@ -18,7 +18,7 @@ from dfd_edge.libraries import libraries, reinstall_advice, wrong_version
 from dfd_edge.version import requirement_of, version_of
 
 if TYPE_CHECKING:
-    from dfd_edge.providers import ProviderOptions
+    from dfd_edge.providers.options import ProviderOptions
     from dfd_edge.results import FrameResult
     from dfd_edge.sources.frame import Frame
 
@@ -133,13 +133,10 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _providers(wanted: str) -> Iterator[Finding]:
-    from dfd_edge.providers import (  # noqa: PLC0415
-        installed_wheels,
-        not_built_in,
-        parse_provider,
-        probe_providers,
-        quiet_onnxruntime,
-    )
+    from dfd_edge.providers.faults import not_built_in  # noqa: PLC0415
+    from dfd_edge.providers.names import parse_provider  # noqa: PLC0415
+    from dfd_edge.providers.opening import probe_providers  # noqa: PLC0415
+    from dfd_edge.providers.wheels import installed_wheels, quiet_onnxruntime  # noqa: PLC0415
 
     wheels = installed_wheels()
     found = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "none"

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
-from dfd_edge.providers import Provider, load_onnxruntime
 from dfd_edge.providers.batching import BucketedGraph
 from dfd_edge.providers.faults import reason_of
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.wheels import load_onnxruntime
 
 
 @dataclass(frozen=True, slots=True, eq=False)

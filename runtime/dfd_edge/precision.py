@@ -9,7 +9,7 @@ from dfd_edge.asked import check_one_of
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import PRECISIONS, VariantSpec
 from dfd_edge.processor import int8_instructions
-from dfd_edge.providers import Provider
+from dfd_edge.providers.names import Provider
 
 _HALF = (Provider.CUDA, Provider.TENSORRT)
 """Providers that compute in half precision faster than in single."""

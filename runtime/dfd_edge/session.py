@@ -16,20 +16,18 @@ from dfd_edge.graph import Graph, is_finite
 from dfd_edge.graph_trial import BATCH, STEPS, check_cost
 from dfd_edge.manifest import PRECISIONS, DecisionSpec, FrameSpec
 from dfd_edge.precision import Choice, choose_variant, graph_file
-from dfd_edge.providers import (
-    FrameHints,
-    Opened,
-    Provider,
-    ProviderOptions,
-    ProviderReport,
-    load_onnxruntime,
-    open_best,
-    open_graph,
-    open_session,
-    parse_provider,
-)
 from dfd_edge.providers.batching import BucketedGraph
-from dfd_edge.providers.options import NO_OPTIONS, buckets_of, computes_on_cpu
+from dfd_edge.providers.names import Provider, parse_provider
+from dfd_edge.providers.opening import Opened, open_best, open_graph, open_session
+from dfd_edge.providers.options import (
+    NO_OPTIONS,
+    FrameHints,
+    ProviderOptions,
+    buckets_of,
+    computes_on_cpu,
+)
+from dfd_edge.providers.report import ProviderReport
+from dfd_edge.providers.wheels import load_onnxruntime
 
 MAX_BATCH: Final = 8
 """Crops that go through the frame graph at once on a CPU, where larger batches gain nothing."""

@@ -27,7 +27,7 @@ def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
     """
     set_opencv_threads(threads)
     if quiet:
-        from dfd_edge.providers import quiet_onnxruntime  # noqa: PLC0415
+        from dfd_edge.providers.wheels import quiet_onnxruntime  # noqa: PLC0415
 
         quiet_onnxruntime()
 

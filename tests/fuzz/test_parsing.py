@@ -16,7 +16,8 @@ from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.faces.finding import parse_faces
 from dfd_edge.manifest import DecisionSpec, Manifest
 from dfd_edge.outputs.text import json_line, printable
-from dfd_edge.providers import Provider, ProviderOptions
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.options import ProviderOptions
 from dfd_edge.sampling import MIN_SPACING, Sampler
 from dfd_edge.schema import SchemaError
 from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, expand

@@ -14,8 +14,8 @@ import pytest
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers import Provider, ProviderOptions
-from dfd_edge.providers.names import BUILDS
+from dfd_edge.providers.names import BUILDS, Provider
+from dfd_edge.providers.options import ProviderOptions
 from dfd_edge.session import Session
 
 BUILT_IN = [

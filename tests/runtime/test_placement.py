@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers import Provider, faults, names, opening, placement
-from dfd_edge.providers.names import Build
+from dfd_edge.providers import faults, names, opening, placement
+from dfd_edge.providers.names import Build, Provider
 from dfd_edge.providers.placement import Placement, check_placement, placement_of
 from small_bundle import build_small_bundle
 

@@ -13,7 +13,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric, OptimizedGraph, VariantSpec
 from dfd_edge.precision import choose_variant, graph_file
-from dfd_edge.providers import Provider
+from dfd_edge.providers.names import Provider
 from dfd_edge.session import Session
 
 ALL = ("fp32", "fp16", "int8")

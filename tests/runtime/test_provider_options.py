@@ -13,11 +13,13 @@ from dfd_edge import provider_flags
 from dfd_edge.bundle import Bundle
 from dfd_edge.cli import command
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers import FrameHints, Provider, ProviderOptions
+from dfd_edge.providers.names import Provider
 from dfd_edge.providers.options import (
     GPU_BUCKETS,
     NO_OPTIONS,
     SINGLE_BUCKETS,
+    FrameHints,
+    ProviderOptions,
     buckets_of,
     computes_on_cpu,
     settings_of,

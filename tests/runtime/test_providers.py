@@ -11,13 +11,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dfd_edge import providers
 from dfd_edge.bundle import Bundle
 from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError, ProviderError, UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.providers import Provider, ProviderOptions, ProviderReport, faults, wheels
+from dfd_edge.providers import faults, opening, wheels
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.options import ProviderOptions
+from dfd_edge.providers.report import ProviderReport
 from dfd_edge.session import Session
 from small_bundle import SIZE, build_small_bundle
 
@@ -149,7 +151,7 @@ def test_a_broken_wheel_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPat
     pretend_installed(monkeypatch, onnxruntime="1.30.0")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ProviderError, match=r"onnxruntime 1\.30\.0 is installed but cannot be"):
-        providers.load_onnxruntime()
+        wheels.load_onnxruntime()
 
 
 def test_importing_needs_no_onnxruntime():
@@ -167,12 +169,12 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(bundle: Bundle):
 
 def test_a_graph_that_onnxruntime_refuses_is_the_bundle_s_fault():
     with pytest.raises(BundleError, match=r"x\.onnx: onnxruntime .* refuses the graph"):
-        providers.open_session(b"nonsense", Provider.CPU, threads=1, name="x.onnx")
+        opening.open_session(b"nonsense", Provider.CPU, threads=1, name="x.onnx")
 
 
 def test_threads_are_as_asked_and_do_not_spin():
     data = (FACE_MODELS_DIR / DETECTOR_FILE).read_bytes()
-    session = providers.open_session(data, Provider.CPU, threads=2, name=DETECTOR_FILE)
+    session = opening.open_session(data, Provider.CPU, threads=2, name=DETECTOR_FILE)
     options = session.get_session_options()
     assert options.intra_op_num_threads == 2
     assert options.inter_op_num_threads == 1
@@ -180,14 +182,14 @@ def test_threads_are_as_asked_and_do_not_spin():
 
 
 def test_probing_runs_a_graph_on_every_provider_of_the_wheel():
-    probes = {p.provider: p for p in providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)}
+    probes = {p.provider: p for p in opening.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)}
     assert probes["cpu"].works
     assert len(probes) <= len(onnxruntime.get_available_providers())
 
 
 def test_probing_runs_the_bundle_s_graphs_too(bundle: Bundle):
     for file in ("frame.onnx", "sequence.onnx"):
-        probes = {p.provider: p for p in providers.probe_providers(bundle.path / file)}
+        probes = {p.provider: p for p in opening.probe_providers(bundle.path / file)}
         assert probes["cpu"].works
 
 
@@ -195,7 +197,7 @@ def test_probing_runs_the_bundle_s_graphs_too(bundle: Bundle):
 def test_probing_tells_why_a_provider_does_not_load(monkeypatch: pytest.MonkeyPatch):
     pretend_built_with_cuda(monkeypatch)
     with pytest.warns(UserWarning, match="not in available provider names"):
-        probes = providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)
+        probes = opening.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)
     assert {p.provider: p.works for p in probes} == {"cpu": True, "cuda": False}
     assert "provider cuda cannot run" in next(p.detail for p in probes if not p.works)
 

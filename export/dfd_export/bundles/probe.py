@@ -14,7 +14,8 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError
 from dfd_edge.manifest import Manifest, ProbeSpec
 from dfd_edge.precision import graph_file
-from dfd_edge.providers import Provider, load_onnxruntime
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_edge.session import Session
 
 PROBE_FILE = "probe.png"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from dfd_edge.bundle import check_graph, frame_contract, sequence_contract
 from dfd_edge.errors import BundleError
 from dfd_edge.manifest import FrameSpec, SequenceSpec
-from dfd_edge.providers import Provider, open_session
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.opening import open_session
 from dfd_export.gate.comparison import (
     CollapsedModel,
     Comparison,

@@ -14,7 +14,7 @@ from dfd_edge.bundle import Bundle, graph_identity
 from dfd_edge.errors import BundleError, DfdError, ProviderError
 from dfd_edge.manifest import MANIFEST_NAME
 from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers import load_onnxruntime
+from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_edge.session import Session
 from dfd_export.bundles.probe import check_probe, frame_file
 

@@ -14,7 +14,7 @@ from dfd_edge.faces.quality import Quality, crop_detail
 from dfd_edge.manifest import Metric, VariantChanges
 from dfd_edge.observing import FaceCrop, Observation
 from dfd_edge.processor import processor_name
-from dfd_edge.providers import load_onnxruntime
+from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_edge.results import Label
 from dfd_edge.session import Session
 from dfd_edge.stream import Stream

@@ -12,7 +12,9 @@ import onnx
 from dfd_edge.bundle import OPTIMISER_OPERATORS
 from dfd_edge.manifest import OptimizedGraph
 from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers import Provider, load_onnxruntime, open_session
+from dfd_edge.providers.names import Provider
+from dfd_edge.providers.opening import open_session
+from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_export.graphs.onnx_model import IR_VERSION
 
 WORTH = 0.7

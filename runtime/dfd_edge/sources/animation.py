@@ -26,7 +26,7 @@ _LEAST_SHOWN_S, _SHOWN_S = 0.011, 0.1
 _DISPOSE, _OVERWRITE = 1, 2
 _ALPHA = 0x10
 #: Bytes that a frame takes at most: its pixels as they are, and what stands before them.
-_BYTES_A_PIXEL, _LEAST_BYTES = 5, 1 << 16
+_FRAME_BYTES_A_PIXEL, _LEAST_BYTES = 5, 1 << 16
 
 
 class AnimatedWebP(Closing):
@@ -152,7 +152,7 @@ class AnimatedWebP(Closing):
         It is handed to the decoder as a file of its own, whose size is known to be the frame's.
         """
         # `read` makes room for as much as is asked for, before it looks how much there is.
-        most = _LEAST_BYTES + _BYTES_A_PIXEL * width * height
+        most = _LEAST_BYTES + _FRAME_BYTES_A_PIXEL * width * height
         self._file.seek(at + 16)
         chunks = self._file.read(max(0, length - 16)) if length <= most else b""
         header = b""

@@ -13,7 +13,7 @@ from dfd_edge.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, Sequ
 from dfd_edge.onnx_file import OnnxFile, TensorSignature, read_onnx
 from dfd_edge.schema import SchemaError
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parent / "models" / "default"
+DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "models" / "default"
 """The shipped bundle."""
 
 _MAX_MANIFEST_BYTES = 1 << 20
