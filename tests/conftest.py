@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # What the bundles are made of and made with; what only reads them needs no new ones.
 _SOURCES = (
     "runtime/dfd_edge/bundle/bundle.py",
-    "runtime/dfd_edge/manifest.py",
-    "runtime/dfd_edge/onnx_file.py",
+    "runtime/dfd_edge/bundle/manifest.py",
+    "runtime/dfd_edge/bundle/onnx_file.py",
     "runtime/dfd_edge/faces/*.py",
     "training/dfd_training/models/*.py",
     "export/dfd_export/**/*.py",

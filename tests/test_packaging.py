@@ -91,7 +91,7 @@ def test_wheel_holds_every_shipped_model(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
-    from dfd_edge.manifest import Manifest
+    from dfd_edge.bundle.manifest import Manifest
 
     if not (MODELS / "default").is_dir():
         pytest.skip("models/default is not in this checkout: no bundle has been exported into it")

@@ -12,7 +12,7 @@ import numpy as np
 
 from dfd_benchmarks.stamps import write_stamp
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 from dfd_edge.sources.video import VideoFile
 
 #: The clip that is sent where none is given; in a clone of the project.

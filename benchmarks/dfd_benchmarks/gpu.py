@@ -20,13 +20,13 @@ from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_benchmarks.timing import wall_seconds
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.precision import graph_file
-from dfd_edge.providers.batching import BucketedGraph
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_graph
-from dfd_edge.providers.options import FrameHints, ProviderOptions
-from dfd_edge.providers.wheels import load_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.graph import BucketedGraph
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.precision import graph_file
+from dfd_edge.inference.provider_options import FrameHints, ProviderOptions
+from dfd_edge.inference.providers import open_graph
+from dfd_edge.inference.session import Session
 
 MOST = 256
 #: Of the runtime over a bare loop of `session.run`, each at its best batch.

@@ -17,7 +17,7 @@ from dfd_benchmarks.report import figure_lines
 from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 
 CHUNK = 64
 """Steps of the one call that is held against as many single steps."""

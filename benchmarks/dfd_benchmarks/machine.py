@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dfd_benchmarks.nvidia import Gpu, describe_gpus
 from dfd_edge.errors import ProviderError
-from dfd_edge.processor import processor_name, usable_cores
-from dfd_edge.providers.wheels import installed_wheels, load_onnxruntime
+from dfd_edge.inference.installation import installed_wheels, load_onnxruntime
+from dfd_edge.inference.processor import processor_name, usable_cores
 from dfd_edge.version import version_of
 
 _LIBRARIES = ("dfd-edge", "opencv-python", "av", "numpy")

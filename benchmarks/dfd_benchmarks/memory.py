@@ -15,7 +15,7 @@ from dfd_benchmarks.load import resident_mb
 from dfd_benchmarks.results import Ran
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.video import VideoFile
 from dfd_edge.stream import Stream
 

@@ -38,7 +38,7 @@ def start() -> Machine:
     OpenCV is set to one thread, as `dfd-edge` sets it.
     """
     from dfd_benchmarks.machine import describe_machine
-    from dfd_edge.threads import set_opencv_threads
+    from dfd_edge.inference.threads import set_opencv_threads
 
     set_opencv_threads(1)
     machine = describe_machine()

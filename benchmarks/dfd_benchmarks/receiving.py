@@ -11,7 +11,7 @@ from dfd_benchmarks.load import BusyCores
 from dfd_benchmarks.senders import FrameClock
 from dfd_benchmarks.stamps import read_stamp
 from dfd_edge import Detector, FrameResult, SourceError
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.watching import Watch
 
 #: ffmpeg takes a moment to listen.

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from dfd_benchmarks.report import figure_lines
 from dfd_benchmarks.results import Figure, Result
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.manifest import FrameSpec, VariantSpec
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 
 BATCHES = (1, 8)
 TIMES = (1, 20, 64)

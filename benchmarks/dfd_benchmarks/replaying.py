@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dfd_edge.faces import Face, FaceDetector
 
 if TYPE_CHECKING:
-    from dfd_edge.session import FrameOutputs, SequenceOutputs, Session
-    from dfd_edge.sources.frame import Image
+    from dfd_edge.inference.session import FrameOutputs, SequenceOutputs, Session
+    from dfd_edge.sources.frames import Image
 
 #: What `Session.run_sequence` takes.
 SequenceInputs = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]

@@ -22,9 +22,8 @@ from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sampling import Sampler
-from dfd_edge.session import Session
-from dfd_edge.sources.frame import Image
+from dfd_edge.inference.session import Session
+from dfd_edge.sources.frames import Image, Sampler
 from dfd_edge.sources.video import VideoFile
 
 What = Literal["frame", "sequence", "pipeline"]

@@ -97,7 +97,7 @@ def scenario(
     from dfd_benchmarks.results import write_result
     from dfd_benchmarks.scenario import Subject, measure_scenario
     from dfd_edge.errors import UsageError
-    from dfd_edge.processor import usable_cores
+    from dfd_edge.inference.processor import usable_cores
 
     if out is not None and out.exists():
         raise UsageError(f"--out {out}: exists; name a new folder")

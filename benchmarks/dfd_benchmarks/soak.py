@@ -21,7 +21,7 @@ from dfd_benchmarks.load import Holdings
 from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 #: What the last tenth may be over the second: of memory, and of CPU time a judged frame.
 MAX_GROWTH, MAX_SLOWER = 0.01, 0.10

@@ -26,16 +26,14 @@ from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
-from dfd_edge.faces.crop import crop_region, extract_crop, middle_square
-from dfd_edge.faces.quality import assess
+from dfd_edge.faces.crop import assess, crop_region, extract_crop, middle_square
 from dfd_edge.faces.tracker import TrackedFace, Tracker
+from dfd_edge.inference.processor import usable_cores
+from dfd_edge.inference.session import MAX_BATCH, Session
 from dfd_edge.observing import Observation
 from dfd_edge.outputs.text import json_line
-from dfd_edge.processor import usable_cores
 from dfd_edge.results import FrameResult
-from dfd_edge.sampling import FirstFrames, Sampler
-from dfd_edge.session import MAX_BATCH, Session
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import FirstFrames, Frame, Sampler
 from dfd_edge.sources.video import VideoFile
 from dfd_edge.stream import Stream
 

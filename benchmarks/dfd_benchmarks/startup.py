@@ -51,7 +51,7 @@ print(json.dumps({"elapsed_s": elapsed_s, "cpu_s": cpu_s}))
 _LOAD = """
 import dataclasses, json, sys, time
 import av, click, cv2, numpy, onnxruntime
-import dfd_edge.cli, dfd_edge.faces.detector, dfd_edge.session
+import dfd_edge.cli, dfd_edge.faces.detector, dfd_edge.inference.session
 from dfd_edge import Detector
 options = json.loads(sys.argv[1])
 start_s = time.perf_counter()

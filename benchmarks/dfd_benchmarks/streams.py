@@ -20,7 +20,7 @@ from dfd_benchmarks.results import Ran
 from dfd_benchmarks.senders import Protocol, SenderCost, SenderKind, Senders
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.processor import usable_cores
+from dfd_edge.inference.processor import usable_cores
 
 #: A stream keeps up when it judges this share of the frames that are due.
 MIN_RATE_SHARE = 0.98

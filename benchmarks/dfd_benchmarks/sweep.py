@@ -17,11 +17,11 @@ from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.machine_settings import MachineSettings
-from dfd_edge.processor import usable_cores
-from dfd_edge.providers.opening import probe_providers
-from dfd_edge.providers.wheels import quiet_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import quiet_onnxruntime
+from dfd_edge.inference.machine_settings import MachineSettings
+from dfd_edge.inference.processor import usable_cores
+from dfd_edge.inference.providers import probe_providers
+from dfd_edge.inference.session import Session
 
 #: A larger batch, more threads or a coarser precision have to gain more than this.
 WORTH = 1.05

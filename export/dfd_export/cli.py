@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import click
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import MANIFEST_NAME, CardInfo
 from dfd_edge.console import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.manifest import MANIFEST_NAME, CardInfo
-from dfd_edge.providers.names import Provider
+from dfd_edge.inference.names import Provider
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.option_groups import GroupedCommand, GroupedOption
 from dfd_export.variant_commands import (

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import FaceSpec
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions, FaceDetector, crop_region, extract_crop
-from dfd_edge.manifest import FaceSpec
 from dfd_edge.sources import read_image
 from dfd_training.store import CropStore
 

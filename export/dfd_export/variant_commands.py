@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import DecisionSpec, FaceSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import DecisionSpec, FaceSpec
 from dfd_export.option_groups import GroupedOption
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
+    from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.outputs.records import records_schema
-    from dfd_edge.providers.options import ProviderOptions
-    from dfd_edge.providers.report import ProviderReport
     from dfd_edge.results import (
         Event,
         EventKind,
@@ -52,8 +52,8 @@ _HOMES = {
     "PersonResult": "results",
     "PersonVerdict": "results",
     "ProviderError": "errors",
-    "ProviderOptions": "providers.options",
-    "ProviderReport": "providers.report",
+    "ProviderOptions": "inference.provider_options",
+    "ProviderReport": "inference.providers",
     "SourceError": "errors",
     "Stream": "stream",
     "UsageError": "errors",

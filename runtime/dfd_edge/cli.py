@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfd_edge.errors import BrokenOutput, DfdError, UsageError
+from dfd_edge.inference.machine_settings import settings_flag
 from dfd_edge.libraries import check_opencv, import_advice
-from dfd_edge.machine_settings import settings_flag
 from dfd_edge.provider_flags import provider_flags, take_provider_flags
 from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
-    from dfd_edge.faces.finding import FacesOption
+    from dfd_edge.faces.selection import FacesOption
+    from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.outputs.reporter import Reporter
-    from dfd_edge.providers.options import ProviderOptions
     from dfd_edge.results import Event
     from dfd_edge.sources import SourceItem, SourceOptions
 
@@ -232,7 +232,7 @@ def command(
 
             sys.exit(examine(model, provider=options["provider"], options=running_on))
         check_opencv()
-        from dfd_edge.faces.finding import parse_faces
+        from dfd_edge.faces.selection import parse_faces
 
         opening = take_source_flags(options)
         options["faces"] = parse_faces(options["faces"])
@@ -274,13 +274,13 @@ def _judge(
 ) -> int:
     """Runs the command and returns its exit code."""
     from dfd_edge.detector import Detector
+    from dfd_edge.inference.threads import set_up_libraries
     from dfd_edge.outputs.files import check_outputs
     from dfd_edge.outputs.opening import open_reporter, report_missing
     from dfd_edge.outputs.video_file import check_suffix
     from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
     from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
-    from dfd_edge.threads import set_up_libraries
 
     if "" in sources:
         raise UsageError("an empty source was given: name a file, a folder or an address")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore
 from dfd_edge.results import Interval, Label, PersonVerdict
 
 #: A person looked fake in those seconds whose steps' mean score says so.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.asked import (
+from dfd_edge.arguments import (
     MOST_THREADS,
     check_calls,
     check_kind,
@@ -24,13 +24,13 @@ from dfd_edge.asked import (
     check_one_of,
     check_whole,
 )
+from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
-from dfd_edge.faces.finding import FacesOption
-from dfd_edge.manifest import MANIFEST_NAME
-from dfd_edge.pipeline import judge_frames
+from dfd_edge.faces.selection import FacesOption
+from dfd_edge.judging.pipeline import judge_frames
 from dfd_edge.results import (
     Event,
     EventKind,
@@ -41,16 +41,14 @@ from dfd_edge.results import (
     Record,
     Verdict,
 )
-from dfd_edge.sampling import AllFrames, DueFrames
-from dfd_edge.sources.colours import FEW_COLOURS, few_colours
+from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import AllFrames, DueFrames, Frame
 from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile
+from dfd_edge.sources.video import RawVideo, VideoFile
 from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
 from dfd_edge.watching import Watch
@@ -58,11 +56,11 @@ from dfd_edge.watching import Watch
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.providers.options import ProviderOptions
-    from dfd_edge.providers.report import ProviderReport
+    from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.inference.providers import ProviderReport
+    from dfd_edge.inference.session import Session
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.session import Session
-    from dfd_edge.sources.animation import AnimatedWebP
+    from dfd_edge.sources.image import AnimatedWebP
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ class Detector(Closing):
     """
 
     def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
-        from dfd_edge.gathering import Gathering  # noqa: PLC0415
+        from dfd_edge.inference.batcher import Gathering  # noqa: PLC0415
 
         self._session = session
         self._gathering = Gathering(session)
@@ -119,8 +117,8 @@ class Detector(Closing):
             UsageError: An option is out of range, or the provider does not know it.
         """
         from dfd_edge.bundle import Bundle  # noqa: PLC0415
-        from dfd_edge.providers.options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
-        from dfd_edge.session import Session  # noqa: PLC0415
+        from dfd_edge.inference.provider_options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
+        from dfd_edge.inference.session import Session  # noqa: PLC0415
 
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
         check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
@@ -358,7 +356,7 @@ class Detector(Closing):
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
         """The JSON Lines object that describes this run."""
-        from dfd_edge.providers.wheels import installed_wheels  # noqa: PLC0415
+        from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
         report, bundle = self.provider, self.bundle
         return {

@@ -11,7 +11,7 @@ from functools import cache
 import cv2
 
 from dfd_edge.libraries import opens_windows
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 _PROBE = (
     "import cv2, numpy\n"

@@ -18,9 +18,9 @@ from dfd_edge.libraries import libraries, reinstall_advice, wrong_version
 from dfd_edge.version import requirement_of, version_of
 
 if TYPE_CHECKING:
-    from dfd_edge.providers.options import ProviderOptions
+    from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.results import FrameResult
-    from dfd_edge.sources.frame import Frame
+    from dfd_edge.sources.frames import Frame
 
 #: Test clip that shows whether judging works: a swapped face, for a second and a half.
 CLIP = Path(__file__).with_name("doctor.mp4")
@@ -133,10 +133,13 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _providers(wanted: str) -> Iterator[Finding]:
-    from dfd_edge.providers.faults import not_built_in  # noqa: PLC0415
-    from dfd_edge.providers.names import parse_provider  # noqa: PLC0415
-    from dfd_edge.providers.opening import probe_providers  # noqa: PLC0415
-    from dfd_edge.providers.wheels import installed_wheels, quiet_onnxruntime  # noqa: PLC0415
+    from dfd_edge.inference.installation import (  # noqa: PLC0415
+        installed_wheels,
+        not_built_in,
+        quiet_onnxruntime,
+    )
+    from dfd_edge.inference.names import parse_provider  # noqa: PLC0415
+    from dfd_edge.inference.providers import probe_providers  # noqa: PLC0415
 
     wheels = installed_wheels()
     found = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "none"
@@ -237,7 +240,7 @@ def _judging(
 
 
 def _clip_frames() -> list[Frame]:
-    from dfd_edge.sampling import FirstFrames  # noqa: PLC0415
+    from dfd_edge.sources.frames import FirstFrames  # noqa: PLC0415
     from dfd_edge.sources.video import VideoFile  # noqa: PLC0415
 
     with VideoFile(CLIP) as video:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.faces.crop import crop_region, extract_crop, middle_square
-from dfd_edge.faces.finding import FaceChoice, FacesOption
-from dfd_edge.faces.quality import Quality, assess
+from dfd_edge.faces.crop import Quality, assess, crop_region, extract_crop, middle_square
+from dfd_edge.faces.selection import FaceChoice, FacesOption
 from dfd_edge.faces.tracker import Tracker
 
 if TYPE_CHECKING:
+    from dfd_edge.bundle.manifest import FrameSpec
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.manifest import FrameSpec
 
 _WHOLE_FRAME = 1
 """The number of the only "person" of models that judge whole frames."""

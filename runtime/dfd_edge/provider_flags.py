@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from dfd_edge.providers.options import ProviderOptions
+    from dfd_edge.inference.provider_options import ProviderOptions
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
 
@@ -82,8 +82,8 @@ def take_provider_flags(values: dict[str, Any]) -> ProviderOptions:
     Raises:
         UsageError: The provider does not know an option, or one is out of range.
     """
-    from dfd_edge.providers.names import parse_provider  # noqa: PLC0415
-    from dfd_edge.providers.options import ProviderOptions  # noqa: PLC0415
+    from dfd_edge.inference.names import parse_provider  # noqa: PLC0415
+    from dfd_edge.inference.provider_options import ProviderOptions  # noqa: PLC0415
 
     options = ProviderOptions(**{name: values.pop(name) for name in _TAKEN})
     options.check(parse_provider(values["provider"]))

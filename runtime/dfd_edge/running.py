@@ -14,7 +14,7 @@ from types import FrameType
 
 from dfd_edge.detector import Detector, OnImage
 from dfd_edge.errors import DfdError, OutputError, SourceError, UsageError, source_error
-from dfd_edge.faces.finding import FacesOption
+from dfd_edge.faces.selection import FacesOption
 from dfd_edge.outputs import Overlay
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.results import FrameResult, Verdict

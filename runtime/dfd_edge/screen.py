@@ -12,7 +12,7 @@ from dfd_edge.display import Window, poll_key, window_size
 from dfd_edge.outputs.overlay import Scene, draw_help
 from dfd_edge.outputs.still import save_still
 from dfd_edge.outputs.text import printable
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 #: Names of the keys, and what they do; the help in the window lists them.
 KEYS = (

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from dfd_edge.closing import Closing, native_calls
 from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.finding import FacesOption
+from dfd_edge.faces.selection import FacesOption
 from dfd_edge.observing import FaceCrop, Observation, Observer
 from dfd_edge.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
-from dfd_edge.sampling import FirstFrames, Sampler
-from dfd_edge.sources.timeline import MAX_CLOCK_S
+from dfd_edge.sources.frames import FirstFrames, Sampler
+from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
+    from dfd_edge.bundle.manifest import Manifest
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.gathering import Gathering
-    from dfd_edge.manifest import Manifest
-    from dfd_edge.session import FrameOutputs, Session
+    from dfd_edge.inference.batcher import Gathering
+    from dfd_edge.inference.session import FrameOutputs, Session
 
 logger = logging.getLogger(__name__)
 

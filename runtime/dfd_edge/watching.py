@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from dfd_edge.closing import Closing
 from dfd_edge.results import Event, EventKind, FrameResult, Verdict
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.live import Captured, FrameSource, LiveReader, Policy
 from dfd_edge.stream import Stream
 

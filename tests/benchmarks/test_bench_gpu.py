@@ -23,10 +23,10 @@ from dfd_benchmarks.gpu import (
 from dfd_benchmarks.nvidia import SAMPLED, Gpu, GpuSampler, parse_csv, parse_gpus, spreads
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
-from dfd_edge.providers.wheels import load_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
+from dfd_edge.inference.session import Session
 
 needs_no_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in load_onnxruntime().get_available_providers(),

@@ -19,7 +19,7 @@ from dfd_benchmarks.results import (
     write_result,
 )
 from dfd_benchmarks.timing import Spread, cpu_seconds, wall_seconds
-from dfd_edge import processor
+from dfd_edge.inference import processor
 
 
 def test_machine_says_what_matters() -> None:

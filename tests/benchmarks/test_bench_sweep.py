@@ -14,7 +14,7 @@ from dfd_benchmarks.sweep import knee
 from dfd_edge.cli import command
 from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError
-from dfd_edge.machine_settings import MachineSettings
+from dfd_edge.inference.machine_settings import MachineSettings
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
 

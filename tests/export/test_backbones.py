@@ -14,8 +14,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from dfd_edge.bundle import frame_contract
+from dfd_edge.bundle.manifest import FrameSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec
 from dfd_export.gate.comparison import ParityReport, ValueMismatch
 from dfd_export.gate.frame_cases import FrameCases
 from dfd_export.gate.parity import check_parity, open_graph

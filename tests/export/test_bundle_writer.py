@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Metric, PersonScore
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Metric, PersonScore
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_export.bundles import bundle_writer
 from dfd_export.bundles.bundle_writer import revise_bundle, write_bundle
 from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from keras import layers, ops
 
+from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
 from dfd_export.published.ending import Classes
 from dfd_export.published.model_file import ModelFile

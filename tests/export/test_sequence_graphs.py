@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
+from dfd_edge.bundle.onnx_file import read_onnx
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.graphs.loop_graph import export_loop_graph
 from dfd_export.graphs.sequence_graph import describe_sequence_model
 from dfd_export.graphs.sequence_layers import UnsupportedLayer

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Metric, VariantChanges
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME
-from dfd_edge.manifest import Metric, VariantChanges
-from dfd_edge.session import FrameOutputs, Session
+from dfd_edge.inference.session import FrameOutputs, Session
 from dfd_export.cli import main
 from dfd_export.crops import cut_crops
 from dfd_export.variants import (

@@ -16,8 +16,8 @@ from clip_maker import face_frames, write_clip
 from dfd_benchmarks.sender import Orders
 from dfd_edge import Detector, EventKind
 from dfd_edge.sources import SourceOptions
-from dfd_edge.sources.backlog import MAX_LAG_S, PATIENCE_S, Backlog
 from dfd_edge.sources.decoding import DecodedSource
+from dfd_edge.sources.timing import MAX_LAG_S, PATIENCE_S, Backlog
 
 INTERVAL_S = 0.04
 FPS = 25

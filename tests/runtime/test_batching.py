@@ -13,13 +13,12 @@ import pytest
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError
-from dfd_edge.gathering import Gathering
-from dfd_edge.graph import Graph
-from dfd_edge.providers import pinning
-from dfd_edge.providers.batching import BucketedGraph, bucket_of
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.options import ProviderOptions
-from dfd_edge.session import Session
+from dfd_edge.inference import graph as pinning
+from dfd_edge.inference.batcher import Gathering
+from dfd_edge.inference.graph import BucketedGraph, Graph, bucket_of
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import ProviderOptions
+from dfd_edge.inference.session import Session
 from small_bundle import FEATURES, SIZE, build_small_bundle
 
 BUCKETS = (1, 2, 4, 8)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import DecisionSpec, Manifest
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import DecisionSpec, Manifest
-from dfd_edge.onnx_file import read_onnx
 from dfd_edge.schema import SchemaError
 
 

@@ -16,8 +16,8 @@ import pytest
 from clip_maker import face_frames, portrait, run_ffmpeg, write_clip, write_sound
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
+from dfd_edge.sources.frames import Sampler
 
 COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
 

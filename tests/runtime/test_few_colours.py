@@ -14,10 +14,10 @@ from PIL import Image
 
 from dfd_edge import Detector, Label
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceKind
-from dfd_edge.sources.animation import AnimatedWebP
-from dfd_edge.sources.colours import few_colours
+from dfd_edge.sources.conversion import few_colours
+from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.image import AnimatedWebP
 
 
 @pytest.fixture(scope="module")

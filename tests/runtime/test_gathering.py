@@ -12,8 +12,8 @@ import pytest
 from dfd_edge.bundle import Bundle
 from dfd_edge.detector import Detector
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.gathering import Gathering
-from dfd_edge.session import MAX_BATCH, FrameOutputs, Session
+from dfd_edge.inference.batcher import Gathering
+from dfd_edge.inference.session import MAX_BATCH, FrameOutputs, Session
 from small_bundle import SIZE, build_small_bundle
 
 

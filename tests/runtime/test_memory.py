@@ -15,8 +15,8 @@ from clip_maker import face_frames, write_clip
 from dfd_benchmarks.load import resident_mb
 from dfd_benchmarks.memory import measure_memory
 from dfd_edge import Detector, UsageError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import decoding
+from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.video import VideoFile
 
 SIZE = (640, 480)

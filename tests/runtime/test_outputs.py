@@ -26,8 +26,8 @@ from dfd_edge.results import (
     PersonVerdict,
     Verdict,
 )
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
+from dfd_edge.sources.frames import Sampler
 
 
 def result(time_s=1.0, *, label=Label.FAKE, box=(80.0, 60.0, 180.0, 170.0), evidence=True):

@@ -15,7 +15,7 @@ from clip_maker import write_clip
 
 from dfd_edge import Detector, Label, UsageError
 from dfd_edge.cli import command
-from dfd_edge.faces.finding import LEFT_OUT
+from dfd_edge.faces.selection import LEFT_OUT
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SAME = 1e-5

@@ -11,8 +11,8 @@ from clip_maker import face_frames, run_ffmpeg
 from PIL import Image
 
 from dfd_edge import Detector
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
+from dfd_edge.sources.frames import Sampler
 
 #: Where a mark in the upper left corner is seen, by EXIF orientation.
 SEEN = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}

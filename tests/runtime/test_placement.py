@@ -12,9 +12,11 @@ import onnxruntime
 import pytest
 
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers import faults, names, opening, placement
-from dfd_edge.providers.names import Build, Provider
-from dfd_edge.providers.placement import Placement, check_placement, placement_of
+from dfd_edge.inference import installation as faults
+from dfd_edge.inference import names, placement
+from dfd_edge.inference import providers as opening
+from dfd_edge.inference.names import Build, Provider
+from dfd_edge.inference.placement import Placement, check_placement, placement_of
 from small_bundle import build_small_bundle
 
 AZURE = "AzureExecutionProvider"

@@ -13,8 +13,8 @@ from dfd_edge import provider_flags
 from dfd_edge.bundle import Bundle
 from dfd_edge.cli import command
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.options import (
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import (
     GPU_BUCKETS,
     NO_OPTIONS,
     SINGLE_BUCKETS,
@@ -24,7 +24,7 @@ from dfd_edge.providers.options import (
     computes_on_cpu,
     settings_of,
 )
-from dfd_edge.session import MAX_BATCH, Session
+from dfd_edge.inference.session import MAX_BATCH, Session
 from small_bundle import build_small_bundle
 
 

@@ -16,11 +16,13 @@ from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError, ProviderError, UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.providers import faults, opening, wheels
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.options import ProviderOptions
-from dfd_edge.providers.report import ProviderReport
-from dfd_edge.session import Session
+from dfd_edge.inference import installation as faults
+from dfd_edge.inference import installation as wheels
+from dfd_edge.inference import providers as opening
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import ProviderOptions
+from dfd_edge.inference.providers import ProviderReport
+from dfd_edge.inference.session import Session
 from small_bundle import SIZE, build_small_bundle
 
 HAS_CUDA_WHEEL = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -157,7 +159,7 @@ def test_a_broken_wheel_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPat
 def test_importing_needs_no_onnxruntime():
     code = (
         "import sys; sys.modules['onnxruntime'] = None; "
-        "import dfd_edge, dfd_edge.bundle, dfd_edge.providers, dfd_edge.session"
+        "import dfd_edge, dfd_edge.bundle, dfd_edge.inference, dfd_edge.inference.session"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

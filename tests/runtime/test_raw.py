@@ -16,11 +16,11 @@ from clip_maker import face_frames, run_ffmpeg
 
 from dfd_edge.cli import command
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions
 from dfd_edge.sources.camera import Camera
+from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.options import RAW_PIXELS
-from dfd_edge.sources.raw import RawVideo
+from dfd_edge.sources.video import RawVideo
 
 
 class All:

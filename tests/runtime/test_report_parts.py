@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
 from dfd_edge.outputs.overlay import COLOURS
 from dfd_edge.report import Collector, words
 from dfd_edge.report.charts import timeline, timeline_words

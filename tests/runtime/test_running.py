@@ -12,8 +12,8 @@ from dfd_edge import Detector
 from dfd_edge.errors import SourceError
 from dfd_edge.outputs.reporter import Reporter
 from dfd_edge.running import Run, RunOptions
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile, expand
+from dfd_edge.sources.frames import Sampler
 from dfd_edge.stream import Stream
 
 CAMERA = SourceItem(SourceKind.CAMERA, 0, "device")

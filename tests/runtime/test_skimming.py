@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from clip_maker import face_frames, write_clip
 
-from dfd_edge.sampling import FirstFrames, Sampler
+from dfd_edge.sources.frames import FirstFrames, Sampler
 from dfd_edge.sources.video import VideoFile
 
 RATE_HZ = 5.0

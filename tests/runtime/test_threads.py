@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from dfd_edge.cli import command
 from dfd_edge.detector import Detector
+from dfd_edge.inference.threads import set_opencv_threads
 from dfd_edge.outputs.video_file import VideoFileWriter
 from dfd_edge.sources import decoding
-from dfd_edge.threads import set_opencv_threads
 
 #: Judges a clip with the shipped bundle and saves the annotated video, as the command line does;
 #: then prints what each library was given.

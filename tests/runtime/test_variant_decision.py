@@ -12,8 +12,8 @@ import pytest
 from dfd_edge import Detector, Stream
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError
+from dfd_edge.inference.session import Session
 from dfd_edge.results import Label
-from dfd_edge.session import Session
 from small_bundle import DECISION, build_small_bundle, edit_manifest
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dfd_edge.bundle.manifest import DecisionSpec, PersonScore
 from dfd_edge.decision import Decision, Looks, calibrated
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import DecisionSpec, PersonScore
 from dfd_training.clips.sequences import ClipSequence, Variant, load_sequences, save_sequences
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.decision.files import decisions_from_json, decisions_to_json

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfd_edge import Detector
-from dfd_edge.manifest import CardInfo, Metric
+from dfd_edge.bundle.manifest import CardInfo, Metric
 from dfd_training.cli import main
 from dfd_training.evaluation import Evaluation, evaluate, pairs_won, summarise
 from dfd_training.report import card_metrics, to_text, write_report

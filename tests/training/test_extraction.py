@@ -12,8 +12,8 @@ import pytest
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.quality import crop_detail
-from dfd_edge.session import Session
+from dfd_edge.faces.crop import crop_detail
+from dfd_edge.inference.session import Session
 from dfd_training.clips.extraction import (
     cached_sequences,
     extract_photographs,

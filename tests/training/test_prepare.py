@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector, crop_region, extract_crop
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
+from dfd_edge.sources.frames import Sampler
 from dfd_training.cli import main
 from dfd_training.datasets.face_crops import face_of_crop
 from dfd_training.jitter import NO_JITTER, to_input, work_crop

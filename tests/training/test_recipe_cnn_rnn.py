@@ -15,7 +15,7 @@ from skimage import data
 from conftest import moving, write_clip
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import PersonScore
+from dfd_edge.bundle.manifest import PersonScore
 from dfd_export.cli import main as export
 from dfd_export.gate import parity
 from dfd_training.cli import main as train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfd_edge.manifest import CardInfo, Metric
+from dfd_edge.bundle.manifest import CardInfo, Metric
 from dfd_training.decision.calibrate import FALSE_POSITIVE_TARGET, MISS_TARGET
 from dfd_training.fitting.rows import training_rows
 from dfd_training.folds import FOLD_SHARES

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_training.models import load_frame_model
 
 _PREDICT_BATCH = 64

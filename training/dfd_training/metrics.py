@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from dfd_edge.manifest import Metric as CardMetric
+from dfd_edge.bundle.manifest import Metric as CardMetric
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]

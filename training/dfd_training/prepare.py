@@ -29,8 +29,8 @@ from dfd_edge.faces import (
     extract_crop,
 )
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
+from dfd_edge.sources.frames import Sampler
 from dfd_training.datasets.face_crops import face_of_crop
 from dfd_training.store import (
     MAX_SIDE,

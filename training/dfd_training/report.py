@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from dfd_edge.bundle.manifest import Metric
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_training.evaluation import Evaluation, Report

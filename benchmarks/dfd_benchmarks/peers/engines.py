@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dfd_benchmarks.peers.networks import Networks
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_edge.version import version_of
 
 TOLERANCE = 1e-3

@@ -25,8 +25,8 @@ from dfd_benchmarks.peers.networks import Networks
 from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.processor import int8_instructions
-from dfd_edge.session import Session
+from dfd_edge.inference.processor import int8_instructions
+from dfd_edge.inference.session import Session
 
 INT8_BAR = 1.8
 """How many times faster than fp32 int8 has to be on one thread, where there is VNNI."""

@@ -23,7 +23,7 @@ from dfd_benchmarks.results import Figure, Ran, Result
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, SourceError, UsageError
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 
 BARS: dict[tuple[Kind, str], float] = {
     ("inception", "fp32"): 2.5,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import CardInfo, PersonScore
+from dfd_edge.bundle.manifest import CardInfo, PersonScore
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.bundles.recipe_bundle import NO_GAP_S
 from dfd_export.published.parts import WHOLE_FRAME

@@ -17,8 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import UsageError
-from dfd_edge.manifest import (
+from dfd_edge.bundle.manifest import (
     MANIFEST_NAME,
     CardInfo,
     DecisionSpec,
@@ -28,7 +27,8 @@ from dfd_edge.manifest import (
     Manifest,
     ProbeSpec,
 )
-from dfd_edge.session import Session
+from dfd_edge.errors import UsageError
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import CARD_FILE, render_card
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata
 from dfd_export.bundles.probe import PROBE_FILE, make_probe_crops, measure_probe, write_probe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfd_edge.manifest import (
+from dfd_edge.bundle.manifest import (
     Calibrator,
     DecisionSpec,
     Manifest,

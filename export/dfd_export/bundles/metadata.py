@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import METADATA_PREFIX, graph_identity
-from dfd_edge.manifest import FaceSpec, FrameSpec, SequenceSpec
+from dfd_edge.bundle.manifest import FaceSpec, FrameSpec, SequenceSpec
 from dfd_edge.version import version_of
 
 PRECISION_KEY = METADATA_PREFIX + "precision"

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Manifest, ProbeSpec
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import Manifest, ProbeSpec
-from dfd_edge.precision import graph_file
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.wheels import load_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.precision import graph_file
+from dfd_edge.inference.session import Session
 
 PROBE_FILE = "probe.png"
 PROBE_CROPS = 4

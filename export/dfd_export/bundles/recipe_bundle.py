@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfd_edge.bundle.manifest import CardInfo
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import CardInfo
 from dfd_edge.schema import SchemaError
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.crops import read_crops

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import frame_contract
-from dfd_edge.manifest import FrameSpec
+from dfd_edge.bundle.manifest import FrameSpec
 from dfd_export.crops import random_crops
 from dfd_export.gate.comparison import Comparison, Expected, check_distinct, compare
 from dfd_export.gate.oracle import Oracle

@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import check_graph, frame_contract, sequence_contract
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import FrameSpec, SequenceSpec
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.gate.comparison import (
     CollapsedModel,
     Comparison,

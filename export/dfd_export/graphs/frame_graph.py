@@ -8,8 +8,8 @@ import keras
 import onnx
 
 from dfd_edge.bundle import frame_contract
+from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.graphs.graph_passes import simplify
 from dfd_export.graphs.onnx_model import finish
 from dfd_export.graphs.tf_conversion import convert_function

@@ -10,8 +10,8 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import sequence_contract
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, SequenceSpec
 from dfd_export.graphs.onnx_model import OPSET, finish
 from dfd_export.graphs.sequence_layers import UnsupportedLayer, convert_model
 from dfd_export.graphs.sequence_layers.affine import Affine

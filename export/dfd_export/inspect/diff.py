@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
 from dfd_edge.errors import BundleError, DfdError, ProviderError
+from dfd_edge.inference.session import Session
 from dfd_edge.schema import to_plain
-from dfd_edge.session import Session
 from dfd_export.bundles.card import CARD_FILE
 from dfd_export.bundles.probe import read_probe, run_probe
 from dfd_export.inspect.inspection import GraphReport, inspect_graph

@@ -12,8 +12,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError
-from dfd_edge.onnx_file import read_onnx
 from dfd_export.inspect.macs import LayerCost, Stored, measure
 
 

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import CardInfo, DecisionSpec, FaceSpec, PersonScore
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.manifest import CardInfo, DecisionSpec, FaceSpec, PersonScore
 from dfd_export.gate.parity import Extra
 from dfd_export.published.ending import Classes
 from dfd_export.published.frame import FrameAnswers, PublishedFrame, build_frame, open_frame

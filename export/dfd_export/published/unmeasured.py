@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfd_edge.manifest import Calibrator, CardInfo, DecisionSpec, PersonScore, Threshold
+from dfd_edge.bundle.manifest import Calibrator, CardInfo, DecisionSpec, PersonScore, Threshold
 
 NOT_MEASURED = (
     "Nothing was calibrated and nothing was measured: a probability is what the published model "

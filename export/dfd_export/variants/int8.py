@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from dfd_edge.errors import UsageError
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.bundles.metadata import set_precision
 from dfd_export.graphs.graph_passes import drop_unused
 

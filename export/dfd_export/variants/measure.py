@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import Metric, VariantChanges
 from dfd_edge.errors import DfdError
-from dfd_edge.faces.quality import Quality, crop_detail
-from dfd_edge.manifest import Metric, VariantChanges
+from dfd_edge.faces.crop import Quality, crop_detail
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.processor import processor_name
+from dfd_edge.inference.session import Session
 from dfd_edge.observing import FaceCrop, Observation
-from dfd_edge.processor import processor_name
-from dfd_edge.providers.wheels import load_onnxruntime
 from dfd_edge.results import Label
-from dfd_edge.session import Session
 from dfd_edge.stream import Stream
 from dfd_export.variants.samples import Sample
 from dfd_training.metrics import Labels, Scores, auc, estimate

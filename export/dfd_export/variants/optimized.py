@@ -10,11 +10,11 @@ from pathlib import Path
 import onnx
 
 from dfd_edge.bundle import OPTIMISER_OPERATORS
-from dfd_edge.manifest import OptimizedGraph
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers.names import Provider
-from dfd_edge.providers.opening import open_session
-from dfd_edge.providers.wheels import load_onnxruntime
+from dfd_edge.bundle.manifest import OptimizedGraph
+from dfd_edge.bundle.onnx_file import read_onnx
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.graphs.onnx_model import IR_VERSION
 
 WORTH = 0.7

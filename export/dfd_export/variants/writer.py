@@ -12,8 +12,14 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import DecisionSpec, Manifest, OptimizedGraph, VariantChanges, VariantSpec
-from dfd_edge.session import Session
+from dfd_edge.bundle.manifest import (
+    DecisionSpec,
+    Manifest,
+    OptimizedGraph,
+    VariantChanges,
+    VariantSpec,
+)
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.bundle_writer import (
     copy_bundle,
     file_entries,

@@ -8,9 +8,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfd_edge.bundle.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, SequenceSpec
+from dfd_edge.bundle.onnx_file import OnnxFile, TensorSignature, read_onnx
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, SequenceSpec
-from dfd_edge.onnx_file import OnnxFile, TensorSignature, read_onnx
 from dfd_edge.schema import SchemaError
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "models" / "default"

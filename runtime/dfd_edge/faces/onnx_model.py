@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
-from dfd_edge.graph import is_finite
-from dfd_edge.providers.faults import reason_of
+from dfd_edge.inference.graph import is_finite
+from dfd_edge.inference.installation import reason_of
 
 FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 
 from dfd_edge.results import Label
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 Colour = tuple[int, int, int]
 

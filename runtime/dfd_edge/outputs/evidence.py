@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.outputs.drawing import COLOURS, DARK, INK
 from dfd_edge.results import Label
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 _ALPHA = 0.65
 _STRONG_LOGIT = 4.0

@@ -23,7 +23,7 @@ from dfd_edge.outputs.drawing import (
 from dfd_edge.outputs.evidence import lay_evidence
 from dfd_edge.outputs.timeline import TIMELINE_S, draw_timeline, judging_rate, timeline_area
 from dfd_edge.results import FrameResult, Label, PersonResult
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 _NAMES = {Label.NO_FACE: "NO FACE"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 _OTHERS = re.compile(r"[^\w.-]+")
 _MOST_CHARACTERS = 48

@@ -18,7 +18,7 @@ from dfd_edge.outputs.drawing import (
     write,
 )
 from dfd_edge.results import FrameResult, Label
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 TIMELINE_S = 20.0
 _SHARE = 0.16

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.frame import Image
+from dfd_edge.sources.frames import Image
 
 _TIME_BASE = Fraction(1, 90_000)
 _NOMINAL_RATE = 30

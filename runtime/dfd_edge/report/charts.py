@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dfd_edge.manifest import DecisionSpec
+from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.report.series import Point, Series
 from dfd_edge.report.words import threshold
 from dfd_edge.results import Label, Record

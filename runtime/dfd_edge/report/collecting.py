@@ -14,7 +14,7 @@ from dfd_edge.report.pictures import CropPicture, KeptCrops
 from dfd_edge.report.series import Point, Series
 from dfd_edge.results import EventKind, FrameResult, Record
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 
 MAX_FRAME_RECORDS = 100_000
 """Frame records that a page holds, of all sources; at 5 Hz that is five hours and a half."""

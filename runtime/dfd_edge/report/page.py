@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from dfd_edge.bundle.manifest import DecisionSpec, Manifest
 from dfd_edge.errors import OutputError
-from dfd_edge.manifest import DecisionSpec, Manifest
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.outputs.reporter import printable
 from dfd_edge.report import words

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from dfd_edge.manifest import DecisionSpec
+from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.report import words
 from dfd_edge.report.charts import timeline, timeline_words
 from dfd_edge.report.collecting import PersonNotes, SourceNotes

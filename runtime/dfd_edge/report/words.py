@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dfd_edge.faces.quality import MIN_FACE_PX
-from dfd_edge.manifest import DecisionSpec
+from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.faces.crop import MIN_FACE_PX
 from dfd_edge.results import Label, Record
 
 NAMES = {

@@ -18,8 +18,7 @@ from dfd_edge.sandbox import confining
 from dfd_edge.sandbox.messages import Request, Wanted, read_all, receive_object, send_message
 
 if TYPE_CHECKING:
-    from dfd_edge.sampling import DueFrames, Foreseeable
-    from dfd_edge.sources.frame import Image
+    from dfd_edge.sources.frames import DueFrames, Foreseeable, Image
 
 #: Times of frames that nobody wants are sent together, at least so often.
 _TELL_S = 0.1

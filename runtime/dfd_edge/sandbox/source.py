@@ -27,12 +27,11 @@ from dfd_edge import errors
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError
 from dfd_edge.libraries import wrong_version
-from dfd_edge.sampling import AllFrames, DueFrames, Foreseeable
 from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
-from dfd_edge.sources.backlog import Backlog
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frame import MOST_PIXELS, Frame, Image
+from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
 from dfd_edge.sources.interrupting import is_interrupted
+from dfd_edge.sources.timing import Backlog
 
 #: A child from which nothing came for so long is ended. Waits for a network end before it.
 STALL_S = 30.0

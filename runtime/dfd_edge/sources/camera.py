@@ -13,10 +13,9 @@ import numpy as np
 
 from dfd_edge.closing import native_calls
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import DueFrames
-from dfd_edge.sources.frame import MIN_SIDE, Frame
+from dfd_edge.sources.frames import MIN_SIDE, DueFrames, Frame
+from dfd_edge.sources.image import quiet_opencv
 from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
-from dfd_edge.sources.quiet import quiet_opencv
 
 logger = logging.getLogger(__name__)
 

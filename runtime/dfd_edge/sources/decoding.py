@@ -15,17 +15,25 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import DueFrames, Foreseeable
-from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.colours import ColourCount, few_colours
-from dfd_edge.sources.deinterlacing import Deinterlacer
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS, Frame, Image, check_size
+from dfd_edge.sources.containers import choose_stream, stream_duration_s
+from dfd_edge.sources.conversion import (
+    ColourCount,
+    Deinterlacer,
+    Orientation,
+    ToneMapper,
+    few_colours,
+)
+from dfd_edge.sources.frames import (
+    MAX_FRAME_PIXELS,
+    DueFrames,
+    Foreseeable,
+    Frame,
+    Image,
+    check_size,
+)
 from dfd_edge.sources.interrupting import is_interrupted
-from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.skimming import CODECS, Skimmer
-from dfd_edge.sources.stream_choice import choose_stream, stream_duration_s
-from dfd_edge.sources.timeline import MAX_CLOCK_S, Timeline
-from dfd_edge.sources.tone_mapping import ToneMapper
+from dfd_edge.sources.timing import MAX_CLOCK_S, Backlog, Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from dfd_edge.asked import check_name
+from dfd_edge.arguments import check_name
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
-from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
+from dfd_edge.sources.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
 from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.video import head_of, is_file_object, read_head

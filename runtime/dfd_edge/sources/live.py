@@ -13,10 +13,9 @@ from typing import Protocol
 
 from dfd_edge.errors import SourceError
 from dfd_edge.results import EventKind
-from dfd_edge.sampling import AllFrames, DueFrames, Shifted
-from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import AllFrames, DueFrames, Frame, Shifted
 from dfd_edge.sources.interrupting import interrupted_by
+from dfd_edge.sources.timing import Backlog
 
 #: Frames that wait under the policy `every` before the reader is held up.
 QUEUE_FRAMES = 8

@@ -8,9 +8,9 @@ import av.error
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
+from dfd_edge.sources.containers import FORMAT_WHITELIST, open_container
 from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import FORMAT_WHITELIST, open_container
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS
+from dfd_edge.sources.frames import MAX_FRAME_PIXELS
 from dfd_edge.sources.options import RtspTransport
 
 _OPEN_TIMEOUT_S = 10.0

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.sources.containers import image_format
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.formats import image_format
 from dfd_edge.sources.image import read_image
-from dfd_edge.sources.pipe import open_standard_input
-from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile, head_of, is_file_object, read_head
+from dfd_edge.sources.video import (
+    RawVideo,
+    VideoFile,
+    head_of,
+    is_file_object,
+    open_standard_input,
+    read_head,
+)
 
 if TYPE_CHECKING:
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.animation import AnimatedWebP
-    from dfd_edge.sources.frame import Image
+    from dfd_edge.sources.frames import Image
+    from dfd_edge.sources.image import AnimatedWebP
     from dfd_edge.sources.live import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -62,7 +67,7 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
     max_pixels = item.options.frame_pixels
     head = read_head(location) if isinstance(location, Path) else head_of(location, item.name)
     if image_format(head) == "webp":
-        from dfd_edge.sources.animation import AnimatedWebP  # noqa: PLC0415
+        from dfd_edge.sources.image import AnimatedWebP  # noqa: PLC0415
 
         return AnimatedWebP(location, name=item.name, max_pixels=max_pixels)
     return VideoFile(

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from dfd_edge.asked import check_kind, check_number, check_one_of, check_whole
+from dfd_edge.arguments import check_kind, check_number, check_one_of, check_whole
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.frame import (
+from dfd_edge.sources.frames import (
     MAX_FRAME_PIXELS,
     MAX_PIXELS,
     MIN_SIDE,

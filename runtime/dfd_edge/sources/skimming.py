@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-    from dfd_edge.sampling import Foreseeable
-    from dfd_edge.sources.timeline import Timeline
+    from dfd_edge.sources.frames import Foreseeable
+    from dfd_edge.sources.timing import Timeline
 
 #: FFmpeg's names of codecs whose decoders leave out a frame that no other refers to, and that put
 #: one frame, which is shown, into each packet.

@@ -3,28 +3,112 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
+import stat
 import struct
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeGuard
 
 import av.error
+import cv2
+import numpy as np
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import (
+from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
     image_format,
     is_mp4,
     is_playlist,
     open_container,
 )
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
+from dfd_edge.sources.decoding import DecodedSource, cause_of
+from dfd_edge.sources.frames import MAX_FRAME_PIXELS, DueFrames, Frame, Image, check_size
 from dfd_edge.sources.headers import HeaderError, check_fragments
-from dfd_edge.sources.pipe import PipeReader
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+    from dfd_edge.sources.options import RawFormat
+
+
+_POLL_S = 0.05
+
+
+class PipeReader:
+    """The bytes of standard input, for PyAV to read.
+
+    A plain read of a silent pipe holds until its sender moves. This one looks for `stop` while it
+    waits, and takes that for the end of the input.
+
+    Args:
+        stop: ends the reading.
+
+    Attributes:
+        empty: Whether nothing has come yet.
+
+    Raises:
+        SourceError: standard input is closed.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.empty = True
+        try:
+            self._descriptor = sys.stdin.fileno()
+        except (AttributeError, OSError, ValueError) as error:
+            raise SourceError("standard input: it is closed") from error
+
+    @property
+    def mode(self) -> int:
+        """Kind of the open file, as `os.fstat` gives it."""
+        return os.fstat(self._descriptor).st_mode
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end or once stopped."""
+        # Windows can wait for sockets only.
+        while os.name != "nt" and not select.select([self._descriptor], [], [], _POLL_S)[0]:
+            if self._stop.is_set():
+                return b""
+        data = b"" if self._stop.is_set() else os.read(self._descriptor, size)
+        self.empty = self.empty and not data
+        return data
+
+
+class RedirectedFile(PipeReader):
+    """A file that standard input was redirected from: it can be read in any order.
+
+    MP4 files that were never prepared for streaming keep their index at the end.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(stop)
+        self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place in what was given, and returns it in bytes from its start."""
+        if whence == os.SEEK_SET:
+            offset += self._start
+        return os.lseek(self._descriptor, offset, whence) - self._start
+
+    def tell(self) -> int:
+        """The place that is read next, in bytes from the start of what was given."""
+        return self.seek(0, os.SEEK_CUR)
+
+
+def open_standard_input(stop: threading.Event) -> PipeReader:
+    """Opens standard input as what it is.
+
+    Raises:
+        SourceError: Standard input is closed.
+    """
+    pipe = PipeReader(stop)
+    return RedirectedFile(stop) if stat.S_ISREG(pipe.mode) else pipe
+
 
 _HEAD_BYTES = 64
 #: An MP4 file with its index at the end cannot be read from a pipe.
@@ -183,3 +267,94 @@ def _os_cause(error: OSError) -> str:
     if error.errno == errno.EACCES:
         return "no permission to read it"
     return error.strerror or type(error).__name__
+
+
+#: How OpenCV turns each format to BGR; bgr24 is BGR already.
+_CONVERSIONS = {
+    "rgb24": cv2.COLOR_RGB2BGR,
+    "gray": cv2.COLOR_GRAY2BGR,
+    "yuv420p": cv2.COLOR_YUV2BGR_I420,
+    "nv12": cv2.COLOR_YUV2BGR_NV12,
+}
+
+
+class RawVideo(Closing):
+    """Raw frames, read once from start to end. Use as a context manager.
+
+    Args:
+        stream: Gives the bytes; left open.
+        raw: What they are.
+        name: What messages call the source.
+
+    Attributes:
+        width, height: Size of the frames in pixels.
+        duration_s: None: a pipe does not say how long it will be.
+        frame_rate: Frames per second.
+        complete: False once the last frame turned out to be cut off.
+        reason: Why `complete` is False, else None.
+        end_s: Time at which the last whole frame ends, in seconds.
+        notes: None: there is a single stream.
+    """
+
+    finite = True
+    notes: tuple[str, ...] = ()
+    duration_s: float | None = None
+
+    def __init__(self, stream: Readable, raw: RawFormat, *, name: str = "standard input") -> None:
+        self.name = name
+        self.width, self.height = raw.width, raw.height
+        self.frame_rate = raw.fps
+        self.complete = True
+        self.reason: str | None = None
+        self.end_s = 0.0
+        self._stream = stream
+        self._raw = raw
+
+    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
+        """Yields the frames that `sampler` asks for, in order; the others are not converted.
+
+        Raises:
+            SourceError: There was not one whole frame.
+        """
+        index = 0
+        while True:
+            data = self._read_frame()
+            if len(data) < self._raw.frame_bytes:
+                break
+            time_s = index / self.frame_rate
+            self.end_s = (index + 1) / self.frame_rate
+            if sampler.is_due(time_s):
+                yield Frame(self._convert(data), time_s, index)
+            index += 1
+        if data:
+            self.complete = False
+            self.reason = (
+                f"the last frame is cut off: {len(data)} of {self._raw.frame_bytes} bytes; "
+                f"is it {self._raw}?"
+            )
+        if not index:
+            raise SourceError(f"{self.name}: {self.reason or 'no frame came'}")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _read_frame(self) -> bytearray:
+        """The bytes of the next frame; fewer at the end."""
+        wanted = self._raw.frame_bytes
+        data = bytearray()
+        while len(data) < wanted:
+            more = self._stream.read(wanted - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _convert(self, data: bytearray) -> Image:
+        raw = self._raw
+        packed = raw.pixel_format in ("bgr24", "rgb24")
+        shape = (raw.height, raw.width, 3) if packed else (-1, raw.width)
+        stored: Image = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        conversion = _CONVERSIONS.get(raw.pixel_format)
+        if conversion is None:
+            return stored
+        return np.asarray(cv2.cvtColor(stored, conversion), dtype=np.uint8)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import dfd_training
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.quality import crop_detail
+from dfd_edge.faces.crop import crop_detail
 from dfd_training.clips.sequences import (
     FOOTAGE,
     MIN_STEPS,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.formats import IMAGE_SUFFIXES
+from dfd_edge.sources.containers import IMAGE_SUFFIXES
 from dfd_training.datasets.labels import LabelNames
 from dfd_training.datasets.media import Imported, MediaRow, media_in, subfolder
 from dfd_training.table import FAKE, REAL, read_csv_text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.formats import VIDEO_SUFFIXES
+from dfd_edge.sources.containers import VIDEO_SUFFIXES
 from dfd_training.datasets.labels import SPLIT_NAMES
 from dfd_training.datasets.media import Imported, MediaRow, media_in
 from dfd_training.table import FAKE, LABELS, REAL, read_csv_text

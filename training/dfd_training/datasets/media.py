@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from dfd_edge.sources.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dfd_training.datasets.relations import joined_groups, shares_with_later
 from dfd_training.table import COLUMNS, check_rows
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, Metric, PersonScore
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
 from dfd_training.clips.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 from dfd_training.decision.fold_metrics import clip_metrics, settling_metrics, threshold_metrics
 from dfd_training.decision.settling import Settling, fit_settling, looks_of

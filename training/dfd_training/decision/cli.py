@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dfd_edge.bundle.manifest import PRECISIONS
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import PRECISIONS
 from dfd_training.clips.cli import out_of_fold_sequences
 
 if TYPE_CHECKING:
-    from dfd_edge.manifest import CardInfo, DecisionSpec
+    from dfd_edge.bundle.manifest import CardInfo, DecisionSpec
 
 
 @click.command("calibrate")
@@ -236,7 +236,7 @@ def evaluate_command(
 
 
 def _read_card(path: Path) -> CardInfo:
-    from dfd_edge.manifest import CardInfo
+    from dfd_edge.bundle.manifest import CardInfo
     from dfd_edge.schema import SchemaError
 
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.manifest import DecisionSpec, Metric, PersonScore
+from dfd_edge.bundle.manifest import DecisionSpec, Metric, PersonScore
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.decision.settling import Settling
 from dfd_training.decision.thresholds import JudgedClips, fake_from, rate_of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from dfd_edge.manifest import Metric
+from dfd_edge.bundle.manifest import Metric
 from dfd_training.clips.sequences import MIN_STEPS, ClipSequence
 
 STEPS = (1.0, 2.0, 4.0, 8.0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.manifest import Metric, Threshold
+from dfd_edge.bundle.manifest import Metric, Threshold
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.metrics import rate_upper_bound
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from dfd_edge.sources.formats import IMAGE_SUFFIXES
+from dfd_edge.sources.containers import IMAGE_SUFFIXES
 
 
 def looks_like_photograph(path: str) -> bool:

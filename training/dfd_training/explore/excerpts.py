@@ -10,8 +10,8 @@ import av
 import numpy as np
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import Frame, VideoFile
+from dfd_edge.sources.frames import Sampler
 from dfd_training.explore.drawing import shrunk
 
 #: An excerpt, over which nothing is gone: seconds, frames a second, longer side, bytes.

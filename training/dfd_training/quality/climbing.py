@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from dfd_edge import Detector, FrameResult, Verdict
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
-from dfd_edge.sampling import Sampler
-from dfd_edge.session import MAX_BATCH, Session
+from dfd_edge.inference.session import MAX_BATCH, Session
 from dfd_edge.sources import Frame, VideoFile
+from dfd_edge.sources.frames import Sampler
 from dfd_training.quality.recoding import H264File
 from dfd_training.quality.rungs import LADDER, Kind, Rung, distort
 

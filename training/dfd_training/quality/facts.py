@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sources.formats import open_container
+from dfd_edge.sources.containers import open_container
 from dfd_training.jitter import NO_JITTER, work_crop
 from dfd_training.quality.selection import JudgedFile
 from dfd_training.store import CropStore

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import SourceError
 from dfd_edge.faces import extract_crop, middle_square
-from dfd_edge.sampling import FirstFrames
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
+from dfd_edge.sources.frames import FirstFrames
 from dfd_training.feature_cache import ClipFeatures, FeatureCache, hash_of
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import CardInfo, Metric
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import CardInfo, Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_training.clips.windows import pad
 from dfd_training.curves import write_curves

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Threshold
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Threshold
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.metrics import METRICS, estimate, to_metric

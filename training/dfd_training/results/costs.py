@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 
 WARM_UP = 5
 ROUNDS = 101

@@ -12,7 +12,7 @@ import pandas as pd
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError
 from dfd_edge.report.pictures import CropPicture, KeptCrops
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_training.evaluation import Evaluation
 from dfd_training.metrics import SURE
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
+from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import MANIFEST_NAME
 from dfd_training.evaluation import Evaluation
 from dfd_training.report import read_evaluation
 from dfd_training.results.fits import Fit, is_fit, read_fit

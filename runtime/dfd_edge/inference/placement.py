@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers.names import Provider, provider_called
+from dfd_edge.inference.names import Provider, provider_called
 
 #: Operators that only look at shapes, move values or change their type: providers leave them to
 #: the CPU on purpose (shapes are wanted there), or because they do not take bytes (Core ML).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from dfd_edge.asked import check_number
+from dfd_edge.arguments import check_number
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.tracker import TrackedFace
 

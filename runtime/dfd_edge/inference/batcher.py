@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.session import FrameOutputs
+from dfd_edge.inference.session import FrameOutputs
 
 if TYPE_CHECKING:
-    from dfd_edge.session import Session
+    from dfd_edge.inference.session import Session
 
 _ACCELERATOR_BUDGET_S = 0.002
 

@@ -9,25 +9,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.asked import MOST_THREADS, check_one_of, check_whole
+from dfd_edge.arguments import MOST_THREADS, check_one_of, check_whole
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
+from dfd_edge.bundle.graph_trial import BATCH, STEPS, check_cost
+from dfd_edge.bundle.manifest import PRECISIONS, DecisionSpec, FrameSpec
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.graph import Graph, is_finite
-from dfd_edge.graph_trial import BATCH, STEPS, check_cost
-from dfd_edge.manifest import PRECISIONS, DecisionSpec, FrameSpec
-from dfd_edge.precision import Choice, choose_variant, graph_file
-from dfd_edge.providers.batching import BucketedGraph
-from dfd_edge.providers.names import Provider, parse_provider
-from dfd_edge.providers.opening import Opened, open_best, open_graph, open_session
-from dfd_edge.providers.options import (
+from dfd_edge.inference.graph import BucketedGraph, Graph, is_finite
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider, parse_provider
+from dfd_edge.inference.precision import Choice, choose_variant, graph_file
+from dfd_edge.inference.provider_options import (
     NO_OPTIONS,
     FrameHints,
     ProviderOptions,
     buckets_of,
     computes_on_cpu,
 )
-from dfd_edge.providers.report import ProviderReport
-from dfd_edge.providers.wheels import load_onnxruntime
+from dfd_edge.inference.providers import Opened, ProviderReport, open_best, open_graph, open_session
 
 MAX_BATCH: Final = 8
 """Crops that go through the frame graph at once on a CPU, where larger batches gain nothing."""

@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfd_edge.asked import check_kind, check_whole
+from dfd_edge.arguments import check_kind, check_whole
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers.names import BUILDS, Provider
+from dfd_edge.inference.names import BUILDS, Provider
 
 _NUMBERED = (Provider.CUDA, Provider.TENSORRT, Provider.DIRECTML)
 _COREML_UNITS = ("ALL", "CPUAndNeuralEngine", "CPUAndGPU", "CPUOnly")

@@ -2,7 +2,7 @@
 
 | library | threads of | set by |
 |---|---|---|
-| onnxruntime | an operator of each graph | `providers.open_graph`, `faces.onnx_model` |
+| onnxruntime | an operator of each graph | `inference.open_graph`, `faces.onnx_model` |
 | FFmpeg | decoding and deinterlacing a source | `Detector`, for each source it opens |
 | FFmpeg | the encoder of `--save-video` | `outputs.VideoFileWriter` |
 | OpenCV | its filters and resizing | `set_opencv_threads`, for the whole process |
@@ -27,7 +27,7 @@ def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
     """
     set_opencv_threads(threads)
     if quiet:
-        from dfd_edge.providers.wheels import quiet_onnxruntime  # noqa: PLC0415
+        from dfd_edge.inference.installation import quiet_onnxruntime  # noqa: PLC0415
 
         quiet_onnxruntime()
 

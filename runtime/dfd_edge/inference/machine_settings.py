@@ -73,7 +73,7 @@ class MachineSettings:
     @property
     def difference(self) -> str | None:
         """How this machine differs from the one that they were chosen on, or None."""
-        from dfd_edge.processor import processor_name, usable_cores  # noqa: PLC0415
+        from dfd_edge.inference.processor import processor_name, usable_cores  # noqa: PLC0415
 
         here = {"processor": processor_name(), "cores": max(1, int(usable_cores()))}
         made = {"processor": self.processor, "cores": self.cores}
@@ -85,7 +85,7 @@ class MachineSettings:
     @classmethod
     def made_here(cls, *, provider: str, precision: str, threads: int) -> Self:
         """Settings that were chosen on this machine."""
-        from dfd_edge.processor import processor_name, usable_cores  # noqa: PLC0415
+        from dfd_edge.inference.processor import processor_name, usable_cores  # noqa: PLC0415
 
         return cls(provider, precision, threads, processor_name(), max(1, int(usable_cores())))
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from dfd_edge.inference.session import MAX_BATCH
 from dfd_edge.observing import Observation
 from dfd_edge.results import FrameResult
-from dfd_edge.session import MAX_BATCH
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.stream import Stream
 
 #: Frames that wait between two stages: so many, or fewer where they are large.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dfd_edge.asked import check_one_of
+from dfd_edge.arguments import check_one_of
+from dfd_edge.bundle.manifest import PRECISIONS, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import PRECISIONS, VariantSpec
-from dfd_edge.processor import int8_instructions
-from dfd_edge.providers.names import Provider
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.processor import int8_instructions
 
 _HALF = (Provider.CUDA, Provider.TENSORRT)
 """Providers that compute in half precision faster than in single."""

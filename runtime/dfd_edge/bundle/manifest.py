@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from dfd_edge.asked import LEAST_RATE_HZ, MOST_RATE_HZ
+from dfd_edge.arguments import LEAST_RATE_HZ, MOST_RATE_HZ
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json, to_plain
 
 SCHEMA_VERSION = 1

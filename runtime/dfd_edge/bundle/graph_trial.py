@@ -14,8 +14,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dfd_edge.bundle.graph_size import Shape, TooLarge, check_size
 from dfd_edge.errors import BundleError
-from dfd_edge.graph_size import Shape, TooLarge, check_size
 
 TRIAL_S = 30.0
 """For a graph of this kind loading and running take a second or less."""

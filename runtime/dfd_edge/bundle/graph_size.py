@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.onnx_file import fields_of, messages_of, only_graph
+from dfd_edge.bundle.onnx_file import fields_of, messages_of, only_graph
 
 MOST_NUMBERS = 1 << 28
 """Numbers that one tensor may have; a gibibyte of float32."""

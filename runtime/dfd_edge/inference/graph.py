@@ -1,25 +1,65 @@
-"""A frame graph in batches of few, fixed sizes, from buffers that stay where they are.
-
-An accelerator chooses its kernels, plans its memory and records its CUDA graphs for one shape.
-So a batch is filled up to the next of a few sizes, each of which was run once beforehand, and
-what the filling gave is cut off. On NVIDIA devices the buffers of each size lie on the device
-for good (IO binding): crops go up as bytes, and only the outputs come back.
-"""
+"""An open graph of a bundle, and what its failures mean."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import math
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.providers.faults import reason_of
-from dfd_edge.providers.pinning import pin
-from dfd_edge.providers.wheels import load_onnxruntime
+from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
+from dfd_edge.inference.installation import load_onnxruntime, reason_of
+from dfd_edge.inference.names import Provider
+
+_PORTABLE = 1  # CU_MEMHOSTREGISTER_PORTABLE: for every context of the process
+_DONE = 0  # CUDA_SUCCESS
+
+#: Arrays that could not be taken back from the driver: their memory must not be used again.
+_stuck: list[NDArray[np.uint8]] = []
+
+
+def pin(array: NDArray[np.uint8], owner: object) -> bool:
+    """Registers an array's memory with the driver for as long as its owner lives.
+
+    Args:
+        array: One that is never replaced; a copy from any part of it is quicker afterwards.
+        owner: When it is collected, the memory is given back.
+
+    Returns:
+        Whether it was registered: False without a driver, or where this thread has not run
+        anything on a device yet.
+    """
+    driver = _driver()
+    if driver is None:
+        return False
+    address = ctypes.c_void_p(array.ctypes.data)
+    if driver.cuMemHostRegister_v2(address, ctypes.c_size_t(array.nbytes), _PORTABLE) != _DONE:
+        return False
+    # At the end of the process the driver may be gone already, and it frees everything anyway.
+    weakref.finalize(owner, _unpin, driver, array).atexit = False
+    return True
+
+
+def _unpin(driver: Any, array: NDArray[np.uint8]) -> None:  # noqa: ANN401
+    if driver.cuMemHostUnregister(ctypes.c_void_p(array.ctypes.data)) != _DONE:
+        _stuck.append(array)
+
+
+def _driver() -> Any:  # noqa: ANN401 - ctypes makes its functions as they are asked for
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+
 
 logger = logging.getLogger(__name__)
 
@@ -168,3 +208,80 @@ class BucketedGraph:
             return [value.numpy() for value in outputs.values()]
 
         return run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """An open graph, its file and what it runs on.
+
+    Attributes:
+        opened: An `onnxruntime.InferenceSession`.
+        file: Where it comes from.
+        provider: What it runs on.
+        bucketed: Runs it in batches of fixed sizes; None where any size is as good.
+    """
+
+    opened: Any
+    file: str
+    provider: Provider
+    bucketed: BucketedGraph | None = None
+
+    def run(self, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]) -> list[Any]:
+        """Runs it.
+
+        Args:
+            inputs: By name.
+            outputs: The shapes that they must have, by name.
+
+        Raises:
+            BundleError: The graph fails, or gives other shapes than it declares.
+            MemoryError: There is not enough memory.
+            ProviderError: It fails on an accelerator, whose own fault it may be.
+        """
+        arrays: list[Any]
+        try:
+            if self.bucketed is not None:
+                arrays = self.bucketed.run(inputs["image"])
+            else:
+                arrays = self.opened.run(list(outputs), inputs)
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime raises types of its own and bare RuntimeError
+            if self.provider is Provider.CPU and is_out_of_memory(error):
+                raise MemoryError(reason_of(error)) from error
+            raise self.failure(error) from error
+        if [array.shape for array in arrays] != [*outputs.values()]:
+            raise self._mismatch(arrays, outputs)
+        return arrays
+
+    def failure(self, error: Exception) -> DfdError:
+        """What an error of onnxruntime's means for the user, in one line."""
+        reason = reason_of(error)
+        version = load_onnxruntime().__version__
+        if self.provider is Provider.CPU:
+            return BundleError(
+                f"{self.file}: onnxruntime {version} cannot run the graph ({reason}): export the "
+                "bundle again, or upgrade onnxruntime"
+            )
+        return ProviderError(
+            f"{self.file}: provider {self.provider} cannot run the graph ({reason}): check the "
+            "device and its free memory, or use --provider cpu"
+        )
+
+    def _mismatch(self, arrays: list[Any], outputs: dict[str, tuple[int, ...]]) -> BundleError:
+        found = ", ".join(
+            f"{name} {list(array.shape)}, but its contract makes it {list(shape)}"
+            for (name, shape), array in zip(outputs.items(), arrays, strict=True)
+            if array.shape != shape
+        )
+        return BundleError(f"{self.file}: gave {found}: export the bundle again")
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
+
+    `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
+    on an overflow, as the application has set it with `np.seterr`.
+    """
+    flat = array.reshape(-1)
+    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())

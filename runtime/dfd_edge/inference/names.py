@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from dfd_edge.asked import check_one_of
+from dfd_edge.arguments import check_one_of
 
 
 class Provider(enum.StrEnum):

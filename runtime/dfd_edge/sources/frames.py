@@ -1,15 +1,55 @@
-"""Which frames are judged: sampling by timestamp at a fixed rate, or the first frames alone.
-
-A sequence model that was trained on steps of a fixed length has its frames picked by their time and
-never by their number. Training and inference share these classes.
-"""
+"""One frame of a source."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from dfd_edge.asked import check_rate, check_whole
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.arguments import check_rate, check_whole
+
+Image = NDArray[np.uint8]
+
+#: Larger stills are refused before memory is spent on them (8192 x 8192).
+MAX_PIXELS = 8192 * 8192
+#: Larger frames of films are refused: several are held at once (8192 x 4096, 8K and a bit).
+MAX_FRAME_PIXELS = 8192 * 4096
+#: No limit may be set higher: libraries count the bytes of a picture in 32 bits.
+MOST_PIXELS = 2**29
+#: A picture with a shorter side than this holds no face.
+MIN_SIDE = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A decoded frame, upright.
+
+    Attributes:
+        image: uint8 [height, width, 3], BGR.
+        time_s: Seconds since the start of the source.
+        index: Number of the frame among the decoded frames of the source, from 0.
+    """
+
+    image: Image
+    time_s: float
+    index: int
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> str | None:
+    """Returns why a picture of this size is refused, or None.
+
+    The text names the source: it is the message for the user.
+    """
+    if min(width, height) >= MIN_SIDE and width * height <= max_pixels:
+        return None
+    if min(width, height) < MIN_SIDE:
+        return f"{name}: too small, {width}x{height}: both sides need {MIN_SIDE} pixels or more"
+    mend = "; --max-pixels raises that" if max_pixels < MOST_PIXELS else ""
+    return f"{name}: too large, {width}x{height}: at most {max_pixels:,} pixels are read{mend}"
+
 
 #: A frame that comes this share of a period early still counts as on time (jitter).
 EARLY_TOLERANCE = 0.1
