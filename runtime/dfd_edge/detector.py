@@ -79,10 +79,10 @@ class Detector(Closing):
     """
 
     def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
-        from dfd_edge.inference.batcher import Gathering  # noqa: PLC0415
+        from dfd_edge.inference.batcher import Batcher  # noqa: PLC0415
 
         self._session = session
-        self._gathering = Gathering(session)
+        self._batcher = Batcher(session)
         self._faces = faces
         self._threads = threads
         self._closed = False
@@ -176,7 +176,7 @@ class Detector(Closing):
             self._faces,
             source=source,
             rate_hz=rate_hz,
-            gathering=self._gathering,
+            batcher=self._batcher,
             judged_faces=faces,
         )
 

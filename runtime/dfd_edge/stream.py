@@ -24,7 +24,7 @@ from dfd_edge.sources.timing import MAX_CLOCK_S
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import Manifest
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.inference.batcher import Gathering
+    from dfd_edge.inference.batcher import Batcher
     from dfd_edge.inference.session import FrameOutputs, Session
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Stream(Closing):
         source: Name that results carry.
         rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
             trained at. A bundle that judges the first frames takes none.
-        gathering: Runs the frame model on the crops of several streams together; by default
+        batcher: Runs the frame model on the crops of several streams together; by default
             this stream's go alone.
         judged_faces: Which faces are judged, as `FaceChoice` takes it.
 
@@ -108,7 +108,7 @@ class Stream(Closing):
         *,
         source: str = "stream",
         rate_hz: float | None = None,
-        gathering: Gathering | None = None,
+        batcher: Batcher | None = None,
         judged_faces: FacesOption = "all",
     ) -> None:
         manifest = session.bundle.manifest
@@ -125,10 +125,10 @@ class Stream(Closing):
         self._closed = False
         self._pushed_s: float | None = None
         self._far_apart: int | None = 0  # steps so far; None where the times are seconds
-        self._gathering = gathering
-        self._joined: Gathering | None = gathering  # until it leaves
-        if gathering is not None:
-            gathering.join()
+        self._batcher = batcher
+        self._joined: Batcher | None = batcher  # until it leaves
+        if batcher is not None:
+            batcher.join()
 
     def push(
         self,
@@ -213,7 +213,7 @@ class Stream(Closing):
         """
         with native_calls(), self._lock:
             judged = [face for observation in observations for face in observation.judged]
-            models = self._gathering or self._session
+            models = self._batcher or self._session
             outputs = models.run_frame(np.stack([f.crop for f in judged])) if judged else None
             results = []
             first = 0

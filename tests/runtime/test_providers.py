@@ -16,9 +16,7 @@ from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError, ProviderError, UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.inference import installation as faults
-from dfd_edge.inference import installation as wheels
-from dfd_edge.inference import providers as opening
+from dfd_edge.inference import installation, providers
 from dfd_edge.inference.names import Provider
 from dfd_edge.inference.provider_options import ProviderOptions
 from dfd_edge.inference.providers import ProviderReport
@@ -106,7 +104,7 @@ def test_two_wheels_at_once_are_refused_with_the_command_that_mends_it(
     pretend_installed(monkeypatch, onnxruntime="1.30.0", onnxruntime_gpu="1.29.0")
     for name in ("onnxruntime-1.30.0.dist-info", "onnxruntime_gpu-1.29.0.dist-info"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(wheels, "_site_of_onnxruntime", lambda: tmp_path)
+    monkeypatch.setattr(installation, "_site_of_onnxruntime", lambda: tmp_path)
     with pytest.raises(ProviderError) as caught:
         Session.open(bundle)
     assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.29.0 are installed together" in str(
@@ -130,11 +128,11 @@ def test_several_wheels_are_seen_by_their_folders(
 ):
     for name in folders:
         (tmp_path / f"{name}.dist-info").mkdir()
-    assert wheels.several_in(tmp_path) is several
+    assert installation.several_in(tmp_path) is several
 
 
 def test_the_installed_wheel_is_found_beside_its_module():
-    site = wheels._site_of_onnxruntime()
+    site = installation._site_of_onnxruntime()
     assert site is not None
     assert list(site.glob("onnxruntime*.dist-info"))
 
@@ -153,7 +151,7 @@ def test_a_broken_wheel_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPat
     pretend_installed(monkeypatch, onnxruntime="1.30.0")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ProviderError, match=r"onnxruntime 1\.30\.0 is installed but cannot be"):
-        wheels.load_onnxruntime()
+        installation.load_onnxruntime()
 
 
 def test_importing_needs_no_onnxruntime():
@@ -171,12 +169,12 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(bundle: Bundle):
 
 def test_a_graph_that_onnxruntime_refuses_is_the_bundle_s_fault():
     with pytest.raises(BundleError, match=r"x\.onnx: onnxruntime .* refuses the graph"):
-        opening.open_session(b"nonsense", Provider.CPU, threads=1, name="x.onnx")
+        providers.open_session(b"nonsense", Provider.CPU, threads=1, name="x.onnx")
 
 
 def test_threads_are_as_asked_and_do_not_spin():
     data = (FACE_MODELS_DIR / DETECTOR_FILE).read_bytes()
-    session = opening.open_session(data, Provider.CPU, threads=2, name=DETECTOR_FILE)
+    session = providers.open_session(data, Provider.CPU, threads=2, name=DETECTOR_FILE)
     options = session.get_session_options()
     assert options.intra_op_num_threads == 2
     assert options.inter_op_num_threads == 1
@@ -184,14 +182,14 @@ def test_threads_are_as_asked_and_do_not_spin():
 
 
 def test_probing_runs_a_graph_on_every_provider_of_the_wheel():
-    probes = {p.provider: p for p in opening.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)}
+    probes = {p.provider: p for p in providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)}
     assert probes["cpu"].works
     assert len(probes) <= len(onnxruntime.get_available_providers())
 
 
 def test_probing_runs_the_bundle_s_graphs_too(bundle: Bundle):
     for file in ("frame.onnx", "sequence.onnx"):
-        probes = {p.provider: p for p in opening.probe_providers(bundle.path / file)}
+        probes = {p.provider: p for p in providers.probe_providers(bundle.path / file)}
         assert probes["cpu"].works
 
 
@@ -199,7 +197,7 @@ def test_probing_runs_the_bundle_s_graphs_too(bundle: Bundle):
 def test_probing_tells_why_a_provider_does_not_load(monkeypatch: pytest.MonkeyPatch):
     pretend_built_with_cuda(monkeypatch)
     with pytest.warns(UserWarning, match="not in available provider names"):
-        probes = opening.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)
+        probes = providers.probe_providers(FACE_MODELS_DIR / DETECTOR_FILE)
     assert {p.provider: p.works for p in probes} == {"cpu": True, "cuda": False}
     assert "provider cuda cannot run" in next(p.detail for p in probes if not p.works)
 
@@ -245,8 +243,8 @@ def test_loading_libraries_prints_nothing_where_records_go(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudart"))
-    faults.preload_libraries(Provider.CUDA)
-    faults.preload_libraries(Provider.TENSORRT)
+    installation.preload_libraries(Provider.CUDA)
+    installation.preload_libraries(Provider.TENSORRT)
     assert capfd.readouterr() == ("", "")
 
 
@@ -265,7 +263,7 @@ def test_loading_libraries_prints_nothing_where_records_go(
     ],
 )
 def test_what_onnxruntime_says_becomes_one_line(said: str, reason: str):
-    found = faults.reason_of(RuntimeError(said))
+    found = installation.reason_of(RuntimeError(said))
     assert found.startswith(reason)
     assert ";" not in found
     assert "\n" not in found

@@ -43,7 +43,7 @@ class _Request:
         return self.outputs
 
 
-class Gathering:
+class Batcher:
     """Runs a session's frame model for threads that ask at about the same time.
 
     Args:

@@ -6,16 +6,20 @@ and addresses. So only containers that carry their own pictures are opened.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 
 import av
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+
+_HEAD_BYTES = 64
 
 #: Before 19, PyAV refuses a file over a title that is not UTF-8, unless it is told otherwise.
 _TOLERANT: dict[str, Any] = (
@@ -161,6 +165,67 @@ def is_playlist(head: bytes) -> bool:
 def is_mp4(head: bytes) -> bool:
     """Whether these first bytes begin an MP4 or QuickTime file."""
     return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+
+
+def is_file_object(source: object) -> TypeGuard[BinaryIO]:
+    """Whether a source is an open file, or something like it, that can be read from its start."""
+    if not hasattr(source, "read") or not hasattr(source, "seek"):
+        return False
+    try:
+        return bool(source.seekable()) if hasattr(source, "seekable") else True
+    except ValueError:  # it is closed, which reading it will say
+        return True
+
+
+def head_of(file: BinaryIO, name: str) -> bytes:
+    """Returns the first bytes of an open file, and goes back to its start.
+
+    Raises:
+        SourceError: It cannot be read, or is empty.
+        UsageError: It was opened as text.
+    """
+    try:
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+    except (OSError, ValueError) as error:  # closed, or no place can be sought in it
+        raise SourceError(f"{name}: the file object cannot be read ({error})") from error
+    if not isinstance(head, bytes):
+        raise UsageError(
+            f"{name}: the file object gives {type(head).__name__}, not bytes: "
+            'open it with mode "rb"'
+        )
+    if not head:
+        raise SourceError(f"{name}: the file is empty (0 bytes)")
+    return head
+
+
+def read_head(path: Path) -> bytes:
+    """Returns the first bytes of a file.
+
+    Raises:
+        SourceError: The path is missing, a folder, unreadable, not a plain file, or empty.
+    """
+    try:
+        if path.is_dir():
+            raise SourceError(f"{path}: a folder, not a file")
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path}: neither a file nor a folder")
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise SourceError(f"{path}: {_os_cause(error)}") from error
+    if not head:
+        raise SourceError(f"{path}: the file is empty (0 bytes)")
+    return head
+
+
+def _os_cause(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "no such file or folder"
+    if error.errno == errno.EACCES:
+        return "no permission to read it"
+    return error.strerror or type(error).__name__
 
 
 #: Bits of a stream's disposition, as FFmpeg numbers them.

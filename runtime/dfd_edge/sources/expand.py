@@ -17,10 +17,16 @@ from dfd_edge.arguments import check_name
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
-from dfd_edge.sources.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
+from dfd_edge.sources.containers import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    head_of,
+    image_format,
+    is_file_object,
+    read_head,
+)
 from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.video import head_of, is_file_object, read_head
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dfd_edge.arguments import check_one_of
 from dfd_edge.closing import Closing
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.containers import image_format
+from dfd_edge.sources.containers import head_of, image_format, read_head
 from dfd_edge.sources.conversion import ColourCount, few_colours
 from dfd_edge.sources.frames import (
     MAX_FRAME_PIXELS,
@@ -29,7 +29,6 @@ from dfd_edge.sources.frames import (
     check_size,
 )
 from dfd_edge.sources.headers import HeaderError, Stated, riff_chunks, stated, webp_size
-from dfd_edge.sources.video import head_of, read_head
 
 #: Newer versions of OpenCV have a module for it; in 4.11 the same functions lie at the top.
 _log: Any = getattr(cv2.utils, "logging", cv2)

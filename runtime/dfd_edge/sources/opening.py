@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.containers import image_format
+from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.image import read_image
-from dfd_edge.sources.video import (
-    RawVideo,
-    VideoFile,
-    head_of,
-    is_file_object,
-    open_standard_input,
-    read_head,
-)
+from dfd_edge.sources.video import RawVideo, VideoFile, open_standard_input
 
 if TYPE_CHECKING:
     from dfd_edge.sandbox.source import SandboxedSource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import stat
@@ -11,20 +10,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeGuard
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import av.error
 import cv2
 import numpy as np
 
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import SourceError
 from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
+    head_of,
     image_format,
+    is_file_object,
     is_mp4,
     is_playlist,
     open_container,
+    read_head,
 )
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.frames import MAX_FRAME_PIXELS, DueFrames, Frame, Image, check_size
@@ -110,7 +112,6 @@ def open_standard_input(stop: threading.Event) -> PipeReader:
     return RedirectedFile(stop) if stat.S_ISREG(pipe.mode) else pipe
 
 
-_HEAD_BYTES = 64
 #: An MP4 file with its index at the end cannot be read from a pipe.
 _PIPE_MEND = "give the file itself, or pipe Matroska or MPEG-TS"
 
@@ -206,67 +207,6 @@ def _check_fragments(file: BinaryIO, name: str) -> None:
         check_fragments(file)
     except (HeaderError, OSError) as error:
         raise SourceError(f"{name}: cannot be read ({error})") from error
-
-
-def is_file_object(source: object) -> TypeGuard[BinaryIO]:
-    """Whether a source is an open file, or something like it, that can be read from its start."""
-    if not hasattr(source, "read") or not hasattr(source, "seek"):
-        return False
-    try:
-        return bool(source.seekable()) if hasattr(source, "seekable") else True
-    except ValueError:  # it is closed, which reading it will say
-        return True
-
-
-def head_of(file: BinaryIO, name: str) -> bytes:
-    """Returns the first bytes of an open file, and goes back to its start.
-
-    Raises:
-        SourceError: It cannot be read, or is empty.
-        UsageError: It was opened as text.
-    """
-    try:
-        file.seek(0)
-        head = file.read(_HEAD_BYTES)
-        file.seek(0)
-    except (OSError, ValueError) as error:  # closed, or no place can be sought in it
-        raise SourceError(f"{name}: the file object cannot be read ({error})") from error
-    if not isinstance(head, bytes):
-        raise UsageError(
-            f"{name}: the file object gives {type(head).__name__}, not bytes: "
-            'open it with mode "rb"'
-        )
-    if not head:
-        raise SourceError(f"{name}: the file is empty (0 bytes)")
-    return head
-
-
-def read_head(path: Path) -> bytes:
-    """Returns the first bytes of a file.
-
-    Raises:
-        SourceError: The path is missing, a folder, unreadable, not a plain file, or empty.
-    """
-    try:
-        if path.is_dir():
-            raise SourceError(f"{path}: a folder, not a file")
-        if path.exists() and not path.is_file():
-            raise SourceError(f"{path}: neither a file nor a folder")
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise SourceError(f"{path}: {_os_cause(error)}") from error
-    if not head:
-        raise SourceError(f"{path}: the file is empty (0 bytes)")
-    return head
-
-
-def _os_cause(error: OSError) -> str:
-    if error.errno == errno.ENOENT:
-        return "no such file or folder"
-    if error.errno == errno.EACCES:
-        return "no permission to read it"
-    return error.strerror or type(error).__name__
 
 
 #: How OpenCV turns each format to BGR; bgr24 is BGR already.

@@ -13,9 +13,8 @@ import pandas as pd
 
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
-from dfd_edge.sources.containers import IMAGE_SUFFIXES, is_image
+from dfd_edge.sources.containers import IMAGE_SUFFIXES, is_image, read_head
 from dfd_edge.sources.frames import Sampler
-from dfd_edge.sources.video import read_head
 from dfd_training.datasets.media import media_below, media_in
 from dfd_training.table import check_classes, filled, placing
 

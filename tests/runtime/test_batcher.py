@@ -12,7 +12,7 @@ import pytest
 from dfd_edge.bundle import Bundle
 from dfd_edge.detector import Detector
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.inference.batcher import Gathering
+from dfd_edge.inference.batcher import Batcher
 from dfd_edge.inference.session import MAX_BATCH, FrameOutputs, Session
 from small_bundle import SIZE, build_small_bundle
 
@@ -50,10 +50,10 @@ def crops_of(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
 
 
-def wait_until_queued(gathering: Gathering, count: int) -> None:
+def wait_until_queued(batcher: Batcher, count: int) -> None:
     for _ in range(1000):
-        with gathering._changed:
-            if len(gathering._waiting) == count:
+        with batcher._changed:
+            if len(batcher._waiting) == count:
                 return
         threading.Event().wait(0.005)
     raise AssertionError("the requests never came")
@@ -64,29 +64,29 @@ def wait_until_queued(gathering: Gathering, count: int) -> None:
 def test_many_threads_get_what_they_would_get_alone(
     session: Session, workers: int, budget_s: float
 ):
-    gathering = Gathering(session, workers=workers, budget_s=budget_s)
+    batcher = Batcher(session, workers=workers, budget_s=budget_s)
     asked = [crops_of(1 + number % 5, number) for number in range(60)]
     for _ in range(6):
-        gathering.join()
+        batcher.join()
     with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(gathering.run_frame, asked))
+        answers = list(threads.map(batcher.run_frame, asked))
     for crops, answer in zip(asked, answers, strict=True):
         alone = session.run_frame(crops)
         np.testing.assert_allclose(answer.fake_logit, alone.fake_logit, atol=1e-5)
         np.testing.assert_allclose(answer.features, alone.features, atol=1e-5)
         np.testing.assert_allclose(answer.evidence, alone.evidence, atol=1e-5)
-    assert gathering.crops == sum(len(crops) for crops in asked)
-    assert gathering.batches <= len(asked)
+    assert batcher.crops == sum(len(crops) for crops in asked)
+    assert batcher.batches <= len(asked)
 
 
 def test_what_comes_while_the_model_runs_goes_together(session: Session):
     recorded = Recorded(session)
-    gathering = Gathering(recorded, workers=1, budget_s=0.0)
+    batcher = Batcher(recorded, workers=1, budget_s=0.0)
     with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(gathering.run_frame, crops_of(1, 0))
+        first = threads.submit(batcher.run_frame, crops_of(1, 0))
         assert recorded.entered.wait(10)
-        later = [threads.submit(gathering.run_frame, crops_of(3, n)) for n in (1, 2, 3)]
-        wait_until_queued(gathering, 3)
+        later = [threads.submit(batcher.run_frame, crops_of(3, n)) for n in (1, 2, 3)]
+        wait_until_queued(batcher, 3)
         recorded.gate.set()
         assert len(first.result(10).fake_logit) == 1
         assert [len(answer.result(10).fake_logit) for answer in later] == [3, 3, 3]
@@ -95,35 +95,35 @@ def test_what_comes_while_the_model_runs_goes_together(session: Session):
 
 
 def test_a_lone_stream_never_waits_for_others(session: Session):
-    gathering = Gathering(session, workers=1, budget_s=30.0)
-    gathering.join()
-    gathering.run_frame(crops_of(1, 0))
-    gathering.join()
-    gathering.leave()
-    gathering.run_frame(crops_of(1, 1))  # would take 30 s
+    batcher = Batcher(session, workers=1, budget_s=30.0)
+    batcher.join()
+    batcher.run_frame(crops_of(1, 0))
+    batcher.join()
+    batcher.leave()
+    batcher.run_frame(crops_of(1, 1))  # would take 30 s
 
 
 def test_a_batch_waits_for_other_streams_within_its_budget(session: Session):
     recorded = Recorded(session)
     recorded.gate.set()
-    gathering = Gathering(recorded, workers=1, budget_s=10.0)
-    gathering.join()
-    gathering.join()
+    batcher = Batcher(recorded, workers=1, budget_s=10.0)
+    batcher.join()
+    batcher.join()
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(gathering.run_frame, [crops_of(2, 0), crops_of(1, 1)]))
+        list(threads.map(batcher.run_frame, [crops_of(2, 0), crops_of(1, 1)]))
     assert recorded.calls == [3]
 
 
 def test_one_stream_s_bad_crops_are_its_own_error(session: Session):
     recorded = Recorded(session)
-    gathering = Gathering(recorded, workers=1, budget_s=0.0)
+    batcher = Batcher(recorded, workers=1, budget_s=0.0)
     with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(gathering.run_frame, crops_of(1, 0))
+        first = threads.submit(batcher.run_frame, crops_of(1, 0))
         assert recorded.entered.wait(10)
-        good = threads.submit(gathering.run_frame, crops_of(2, 1))
-        wait_until_queued(gathering, 1)
-        bad = threads.submit(gathering.run_frame, crops_of(2, 2)[:, :-1])
-        wait_until_queued(gathering, 2)
+        good = threads.submit(batcher.run_frame, crops_of(2, 1))
+        wait_until_queued(batcher, 1)
+        bad = threads.submit(batcher.run_frame, crops_of(2, 2)[:, :-1])
+        wait_until_queued(batcher, 2)
         recorded.gate.set()
         assert len(first.result(10).fake_logit) == 1
         assert len(good.result(10).fake_logit) == 2
@@ -135,35 +135,35 @@ def test_a_fault_of_the_model_reaches_every_stream_and_the_next_call_works(sessi
     recorded = Recorded(session)
     recorded.gate.set()
     recorded.faults = [DfdError("broken")] * 20
-    gathering = Gathering(recorded, workers=1, budget_s=0.0)
+    batcher = Batcher(recorded, workers=1, budget_s=0.0)
     with ThreadPoolExecutor(4) as threads:
-        answers = [threads.submit(gathering.run_frame, crops_of(1, n)) for n in range(4)]
+        answers = [threads.submit(batcher.run_frame, crops_of(1, n)) for n in range(4)]
         for answer in answers:
             with pytest.raises(DfdError, match="broken"):
                 answer.result(10)
     recorded.faults = []
-    assert len(gathering.run_frame(crops_of(1, 9)).fake_logit) == 1
+    assert len(batcher.run_frame(crops_of(1, 9)).fake_logit) == 1
 
 
 def test_an_interrupt_in_one_thread_leaves_the_others_crops_to_be_run(session: Session):
     recorded = Recorded(session)
-    gathering = Gathering(recorded, workers=1, budget_s=2.0)
-    gathering.join()
-    gathering.join()
+    batcher = Batcher(recorded, workers=1, budget_s=2.0)
+    batcher.join()
+    batcher.join()
     caught: list[BaseException] = []
 
     def interrupted() -> None:
         try:
-            gathering.run_frame(crops_of(1, 0))
+            batcher.run_frame(crops_of(1, 0))
         except KeyboardInterrupt as error:
             caught.append(error)
 
     recorded.faults = [KeyboardInterrupt()]
     leader = threading.Thread(target=interrupted)
     leader.start()
-    wait_until_queued(gathering, 1)
+    wait_until_queued(batcher, 1)
     with ThreadPoolExecutor(1) as threads:
-        other = threads.submit(gathering.run_frame, crops_of(2, 1))
+        other = threads.submit(batcher.run_frame, crops_of(2, 1))
         assert recorded.entered.wait(10)
         recorded.gate.set()
         leader.join(10)
@@ -192,6 +192,6 @@ def test_streams_in_parallel_score_as_one_after_the_other(tiny_bundle: Path, fac
             np.testing.assert_allclose(np.array(together), np.array(alone), atol=1e-5)
     with detector.watch(face_clip) as watch:
         next(watch)
-        assert detector._gathering._streams == 1
-    with detector._gathering._changed:
-        assert detector._gathering._streams == 0  # each left when its file ended
+        assert detector._batcher._streams == 1
+    with detector._batcher._changed:
+        assert detector._batcher._streams == 0  # each left when its file ended
