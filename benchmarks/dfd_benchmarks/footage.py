@@ -117,7 +117,7 @@ def fitted_pictures(clip: Path, size: tuple[int, int], fps: int) -> list[Image]:
             while len(pictures) <= frame.time_s * fps:
                 pictures.append(picture)
     if len(pictures) < 2:
-        raise SourceError(f"{clip}: a single frame; give a clip of a second or more")
+        raise SourceError(clip, "a single frame", "give a clip of a second or more")
     return pictures
 
 

@@ -83,7 +83,7 @@ def peers(
     networks = build_networks(network, keras_file=keras_file)
     crops, _ = first_crops(clip, frames=frames, size=networks.size)
     if len(crops) < frames:
-        raise SourceError(f"{clip}: has {len(crops)} frames; give a longer one, or fewer --frames")
+        raise SourceError(clip, f"has {len(crops)} frames", "give a longer one, or fewer --frames")
     with tempfile.TemporaryDirectory() as folder:
         click.echo("exporting the networks", err=True)
         bundle = export_networks(networks, Path(folder) / "bundle", crops=crops, int8=int8)

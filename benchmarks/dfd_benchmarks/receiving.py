@@ -86,7 +86,7 @@ class Receiver(threading.Thread):
                     if self._closed.is_set():
                         return
             if not self._closed.is_set():
-                raise SourceError(f"{self.address}: ended before the measurement did")
+                raise SourceError(self.address, "ended before the measurement did")
         except Exception as error:
             self.error = None if self._closed.is_set() else error
 

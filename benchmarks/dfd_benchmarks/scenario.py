@@ -108,7 +108,7 @@ class PipelineWork:
                     break
                 self._images.append(frame.image)
         if not self._images:
-            raise SourceError(f"{clip}: no frame could be decoded; give another clip")
+            raise SourceError(clip, "no frame could be decoded", "give another clip")
         places = min(load.batch, load.streams) if load.scenario == "multi-stream" else 1
         self._streams = [
             [self._detector.stream() for _ in range(places)] for _ in range(load.workers)

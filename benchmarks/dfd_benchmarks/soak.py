@@ -173,7 +173,7 @@ def soak_pushed(detector: Detector, clip: Path | None, options: PushedOptions) -
             if (number + 1) % length == 0:
                 people = len(stream.verdict().people)
                 if not people:
-                    raise SourceError(f"{clip}: no face in it that can be found; give another clip")
+                    raise SourceError(clip, "no face in it that can be found", "give another clip")
                 yield recording.end_window(number + 1, people=people)
 
 

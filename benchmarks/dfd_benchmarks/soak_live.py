@@ -206,7 +206,7 @@ class _Viewer(threading.Thread):
                     if self._age_s is not None:
                         self._recording.judged(self._age_s * 1e3)
             if not self._closed.is_set():
-                raise SourceError(f"{self._camera.address}: ended before the soak did")
+                raise SourceError(self._camera.address, "ended before the soak did")
         except Exception as error:
             self.error = error
 

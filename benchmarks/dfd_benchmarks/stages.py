@@ -130,7 +130,7 @@ class StageBench:
             if seen.judged
         ]
         if not self._crops:
-            raise SourceError(f"{clip}: no face in it that can be judged; give a clip with one")
+            raise SourceError(clip, "no face in it that can be judged", "give a clip with one")
         self._recorded = RecordingSession(self.session)
         stream = Stream(cast(Session, self._recorded), None)
         self._results: list[FrameResult] = []

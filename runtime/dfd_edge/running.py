@@ -153,7 +153,7 @@ class Run:
         opened = view.watch.opened
         told = view.error is not None and not opened
         if not opened and view.error is None:
-            view.error = SourceError(f"{view.watch.source}: stopped before it was open")
+            view.error = SourceError(view.watch.source, "stopped before it was open")
         try:
             view.finish()
         except OutputError:

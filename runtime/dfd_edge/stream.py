@@ -184,7 +184,7 @@ class Stream(Closing):
     def is_due(self, time_s: float) -> bool:
         """Whether the frame at this time is to be judged; each time is asked about once."""
         if self._closed:
-            raise UsageError(f"{self.source}: the stream is closed; open a new one")
+            raise UsageError("the stream is closed; open a new one", source=self.source)
         return self.sampler.is_due(time_s)
 
     def observe(
@@ -427,8 +427,9 @@ def _sampler(manifest: Manifest, rate_hz: float | None, source: str) -> Sampler 
         return Sampler(sequence.rate_hz if rate_hz is None else rate_hz)
     if rate_hz is not None:
         raise UsageError(
-            f"{source}: a rate of {rate_hz:g} Hz was asked for, but model {manifest.name} judges "
-            f"each of the first {sequence.first_frames} frames: leave the rate out"
+            f"a rate of {rate_hz:g} Hz was asked for, but model {manifest.name} judges each of "
+            f"the first {sequence.first_frames} frames: leave the rate out",
+            source=source,
         )
     return FirstFrames(sequence.first_frames, rate_hz=sequence.rate_hz)
 

@@ -59,7 +59,9 @@ def run_live(detector, reporter, **options):
     return reporter.verdicts[0]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("out of film"), SourceError("device: out of film")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of film"), SourceError("device", "out of film")]
+)
 def test_any_error_is_one_of_its_source(detector, tmp_path, capsys, error):
     detector.device = Device(error)
     path = tmp_path / "out.mp4"

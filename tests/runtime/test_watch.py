@@ -37,7 +37,7 @@ class Device:
                 return
             if sampler.is_due(time_s):
                 yield Frame(picture, time_s, index)
-        raise SourceError("device: gives no more frames")
+        raise SourceError("device", "gives no more frames")
 
     def close(self):
         self.closed.set()
@@ -154,7 +154,7 @@ def test_a_lost_device_is_opened_again_and_the_gap_is_told(detector):
     def connect():
         device = next(devices)
         if device is None:
-            raise SourceError("device: not back yet")
+            raise SourceError("device", "not back yet")
         return device
 
     with watch_device(detector, connect, on_event=events.append, duration_s=8.0) as watch:
@@ -182,7 +182,7 @@ def gives_up(detector, reconnect_s, *, plain_end=False):
         tries_s.append(time.monotonic())
         device = next(devices, None)
         if device is None:
-            raise SourceError("device: not back yet")
+            raise SourceError("device", "not back yet")
         return device
 
     events = []
@@ -289,7 +289,7 @@ def test_a_recording_that_breaks_is_not_started_again(detector):
 
 def test_a_device_that_cannot_be_opened_is_told_at_once(detector):
     def connect():
-        raise SourceError("device: no such camera")
+        raise SourceError("device", "no such camera")
 
     with pytest.raises(SourceError, match="no such camera"):
         watch_device(detector, connect)

@@ -220,7 +220,7 @@ def _cut_crop(
     quality = assess(tracked.face, model_crop)
     ok, encoded = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
-        raise SourceError(f"a crop of {side} px cannot be encoded as PNG")
+        raise SourceError(f"a crop of {side} px", "cannot be encoded as PNG")
     return _Crop(
         picture=np.asarray(encoded, np.uint8).ravel(),
         box=((box - np.tile(origin, 2)) * scale).astype(np.float32),

@@ -122,7 +122,7 @@ def _check(
     """
     pictures = notebook.read(clip)
     if pictures.shape != crops.shape:
-        raise SourceError(f"{clip}: OpenCV reads {len(pictures)} of its {len(crops)} first frames")
+        raise SourceError(clip, f"OpenCV reads {len(pictures)} of its {len(crops)} first frames")
     distance = float(np.abs(pictures.astype(np.int16) - crops).mean())
     if distance > MAX_PICTURE_DIFFERENCE:
         raise DfdError(
@@ -138,7 +138,7 @@ def _check(
     for precision, detector in detectors.items():
         p_fake = detector.analyze(clip).p_fake
         if p_fake is None:
-            raise SourceError(f"{clip}: too short to be judged; give one of 4 frames or more")
+            raise SourceError(clip, "too short to be judged", "give one of 4 frames or more")
         differences[precision] = abs(_logit(p_fake) - wanted)
     check_same("the notebooks' loop", differences["fp32"] / abs(wanted))
     return {

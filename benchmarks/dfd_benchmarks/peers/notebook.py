@@ -64,7 +64,7 @@ class NotebookLoop:
         finally:
             video.release()
         if not pictures:
-            raise SourceError(f"{clip}: OpenCV reads no frame of it; give a clip that it reads")
+            raise SourceError(clip, "OpenCV reads no frame of it", "give a clip that it reads")
         return np.array(pictures, np.uint8)
 
     def judge_pictures(self, pictures: NDArray[np.uint8]) -> float:

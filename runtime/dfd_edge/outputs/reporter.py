@@ -142,7 +142,7 @@ class Reporter:
         for event in events:
             self.event(event)
         for error in errors:
-            self.failure(str(error).partition(": ")[0], error)
+            self.failure(error.source, error)
 
     def note(self, line: str) -> None:
         """Prints a line to standard error."""

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dfd_edge.errors import DfdError
+from dfd_edge.errors import DfdError, SourceError, SourceFaultError, is_out_of_memory
 from dfd_edge.sandbox import confining
 from dfd_edge.sandbox.messages import Request, Wanted, read_all, receive_object, send_message
 
@@ -39,14 +39,21 @@ def main(control: int, answers: int, lifeline: int, network: bool) -> None:
     answering = _Answering(answers)
     try:
         _answer(control, answering, network)
-    except DfdError as error:
-        answering.say(error=str(error), kind=type(error).__name__)
-    except MemoryError:
-        answering.say(error="out of memory", kind="MemoryError")
-    except Exception as error:  # its text may hold an address with its password
-        cause = f"decoding failed in its sandbox ({type(error).__name__})"
-        answering.say(error=cause, kind="Exception")
+    except Exception as error:
+        answering.say(error=_told(error))
     answering.finish()
+
+
+def _told(error: Exception) -> dict[str, str | None]:
+    """Returns the parts of an error that the parent makes one of its own from."""
+    if is_out_of_memory(error):
+        return {"kind": MemoryError.__name__}
+    if isinstance(error, SourceError):
+        return {"kind": type(error).__name__, "cause": error.cause, "mend": error.mend}
+    if isinstance(error, DfdError):
+        return {"kind": SourceError.__name__, "cause": str(error)}
+    # Its text may hold an address with its password.
+    return {"kind": SourceFaultError.__name__, "cause": type(error).__name__}
 
 
 def _answer(control: int, answering: _Answering, network: bool) -> None:

@@ -23,9 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from dfd_edge import errors
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import (
+    CameraError,
+    NotMediaError,
+    SourceError,
+    SourceFaultError,
+    SourceNotFoundError,
+    UnreachableError,
+    UnsupportedError,
+)
 from dfd_edge.libraries import wrong_version
 from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
 from dfd_edge.sources.expand import SourceItem, SourceKind
@@ -44,8 +51,14 @@ _SETTINGS = (
     *("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-#: Words of FFmpeg and OpenCV where memory is refused to them.
-_NO_MEMORY = ("allocate", "insufficient memory", "out of memory")
+#: Errors that a child may name.
+_ERRORS: dict[object, type[SourceError]] = {
+    kind.__name__: kind
+    for kind in (
+        *(SourceError, SourceNotFoundError, NotMediaError, UnsupportedError, UnreachableError),
+        CameraError,
+    )
+}
 
 
 class SandboxedSource(Closing):
@@ -92,7 +105,7 @@ class SandboxedSource(Closing):
         try:
             opened = self._child.next()
             if opened is None:
-                raise SourceError(f"{self.name}: stopped before it was open")
+                raise SourceError(self.name, "stopped before it was open")
             self._take(opened)
         except BaseException:
             self.close()
@@ -105,7 +118,7 @@ class SandboxedSource(Closing):
             SourceError: As of the source itself; or the child crashed, hung or hit a limit.
         """
         if self._consumed:
-            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+            raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         # A sampler that cannot be sent is asked here, about frames that were all sent.
         foreseen = isinstance(sampler, Foreseeable)
@@ -148,7 +161,7 @@ def sandboxed_still(item: SourceItem) -> Image:
     finally:
         child.close()
     if message is None or message.picture is None:
-        raise SourceError(f"{item.name}: no picture came of the sandbox")
+        raise SourceError(item.name, "no picture came of the sandbox")
     return message.picture
 
 
@@ -237,7 +250,7 @@ class Child:
             self._process = _start(item, given)
         except OSError as error:
             _close_all((self._control, self._answers, self._lifeline))
-            raise SourceError(f"{self._name}: the sandbox cannot be started ({error})") from error
+            raise SourceError(self._name, f"the sandbox cannot be started ({error})") from error
         finally:
             _close_all(given)
         # Also where it is forgotten, or the interpreter ends.
@@ -260,15 +273,15 @@ class Child:
         try:
             message, size = receive_message(self._receive)
             if "error" in message:
-                raise self._told_error(message)
+                raise self._told_error(dict(message["error"]))
             return Message.of(message, self._picture(message, size))
         except _Stopped:
             return None
         except EOFError:
-            raise SourceError(f"{self._name}: {self._cause_of_death()}") from None
+            raise SourceError(self._name, self._cause_of_death()) from None
         except (LookupError, ValueError, TypeError, RecursionError) as error:
             self.close()
-            raise SourceError(f"{self._name}: the sandbox sent no sense ({error})") from None
+            raise SourceError(self._name, f"the sandbox sent no sense ({error})") from None
 
     def close(self) -> None:
         """Ends the process. Safe to call twice."""
@@ -307,24 +320,23 @@ class Child:
             elif time.monotonic() - heard_s > STALL_S and not self._may_stall:
                 self.close()
                 raise SourceError(
-                    f"{self._name}: decoding got nowhere for {STALL_S:g} s; its sandbox was ended"
+                    self._name, f"decoding got nowhere for {STALL_S:g} s", "its sandbox was ended"
                 )
 
-    def _told_error(self, message: dict[str, Any]) -> Exception:
-        text = str(message["error"])[:_MAX_TEXT]
-        kind = getattr(errors, str(message.get("kind")), None)
-        if any(words in text.lower() for words in _NO_MEMORY):
-            return SourceError(f"{self._name}: {self._too_little_memory()}")
-        if isinstance(kind, type) and issubclass(kind, errors.DfdError):
-            return kind(text)
+    def _told_error(self, told: dict[str, Any]) -> SourceError:
+        """Returns the error that the child met, under the name that the source has here."""
+        kind = told.get("kind")
+        if kind == MemoryError.__name__:
+            return SourceError(
+                self._name,
+                f"decoding takes more than the {self._memory_mb} MB that its sandbox has",
+                "where you trust it, give more with --sandbox-memory",
+            )
+        cause = str(told["cause"])[:_MAX_TEXT]
+        if kind in _ERRORS:
+            return _ERRORS[kind](self._name, cause, _text(told.get("mend")))
         advice = wrong_version() or "run again with --no-sandbox and -v for the cause"
-        return SourceError(f"{self._name}: {text}: {advice}")
-
-    def _too_little_memory(self) -> str:
-        return (
-            f"decoding takes more than the {self._memory_mb} MB that its sandbox has; where you "
-            "trust it, give more with --sandbox-memory"
-        )
+        return SourceFaultError(self._name, f"decoding failed in its sandbox ({cause})", advice)
 
     def _cause_of_death(self) -> str:
         code = self._process.wait()

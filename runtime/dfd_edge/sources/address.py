@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceNotFoundError
 
 #: Schemes that are opened, each with the protocols that FFmpeg may use for it.
 PROTOCOLS = {
@@ -52,9 +52,10 @@ def check_spelling(text: str) -> None:
     """
     if is_address(text) or not _MISSPELT.match(text) or _exists(text):
         return
-    raise SourceError(
-        f"{redact(text)}: neither a file nor a whole address; write SCHEME://HOST/PATH, such as "
-        "rtsp://camera.local/stream"
+    raise SourceNotFoundError(
+        redact(text),
+        "neither a file nor a whole address",
+        "write SCHEME://HOST/PATH, such as rtsp://camera.local/stream",
     )
 
 

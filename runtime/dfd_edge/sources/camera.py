@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from dfd_edge.closing import native_calls
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import CameraError
 from dfd_edge.sources.frames import MIN_SIDE, DueFrames, Frame
 from dfd_edge.sources.image import quiet_opencv
 from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
@@ -45,14 +45,15 @@ class Camera:
         self.name = f"camera {device}" if isinstance(device, int) else device
         present = list_cameras()
         if _device_file(device) not in present and platform.system() == "Linux":
-            raise SourceError(f"{self.name}: no such camera; {_found(present)}")
+            raise CameraError(self.name, "no such camera", _found(present))
         with native_calls(), quiet_opencv():
             self._capture = cv2.VideoCapture(device)
             opened = self._capture.isOpened()
         if not opened:
-            raise SourceError(
-                f"{self.name}: cannot be opened (in use by another program, or no permission); "
-                f"{_found(present)}"
+            raise CameraError(
+                self.name,
+                "cannot be opened (in use by another program, or no permission)",
+                _found(present),
             )
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         if options is not None:
@@ -77,7 +78,7 @@ class Camera:
                 if taken and image is not None:
                     yield Frame(np.asarray(image, dtype=np.uint8), time_s, index)
             index += 1
-        raise SourceError(f"{self.name}: gives no more frames (unplugged?)")
+        raise CameraError(self.name, "gives no more frames (unplugged?)")
 
     def close(self) -> None:
         """Lets go of the camera."""
@@ -116,7 +117,7 @@ class Camera:
         finally:
             camera.close()
         if not taken or image is None:
-            raise SourceError(f"{camera.name}: opens but gives no picture; is it in use?")
+            raise CameraError(camera.name, "opens but gives no picture", "is it in use?")
         return int(image.shape[1]), int(image.shape[0])
 
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 
 import av
 
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import (
+    NotMediaError,
+    SourceError,
+    SourceNotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -189,14 +195,14 @@ def head_of(file: BinaryIO, name: str) -> bytes:
         head = file.read(_HEAD_BYTES)
         file.seek(0)
     except (OSError, ValueError) as error:  # closed, or no place can be sought in it
-        raise SourceError(f"{name}: the file object cannot be read ({error})") from error
+        raise SourceError(name, f"the file object cannot be read ({error})") from error
     if not isinstance(head, bytes):
         raise UsageError(
-            f"{name}: the file object gives {type(head).__name__}, not bytes: "
-            'open it with mode "rb"'
+            f'the file object gives {type(head).__name__}, not bytes: open it with mode "rb"',
+            source=name,
         )
     if not head:
-        raise SourceError(f"{name}: the file is empty (0 bytes)")
+        raise NotMediaError(name, "the file is empty (0 bytes)")
     return head
 
 
@@ -208,24 +214,24 @@ def read_head(path: Path) -> bytes:
     """
     try:
         if path.is_dir():
-            raise SourceError(f"{path}: a folder, not a file")
+            raise NotMediaError(path, "a folder, not a file")
         if path.exists() and not path.is_file():
-            raise SourceError(f"{path}: neither a file nor a folder")
+            raise NotMediaError(path, "neither a file nor a folder")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        raise SourceError(f"{path}: {_os_cause(error)}") from error
+        raise _unreadable(path, error) from error
     if not head:
-        raise SourceError(f"{path}: the file is empty (0 bytes)")
+        raise NotMediaError(path, "the file is empty (0 bytes)")
     return head
 
 
-def _os_cause(error: OSError) -> str:
+def _unreadable(path: Path, error: OSError) -> SourceError:
     if error.errno == errno.ENOENT:
-        return "no such file or folder"
+        return SourceNotFoundError(path, "no such file or folder")
     if error.errno == errno.EACCES:
-        return "no permission to read it"
-    return error.strerror or type(error).__name__
+        return SourceError(path, "no permission to read it")
+    return SourceError(path, error.strerror or type(error).__name__)
 
 
 #: Bits of a stream's disposition, as FFmpeg numbers them.
@@ -265,12 +271,12 @@ def choose_stream(
         for stream in videos:
             if stream.index == number:
                 return stream, ()
-        raise SourceError(f"{name}: {_wrong_number(container, number)}")
+        raise UnsupportedError(name, *_wrong_number(container, number))
     videos = [stream for stream in videos if not _disposition(stream) & _ATTACHED_PICTURE]
     if not videos:
         if container.streams.audio:
-            raise SourceError(f"{name}: sound only, no video in it")
-        raise SourceError(f"{name}: no video in it; damaged or cut off, or no video at all")
+            raise NotMediaError(name, "sound only, no video in it")
+        raise NotMediaError(name, "no video in it; damaged or cut off, or no video at all")
     longest_s = max(stream_duration_s(stream) or 0.0 for stream in videos)
     chosen = max(videos, key=lambda stream: _rank(stream, longest_s))
     films = [stream for stream in videos if not _is_still(stream)]
@@ -335,7 +341,8 @@ def _described(stream: VideoStream) -> str:
     return f"{stream.index} ({', '.join(parts)})"
 
 
-def _wrong_number(container: InputContainer, number: int) -> str:
+def _wrong_number(container: InputContainer, number: int) -> tuple[str, str | None]:
+    """Returns cause and mend of a stream number that is none of a video stream."""
     for stream in container.streams:
         if stream.index == number:
             wrong = f"stream {number} is {stream.type}, not video"
@@ -343,6 +350,6 @@ def _wrong_number(container: InputContainer, number: int) -> str:
     else:
         wrong = f"there is no stream {number}"
     choices = " and ".join(_described(stream) for stream in container.streams.video)
-    return (
-        f"{wrong}; the video streams are {choices}" if choices else f"{wrong}, and no video at all"
-    )
+    if not choices:
+        return f"{wrong}, and no video at all", None
+    return wrong, f"the video streams are {choices}"

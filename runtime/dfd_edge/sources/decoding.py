@@ -14,7 +14,7 @@ import av.error
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import NotMediaError, SourceError, UnreachableError, UnsupportedError
 from dfd_edge.sources.containers import choose_stream, stream_duration_s
 from dfd_edge.sources.conversion import (
     ColourCount,
@@ -128,6 +128,7 @@ class DecodedSource:
         self._mend = mend
         self._max_pixels = max_pixels
         self._causes: dict[str, str] = {}
+        self._last_error: av.error.FFmpegError | None = None
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
@@ -149,15 +150,15 @@ class DecodedSource:
         stream = self._stream
         context = stream.codec_context
         if context is None:
-            raise SourceError(f"{self.name}: no decoder for this video codec; re-encode as H.264")
+            raise UnsupportedError(
+                self.name, "no decoder for this video codec", "re-encode as H.264"
+            )
         context.thread_count = threads
         context.thread_type = threading if threads > 1 else "NONE"
         context.options = {"max_pixels": str(self._max_pixels)}
         width, height = context.width, context.height
         if (width, height) != (0, 0):
-            refusal = check_size(self.name, width, height, self._max_pixels)
-            if refusal:
-                raise SourceError(refusal)
+            check_size(self.name, width, height, self._max_pixels)
         self.frame_rate = _frame_rate(stream)
         self.duration_s = _duration_s(self._container, stream)
         self.backlog = Backlog(1.0 / self.frame_rate)
@@ -172,7 +173,7 @@ class DecodedSource:
                 second pass was asked for.
         """
         if self._consumed:
-            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+            raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         timeline = self._timeline()
         if self._skim and isinstance(sampler, Foreseeable):
@@ -205,7 +206,9 @@ class DecodedSource:
             mend = self._mend
             if not self.width:  # no size was stated, and what the decoder found it may not say
                 mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
-            raise SourceError(f"{self.name}: no frame could be decoded{cause}; {mend}")
+            raise NotMediaError(
+                self.name, f"no frame could be decoded{cause}", mend
+            ) from self._last_error
         self._check_end()
 
     @property
@@ -277,6 +280,7 @@ class DecodedSource:
                 continue
             except av.error.FFmpegError as error:
                 self._stop_skimming()
+                self._last_error = error
                 self._packet_lost = True
                 bad_in_a_row += 1
                 # Who joins a live stream between two key frames cannot decode its first packets.
@@ -335,7 +339,8 @@ class DecodedSource:
             return
         if not self.finite:
             # Not `from error`: its text holds the address with its password.
-            raise SourceError(f"{self.name}: lost ({cause_of(error)})") from None
+            raise UnreachableError(self.name, f"lost ({cause_of(error)})") from None
+        self._last_error = error
         self._missing(f"reading broke off: {cause_of(error)}")
 
     def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
@@ -357,11 +362,12 @@ class DecodedSource:
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height
-        refusal = check_size(self.name, width, height, self._max_pixels)
-        if refusal:
+        try:
+            check_size(self.name, width, height, self._max_pixels)
+        except UnsupportedError as error:
             if first:
-                raise SourceError(refusal)
-            self._missing(refusal)
+                raise
+            self._missing(str(error))
             return None
         orientation = _orientation(decoded)
         context = self._stream.codec_context
@@ -380,7 +386,7 @@ class DecodedSource:
         except av.error.FFmpegError as error:  # it states colours that nobody converts
             cause = f"its colours cannot be converted ({cause_of(error)})"
             if first:
-                raise SourceError(f"{self.name}: {cause}; re-encode it as H.264") from None
+                raise UnsupportedError(self.name, cause, "re-encode it as H.264") from None
             self._missing(cause, kind="colours")
             return None
         if mapper is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from dfd_edge.arguments import check_name
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import SourceError, SourceNotFoundError, UsageError
 from dfd_edge.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
 from dfd_edge.sources.containers import (
@@ -83,17 +83,20 @@ class SourceItem:
             path = getattr(source, "name", None)
             return cls._of_file(source, path if isinstance(path, str) else "file object")
         if isinstance(source, bool):
-            raise UsageError(f"source {source}: give a path, an address or a camera number")
+            raise UsageError(
+                "give a path, an address or a camera number", source=f"source {source}"
+            )
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
         if hasattr(source, "read"):
             raise UsageError(
-                f"{type(source).__name__}: gives its bytes once only; read them all and give those"
+                "gives its bytes once only; read them all and give those",
+                source=type(source).__name__,
             )
         if not isinstance(source, str | os.PathLike):
             raise UsageError(
-                f"source of type {type(source).__name__}: give a path, an address, bytes, an open "
-                "binary file or a camera number"
+                "give a path, an address, bytes, an open binary file or a camera number",
+                source=f"source of type {type(source).__name__}",
             )
         return cls._of_name(source)
 
@@ -163,7 +166,7 @@ def expand(
         except SourceError as error:
             errors.append(error)
         except UsageError as error:  # a name that none can have, or no source at all
-            errors.append(SourceError(str(error)))
+            errors.append(SourceError(error.source or redact(str(source)), error.cause))
     return _told_apart(items.values()), errors
 
 
@@ -189,9 +192,7 @@ def _expand_one(
     try:
         yield from _expand_readable(source, errors, tell)
     except OSError as error:
-        raise SourceError(
-            f"{redact(str(source))}: cannot be looked at ({error.strerror})"
-        ) from None
+        raise SourceError(redact(str(source)), f"cannot be looked at ({error.strerror})") from None
 
 
 def _expand_readable(
@@ -210,7 +211,7 @@ def _expand_readable(
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
         if not media:
-            raise SourceError(f"{text}: no file matches this pattern")
+            raise SourceNotFoundError(text, "no file matches this pattern")
         yield from _files(media, errors)
     else:
         yield SourceItem.of(path)
@@ -262,14 +263,12 @@ def _media_below(
                 text = f"{_counted(upward, 'link')} to a folder around this one not followed"
                 tell(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
     for error in unreadable:
-        errors.append(
-            SourceError(f"{error.filename}: the folder cannot be read ({error.strerror})")
-        )
+        errors.append(SourceError(error.filename, f"the folder cannot be read ({error.strerror})"))
     if others:
         text = f"{_counted(others, 'file')} of other kinds left out: {_listed(others)}"
         tell(Event(str(folder), 0.0, EventKind.NOTE, text))
     if not found and not unreadable:
-        raise SourceError(f"{folder}: no video and no picture in this folder")
+        raise SourceNotFoundError(folder, "no video and no picture in this folder")
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.arguments import check_rate, check_whole
+from dfd_edge.errors import UnsupportedError, UsageError
 
 Image = NDArray[np.uint8]
 
@@ -38,17 +39,36 @@ class Frame:
     index: int
 
 
-def check_size(name: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> str | None:
-    """Returns why a picture of this size is refused, or None.
-
-    The text names the source: it is the message for the user.
-    """
+def size_fault(
+    width: int, height: int, max_pixels: int = MAX_PIXELS
+) -> tuple[str, str | None] | None:
+    """Returns cause and mend where a picture of this size is refused, else None."""
     if min(width, height) >= MIN_SIDE and width * height <= max_pixels:
         return None
     if min(width, height) < MIN_SIDE:
-        return f"{name}: too small, {width}x{height}: both sides need {MIN_SIDE} pixels or more"
-    mend = "; --max-pixels raises that" if max_pixels < MOST_PIXELS else ""
-    return f"{name}: too large, {width}x{height}: at most {max_pixels:,} pixels are read{mend}"
+        return f"too small, {width}x{height}: both sides need {MIN_SIDE} pixels or more", None
+    mend = "--max-pixels raises that" if max_pixels < MOST_PIXELS else None
+    return f"too large, {width}x{height}: at most {max_pixels:,} pixels are read", mend
+
+
+def check_size(source: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuses pictures that are too small or too large.
+
+    Raises:
+        UnsupportedError: The picture is refused.
+    """
+    if (fault := size_fault(width, height, max_pixels)) is not None:
+        raise UnsupportedError(source, *fault)
+
+
+def check_asked_size(what: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuses a size that a caller gave, as `check_size` does.
+
+    Raises:
+        UsageError: The size is refused.
+    """
+    if (fault := size_fault(width, height, max_pixels)) is not None:
+        raise UsageError(f"{what}: {'; '.join(part for part in fault if part is not None)}")
 
 
 #: A frame that comes this share of a period early still counts as on time (jitter).

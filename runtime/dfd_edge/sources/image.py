@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.arguments import check_one_of
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import NotMediaError, SourceError, UnsupportedError, UsageError
 from dfd_edge.sources.containers import head_of, image_format, read_head
 from dfd_edge.sources.conversion import ColourCount, few_colours
 from dfd_edge.sources.frames import (
@@ -26,6 +26,7 @@ from dfd_edge.sources.frames import (
     DueFrames,
     Frame,
     Image,
+    check_asked_size,
     check_size,
 )
 from dfd_edge.sources.headers import HeaderError, Stated, riff_chunks, stated, webp_size
@@ -89,9 +90,9 @@ def read_image(
         name = name or "picture"
         kind = image_format(head_of(source, name))
     if kind is None:
-        raise SourceError(
-            f"{name}: not a picture (JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000, HEIC and AVIF "
-            "are read)"
+        raise NotMediaError(
+            name,
+            "not a picture (JPEG, PNG, WebP, BMP, TIFF, PPM, JPEG 2000, HEIC and AVIF are read)",
         )
     data = _read(source, name, max(_FILE_BYTES, _BYTES_A_PIXEL * max_pixels))
     if kind in _FORMATS_OF_PILLOW:
@@ -99,15 +100,15 @@ def read_image(
     try:
         size = stated(data, kind)
     except HeaderError as error:
-        raise SourceError(f"{name}: {error}") from error
+        raise NotMediaError(name, str(error)) from error
     _refuse(name, size, max_pixels)
     try:
         with quiet_opencv():
             decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise SourceError(f"{name}: the picture cannot be decoded ({error.err})") from error
+        raise NotMediaError(name, f"the picture cannot be decoded ({error.err})") from error
     if decoded is None:
-        raise SourceError(f"{name}: the picture cannot be decoded; damaged or cut off")
+        raise NotMediaError(name, "the picture cannot be decoded; damaged or cut off")
     image = np.asarray(decoded, dtype=np.uint8)
     _refuse(name, Stated(image.shape[1], image.shape[0]), max_pixels)
     return image
@@ -131,9 +132,7 @@ def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
             f"array of shape {shape} and dtype {pixels.dtype}: give an image as uint8 "
             f"[height, width, 3] (or 1 or 4 channels){several}"
         )
-    refusal = check_size("array", shape[1], shape[0], MOST_PIXELS)
-    if refusal:
-        raise UsageError(refusal)
+    check_asked_size("array", shape[1], shape[0], MOST_PIXELS)
     if (*shape, 1)[2] == 1:
         pixels = np.repeat(pixels.reshape(*shape[:2], 1), 3, axis=2)
     bgr = pixels[:, :, 2::-1] if colour == "rgb" else pixels[:, :, :3]
@@ -149,9 +148,9 @@ def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
             source.seek(0)
             data = _up_to(source, most + 1)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{name}: cannot be read ({error})") from error
+        raise SourceError(name, f"cannot be read ({error})") from error
     if len(data) > most:
-        raise SourceError(f"{name}: more than {most / 2**20:,.0f} MiB, too large for a picture")
+        raise UnsupportedError(name, f"more than {most / 2**20:,.0f} MiB, too large for a picture")
     return data
 
 
@@ -166,12 +165,10 @@ def _up_to(file: BinaryIO, most: int) -> bytes:
 
 
 def _refuse(name: str, size: Stated, max_pixels: int) -> None:
-    refusal = check_size(name, size.width, size.height, max_pixels)
-    if refusal:
-        raise SourceError(refusal)
+    check_size(name, size.width, size.height, max_pixels)
     if size.pages > 1:
-        raise SourceError(
-            f"{name}: {size.pages} pictures in one file; save each as a file of its own"
+        raise UnsupportedError(
+            name, f"{size.pages} pictures in one file", "save each as a file of its own"
         )
 
 
@@ -186,20 +183,21 @@ def _read_with_pillow(data: bytes, name: str, kind: str, max_pixels: int) -> Ima
         width, height = opened.size
         _refuse(name, Stated(width, height, pages), max_pixels)
         if transfer in _HDR_TRANSFERS:
-            raise SourceError(
-                f"{name}: an HDR picture ({_HDR_TRANSFERS[transfer]}); export it as a JPEG"
+            raise UnsupportedError(
+                name, f"an HDR picture ({_HDR_TRANSFERS[transfer]})", "export it as a JPEG"
             )
         return _upright_bgr(opened)
     except ImportError as error:
-        raise SourceError(
-            f"{name}: {title} pictures need the extra `heic` ({error}); "
-            "run `pip install 'dfd-edge[heic]'`"
+        raise UnsupportedError(
+            name,
+            f"{title} pictures need the extra `heic` ({error})",
+            "run `pip install 'dfd-edge[heic]'`",
         ) from error
     except SourceError:
         raise
     except (OSError, ValueError, LookupError, RuntimeError, EOFError, SyntaxError) as error:
-        raise SourceError(
-            f"{name}: the {title} picture cannot be decoded; damaged or cut off"
+        raise NotMediaError(
+            name, f"the {title} picture cannot be decoded; damaged or cut off"
         ) from error
 
 
@@ -293,9 +291,7 @@ class AnimatedWebP(Closing):
         try:
             self._file.seek(0)
             self.width, self.height = webp_size(self._file.read(64))
-            refusal = check_size(name, self.width, self.height, max_pixels)
-            if refusal:
-                raise SourceError(refusal)
+            check_size(name, self.width, self.height, max_pixels)
             self._frames = [
                 (at, length) for kind, at, length in riff_chunks(self._file) if kind == b"ANMF"
             ]
@@ -304,7 +300,7 @@ class AnimatedWebP(Closing):
                 raise HeaderError("it holds no frame")
         except (OSError, HeaderError, struct.error) as error:
             self.close()
-            raise SourceError(f"{name}: the animation cannot be read ({error})") from error
+            raise NotMediaError(name, f"the animation cannot be read ({error})") from error
         except SourceError:
             self.close()
             raise
@@ -338,7 +334,7 @@ class AnimatedWebP(Closing):
                 self._colours.add(few_colours(image))
                 yield Frame(image, time_s, index)
         if not decoded:
-            raise SourceError(f"{self.name}: no frame could be decoded; damaged or cut off")
+            raise NotMediaError(self.name, "no frame could be decoded; damaged or cut off")
 
     @property
     def doubt(self) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceError, UnreachableError
 from dfd_edge.results import EventKind
 from dfd_edge.sources.frames import AllFrames, DueFrames, Frame, Shifted
 from dfd_edge.sources.interrupting import interrupted_by
@@ -221,7 +221,7 @@ class LiveReader(threading.Thread):
                 return
             source = self._source = reopened
 
-    def _read(self, source: FrameSource) -> str | None:
+    def _read(self, source: FrameSource) -> SourceError | None:
         """Reads one connection to its end and returns why it was lost, None at a plain end.
 
         Raises:
@@ -256,7 +256,7 @@ class LiveReader(threading.Thread):
         except SourceError as error:
             if source.finite:
                 raise
-            return str(error)
+            return error
         finally:
             source.close()
         return None
@@ -289,7 +289,7 @@ class LiveReader(threading.Thread):
             self._told_drops_s = time_s
             self._on_event(EventKind.DROP, time_s, f"{self.dropped} due frames dropped so far")
 
-    def _reopen(self, lost: str | None) -> FrameSource | None:
+    def _reopen(self, lost: SourceError | None) -> FrameSource | None:
         """Opens the source again; None when it was closed meanwhile, or is not to be opened again.
 
         Raises:
@@ -297,20 +297,21 @@ class LiveReader(threading.Thread):
         """
         lost_s = time.monotonic()
         start_s = lost_s if self.start_s is None else self.start_s
-        why = lost or f"{self._label}: the stream ended"
         if self._reconnect_s == 0.0:
             if lost is None:
                 return None
-            raise SourceError(lost)
+            raise lost
         self.gaps += 1
-        self._on_event(EventKind.GAP, lost_s - start_s, lost or "the stream ended")
+        self._on_event(EventKind.GAP, lost_s - start_s, str(lost or "the stream ended"))
         pause_s = FIRST_RETRY_S
         while not self._closed.wait(self._next_pause_s(pause_s, lost_s)):
             try:
                 source = self._connect()
             except SourceError:
                 if self._is_over(lost_s):
-                    raise SourceError(f"{why}; not back within {self._reconnect_s:g} s") from None
+                    why = lost or UnreachableError(self._label, "the stream ended")
+                    gone = f"not back within {self._reconnect_s:g} s"
+                    raise type(why)(why.source, f"{why.cause}; {gone}", why.mend) from None
                 pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
                 continue
             if self._closed.is_set():

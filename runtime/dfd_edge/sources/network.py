@@ -6,7 +6,7 @@ import time
 
 import av.error
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import UnreachableError, UnsupportedError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
 from dfd_edge.sources.containers import FORMAT_WHITELIST, open_container
 from dfd_edge.sources.decoding import DecodedSource, cause_of
@@ -52,7 +52,7 @@ class NetworkStream(DecodedSource):
         scheme = scheme_of(address) or ""
         if scheme not in PROTOCOLS:
             allowed = ", ".join(sorted(PROTOCOLS))
-            raise SourceError(f"{name}: {scheme} is not supported; use one of {allowed}")
+            raise UnsupportedError(name, f"{scheme} is not supported", f"use one of {allowed}")
         options = {
             "protocol_whitelist": PROTOCOLS[scheme],
             "format_whitelist": f"{FORMAT_WHITELIST},{_LIVE_FORMATS}",
@@ -77,7 +77,7 @@ class NetworkStream(DecodedSource):
                 # Whatever FFmpeg makes of it, that is why it stopped.
                 cause = f"no video came within {_OPEN_TIMEOUT_S:g} s"
             # Not `from error`: its text holds the address with its password.
-            raise SourceError(f"{name}: cannot be opened ({cause})") from None
+            raise UnreachableError(name, f"cannot be opened ({cause})") from None
         super().__init__(
             container,
             name,

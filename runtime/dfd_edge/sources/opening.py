@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import UnsupportedError, UsageError
 from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.image import read_image
@@ -115,7 +115,7 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
         )
     if item.kind is SourceKind.VIDEO:
         return _open_recording(item, threads)
-    raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
+    raise UnsupportedError(item.name, "cannot be watched", "use `analyze`")
 
 
 def connector(
@@ -148,7 +148,7 @@ def _is_sandboxed(item: SourceItem) -> bool:
 
     why_not = unavailable()
     if why_not is not None and wanted:
-        raise UsageError(f"{item.name}: {why_not}; leave --sandbox out, or use --no-sandbox")
+        raise UsageError(f"{why_not}; leave --sandbox out, or use --no-sandbox", source=item.name)
     if why_not is not None:
         logger.info("%s: %s; it is decoded in this process", item.name, why_not)
     return why_not is None

@@ -13,7 +13,7 @@ from dfd_edge.sources.frames import (
     MAX_PIXELS,
     MIN_SIDE,
     MOST_PIXELS,
-    check_size,
+    check_asked_size,
 )
 
 RtspTransport = Literal["tcp", "udp"]
@@ -63,9 +63,7 @@ class CameraOptions:
                 f"camera size {self.width}x{self.height}: give both sides, such as 1280x720"
             )
         if self.width is not None and self.height is not None:
-            refusal = check_size("camera size", self.width, self.height)
-            if refusal:
-                raise UsageError(refusal)
+            check_asked_size("camera size", self.width, self.height)
         four = self.pixel_format
         if four is not None and not (len(four) == 4 and four.isascii() and four.isprintable()):
             raise UsageError(f"camera format {four!r}: give four letters, such as MJPG or YUYV")
@@ -106,9 +104,7 @@ class RawFormat:
         for side in (self.width, self.height):
             check_whole("raw frames' side", side, least=1, most=10**9)
         check_number("raw frames per second", self.fps, above=0.0, most=MAX_RATE_HZ)
-        refusal = check_size("raw frames", self.width, self.height)
-        if refusal:
-            raise UsageError(refusal)
+        check_asked_size("raw frames", self.width, self.height)
         if self.pixel_format in ("yuv420p", "nv12") and (self.width % 2 or self.height % 2):
             raise UsageError(
                 f"raw frames: {self.pixel_format} needs even sides, not {self.width}x{self.height}"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import NotMediaError, SourceError, UnsupportedError
 from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
     head_of,
@@ -63,7 +63,7 @@ class PipeReader:
         try:
             self._descriptor = sys.stdin.fileno()
         except (AttributeError, OSError, ValueError) as error:
-            raise SourceError("standard input: it is closed") from error
+            raise SourceError("standard input", "it is closed") from error
 
     @property
     def mode(self) -> int:
@@ -178,35 +178,33 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         head = head_of(path, name)
         _check_fragments(path, name)
     if is_playlist(head):
-        raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
-    refusal = None
+        raise UnsupportedError(name, "a playlist, which names other files", "give those themselves")
     if head.startswith(b"GIF8") or image_format(head) == "png":
         # FFmpeg learns the size of these from their first frame only.
         layout, at = ("<HH", 6) if head.startswith(b"GIF8") else (">II", 16)
         width, height = struct.unpack_from(layout, head.ljust(24, b"\0"), at)
-        refusal = check_size(name, width, height, max_pixels)
-    if refusal:
-        raise SourceError(refusal)
+        check_size(name, width, height, max_pixels)
     # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
         return open_container(location, options, form=form, max_pixels=max_pixels)
     except av.error.FFmpegError as error:
         if is_mp4(head):
-            raise SourceError(
-                f"{name}: the MP4 index is missing or damaged ({cause_of(error)}); "
-                "the file was cut off or never finished"
+            raise NotMediaError(
+                name,
+                f"the MP4 index is missing or damaged ({cause_of(error)}); "
+                "the file was cut off or never finished",
             ) from error
         if isinstance(path, PipeReader) and path.empty:
-            raise SourceError(f"{name}: it is empty") from error
-        raise SourceError(f"{name}: not a video ({cause_of(error)})") from error
+            raise NotMediaError(name, "it is empty") from error
+        raise NotMediaError(name, f"not a video ({cause_of(error)})") from error
 
 
 def _check_fragments(file: BinaryIO, name: str) -> None:
     try:
         check_fragments(file)
     except (HeaderError, OSError) as error:
-        raise SourceError(f"{name}: cannot be read ({error})") from error
+        raise NotMediaError(name, f"cannot be read ({error})") from error
 
 
 #: How OpenCV turns each format to BGR; bgr24 is BGR already.
@@ -273,7 +271,7 @@ class RawVideo(Closing):
                 f"is it {self._raw}?"
             )
         if not index:
-            raise SourceError(f"{self.name}: {self.reason or 'no frame came'}")
+            raise NotMediaError(self.name, self.reason or "no frame came")
 
     def close(self) -> None:
         """Nothing is held."""

@@ -88,7 +88,7 @@ def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
                 break
             moving.append(shrunk(frame.image, options.longest_px))
     if not moving:
-        raise SourceError(f"{path}: no frame could be decoded")
+        raise SourceError(path, "no frame could be decoded")
     still = list(spread_frames(path, options.frames, max_seconds=options.seconds))
     searcher = Searcher()
     found = [searcher.search(frame.image) for frame in still]

@@ -81,6 +81,7 @@ def _media(path: Path) -> dict[str, object]:
             }
     except (OSError, av.error.FFmpegError, IndexError) as error:
         raise SourceError(
-            f"{path}: no facts of this clip ({str(error) or 'no video in it'}): give --root, the "
-            "folder that the table's paths start from"
+            path,
+            f"no facts of this clip ({str(error) or 'no video in it'}): give --root, the folder "
+            "that the table's paths start from",
         ) from error
