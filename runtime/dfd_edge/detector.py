@@ -391,8 +391,8 @@ class Detector(Closing):
         """Opens no more streams; those that are open go on. Safe to call twice."""
         self._closed = True
 
-    def _connect(self, item: SourceItem) -> FrameSource:
-        return open_live(item, threads=self._threads)
+    def _connect(self, item: SourceItem, stop: threading.Event) -> FrameSource:
+        return open_live(item, threads=self._threads, stop=stop)
 
     def _judge_image(
         self,

@@ -24,7 +24,7 @@ class Watch(Closing, Iterator[FrameResult]):
 
     Args:
         stream: Judges the frames.
-        connect: Opens the source.
+        connect: Opens the source; the event that it gets ends its waits.
         policy: `every` or `latest`; by what the source is where None.
         max_staleness_ms: Frames that waited longer than this are dropped, not judged.
         duration_s: Seconds after which to end.
@@ -43,7 +43,7 @@ class Watch(Closing, Iterator[FrameResult]):
     def __init__(
         self,
         stream: Stream,
-        connect: Callable[[], FrameSource],
+        connect: Callable[[threading.Event], FrameSource],
         *,
         policy: Policy | None = None,
         max_staleness_ms: float | None = None,

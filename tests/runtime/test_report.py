@@ -470,7 +470,7 @@ class Device:
 
 
 class DeviceDetector(Detector):
-    def _connect(self, item):
+    def _connect(self, item, stop):
         return Device()
 
 

@@ -44,7 +44,7 @@ class DeviceDetector(Detector):
 
     device: Device
 
-    def _connect(self, item):
+    def _connect(self, item, stop):
         return self.device
 
 

@@ -74,7 +74,7 @@ def reader_threads():
 
 
 def watch_device(detector, connect, **options):
-    return Watch(detector.stream("device"), connect, **options)
+    return Watch(detector.stream("device"), lambda stop: connect(), **options)
 
 
 def test_results_come_while_the_device_runs(detector):
@@ -298,7 +298,7 @@ def test_a_device_that_cannot_be_opened_is_told_at_once(detector):
 def read(policy, *, pause_s, count=50):
     """What a slow taker gets of a device that shows `count` pictures."""
     reader = LiveReader(
-        lambda: Device(face_frames(1) * count, rate=200),
+        lambda stop: Device(face_frames(1) * count, rate=200),
         name="device",
         is_due=lambda time_s: True,
         on_event=lambda *event: None,

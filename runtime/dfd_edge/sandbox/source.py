@@ -37,7 +37,6 @@ from dfd_edge.libraries import wrong_version
 from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
-from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.timing import Backlog
 
 #: A child from which nothing came for so long is ended. Waits for a network end before it.
@@ -265,7 +264,7 @@ class Child:
             send_object(self._control, thing)
 
     def next(self) -> Message | None:
-        """The child's next message; None when this thread was asked to stop.
+        """The child's next message; None once `stop` is set.
 
         Raises:
             SourceError: The source's own error; or the child died, hung or talked nonsense.
@@ -302,14 +301,14 @@ class Child:
 
         Raises:
             EOFError: It is dead.
-            _Stopped: This thread was asked to stop.
+            _Stopped: `stop` is set, or the child was closed.
             SourceError: Nothing came for too long.
         """
         poll = select.poll()
         poll.register(self._answers, select.POLLIN | select.POLLHUP)
         heard_s = time.monotonic()
         while buffer:
-            if self._stop.is_set() or is_interrupted() or not self._end.alive:
+            if self._stop.is_set() or not self._end.alive:
                 raise _Stopped
             if poll.poll(_POLL_MS):
                 count = os.readv(self._answers, [buffer])
@@ -350,7 +349,7 @@ class Child:
 
 
 class _Stopped(Exception):
-    """The waiting thread was asked to stop."""
+    """The wait was asked to stop."""
 
 
 def _start(item: SourceItem, given: tuple[int, ...]) -> subprocess.Popen[bytes]:

@@ -31,7 +31,6 @@ from dfd_edge.sources.frames import (
     Image,
     check_size,
 )
-from dfd_edge.sources.interrupting import is_interrupted
 from dfd_edge.sources.skimming import CODECS, Skimmer
 from dfd_edge.sources.timing import MAX_CLOCK_S, Backlog, Timeline
 
@@ -335,8 +334,6 @@ class DecodedSource:
         return 0 if packet.is_keyframe else max(0, doubted - 1)
 
     def _break_off(self, error: av.error.FFmpegError) -> None:
-        if is_interrupted():
-            return
         if not self.finite:
             # Not `from error`: its text holds the address with its password.
             raise UnreachableError(self.name, f"lost ({cause_of(error)})") from None

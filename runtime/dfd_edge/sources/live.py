@@ -14,7 +14,6 @@ from typing import Protocol
 from dfd_edge.errors import SourceError, UnreachableError
 from dfd_edge.results import EventKind
 from dfd_edge.sources.frames import AllFrames, DueFrames, Frame, Shifted
-from dfd_edge.sources.interrupting import interrupted_by
 from dfd_edge.sources.timing import Backlog
 
 #: Frames that wait under the policy `every` before the reader is held up.
@@ -82,7 +81,8 @@ class LiveReader(threading.Thread):
     growing pauses; nothing stands in for the frames that are missing.
 
     Args:
-        connect: Opens the source; called again after each loss.
+        connect: Opens the source; called again after each loss. The event that it gets is set by
+            `close`.
         name: What messages call the source.
         is_due: Says for each time whether the frame is to be judged.
         on_event: Called from the reader's thread.
@@ -101,7 +101,7 @@ class LiveReader(threading.Thread):
 
     def __init__(
         self,
-        connect: Callable[[], FrameSource],
+        connect: Callable[[threading.Event], FrameSource],
         *,
         name: str,
         is_due: Callable[[float], bool],
@@ -134,10 +134,13 @@ class LiveReader(threading.Thread):
         self._offset_s = 0.0  # start of the present connection in the clock of the first
         self._told_drops_s = 0.0
         self._told_reason: str | None = None
+        self._final_reason: str | None = None
 
     @property
     def reason(self) -> str | None:
         """What is missing of the present connection's frames; None where nothing is."""
+        if self._closed.is_set():
+            return self._final_reason
         if self._error is not None:
             return str(self._error)
         return None if self._source is None else self._source.reason
@@ -175,19 +178,21 @@ class LiveReader(threading.Thread):
             return None
 
     def close(self) -> None:
-        """Asks the reader to end; returns at once. The reader lets go of the source itself.
+        """Asks the reader to end; returns at once. Nothing that comes later counts.
 
-        A wait for the network ends within a tenth of a second, one for a camera's driver or for
-        the address of a host when the system ends it.
+        The reader lets go of the source itself, and nobody waits for it. One that waits for a
+        sandbox ends within a tenth of a second. FFmpeg's wait for a network in this process, a
+        camera's driver and the look-up of a host name cannot be ended from outside: the reader
+        lives on until they give up.
         """
+        self._final_reason = self.reason
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
 
     def run(self) -> None:
         try:
-            with interrupted_by(self._closed):
-                self._follow()
+            self._follow()
         except BaseException as error:  # raised again where frames are taken
             if not self._closed.is_set():
                 self._error = error
@@ -205,7 +210,9 @@ class LiveReader(threading.Thread):
             SourceError: The first connection cannot be opened, a source with an end broke before
                 it, or a live one was given up.
         """
-        source = self._source = self._connect()
+        source = self._source = self._connect(self._closed)
+        if self._closed.is_set():
+            return
         self._policy = self._policy or (Policy.EVERY if source.finite else Policy.LATEST)
         with self._changed:
             self.start_s = time.monotonic()
@@ -232,7 +239,7 @@ class LiveReader(threading.Thread):
         backlog.skips = self._policy is Policy.LATEST
 
         def tell_silence(from_s: float, to_s: float) -> None:
-            if not source.finite and not backlog.skipped_s:
+            if not (source.finite or backlog.skipped_s or self._closed.is_set()):
                 damaged = source.reason != self._told_reason
                 self._told_reason = source.reason
                 self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
@@ -246,13 +253,13 @@ class LiveReader(threading.Thread):
         )
         try:
             for frame in source.frames(wanted):
+                if self._closed.is_set():
+                    break
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._tell_skipped(skipped_s, time_s)
                 placed = Frame(frame.image, time_s, frame.index)
                 self._offer(Captured(placed, wanted.due, time.monotonic() - backlog.lag_s))
-                if self._closed.is_set():
-                    break
         except SourceError as error:
             if source.finite:
                 raise
@@ -306,7 +313,7 @@ class LiveReader(threading.Thread):
         pause_s = FIRST_RETRY_S
         while not self._closed.wait(self._next_pause_s(pause_s, lost_s)):
             try:
-                source = self._connect()
+                source = self._connect(self._closed)
             except SourceError:
                 if self._is_over(lost_s):
                     why = lost or UnreachableError(self._label, "the stream ended")

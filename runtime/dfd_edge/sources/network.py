@@ -25,8 +25,8 @@ _DATAGRAM_OPTIONS = {"overrun_nonfatal": "1"}
 class NetworkStream(DecodedSource):
     """A network stream, opened.
 
-    A recording of stated length is read to its end; anything else is live. Opening and reading end
-    within a tenth of a second when the thread is stopped by `interrupted_by`.
+    A recording of stated length is read to its end; anything else is live. FFmpeg's wait for a
+    sender cannot be ended from outside: opening takes 10 s at most, each packet 5 s.
 
     Args:
         address: `http`, `https`, `rtsp`, `rtsps`, `rtmp`, `udp`, `rtp`, `tcp` or `srt` address.

@@ -89,8 +89,15 @@ def read_still(item: SourceItem) -> Image:
     return read_image(location, name=item.name, max_pixels=item.options.still_pixels)
 
 
-def open_live(item: SourceItem, *, threads: int) -> FrameSource:
+def open_live(
+    item: SourceItem, *, threads: int, stop: threading.Event | None = None
+) -> FrameSource:
     """Opens a camera, an address, or a file that is to be watched.
+
+    Args:
+        item: The source.
+        threads: Threads that FFmpeg may use.
+        stop: Ends the waits for a sandbox.
 
     Raises:
         SourceError: It cannot be opened, or is none of these.
@@ -98,7 +105,7 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
     if _is_sandboxed(item):
         from dfd_edge.sandbox.source import SandboxedSource  # noqa: PLC0415
 
-        return SandboxedSource(item, live=True, threads=threads)
+        return SandboxedSource(item, live=True, threads=threads, stop=stop)
     from dfd_edge.sources.camera import Camera  # noqa: PLC0415
     from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
 
@@ -119,18 +126,22 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
 
 
 def connector(
-    item: SourceItem, connect: Callable[[SourceItem], FrameSource]
-) -> Callable[[], FrameSource]:
-    """What a reader calls in its own thread, first and after each loss, to open the source.
+    item: SourceItem, connect: Callable[[SourceItem, threading.Event], FrameSource]
+) -> Callable[[threading.Event], FrameSource]:
+    """Returns what a reader calls in its own thread, first and after each loss, to open the source.
+
+    Args:
+        item: The source.
+        connect: Opens it; the event ends its waits, where they can be ended.
 
     Raises:
         SourceError: A camera on macOS cannot be opened.
     """
     if item.kind is not SourceKind.CAMERA or platform.system() != "Darwin":
-        return lambda: connect(item)
+        return lambda stop: connect(item, stop)
     # macOS asks for permission to use the camera in the main thread only.
-    opened = [connect(item)]
-    return lambda: opened.pop() if opened else connect(item)
+    opened = [connect(item, threading.Event())]
+    return lambda stop: opened.pop() if opened else connect(item, stop)
 
 
 def _is_sandboxed(item: SourceItem) -> bool:
