@@ -17,8 +17,8 @@ from clip_maker import face_frames, write_clip
 from dfd_edge import Detector, SourceError
 from dfd_edge.sources import SourceOptions
 
-#: As a rule `close` takes less than a millisecond, and the reader of a sandbox ends 0.1 s later; the
-#: timeouts that would end it without being asked are 5 and 10 s.
+#: As a rule `close` takes less than a millisecond, and the reader of a sandbox ends 0.1 s later;
+#: the timeouts that would end it without being asked are 5 and 10 s.
 LEFT_WITHIN_S = 0.2
 AT_ONCE_S = 1.0
 SOON_S = 4.0
