@@ -43,7 +43,7 @@ from dfd_edge.results import (
 )
 from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
-from dfd_edge.sources.frames import AllFrames, DueFrames, Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
@@ -437,36 +437,19 @@ class Detector(Closing):
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
 
-class _EveryFrame:
-    """Asks for all frames and remembers which are due."""
-
-    def __init__(self, sampler: DueFrames) -> None:
-        self._sampler = sampler
-        self.due = False
-
-    def is_due(self, time_s: float) -> bool:
-        self.due = self._sampler.is_due(time_s)
-        return True
-
-    def foresee(self) -> AllFrames:
-        """All of them, without remembering anything."""
-        return AllFrames()
-
-
 def _file_frames(
     video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource,
     stream: Stream,
     *,
     duration_s: float | None,
     every: bool,
-) -> Generator[tuple[Frame, bool], None, None]:
-    """The frames of a file, each with whether it is due. Closes the file."""
-    wanted = _EveryFrame(stream.sampler)
+) -> Generator[Frame, None, None]:
+    """Yields the due frames of a file, or every frame, and closes it."""
     with video:
-        for frame in video.frames(wanted if every else stream.sampler):
+        for frame in video.frames(stream.sampler, every=every):
             if duration_s is not None and frame.time_s >= duration_s:
                 return
-            yield frame, wanted.due or not every
+            yield frame
             if stream.sampler.is_done and not every:
                 return
 

@@ -118,11 +118,11 @@ class Watch(Closing, Iterator[FrameResult]):
             frame = captured.frame
             if self._over(frame.time_s):
                 break
-            if captured.due and self._is_stale(captured):
+            if captured.frame.due and self._is_stale(captured):
                 self._stale += 1
                 continue
             result = None
-            if captured.due:
+            if captured.frame.due:
                 observation = self._stream.observe(
                     frame.image, frame.time_s, captured_s=captured.captured_s
                 )

@@ -460,10 +460,11 @@ class Device:
     finite = True
     reason = None
 
-    def frames(self, sampler):
+    def frames(self, sampler, *, every=False):
         for index, picture in enumerate(face_frames(50)):
-            if sampler.is_due(index / 25):
-                yield Frame(picture, index / 25, index)
+            due = sampler.is_due(index / 25)
+            if due or every:
+                yield Frame(picture, index / 25, index, due)
 
     def close(self):
         pass

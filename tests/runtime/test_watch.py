@@ -29,14 +29,15 @@ class Device:
         self.rate = rate
         self.closed = threading.Event()
 
-    def frames(self, sampler):
+    def frames(self, sampler, *, every=False):
         start_s = time.monotonic()
         for index, picture in enumerate(self.pictures):
             time_s = index / self.rate
             if self.closed.wait(max(0.0, start_s + time_s - time.monotonic())):
                 return
-            if sampler.is_due(time_s):
-                yield Frame(picture, time_s, index)
+            due = sampler.is_due(time_s)
+            if due or every:
+                yield Frame(picture, time_s, index, due)
         raise SourceError("device", "gives no more frames")
 
     def close(self):
@@ -52,7 +53,7 @@ class Stalled:
     def __init__(self):
         self.released = threading.Event()
 
-    def frames(self, sampler):
+    def frames(self, sampler, *, every=False):
         self.released.wait(20)
         yield from ()
 
@@ -201,9 +202,9 @@ def gives_up(detector, reconnect_s, *, plain_end=False):
 class Ending(Device):
     """Says good-bye instead of breaking off."""
 
-    def frames(self, sampler):
+    def frames(self, sampler, *, every=False):
         with contextlib.suppress(SourceError):
-            yield from super().frames(sampler)
+            yield from super().frames(sampler, every=every)
 
 
 def test_a_lost_device_is_given_up_after_so_long(detector):
@@ -233,10 +234,11 @@ def test_a_stream_that_ends_is_no_fault_where_it_is_not_to_be_opened_again(detec
 
 def test_a_pause_is_a_gap_though_the_connection_holds(detector):
     class Pausing(Device):
-        def frames(self, sampler):
+        def frames(self, sampler, *, every=False):
             for index in (*range(10), *range(100, 110)):
-                if sampler.is_due(index / RATE):
-                    yield Frame(self.pictures[0], index / RATE, index)
+                due = sampler.is_due(index / RATE)
+                if due or every:
+                    yield Frame(self.pictures[0], index / RATE, index, due)
             self.closed.wait(20)
 
     device = Pausing(face_frames(1))

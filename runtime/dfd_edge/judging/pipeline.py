@@ -102,7 +102,7 @@ class _Stage(threading.Thread, Generic[T]):
 
 
 def judge_frames(
-    frames: Generator[tuple[Frame, bool], None, None],
+    frames: Generator[Frame, None, None],
     stream: Stream,
     *,
     stop: threading.Event,
@@ -113,7 +113,7 @@ def judge_frames(
     """Judges decoded frames in order and returns when they end or `stop` is set.
 
     Args:
-        frames: Frames, each with whether it is due. Iterated and closed in another thread.
+        frames: Frames; those that are due are judged. Iterated and closed in another thread.
         stream: Takes the observations.
         stop: Ends the work early, within a frame's time.
         on_result: Called with each result, in order, in the calling thread.
@@ -152,12 +152,10 @@ def judge_frames(
             stage.join(_JOIN_S)
 
 
-def _observe(
-    frames: _Stage[tuple[Frame, bool]], stream: Stream, *, keep: bool
-) -> Generator[_Seen, None, None]:
-    for frame, due in frames:
-        observation = stream.observe(frame.image, frame.time_s) if due else None
-        if due or keep:
+def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[_Seen, None, None]:
+    for frame in frames:
+        observation = stream.observe(frame.image, frame.time_s) if frame.due else None
+        if frame.due or keep:
             yield _Seen(frame, observation)
 
 

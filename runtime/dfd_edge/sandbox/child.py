@@ -87,8 +87,8 @@ def _answer(control: int, answering: _Answering, network: bool) -> None:
     backlog = getattr(source, "backlog", None)
     if backlog is not None:
         backlog.skips = wanted.skips
-    for frame in source.frames(_Telling(wanted.frames, answering)):
-        answering.send_picture(frame.image, time_s=frame.time_s, index=frame.index)
+    for frame in source.frames(_Telling(wanted.sampler, answering), every=wanted.every):
+        answering.send_picture(frame.image, time_s=frame.time_s, index=frame.index, due=frame.due)
     answering.say(ended=True)
 
 

@@ -46,11 +46,13 @@ class Wanted:
     """Asks for the frames of the opened source.
 
     Attributes:
-        frames: Says which frames are due.
+        sampler: Says which frames are due.
+        every: Whether the other frames are wanted too.
         skips: Whether packets may be left out where a live stream falls behind.
     """
 
-    frames: Any
+    sampler: Any
+    every: bool
     skips: bool
 
 

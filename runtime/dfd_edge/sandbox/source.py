@@ -110,8 +110,12 @@ class SandboxedSource(Closing):
             self.close()
             raise
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for, in order.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames in order.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: As of the source itself; or the child crashed, hung or hit a limit.
@@ -120,14 +124,15 @@ class SandboxedSource(Closing):
             raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         # A sampler that cannot be sent is asked here, about frames that were all sent.
-        foreseen = isinstance(sampler, Foreseeable)
-        frames = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
-        self._child.tell(Wanted(frames, skips=self.backlog.skips))
+        sent = isinstance(sampler, Foreseeable)
+        copy = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
+        self._child.tell(Wanted(copy, every=every, skips=self.backlog.skips))
         while message := self._child.next():
             self._take(message)
-            due = [sampler.is_due(time_s) for time_s in message.times_s]
-            if message.picture is not None and (foreseen or (due and due[-1])):
-                yield Frame(message.picture, message.time_s, message.index)
+            answers = [sampler.is_due(time_s) for time_s in message.times_s]
+            due = message.due if sent else any(answers[-1:])
+            if message.picture is not None and (due or every):
+                yield Frame(message.picture, message.time_s, message.index, due)
             if message.ended:
                 return
 
@@ -183,7 +188,7 @@ class Message:
         changed: Attributes of the source, as `SandboxedSource` has them.
         times_s: Of frames that were decoded since the last message, in order.
         picture: A frame or still, or None.
-        time_s, index: Of the frame.
+        time_s, index, due: Of the frame.
         lag_s, skipped_s: As of `Backlog`; the second since the last message.
         sent_s: `time.monotonic()`, which all processes share.
         ended: Whether it was the last one.
@@ -197,6 +202,7 @@ class Message:
     picture: Image | None
     time_s: float
     index: int
+    due: bool
     lag_s: float
     skipped_s: float
     sent_s: float
@@ -212,6 +218,7 @@ class Message:
             picture=picture,
             time_s=_number(fields.get("time_s", 0.0)),
             index=int(_number(fields.get("index", 0))),
+            due=fields.get("due") is True,
             lag_s=_number(fields.get("lag_s", 0.0)),
             skipped_s=max(0.0, _number(fields.get("skipped_s", 0.0))),
             sent_s=_number(fields.get("sent_s", 0.0)),

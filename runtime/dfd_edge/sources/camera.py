@@ -60,10 +60,14 @@ class Camera:
             with quiet_opencv():
                 self._ask_for(options)
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for until the camera is lost.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames until the camera is lost.
 
-        Frames that are not due are grabbed without being converted. Times are those of the grab.
+        Other frames are grabbed without being converted. Times are those of the grab.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: The camera gives no more frames.
@@ -72,11 +76,12 @@ class Camera:
         index = 0
         while self._grab():
             time_s = time.monotonic() - start_s
-            if sampler.is_due(time_s):
+            due = sampler.is_due(time_s)
+            if due or every:
                 with native_calls():
                     taken, image = self._capture.retrieve()
                 if taken and image is not None:
-                    yield Frame(np.asarray(image, dtype=np.uint8), time_s, index)
+                    yield Frame(np.asarray(image, dtype=np.uint8), time_s, index, due)
             index += 1
         raise CameraError(self.name, "gives no more frames (unplugged?)")
 

@@ -4,6 +4,7 @@ and a word on what is missing."""
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -164,8 +165,12 @@ class DecodedSource:
         self._aspect = _pixel_aspect(stream)
         self.width, self.height = round(width * self._aspect), height
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Decodes the source and yields the frames that `sampler` asks for, in order.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Decodes the source and yields its due frames in order.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: A live stream is lost, nothing of a recording could be decoded, or a
@@ -175,8 +180,8 @@ class DecodedSource:
             raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         timeline = self._timeline()
-        if self._skim and isinstance(sampler, Foreseeable):
-            self._skimmer = self._start_skimming(sampler)
+        if self._skim and not every and isinstance(sampler, Foreseeable):
+            self._skimmer = self._start_skimming(sampler, timeline)
         untimed = not self.finite and self._container.format.name in _UNTIMED_FORMATS
         awaited = False
         for index, (pts_s, decoded) in enumerate(self._in_order()):
@@ -194,10 +199,10 @@ class DecodedSource:
             awaited = due and decoded is None
             if awaited:
                 self._stop_skimming()  # it was not foreseen: the next frame stands in for it
-            if due and decoded is not None:
+            if (due or every) and decoded is not None:
                 image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
-                    yield Frame(image, time_s, index)
+                    yield Frame(image, time_s, index, due)
         if not self.finite:
             return
         if not self._decoded_frames:
@@ -226,12 +231,12 @@ class DecodedSource:
             self.duration_s if self.finite else None,
         )
 
-    def _start_skimming(self, sampler: Foreseeable) -> Skimmer | None:
+    def _start_skimming(self, sampler: Foreseeable, timeline: Timeline) -> Skimmer | None:
         stream = self._stream
         if stream.codec_context.name not in CODECS or not stream.time_base:
             return None
         packets = self._container.demux(stream)
-        return Skimmer(packets, sampler, self._timeline(), stream.time_base)
+        return Skimmer(packets, sampler, timeline, stream.time_base)
 
     def _stop_skimming(self) -> None:
         if self._skimmer is not None:
@@ -243,11 +248,10 @@ class DecodedSource:
         for decoded in self._whole_pictures():
             pts_s = _pts_seconds(decoded)
             if skimmer is not None:
-                skimmer.started(decoded.pts)
                 yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
             yield pts_s, decoded
         if skimmer is not None:
-            yield from ((left_out_s, None) for left_out_s in skimmer.left_out())
+            yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(math.inf))
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():

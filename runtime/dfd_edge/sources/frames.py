@@ -32,11 +32,13 @@ class Frame:
         image: uint8 [height, width, 3], BGR.
         time_s: Seconds since the start of the source.
         index: Number of the frame among the decoded frames of the source, from 0.
+        due: Whether it is to be judged; one that is not is for display.
     """
 
     image: Image
     time_s: float
     index: int
+    due: bool = True
 
 
 def size_fault(

@@ -307,8 +307,12 @@ class AnimatedWebP(Closing):
         self.duration_s: float | None = sum(shown_s)
         self.frame_rate = len(shown_s) / self.duration_s
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for, in order.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames in order.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: Not one frame could be decoded.
@@ -329,10 +333,11 @@ class AnimatedWebP(Closing):
                 continue
             decoded += 1
             _lay(canvas[area], picture, overwrite=bool(flags & _OVERWRITE))
-            if sampler.is_due(time_s):
+            due = sampler.is_due(time_s)
+            if due or every:
                 image: Image = canvas.copy()
                 self._colours.add(few_colours(image))
-                yield Frame(image, time_s, index)
+                yield Frame(image, time_s, index, due)
         if not decoded:
             raise NotMediaError(self.name, "no frame could be decoded; damaged or cut off")
 

@@ -47,8 +47,12 @@ class FrameSource(Protocol):
     finite: bool
     reason: str | None
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for; raises SourceError when the source is lost."""
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the frames that are due, or every frame.
+
+        Raises:
+            SourceError: The source is lost.
+        """
         ...
 
     def close(self) -> None:
@@ -62,13 +66,11 @@ class Captured:
 
     Attributes:
         frame: The frame; its time counts from the start of the first connection.
-        due: Whether it is to be judged.
         captured_s: `time.monotonic()` when it could have been read: what it waited on its way
             is taken off.
     """
 
     frame: Frame
-    due: bool
     captured_s: float
 
 
@@ -91,7 +93,7 @@ class LiveReader(threading.Thread):
         period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
-        foresee: Gives a copy of what `is_due` asks, for a source that another process decodes.
+        foresee: Gives a copy of what `is_due` asks, for a source that reads ahead or in a sandbox.
 
     Attributes:
         dropped: Due frames that were overtaken before they were taken, or skipped to catch up.
@@ -244,22 +246,16 @@ class LiveReader(threading.Thread):
                 self._told_reason = source.reason
                 self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
-        wanted = _Wanted(
-            self._is_due,
-            self._foresee,
-            offset_s,
-            every=self._every_image,
-            on_silence=tell_silence,
-        )
+        sampler = _ConnectionSampler(self._is_due, self._foresee, offset_s, tell_silence)
         try:
-            for frame in source.frames(wanted):
+            for frame in source.frames(sampler, every=self._every_image):
                 if self._closed.is_set():
                     break
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._tell_skipped(skipped_s, time_s)
-                placed = Frame(frame.image, time_s, frame.index)
-                self._offer(Captured(placed, wanted.due, time.monotonic() - backlog.lag_s))
+                placed = Frame(frame.image, time_s, frame.index, frame.due)
+                self._offer(Captured(placed, time.monotonic() - backlog.lag_s))
         except SourceError as error:
             if source.finite:
                 raise
@@ -284,9 +280,10 @@ class LiveReader(threading.Thread):
                     self._changed.wait(0.1)
             else:
                 # The newest due frame stays, and behind it the newest for display.
-                overtaken = [w for w in self._waiting if w.due == captured.due or captured.due]
+                frame = captured.frame
+                overtaken = [w for w in self._waiting if frame.due or not w.frame.due]
                 self._waiting = deque(w for w in self._waiting if w not in overtaken)
-                self._count_drops(sum(w.due for w in overtaken), captured.frame.time_s)
+                self._count_drops(sum(w.frame.due for w in overtaken), frame.time_s)
             self._waiting.append(captured)
             self._changed.notify_all()
 
@@ -342,14 +339,13 @@ class LiveReader(threading.Thread):
         return self._reconnect_s is not None and time.monotonic() >= lost_s + self._reconnect_s
 
 
-class _Wanted:
-    """Asks the stream's sampler, in its clock, and wants the other frames too for display.
+class _ConnectionSampler:
+    """The stream's sampler in the clock of one connection; notices where nothing came for long.
 
     Args:
         is_due: The sampler's answer.
         foresee: Gives a copy of the sampler.
         offset_s: What is added to the connection's times.
-        every: Whether frames that are not due are wanted too.
         on_silence: Called with both ends of a pause between two frames that is a gap.
     """
 
@@ -358,18 +354,14 @@ class _Wanted:
         is_due: Callable[[float], bool],
         foresee: Callable[[], DueFrames],
         offset_s: float,
-        *,
-        every: bool,
         on_silence: Callable[[float, float], None],
     ) -> None:
         self._is_due = is_due
         self._foresee = foresee
         self._offset_s = offset_s
-        self._every = every
         self._on_silence = on_silence
         self._last_s: float | None = None
         self._step_s = 0.0
-        self.due = False
 
     def is_due(self, time_s: float) -> bool:
         now_s = self._offset_s + time_s
@@ -380,9 +372,8 @@ class _Wanted:
                 self._on_silence(self._last_s, now_s)
             self._step_s = step_s
         self._last_s = now_s
-        self.due = self._is_due(now_s)
-        return self.due or self._every
+        return self._is_due(now_s)
 
     def foresee(self) -> DueFrames:
-        """A copy that only says which frames are wanted."""
-        return AllFrames() if self._every else Shifted(self._foresee(), self._offset_s)
+        """Returns a copy that only says which frames are due."""
+        return Shifted(self._foresee(), self._offset_s)

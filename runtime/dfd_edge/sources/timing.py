@@ -60,6 +60,10 @@ class Timeline:
             self._lead_s = lead_s if self._lead_s is None else max(self._lead_s, lead_s)
         return time_s
 
+    def foresee(self, pts_s: float) -> float:
+        """Returns the time that a coming frame gets if the clock goes on as it does."""
+        return pts_s + (self._offset_s or 0.0)
+
     def _place(self, pts_s: float | None, expected_s: float | None) -> float:
         last_s = self._last_s
         if pts_s is None and expected_s is not None and last_s is not None:

@@ -248,8 +248,12 @@ class RawVideo(Closing):
         self._stream = stream
         self._raw = raw
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for, in order; the others are not converted.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames in order; others are not converted.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: There was not one whole frame.
@@ -261,8 +265,9 @@ class RawVideo(Closing):
                 break
             time_s = index / self.frame_rate
             self.end_s = (index + 1) / self.frame_rate
-            if sampler.is_due(time_s):
-                yield Frame(self._convert(data), time_s, index)
+            due = sampler.is_due(time_s)
+            if due or every:
+                yield Frame(self._convert(data), time_s, index, due)
             index += 1
         if data:
             self.complete = False
