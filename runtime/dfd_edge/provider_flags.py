@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dfd_edge.inference.names import PRECISION_CHOICES, PROVIDER_CHOICES, parse_provider
+from dfd_edge.inference.threads import MAX_THREADS
+
 if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
-
-PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
-
-MAX_THREADS = 64
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _FLAGS = (
     click.option(
         "--provider",
-        type=click.Choice(PROVIDERS),
+        type=click.Choice(PROVIDER_CHOICES),
         default="auto",
         show_default=True,
         help="What the frame model runs on. A named one never falls back.",
     ),
     click.option(
         "--precision",
-        type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+        type=click.Choice(PRECISION_CHOICES),
         default="auto",
         show_default=True,
         help="Variant of the frame model; auto takes the one that suits provider and processor.",
@@ -82,7 +81,6 @@ def take_provider_flags(values: dict[str, Any]) -> ProviderOptions:
     Raises:
         UsageError: The provider does not know an option, or one is out of range.
     """
-    from dfd_edge.inference.names import parse_provider  # noqa: PLC0415
     from dfd_edge.inference.provider_options import ProviderOptions  # noqa: PLC0415
 
     options = ProviderOptions(**{name: values.pop(name) for name in _TAKEN})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dfd_edge import provider_flags
+from dfd_edge import cli, provider_flags
 from dfd_edge.bundle import Bundle
 from dfd_edge.cli import command
 from dfd_edge.errors import ProviderError, UsageError
@@ -115,7 +115,9 @@ def test_the_command_line_hands_them_on():
 
 
 def test_the_command_line_offers_every_provider():
-    assert [*provider_flags.PROVIDERS] == [provider.value for provider in Provider]
+    choices = {option.name: getattr(option.type, "choices", None) for option in cli.command.params}
+    assert [*choices["provider"]] == [provider.value for provider in Provider]
+    assert [*choices["precision"]] == ["auto", "fp32", "fp16", "int8"]
 
 
 def told(provider: Provider, options: ProviderOptions = NO_OPTIONS, **more) -> dict[str, str]:

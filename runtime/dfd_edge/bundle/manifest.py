@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from dfd_edge.arguments import LEAST_RATE_HZ, MOST_RATE_HZ
+from dfd_edge.inference.names import PRECISIONS
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json, to_plain
 
 SCHEMA_VERSION = 1
 FIRST_FRAMES_VERSION = 2
 """The version of a manifest with `sequence.first_frames`; older programs refuse it by number."""
 MANIFEST_NAME = "manifest.json"
-PRECISIONS = ("fp32", "fp16", "int8")
 """What a variant of the frame graph may be called."""
 
 _MAX_CROP_SCALE = 16.0

@@ -22,9 +22,9 @@ from typing import Any, Self
 import click
 
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.provider_flags import MAX_THREADS, PROVIDERS
+from dfd_edge.inference.names import PRECISION_CHOICES, PROVIDER_CHOICES
+from dfd_edge.inference.threads import MAX_THREADS
 
-_PRECISIONS = ("auto", "fp32", "fp16", "int8")
 _MACHINE = ("processor", "cores")
 
 
@@ -52,7 +52,7 @@ class MachineSettings:
     cores: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("provider", PROVIDERS), ("precision", _PRECISIONS)):
+        for name, known in (("provider", PROVIDER_CHOICES), ("precision", PRECISION_CHOICES)):
             if (value := getattr(self, name)) not in known:
                 raise UsageError(f"{name} is {value!r}; give one of {', '.join(known)}")
         for name, most in (("threads", MAX_THREADS), ("cores", None)):

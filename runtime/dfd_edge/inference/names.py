@@ -1,15 +1,25 @@
-"""The providers that can be asked for, and what each is called inside onnxruntime."""
+"""Names of providers and precisions, and what each provider is called inside onnxruntime.
+
+The command line loads this at its start, so it imports no library.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from dfd_edge.arguments import check_one_of
 
+PRECISIONS: Final = ("fp32", "fp16", "int8")
+"""Variants of the frame graph that a bundle may carry."""
+
+PRECISION_CHOICES: Final = ("auto", *PRECISIONS)
+"""Precisions that can be asked for."""
+
 
 class Provider(enum.StrEnum):
-    """What can be asked for."""
+    """A provider that can be asked for."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -18,6 +28,10 @@ class Provider(enum.StrEnum):
     OPENVINO = "openvino"
     COREML = "coreml"
     DIRECTML = "directml"
+
+
+PROVIDER_CHOICES: Final = tuple(provider.value for provider in Provider)
+"""Providers that can be asked for, as texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dfd_edge.arguments import check_one_of
-from dfd_edge.bundle.manifest import PRECISIONS, VariantSpec
+from dfd_edge.bundle.manifest import VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.inference.names import Provider
+from dfd_edge.inference.names import PRECISION_CHOICES, Provider
 from dfd_edge.inference.processor import int8_instructions
 
 _HALF = (Provider.CUDA, Provider.TENSORRT)
@@ -46,7 +46,7 @@ def choose_variant(
     Raises:
         UsageError: The precision is unknown, or the bundle lacks it.
     """
-    check_one_of("precision", requested, ("auto", *PRECISIONS))
+    check_one_of("precision", requested, PRECISION_CHOICES)
     if requested == "auto":
         return _suited(variants, provider)
     if requested not in variants:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from dfd_edge.arguments import MOST_THREADS, check_one_of, check_whole
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.bundle.graph_trial import BATCH, STEPS, check_cost
-from dfd_edge.bundle.manifest import PRECISIONS, DecisionSpec, FrameSpec
+from dfd_edge.bundle.manifest import DecisionSpec, FrameSpec
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.inference.graph import BucketedGraph, Graph, is_finite
 from dfd_edge.inference.installation import load_onnxruntime
-from dfd_edge.inference.names import Provider, parse_provider
+from dfd_edge.inference.names import PRECISION_CHOICES, Provider, parse_provider
 from dfd_edge.inference.precision import Choice, choose_variant, graph_file
 from dfd_edge.inference.provider_options import (
     NO_OPTIONS,
@@ -125,7 +125,7 @@ class Session:
             BundleError: A file changed since the bundle was checked, or a graph is refused.
         """
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
-        check_one_of("precision", precision, ("auto", *PRECISIONS))
+        check_one_of("precision", precision, PRECISION_CHOICES)
         wanted = parse_provider(provider)
         options.check(wanted)
         manifest = bundle.manifest

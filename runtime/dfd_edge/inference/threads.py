@@ -14,6 +14,9 @@ keeps the number that it gave OpenCV itself.
 
 from __future__ import annotations
 
+MAX_THREADS = 64
+"""Threads that the command line lets a library have."""
+
 
 def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
     """Settles what holds for the whole process: for the command line, whose process it is.

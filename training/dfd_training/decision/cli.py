@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_edge.bundle.manifest import PRECISIONS
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import PRECISION_CHOICES, PRECISIONS
 from dfd_training.clips.cli import out_of_fold_sequences
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _tell(precision: str, decision: DecisionSpec) -> None:
 @click.option("--provider", default="auto", show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", *PRECISIONS]),
+    type=click.Choice(PRECISION_CHOICES),
     default="auto",
     show_default=True,
     help="Variant of the frame model; auto takes the one that suits provider and processor.",

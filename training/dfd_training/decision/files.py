@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dfd_edge.bundle.manifest import PRECISIONS, DecisionSpec
+from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.inference.names import PRECISIONS
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json
 
 

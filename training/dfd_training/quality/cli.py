@@ -11,6 +11,7 @@ import click
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.inference.names import PRECISION_CHOICES
 from dfd_training.fitting.cli import PICTURE_MEMORY_MB, EpochBars, settings_option
 
 
@@ -108,7 +109,7 @@ def score_command(
 @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    type=click.Choice(PRECISION_CHOICES),
     default="auto",
     show_default=True,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import PRECISION_CHOICES
 
 _PATH = click.Path(path_type=Path)
 
@@ -25,7 +26,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--provider", default="auto", show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    type=click.Choice(PRECISION_CHOICES),
     default="auto",
     show_default=True,
 )
