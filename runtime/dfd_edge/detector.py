@@ -125,7 +125,7 @@ class Detector(Closing):
         check_kind("options", options, ProviderOptions, "ProviderOptions")
         if path is not None:
             check_name("path", os.fspath(path))
-        bundle = Bundle.load(None if path is None else Path(path))
+        bundle = Bundle.load(None if path is None else Path(path), keep=True)
         session = Session.open(
             bundle,
             provider=provider,
@@ -133,6 +133,7 @@ class Detector(Closing):
             threads=threads,
             options=options or NO_OPTIONS,
         )
+        bundle.release()
         return cls(session, _load_faces(bundle, threads), threads=threads)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dfd_edge.bundle.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, SequenceSpec
@@ -64,6 +64,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     sha256: str
+    _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
@@ -71,11 +72,13 @@ class Bundle:
         return self.sha256[:12]
 
     @classmethod
-    def load(cls, path: Path | str | None = None) -> Bundle:
+    def load(cls, path: Path | str | None = None, *, keep: bool = False) -> Bundle:
         """Opens a bundle and checks it: schema, paths, hashes, and what each graph declares.
 
         Args:
             path: The bundle's folder; None for the shipped one.
+            keep: Keep the checked files in memory until they are read or `release` is called, for
+                a caller that opens the graphs next: each file is then read and hashed once.
 
         Raises:
             BundleError: It is missing, damaged, or does not keep the contract. The message names
@@ -93,6 +96,8 @@ class Bundle:
         _check_sizes(folder / MANIFEST_NAME, contract)
         for name in manifest.files:
             data = bundle.read(name)
+            if keep:
+                bundle._kept[name] = data
             if name in contract:
                 extra = frozenset() if name in _portable(manifest) else OPTIMISER_OPERATORS
                 graph = check_graph(folder / name, data, *contract[name], extra=extra)
@@ -100,12 +105,14 @@ class Bundle:
         return bundle
 
     def read(self, name: str) -> bytes:
-        """Reads one file and checks it against the manifest.
+        """Returns one file, checked against the manifest.
 
         Raises:
             BundleError: The file is missing, leads out of the folder, or is not the one that the
                 manifest lists.
         """
+        if (kept := self._kept.pop(name, None)) is not None:
+            return kept
         entry = self.manifest.files[name]
         path = self.path / name
         if not name.isprintable():
@@ -139,6 +146,10 @@ class Bundle:
                 "file was changed or damaged: copy or export the bundle again"
             )
         return data
+
+    def release(self) -> None:
+        """Frees the files that `load` kept in memory."""
+        self._kept.clear()
 
 
 def graph_contract(manifest: Manifest) -> dict[str, tuple[Signatures, Signatures]]:
