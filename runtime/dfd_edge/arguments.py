@@ -1,4 +1,4 @@
-"""Checks of what callers ask for: each refusal names the value and says what is taken."""
+"""Checks of arguments: each refusal names the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_whole(what: str, value: object, *, least: int, most: int) -> int:
 
 
 def check_one_of(what: str, value: object, allowed: Iterable[str]) -> None:
-    """Sees that a text is one of some.
+    """Checks that a text is one of those allowed.
 
     Raises:
         UsageError: It is not.
@@ -77,7 +77,7 @@ def check_one_of(what: str, value: object, allowed: Iterable[str]) -> None:
 
 
 def check_kind(what: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
-    """Sees that a value is of some type, or None.
+    """Checks that a value is of a type, or None.
 
     Raises:
         UsageError: It is not.
@@ -87,7 +87,7 @@ def check_kind(what: str, value: object, kinds: type | tuple[type, ...], wanted:
 
 
 def check_calls(**calls: object) -> None:
-    """Sees that these can be called, or are None.
+    """Checks that these can be called, or are None.
 
     Raises:
         UsageError: One cannot.

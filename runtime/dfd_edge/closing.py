@@ -1,4 +1,4 @@
-"""How things end: objects that are closed by a `with` block, and threads at the program's exit."""
+"""Closing objects with a `with` block, and ending threads at the program's exit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held. Safe to call twice."""
+        """Releases its resources. Safe to call twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,7 +36,7 @@ class Closing(ABC):
 
 
 class _Exit:
-    """Whether the program is ending, and which threads it waits for before it does."""
+    """State of the program's exit, and the threads that it waits for."""
 
     def __init__(self) -> None:
         self.begun = False

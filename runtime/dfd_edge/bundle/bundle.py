@@ -1,4 +1,4 @@
-"""A bundle on disk: found, checked against its manifest and the graphs' contract."""
+"""A bundle on disk, checked against its manifest and the contract of its graphs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "models" / "default"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = (1 << 31) - 1
-"""What a protocol buffer, and so an ONNX file, can hold."""
+"""Largest size of a protocol buffer, and so of an ONNX file."""
 _MAX_ROW = 1 << 26
-"""Numbers that a graph takes or gives for one crop or one step; a forged size fills the memory."""
+"""Most numbers in an input or output for one crop or step; a forged size would fill the memory."""
 _LOOPS = ("Loop", "If", "Scan", "SequenceMap")
 _FUSED = (
     *("FusedConv", "NhwcFusedConv", "NhwcMaxPool", "FusedGemm", "FusedMatMul", "Attention"),
@@ -41,12 +41,12 @@ OPTIMISER_OPERATORS = frozenset(
         *(f"com.microsoft.nchwc:{name}" for name in _BLOCKED),
     ]
 )
-"""What onnxruntime's optimiser puts in the place of ONNX's own operators on a CPU.
+"""Operators that onnxruntime's optimiser puts in place of standard ones on a CPU.
 
 Others of its domains run whole models inside them, or open files of any path.
 """
 METADATA_PREFIX = "dfd_edge."
-"""Starts the keys of what a graph's file says of itself."""
+"""Prefix of the metadata keys in a graph's file."""
 
 Signatures = dict[str, TensorSignature]
 
@@ -57,7 +57,7 @@ class Bundle:
 
     Attributes:
         path: Its folder.
-        manifest: What it says of itself.
+        manifest: Its manifest.
         sha256: Hash of `manifest.json`, hexadecimal: with the hashes in it, of the whole bundle.
     """
 
@@ -153,7 +153,7 @@ class Bundle:
 
 
 def graph_contract(manifest: Manifest) -> dict[str, tuple[Signatures, Signatures]]:
-    """By file name, the inputs and outputs that each graph of a bundle must declare."""
+    """Returns the inputs and outputs that each graph of a bundle must declare, by file name."""
     frame = frame_contract(manifest.frame)
     contract = dict.fromkeys(manifest.frame.graphs(), frame)
     contract[manifest.sequence.file] = sequence_contract(manifest.frame, manifest.sequence)
@@ -163,7 +163,7 @@ def graph_contract(manifest: Manifest) -> dict[str, tuple[Signatures, Signatures
 def graph_identity(
     name: str, frame: FrameSpec, sequence: SequenceSpec, face: FaceSpec
 ) -> dict[str, dict[str, str]]:
-    """By file name, what a graph's own metadata may not contradict."""
+    """Returns the metadata that each graph may not contradict, by file name."""
     shared = {
         "bundle": name,
         "feature_width": f"{frame.feature_width}",
@@ -185,7 +185,7 @@ def graph_identity(
 
 
 def frame_contract(frame: FrameSpec) -> tuple[Signatures, Signatures]:
-    """Inputs and outputs of a frame graph."""
+    """Returns the inputs and outputs of a frame graph."""
     size = frame.input_size
     outputs = {
         "features": TensorSignature("float32", ("batch", frame.feature_width)),
@@ -197,7 +197,7 @@ def frame_contract(frame: FrameSpec) -> tuple[Signatures, Signatures]:
 
 
 def sequence_contract(frame: FrameSpec, sequence: SequenceSpec) -> tuple[Signatures, Signatures]:
-    """Inputs and outputs of a sequence graph."""
+    """Returns the inputs and outputs of a sequence graph."""
     state = TensorSignature("float32", ("batch", sequence.state_width))
     inputs = {
         "features": TensorSignature("float32", ("batch", "time", frame.feature_width)),
@@ -284,13 +284,13 @@ def _check_side(path: Path, side: str, found: Signatures, wanted: Signatures) ->
 
 
 def _portable(manifest: Manifest) -> set[str]:
-    """The graphs that every runtime reads, unlike those that onnxruntime has optimised."""
+    """Returns the graphs in standard ONNX, without those that onnxruntime has optimised."""
     files = {variant.file for variant in manifest.frame.variants.values()}
     return {*files, manifest.sequence.file}
 
 
 def _check_identity(path: Path, metadata: dict[str, str], wanted: dict[str, str]) -> None:
-    """Files of older exports lack some of the keys; what they have has to agree."""
+    """Compares metadata with the manifest; keys that older exports lack are skipped."""
     for key, value in wanted.items():
         found = metadata.get(key, value)
         if found != value:

@@ -1,4 +1,4 @@
-"""How large a graph's tensors become and how much it computes, told before anything runs it.
+"""Bounds on the tensor sizes and the work of a graph, computed before anything runs it.
 
 A few bytes can ask for gigabytes (`ConstantOfShape`) or for hours (one `MatMul` after the other),
 already while onnxruntime loads the graph, which folds constants. So the shapes of all tensors are
@@ -37,7 +37,7 @@ class TooLarge(Exception):
 
 
 class _Unknown(Exception):
-    """The shape of a node's outputs is not known here."""
+    """The shape of a node's outputs cannot be computed."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class _Node:
 
 
 def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
-    """Works out the sizes of a graph's tensors, and the work of a run.
+    """Computes the sizes of a graph's tensors and the work of a run.
 
     Args:
         data: The ONNX file, which `onnx_file.read_onnx` has read without complaint.
@@ -118,7 +118,7 @@ def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
 
 
 def _add(in_all: int, tensor: _Tensor, what: str, most: int) -> int:
-    """Numbers of all tensors with this one, which has at most so many.
+    """Returns the count of numbers with this tensor added, which has at most `most`.
 
     Raises:
         TooLarge: They are too many.
@@ -154,7 +154,7 @@ def _node(part: memoryview) -> _Node:
 
 
 def _attribute(part: memoryview) -> tuple[str, object]:
-    """Name and value: a whole number, a list of them, a text, or a tensor."""
+    """Returns name and value: an integer, a list of integers, a text, or a tensor."""
     name = ""
     found: object = None
     many: list[int] = []
@@ -173,7 +173,7 @@ def _attribute(part: memoryview) -> tuple[str, object]:
 
 
 def _tensor(part: memoryview) -> tuple[str, _Tensor]:
-    """Name and shape of weights, and their numbers where they are few whole ones."""
+    """Returns name and shape of weights, with the values of a short integer tensor."""
     name, kind, raw = "", 0, b""
     dims: list[int] = []
     stated: list[int] = []
@@ -217,7 +217,7 @@ def _signed(value: int) -> int:
 
 
 def _run(node: _Node, tensors: Mapping[str, _Tensor]) -> tuple[list[_Tensor], int]:
-    """Shapes of a node's outputs, and how many products they take.
+    """Returns the shapes of a node's outputs, and the multiplications that they take.
 
     Raises:
         _Unknown: They are not known here.
@@ -294,7 +294,7 @@ def _pool(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
 
 
 def _windows(node: _Node, spatial: Shape, kernel: Shape) -> Shape:
-    """Places of a window that moves over the last axes; one too many at most."""
+    """Returns how often a window fits along the last axes, or one more."""
     rank = len(spatial)
     strides = node.ints("strides") or [1] * rank
     dilations = node.ints("dilations") or [1] * rank
@@ -330,7 +330,7 @@ def _transpose(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
 
 
 def _axes(node: _Node, inputs: list[Any]) -> list[int] | None:
-    """Axes by attribute or by the second input; None where none are given."""
+    """Returns the axes by attribute or by the second input; None where none are given."""
     if (stated := node.ints("axes")) is not None:
         return stated
     if len(inputs) < 2 or inputs[1] is None:

@@ -30,7 +30,7 @@ _passed: set[str] = set()
 def check_cost(
     name: str, data: bytes, sha256: str, inputs: Mapping[str, tuple[str, Shape]]
 ) -> None:
-    """Sees that a graph can be loaded and run within bounds of memory and time.
+    """Checks that a graph can be loaded and run within bounds of memory and time.
 
     Args:
         name: The file, for messages.
@@ -53,7 +53,7 @@ def check_cost(
 
 
 def _try(data: bytes, inputs: Mapping[str, tuple[str, Shape]]) -> str | None:
-    """Why a graph cannot be loaded and run; None where it can, or onnxruntime refuses it."""
+    """Returns why a graph cannot be loaded and run; None where it can, or is refused."""
     if getattr(sys, "frozen", False) or not sys.executable:
         return None  # the interpreter is part of an application: it cannot be started for this
     shapes = json.dumps({"bytes": TRIAL_BYTES, "inputs": inputs})

@@ -1,4 +1,4 @@
-"""What a bundle's `manifest.json` says, schema versions 1 and 2.
+"""The manifest of a bundle, `manifest.json`, in schema versions 1 and 2.
 
 Version 2 adds bundles that judge the first frames of a clip and nothing after them. All others are
 still written as version 1, so that older programs read them.
@@ -28,7 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class PersonScore(enum.StrEnum):
-    """Which logits a person's score is the mean of, or that it is the last of the sequence's."""
+    """Pooling of a person's logits: the mean of one kind, or the last of the sequence model."""
 
     SEQUENCE = "sequence"
     FRAME = "frame"
@@ -59,7 +59,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class VariantChanges:
-    """What a variant of the frame graph changes against fp32, measured through the runtime.
+    """Measured changes of a variant of the frame graph against fp32.
 
     Attributes:
         data: Which crops it was measured on.
@@ -93,7 +93,7 @@ class VariantChanges:
 
 @dataclass(frozen=True, slots=True)
 class OptimizedGraph:
-    """The same graph as onnxruntime's optimiser leaves it: it loads faster, on the CPU only.
+    """The graph after onnxruntime's optimiser: it loads faster, on the CPU only.
 
     Attributes:
         file: Its file.
@@ -128,7 +128,7 @@ class VariantSpec:
     decision: DecisionSpec | None = None
 
     def graphs(self) -> tuple[str, ...]:
-        """Names of its files, the portable graph first."""
+        """Returns the names of its files, the portable graph first."""
         return (self.file,) if self.optimized is None else (self.file, self.optimized.file)
 
 
@@ -161,7 +161,7 @@ class FrameSpec:
             check(name in PRECISIONS, f"variants has {name!r:.40}, not of {', '.join(PRECISIONS)}")
 
     def graphs(self) -> dict[str, str]:
-        """By file name, the precision of each graph of the frame model."""
+        """Returns the precision of each graph of the frame model, by file name."""
         return {file: name for name, variant in self.variants.items() for file in variant.graphs()}
 
 
@@ -196,7 +196,7 @@ class SequenceSpec:
 
     @property
     def schema_version(self) -> int:
-        """The lowest version of a manifest that can say it."""
+        """The lowest schema version that can express it."""
         return SCHEMA_VERSION if self.first_frames is None else FIRST_FRAMES_VERSION
 
 
@@ -219,7 +219,7 @@ class Calibrator:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Where a label starts, and how it was set.
+    """The score at which a label starts, and how it was set.
 
     Attributes:
         probability: `fake` at or above it, or `real` at or below it.
@@ -293,7 +293,7 @@ class DecisionSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSpec:
-    """A stored input with what came out of it when the bundle was written.
+    """A stored input with its outputs as of the export.
 
     Attributes:
         file: A PNG picture, RGB: the crops one below the other.
@@ -315,7 +315,7 @@ class ProbeSpec:
 
 @dataclass(frozen=True, slots=True)
 class CardInfo:
-    """What people should know before they trust the model.
+    """The model card: training data, metrics, licence and limits.
 
     Attributes:
         training_data: What it was trained on, in sentences.
@@ -397,11 +397,11 @@ class Manifest:
         check(whole, "sequence.first_frames is for whole frames: face.detector must be 'none'")
 
     def graphs(self) -> tuple[str, ...]:
-        """Names of the ONNX files."""
+        """Returns the names of the ONNX files."""
         return (*self.frame.graphs(), self.sequence.file)
 
     def decision_of(self, precision: str) -> DecisionSpec:
-        """The decision of a variant: its own, or the bundle's."""
+        """Returns the decision of a variant: its own, or the bundle's."""
         return self.frame.variants[precision].decision or self.decision
 
     @classmethod
@@ -434,7 +434,7 @@ class Manifest:
 
 
 def is_inside(name: str) -> bool:
-    """Tells whether a path stays inside its folder on every system, by its text alone."""
+    """Returns whether a path stays inside its folder on every system, by its text alone."""
     path = PurePosixPath(name)
     plain = not any(character in name for character in "\\:\0")
     return plain and bool(path.parts) and not path.is_absolute() and ".." not in path.parts

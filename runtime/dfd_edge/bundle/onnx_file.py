@@ -1,4 +1,4 @@
-"""What an ONNX file declares, read from its bytes without onnxruntime or the onnx package.
+"""A reader of ONNX files that needs neither onnxruntime nor the onnx package.
 
 ONNX files are protocol buffers. Only the fields named here are looked at; weights are skipped.
 The numbers are those of `onnx.proto` (ONNX 1.0 and later; they never change).
@@ -45,7 +45,7 @@ class TensorSignature:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """What a graph declares.
+    """The declarations of an ONNX file.
 
     Attributes:
         ir_version: Version of the file format.
@@ -72,7 +72,7 @@ class OnnxFile:
 
 
 def read_onnx(data: bytes) -> OnnxFile:
-    """Reads what an ONNX file declares.
+    """Reads the declarations of an ONNX file.
 
     Args:
         data: The whole file.
@@ -106,7 +106,7 @@ def read_onnx(data: bytes) -> OnnxFile:
 
 
 def only_graph(fields: list[tuple[int, int | memoryview]]) -> memoryview:
-    """The graph of a model, given the model's fields.
+    """Returns the graph of a model, given the model's fields.
 
     Raises:
         ValueError: It is no model.
@@ -135,7 +135,7 @@ def _entry(entry: memoryview) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class _Found:
-    """What lies in a graph and in those inside it."""
+    """The contents of a graph and of those inside it."""
 
     nodes: int = 0
     operators: dict[str, int] = field(default_factory=dict)
@@ -185,7 +185,7 @@ def _external_sparse(tensor: memoryview) -> list[str]:
 
 
 def _external(tensor: memoryview) -> list[str]:
-    """The path of the file that holds the tensor's numbers, where the tensor does not."""
+    """Returns the path of the file with the tensor's data; None where the tensor holds it."""
     location = ""
     elsewhere = False
     for number, value in fields_of(tensor):
@@ -225,14 +225,14 @@ def _axis(dim: memoryview) -> int | str:
 
 
 def messages_of(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields that hold bytes: strings and messages."""
+    """Yields the fields that hold bytes: strings and messages."""
     for number, value in fields_of(data):
         if isinstance(value, memoryview):
             yield number, value
 
 
 def fields_of(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message, by the wire format.
+    """Yields number and value of each field of a message, by the wire format.
 
     Raises:
         ValueError: It is no message, is cut short, or has more fields than any graph needs.

@@ -1,4 +1,4 @@
-"""The one crop geometry: training and inference both cut faces here."""
+"""Crop geometry and crop quality, shared by training and inference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CropRegion:
 
 
 def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
-    """Return the square round a face box.
+    """Returns the square around a face box.
 
     Whole pixels keep the frame's own pixel grid: a crop at native size is a copy, not a
     resampling, whose blur would hide what forgeries leave behind.
@@ -52,7 +52,7 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
 
 
 def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
-    """Return the largest square in the middle of a frame, for models that judge whole frames.
+    """Returns the largest centred square of a frame, for models that judge whole frames.
 
     Args:
         frame: uint8 [height, width, 3].
@@ -63,7 +63,7 @@ def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
 
 
 def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDArray[np.uint8]:
-    """Cut a square out of a frame and bring it to the model's size.
+    """Cuts a square out of a frame and resizes it for the model.
 
     What lies beyond the frame repeats its border. Shrinking averages areas, enlarging
     interpolates linearly.
@@ -84,7 +84,7 @@ def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDA
 
 
 def cut(frame: NDArray[np.uint8], region: CropRegion) -> NDArray[np.uint8]:
-    """Cut a square at native size, in the frame's colour order, borders repeated."""
+    """Cuts a square at native size, in the frame's colour order, borders repeated."""
     height, width = frame.shape[:2]
     x1, y1 = region.x0 + region.side, region.y0 + region.side
     inside = frame[
@@ -126,7 +126,7 @@ class Quality:
 
 
 def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
-    """Decide whether a face can be judged.
+    """Decides whether a face can be judged.
 
     Args:
         face: the detection, in pixels of the frame.
@@ -146,18 +146,18 @@ def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
 
 
 def eye_distance(face: Face) -> float:
-    """Distance between the eyes over the size of the face: about 0.4 from the front."""
+    """Returns the distance between the eyes over the face's size: about 0.4 from the front."""
     gap = face.keypoints[0] - face.keypoints[1]
     return float(np.hypot(gap[0], gap[1])) / max(face.size, 1e-6)
 
 
 def detail(luma: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian of the inner half of a crop: low where focus is lost."""
+    """Returns the variance of the Laplacian of a crop's inner half: low where it is blurred."""
     quarter = luma.shape[0] // 4
     inner = luma[quarter : luma.shape[0] - quarter, quarter : luma.shape[1] - quarter]
     return float(cv2.Laplacian(inner, cv2.CV_32F).var())
 
 
 def crop_detail(crop: NDArray[np.uint8]) -> float:
-    """The `detail` of a crop, uint8 [size, size, 3], RGB."""
+    """Returns the `detail` of a crop, uint8 [size, size, 3], RGB."""
     return detail(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8))

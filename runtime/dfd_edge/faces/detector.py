@@ -72,7 +72,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions:
-    """What a bundle records of the detector it was trained with.
+    """Options of the detector that a bundle was trained with.
 
     Attributes:
         min_score: detections below this confidence are dropped.
@@ -96,12 +96,12 @@ class DetectorOptions:
             raise UsageError(f"detector option tile_min_side is {side}: give 1 or more")
 
     def to_dict(self) -> dict[str, float]:
-        """Return the options as plain numbers, for the manifest."""
+        """Returns the options as plain numbers, for the manifest."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> DetectorOptions:
-        """Build the options from a manifest.
+        """Builds the options from a manifest.
 
         Raises:
             UsageError: for an option that this version does not know, or a value out of range.
@@ -118,7 +118,7 @@ class FaceDetector:
     name = DETECTOR_NAME
 
     def __init__(self, *, options: DetectorOptions | None = None, threads: int = 1) -> None:
-        """Open the model.
+        """Opens the model.
 
         Args:
             options: thresholds; the defaults are those of the shipped bundle.
@@ -141,7 +141,7 @@ class FaceDetector:
         return face_model_sha256(DETECTOR_FILE)
 
     def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
-        """Find the faces of a frame, the largest first, at most `MAX_FACES`.
+        """Finds the faces of a frame, the largest first, at most `MAX_FACES`.
 
         The whole frame is searched at 192 px. When that shows nothing, the frame is searched
         again with a border round it, since the model misses most faces that fill a picture;
@@ -171,7 +171,7 @@ class FaceDetector:
     def _detect_small(
         self, frame: NDArray[np.uint8], known: list[Face], most_tiles: int
     ) -> list[Face]:
-        """Adds the faces that are seen in tiles; those that a tile's edge may cut are left out."""
+        """Adds the faces that are found in tiles, without those that a tile's edge may cut."""
         height, width = frame.shape[:2]
         found = list(known)
         for x0, y0, side in _fine_tiles(width, height, most_tiles):
@@ -183,7 +183,7 @@ class FaceDetector:
         return _without_doubles(found)
 
     def _detect_once(self, frame: NDArray[np.uint8], *, share: float = 1.0) -> list[Face]:
-        """Search a frame whose longer side takes up this share of the model's input."""
+        """Searches a frame whose longer side takes up this share of the model's input."""
         height, width = frame.shape[:2]
         scale = share * _INPUT_SIZE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -215,7 +215,7 @@ class FaceDetector:
 
 
 def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Brings a frame to a width and height; a large one by halves first.
+    """Resizes a frame; a large one is halved first.
 
     OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
     with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
@@ -229,7 +229,7 @@ def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
-    """Square tiles (x0, y0, side) that cover a frame with overlap, at most `_MAX_TILES`.
+    """Returns square tiles (x0, y0, side) that cover a frame with overlap.
 
     The side is 0.6 of the frame's short side, and more where that would give too many; a tile
     may then reach beyond the frame.
@@ -241,7 +241,7 @@ def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
 
 
 def _fine_tiles(width: int, height: int, most: int) -> list[tuple[int, int, int]]:
-    """At most so many square tiles (x0, y0, side) of several sizes, each half the one before.
+    """Returns square tiles (x0, y0, side) of several sizes, each half the one before.
 
     A face is smaller than the overlap of the tiles of some size, so one of them holds it whole.
     """
@@ -264,7 +264,7 @@ def _fine_tiles(width: int, height: int, most: int) -> list[tuple[int, int, int]
 def _is_cut(
     box: NDArray[np.float32], tile: tuple[int, int, int, int], frame: tuple[int, int]
 ) -> bool:
-    """Whether a face in a tile reaches one of its edges that is not the frame's own."""
+    """Returns whether a face reaches an edge of its tile that is not the frame's own."""
     x0, y0, x1, y1 = tile
     return bool(
         (x0 > 0 and box[0] < x0)
@@ -275,7 +275,7 @@ def _is_cut(
 
 
 def _without_doubles(faces: list[Face]) -> list[Face]:
-    """The faces, the best of those that are the same one at two scales."""
+    """Returns the faces without duplicates at other scales."""
     kept: list[Face] = []
     boxes = np.empty((0, 4), np.float32)
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
@@ -286,7 +286,7 @@ def _without_doubles(faces: list[Face]) -> list[Face]:
 
 
 def _shared(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection of a box with each of others, over the area of the smaller one."""
+    """Returns the intersection of a box with each other, over the area of the smaller one."""
     low = np.maximum(box[:2], boxes[:, :2])
     high = np.minimum(box[2:], boxes[:, 2:])
     inner = np.prod(np.maximum(high - low, 0.0), axis=1)
@@ -310,7 +310,7 @@ def _shifted(face: Face, x: int, y: int) -> Face:
 
 
 def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
-    """Merge overlapping detections into score-weighted means (BlazeFace, section 3.4)."""
+    """Merges overlapping detections into score-weighted means (BlazeFace, section 3.4)."""
     left = sorted(faces, key=lambda face: face.score, reverse=True)
     merged: list[Face] = []
     while left:
@@ -336,7 +336,7 @@ def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
 
 
 def box_overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return the intersection over union of two boxes (x0, y0, x1, y1), in [0, 1]."""
+    """Returns the intersection over union of two boxes (x0, y0, x1, y1), in [0, 1]."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -357,7 +357,7 @@ class FaceMesh:
     """Finds the landmarks of a detected face; may be shared between threads."""
 
     def __init__(self, *, threads: int = 1) -> None:
-        """Open the model.
+        """Opens the model.
 
         Args:
             threads: threads that onnxruntime may use inside one operator.
@@ -370,7 +370,7 @@ class FaceMesh:
         self._input = self._session.get_inputs()[0].name
 
     def landmarks(self, frame: NDArray[np.uint8], face: Face) -> NDArray[np.float32] | None:
-        """Return float32 [468, 2], pixels of the frame, or None where the model sees no face.
+        """Returns float32 [468, 2], pixels of the frame, or None where the model sees no face.
 
         Args:
             frame: uint8 [height, width, 3], BGR.

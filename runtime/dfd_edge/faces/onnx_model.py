@@ -1,4 +1,4 @@
-"""The face models' files and how one is opened: fixed shapes, batch 1, on the CPU."""
+"""Files of the face models, and sessions on them: fixed shapes, batch 1, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
 
 
 def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Open a face model of `models/face`.
+    """Opens a face model of `models/face`.
 
     The face models run on the CPU whatever the provider of the bundle: one takes some 5 ms on
     a single thread, and a copy to an accelerator and back would cost about as much.
@@ -90,5 +90,5 @@ def run_face_model(
 
 
 def face_model_sha256(file_name: str) -> str:
-    """Return the SHA-256 of a face model's file, in hexadecimal."""
+    """Returns the SHA-256 of a face model's file, in hexadecimal."""
     return hashlib.sha256((FACE_MODELS_DIR / file_name).read_bytes()).hexdigest()

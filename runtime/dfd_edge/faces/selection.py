@@ -1,4 +1,4 @@
-"""Which of the faces that were found are judged."""
+"""Selection of the faces that are judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOLD_S = 0.5
 
 
 def parse_faces(text: str) -> FacesOption:
-    """Read `all`, `largest` or a number of pixels, as typed on the command line.
+    """Reads `all`, `largest` or a number of pixels, as typed on the command line.
 
     Raises:
         UsageError: It is something else.
@@ -38,7 +38,7 @@ def parse_faces(text: str) -> FacesOption:
 
 
 class FaceChoice:
-    """Says of each face of a stream whether it is to be judged; one instance a stream.
+    """Selects the faces of a stream that are judged; one instance a stream.
 
     Faces that are left out are still found, followed and drawn, as not judged: the viewer sees
     that they were seen, and one that is judged later keeps its number. A clip that shows only
@@ -58,7 +58,7 @@ class FaceChoice:
         self._last_s = 0.0
 
     def refusals(self, tracked: Sequence[TrackedFace], time_s: float) -> list[str | None]:
-        """Why each face of a frame is left out: `LEFT_OUT`, or None where it is judged.
+        """Returns why each face of a frame is left out: `LEFT_OUT`, or None where it is judged.
 
         Args:
             tracked: The faces of the frame.

@@ -1,4 +1,4 @@
-"""One track per person: detections of successive frames are joined by place, motion and looks."""
+"""Tracks people: detections of successive frames are joined by place, motion and appearance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfd_edge.faces.detector import Face, box_overlap
 
 
 def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, int]]:
-    """Pair rows with columns so that the sum of the costs is least.
+    """Minimum-cost assignment of rows to columns (Hungarian algorithm).
 
     The Hungarian method by shortest augmenting paths (Jonker and Volgenant, 1987), O(n^3): meant
     for the faces of a frame. A pair that costs `unpaired` or more is not made.
@@ -80,7 +80,7 @@ OTHER_PERSON = ((0.2, 0.5), (0.3, 0.35))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearance:
-    """What a face looks like.
+    """Appearance of a face: colours and pattern of light and dark.
 
     Attributes:
         colours: float32 [512], square roots of the shares of 8x8x8 colours (Lab).
@@ -92,7 +92,7 @@ class Appearance:
 
     @classmethod
     def of(cls, frame: NDArray[np.uint8], box: NDArray[np.float32]) -> Appearance:
-        """Look at a face.
+        """Measures a face.
 
         Args:
             frame: uint8 [height, width, 3], BGR.
@@ -114,21 +114,21 @@ class Appearance:
         return cls(colours=_colours(lab), pattern=pattern)
 
     def colour_change(self, other: Appearance) -> float:
-        """Squared Hellinger distance of the colours, in [0, 1]; 0 where they are the same."""
+        """Returns the squared Hellinger distance of the colours, in [0, 1]; 0 where equal."""
         return max(0.0, 1.0 - float(self.colours @ other.colours))
 
     def pattern_change(self, other: Appearance) -> float:
-        """One less the correlation of the patterns, in [0, 2]; about 1 where nothing is alike."""
+        """Returns one minus the correlation of the patterns, in [0, 2]; about 1 if unrelated."""
         return max(0.0, 1.0 - float(self.pattern @ other.pattern))
 
     def is_other(self, other: Appearance) -> bool:
-        """Whether this can hardly be the same person a moment later: a cut, or a newcomer."""
+        """Returns whether this can hardly be the same person a moment later."""
         colours, pattern = self.colour_change(other), self.pattern_change(other)
         return any(colours > c and pattern > p for c, p in OTHER_PERSON)
 
 
 def _colours(lab: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Square roots of the shares of the colours: float32 [512], of length 1."""
+    """Returns the square roots of the colours' shares: float32 [512], of length 1."""
     within = cv2.LUT(lab, _WITHIN)  # no colour falls beside the bins
     chroma = (_CHROMA[0], _CHROMA[1] + 1)
     counts = cv2.calcHist([within], [0, 1, 2], None, [_BINS] * 3, [0, 256, *chroma, *chroma])
@@ -182,7 +182,7 @@ class _Track:
     velocity: NDArray[np.float32] | None = None
 
     def expected(self, time_s: float) -> NDArray[np.float32]:
-        """The box where constant velocity takes it; velocity fades over `COAST_S`."""
+        """Returns the box at constant velocity, which fades over `COAST_S`."""
         if self.velocity is None:
             return self.box
         coasted_s = COAST_S * (1.0 - math.exp(-(time_s - self.time_s) / COAST_S))
@@ -190,7 +190,7 @@ class _Track:
         return moved.astype(np.float32)
 
     def looks_other(self, look: Appearance | None) -> bool:
-        """Whether a face of this look can hardly be this person."""
+        """Returns whether a face of this appearance can hardly be this person."""
         return look is not None and self.look is not None and look.is_other(self.look)
 
 
@@ -213,7 +213,7 @@ class Tracker:
     def update(
         self, faces: list[Face], time_s: float, frame: NDArray[np.uint8] | None = None
     ) -> list[TrackedFace]:
-        """Assign each face of one frame to a track.
+        """Assigns each face of one frame to a track.
 
         Args:
             faces: the detections of the frame.
@@ -291,7 +291,7 @@ def _centre(box: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _distance(box: NDArray[np.float32], face: Face) -> float:
-    """Between the centres, in sizes of the larger face."""
+    """Returns the distance between the centres, in sizes of the larger face."""
     shift = np.hypot(*(_centre(face.box) - _centre(box)))
     return float(shift) / max(face.size, _size(box))
 
@@ -299,7 +299,7 @@ def _distance(box: NDArray[np.float32], face: Face) -> float:
 def _cost(
     track: _Track, expected: NDArray[np.float32], face: Face, look: Appearance | None
 ) -> float:
-    """How badly a face fits a track, lower is better; infinite where it cannot be it."""
+    """Returns the cost of assigning a face to a track; infinite where it cannot be it."""
     growth = face.size / _size(track.box)
     if not 1.0 / MAX_GROWTH <= growth <= MAX_GROWTH:
         return math.inf
@@ -317,7 +317,7 @@ def _cost(
 
 
 def _smoothed(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average a still face's box against detector jitter, and follow a moving one at once."""
+    """Averages a still face's box against detector jitter, and follows a moving one at once."""
     motion = float(np.abs(new - old).max()) / max(_size(old), _size(new))
     weight = min(1.0, STILL_WEIGHT + MOTION_GAIN * motion)
     blended: NDArray[np.float32] = ((1.0 - weight) * old + weight * new).astype(np.float32)

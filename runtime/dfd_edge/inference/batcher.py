@@ -1,4 +1,4 @@
-"""Crops of many streams through the frame model together.
+"""Runs crops of many streams through the frame model in one batch.
 
 Each stream has its own thread. A thread that finds the model free runs it on everything that
 waits; what comes meanwhile waits and goes together next. So batches grow with the load, and with
@@ -111,7 +111,7 @@ class Batcher:
         return request.result()
 
     def _take(self) -> list[_Request]:
-        """Takes what waits, the oldest first, as far as it fits into one batch."""
+        """Takes waiting requests, the oldest first, as far as they fit into one batch."""
         deadline_s = time.monotonic() + self._budget_s
         while (
             self._budget_s
@@ -132,14 +132,14 @@ class Batcher:
         return batch
 
     def _put_back(self, batch: list[_Request], *, own: _Request) -> None:
-        """After an interrupt in this thread: other threads' crops are for others to run."""
+        """Returns other threads' requests to the queue after an interrupt in this thread."""
         left = [request for request in batch if not request.done and request is not own]
         for request in left:
             request.taken = False
         self._waiting[:0] = left
 
     def _run(self, batch: list[_Request]) -> None:
-        """Runs a batch; where it fails, each request alone, so that each gets its own error."""
+        """Runs a batch; if it fails, runs each request alone, so that each gets its own error."""
         if len(batch) > 1:
             try:
                 outputs = self._session.run_frame(np.concatenate([r.crops for r in batch]))

@@ -68,7 +68,7 @@ Shape = tuple[int, ...]
 
 
 def bucket_of(count: int, buckets: tuple[int, ...]) -> int:
-    """The smallest bucket that holds so many crops.
+    """Returns the smallest bucket that holds so many crops.
 
     Args:
         count: 1 to the largest bucket.
@@ -185,7 +185,7 @@ class BucketedGraph:
         return self._bind(batch)
 
     def _bind(self, batch: NDArray[np.uint8]) -> Run:
-        """Buffers for one batch size, bound for good."""
+        """Binds buffers for one batch size."""
         ort = load_onnxruntime()
         make = ort.OrtValue.ortvalue_from_shape_and_type
         place = self._memory, self._device
@@ -255,7 +255,7 @@ class Graph:
         return arrays
 
     def failure(self, error: Exception) -> DfdError:
-        """What an error of onnxruntime's means for the user, in one line."""
+        """Returns the error for the user, in one line, for one of onnxruntime's."""
         reason = reason_of(error)
         version = load_onnxruntime().__version__
         if self.provider is Provider.CPU:
@@ -278,7 +278,7 @@ class Graph:
 
 
 def is_finite(array: NDArray[np.float32]) -> bool:
-    """Tells whether all numbers are finite, by the sum of squares where that does not overflow.
+    """Returns whether all numbers are finite, by the sum of squares unless that overflows.
 
     `np.vdot` alone: `np.dot` looks at the processor's floating-point flags, so it warns or raises
     on an overflow, as the application has set it with `np.seterr`.

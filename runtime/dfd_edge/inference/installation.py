@@ -34,14 +34,14 @@ _FATAL = 4
 
 
 def installed_wheels() -> dict[str, str]:
-    """The installed distributions that bring a module `onnxruntime`: name to version."""
+    """Returns the installed distributions of a module `onnxruntime`: name to version."""
     versions = {name: version_of(name) for name in _WHEELS}
     return {name: version for name, version in versions.items() if version is not None}
 
 
 @cache
 def several_in(site: Path | None) -> bool:
-    """Whether several of the distributions lie in a folder of packages.
+    """Returns whether a folder of packages holds several of the distributions.
 
     Their folders' names tell; asking for their metadata at each start would take longer than
     opening a bundle.
@@ -54,7 +54,7 @@ def several_in(site: Path | None) -> bool:
 
 
 def _site_of_onnxruntime() -> Path | None:
-    """The folder of packages that `onnxruntime` comes from; None where there is none."""
+    """Returns the folder of packages with `onnxruntime`; None where there is none."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -106,7 +106,7 @@ _NVIDIA_FAILURE = re.compile(r"(?:CUDA|CUDNN|CUBLAS|CUBLASLT) failure \d+: [^;\n
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of onnxruntime's says, in one line: of an NVIDIA library's, that library's."""
+    """Returns an error of onnxruntime's in one line; for an NVIDIA library, that library's."""
     text = str(error).strip() or type(error).__name__
     found = _NVIDIA_FAILURE.search(text)
     line = found.group() if found is not None else text.splitlines()[0]
@@ -114,7 +114,7 @@ def reason_of(error: Exception) -> str:
 
 
 def not_built_in(provider: Provider) -> str:
-    """Why a provider that the installed onnxruntime lacks cannot run, and what to install."""
+    """Returns why a provider that the installed onnxruntime lacks cannot run, with the mend."""
     wheels = installed_wheels()
     found = " ".join(f"{name} {version}" for name, version in wheels.items()) or "onnxruntime"
     install = f"`pip install {BUILDS[provider].install}`"
@@ -129,7 +129,7 @@ def not_built_in(provider: Provider) -> str:
 
 
 def not_loading(provider: Provider, reason: str) -> str:
-    """Why a provider that is in the wheel did not load.
+    """Returns why a provider that is in the wheel did not load.
 
     Args:
         provider: The provider.
@@ -182,7 +182,7 @@ def preload_libraries(provider: Provider) -> None:
 
 
 def _libraries(provider: Provider) -> list[Path]:
-    """onnxruntime's own library for a provider."""
+    """Returns onnxruntime's own libraries for a provider."""
     folder = Path(load_onnxruntime().__file__ or "").parent / "capi"
     return sorted(folder.glob(f"*onnxruntime_providers_{provider.value}.*"))
 

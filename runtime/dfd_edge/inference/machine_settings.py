@@ -1,4 +1,4 @@
-"""Settings that were found to be quickest on a machine: `dfd-edge --settings FILE`.
+"""The fastest settings that were found on a machine: `dfd-edge --settings FILE`.
 
 The file is TOML. `dfd-bench sweep --settings FILE` writes it; by hand it is written as quickly:
 
@@ -30,7 +30,7 @@ _MACHINE = ("processor", "cores")
 
 @dataclass(frozen=True, slots=True)
 class MachineSettings:
-    """What `Detector.load` takes, and the machine that it was chosen on.
+    """Options of `Detector.load`, and the machine that they were chosen on.
 
     Attributes:
         provider, precision, threads: As in `Detector.load`.
@@ -72,7 +72,7 @@ class MachineSettings:
 
     @property
     def difference(self) -> str | None:
-        """How this machine differs from the one that they were chosen on, or None."""
+        """How this machine differs from the one that they were chosen on; None where it does not."""
         from dfd_edge.inference.processor import processor_name, usable_cores  # noqa: PLC0415
 
         here = {"processor": processor_name(), "cores": max(1, int(usable_cores()))}
@@ -84,14 +84,14 @@ class MachineSettings:
 
     @classmethod
     def made_here(cls, *, provider: str, precision: str, threads: int) -> Self:
-        """Settings that were chosen on this machine."""
+        """Returns settings that were chosen on this machine."""
         from dfd_edge.inference.processor import processor_name, usable_cores  # noqa: PLC0415
 
         return cls(provider, precision, threads, processor_name(), max(1, int(usable_cores())))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a file of settings.
+        """Reads a file of settings.
 
         Raises:
             UsageError: It cannot be read, is no TOML, has an unknown key or a value out of range.
@@ -117,7 +117,7 @@ class MachineSettings:
             raise UsageError(f"{path}: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Write them to a file, whole or not at all.
+        """Writes them to a file, whole or not at all.
 
         Raises:
             UsageError: The file cannot be written.

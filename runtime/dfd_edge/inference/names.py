@@ -63,6 +63,6 @@ def parse_provider(name: str) -> Provider:
 
 
 def provider_called(name: str) -> str:
-    """The short name of one of onnxruntime's providers; its own where there is none."""
+    """Returns the short name of one of onnxruntime's providers; its own where there is none."""
     short = (provider.value for provider, build in BUILDS.items() if build.name == name)
     return next(short, name)

@@ -1,4 +1,4 @@
-"""Which provider each node of an opened graph was given to.
+"""Placement of a graph's nodes on providers.
 
 onnxruntime gives what a provider does not support to the CPU, without a word: the session then
 still names the provider first. From release 1.24 on it can be asked for each node; before, it
@@ -37,7 +37,7 @@ _MOVING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the nodes of a graph run.
+    """The providers that a graph's nodes run on.
 
     Attributes:
         on_provider: Nodes on the provider asked for.
@@ -70,7 +70,7 @@ def ask_for_placement(ort: Any, options: Any, provider: Provider) -> None:  # no
 
 
 def check_placement(session: Any, provider: Provider, name: str) -> Placement | None:  # noqa: ANN401
-    """Sees that a graph computes on the provider that it was opened on.
+    """Checks that a graph computes on the provider that it was opened on.
 
     Args:
         session: Opened with the options of `ask_for_placement`.
@@ -118,5 +118,5 @@ def _can_tell(session_type: Any) -> bool:  # noqa: ANN401
 
 
 def refused_for_a_node(reason: str) -> bool:
-    """Whether onnxruntime before 1.24 refused a graph since a node was left to the CPU."""
+    """Returns whether onnxruntime before 1.24 refused a graph for a node left to the CPU."""
     return "fallback to CPU EP has been explicitly disabled" in reason

@@ -1,4 +1,4 @@
-"""Which variant of the frame graph runs, and which of its files is read."""
+"""Choice of the frame graph's variant, and of the file that is read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _suited(variants: Mapping[str, VariantSpec], provider: Provider) -> Choice:
 
 
 def _int8_fault(variants: Mapping[str, VariantSpec], instructions: str | None) -> str | None:
-    """Why int8 would not pay; None where it does."""
+    """Returns why int8 would not pay; None where it does."""
     if "int8" not in variants:
         return "the bundle has no int8"
     if instructions is None:
@@ -82,7 +82,7 @@ def _int8_fault(variants: Mapping[str, VariantSpec], instructions: str | None) -
 
 
 def graph_file(variant: VariantSpec, provider: Provider, onnxruntime: str) -> str:
-    """The file of a variant to read: the one that loads faster, where it can be used.
+    """Returns the file of a variant to read: the one that loads faster, where it is usable.
 
     Args:
         variant: The variant.

@@ -1,4 +1,4 @@
-"""The processor that this program runs on: its name, and whether it multiplies bytes quickly."""
+"""The processor: its name, usable cores and instructions for int8."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WINDOWS_FEATURES = {40: "AVX2", 43: "dot product"}
 
 
 def usable_cores() -> float:
-    """Cores that this process may use; a fraction where a container's quota is one."""
+    """Returns the cores that this process may use; a fraction under a container's quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = float(len(os.sched_getaffinity(0)))
     else:
@@ -42,7 +42,7 @@ def usable_cores() -> float:
 
 @cache
 def processor_name() -> str:
-    """The processor's model, as the system names it."""
+    """Returns the processor's model, as the system names it."""
     fields = _cpuinfo()
     return (
         fields.get("model name")
@@ -54,7 +54,7 @@ def processor_name() -> str:
 
 @cache
 def int8_instructions() -> str | None:
-    """The best instructions for int8 that this processor has, or None where it has none."""
+    """Returns the best instructions for int8 that this processor has; None without any."""
     if sys.platform == "darwin":
         # Every Apple processor with this architecture has them; older Macs have AVX2.
         return "dot product" if platform.machine() == "arm64" else "AVX2"
@@ -67,7 +67,7 @@ def int8_instructions() -> str | None:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first entry of each field of /proc/cpuinfo; empty on other systems than Linux."""
+    """Returns the first entry of each field of /proc/cpuinfo; empty except on Linux."""
     fields: dict[str, str] = {}
     if _CPUINFO.is_file():
         for line in _CPUINFO.read_text(errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""What can be set of a provider, and how onnxruntime is told.
+"""Options of providers, and their translation for onnxruntime.
 
 The names of onnxruntime's own settings stand in this file only.
 """
@@ -27,7 +27,7 @@ GPU_BUCKETS = (1, 2, 4, 8, 16, 32)
 
 @dataclass(frozen=True, slots=True)
 class ProviderOptions:
-    """What was asked of a provider. Every field needs a named provider that knows it.
+    """Options of a provider. Every field needs a named provider that knows it.
 
     Attributes:
         device: CUDA, TensorRT, DirectML: number of the device, from 0. OpenVINO: "CPU", "GPU",
@@ -59,7 +59,7 @@ class ProviderOptions:
         check_kind("engine_cache", self.engine_cache, Path, "a Path")
 
     def check(self, provider: Provider) -> None:
-        """Sees that a provider knows every option that is set.
+        """Checks that a provider knows every option that is set.
 
         Args:
             provider: The one asked for.
@@ -111,7 +111,7 @@ NO_OPTIONS = ProviderOptions()
 
 @dataclass(frozen=True, slots=True)
 class FrameHints:
-    """What a provider that compiles wants to know of the frame graph beforehand.
+    """Facts on the frame graph for providers that compile it.
 
     Attributes:
         image_size: Side of a crop in pixels.
@@ -124,7 +124,7 @@ class FrameHints:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How onnxruntime is told to open a graph.
+    """Arguments of onnxruntime for opening a graph.
 
     Attributes:
         providers: onnxruntime's names and options, best first; without the CPU's, which is
@@ -140,7 +140,7 @@ class Settings:
 def settings_of(
     provider: Provider, options: ProviderOptions, *, threads: int, frame: FrameHints | None = None
 ) -> Settings:
-    """Writes a provider's options in onnxruntime's words.
+    """Translates a provider's options for onnxruntime.
 
     Args:
         provider: Any but `AUTO`.
@@ -170,7 +170,7 @@ def settings_of(
 
 
 def buckets_of(provider: Provider, options: ProviderOptions) -> tuple[int, ...] | None:
-    """The batch sizes that a provider is run with; None where any is as good.
+    """Returns the batch sizes that a provider is run with; None where any is as good.
 
     Args:
         provider: Any but `AUTO`.
@@ -182,7 +182,7 @@ def buckets_of(provider: Provider, options: ProviderOptions) -> tuple[int, ...] 
 
 
 def computes_on_cpu(provider: Provider, options: ProviderOptions) -> bool:
-    """Whether a provider computes on the processor's own cores."""
+    """Returns whether a provider computes on the processor's own cores."""
     if provider is Provider.OPENVINO:
         return options.device in (None, "CPU")
     return provider is Provider.CPU
@@ -233,7 +233,7 @@ def _openvino(options: ProviderOptions, threads: int) -> dict[str, str]:
 
 
 def _cache_folder(options: ProviderOptions, provider: Provider) -> Path:
-    """The folder for compiled engines, made for the user alone: what lies there is run."""
+    """Creates the folder for compiled engines, for the user alone: its files are run."""
     folder = options.engine_cache or _user_cache() / "dfd-edge" / provider.value
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Opening a graph on a provider: asked for, tried, read back, and explained.
+"""Opens graphs on a provider and reports what runs where.
 
 What `get_available_providers` lists is what was built into the wheel, not what loads on this
 machine: only a session that was opened and read back counts here.
@@ -37,7 +37,7 @@ from dfd_edge.inference.provider_options import (
 
 @dataclass(frozen=True, slots=True)
 class ProviderReport:
-    """What runs, and whether it is what was asked for.
+    """The provider that runs, and whether it is the one asked for.
 
     True when the frame graph runs on the provider asked for; for `auto`, when it runs on the
     best one that the installed onnxruntime was built with. Its text says so in words.
@@ -82,7 +82,7 @@ class ProviderReport:
         return f"{runs}: {self.reason}" if self.reason else runs
 
     def _small_models(self) -> str | None:
-        """Where the small models run, if not all on the frame graph's provider."""
+        """Returns where the small models run, if not all on the frame graph's provider."""
         places = {"sequence model": self.sequence_actual, "face detector": self.face_actual}
         apart = {name: place for name, place in places.items() if place not in (None, self.actual)}
         if len(apart) == len(places) and len({*apart.values()}) == 1:
@@ -92,7 +92,7 @@ class ProviderReport:
 
 @dataclass(frozen=True, slots=True)
 class ProviderProbe:
-    """Whether a provider of the installed onnxruntime really ran a graph here; if not, why."""
+    """Result of running a graph on a provider of the installed onnxruntime."""
 
     provider: str
     works: bool
@@ -102,7 +102,7 @@ class ProviderProbe:
 T = TypeVar("T")
 
 _AUTO_ORDER = (Provider.CUDA, Provider.CPU)
-"""What `auto` tries. The others are for those who ask: TensorRT builds engines for minutes."""
+"""Providers that `auto` tries; the others run only by name: TensorRT builds engines for minutes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,7 +252,7 @@ def _session_options(ort: Any, provider: Provider, settings: Settings, threads: 
 
 
 def _refusal(provider: Provider, reason: str, options: ProviderOptions) -> str:
-    """Why onnxruntime did not open a graph on a provider, with the mend that fits."""
+    """Returns why onnxruntime did not open a graph on a provider, with the mend that fits."""
     if refused_for_a_node(reason):
         return (
             f"provider {provider} cannot run: it leaves nodes of the graph to the CPU: upgrade "

@@ -38,7 +38,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameOutputs:
-    """What the frame model says of n crops.
+    """Outputs of the frame model for n crops.
 
     Attributes:
         features: float32 [n, F].
@@ -52,14 +52,14 @@ class FrameOutputs:
     evidence: Float32 | None
 
     def finite(self, rows: slice) -> NDArray[np.bool_]:
-        """Which of some crops got finite numbers throughout: bool, one for each."""
+        """Returns which of these crops got finite numbers throughout: bool, one for each."""
         evidence = () if self.evidence is None else (self.evidence[rows],)
         return _finite_rows(self.features[rows], self.fake_logit[rows], *evidence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceOutputs:
-    """What the sequence model says of n tracks.
+    """Outputs of the sequence model for n tracks.
 
     Attributes:
         fake_logit: float32 [n, T], after each step; beyond a track's length without meaning.
@@ -70,7 +70,7 @@ class SequenceOutputs:
     next_state: Float32
 
     def finite(self) -> NDArray[np.bool_]:
-        """Which tracks got finite numbers throughout: bool [n]."""
+        """Returns which tracks got finite numbers throughout: bool [n]."""
         return _finite_rows(self.fake_logit, self.next_state)
 
 
@@ -106,9 +106,11 @@ class Session:
         threads: int = 1,
         options: ProviderOptions = NO_OPTIONS,
     ) -> Session:
-        """Loads a bundle's graphs. On an accelerator the frame graph runs once for each of its
-        batch sizes, which chooses kernels and takes the memory; with TensorRT that builds an
-        engine, which may take minutes the first time.
+        """Loads a bundle's graphs.
+
+        On an accelerator the frame graph runs once for each of its batch sizes, which chooses
+        kernels and takes the memory; with TensorRT that builds an engine, which may take minutes
+        the first time.
 
         Args:
             bundle: A checked bundle.
@@ -182,7 +184,7 @@ class Session:
 
     @property
     def decision(self) -> DecisionSpec:
-        """How logits of the variant that runs become labels."""
+        """Decision of the variant that runs: calibrators and thresholds."""
         return self.bundle.manifest.decision_of(self.provider.precision)
 
     def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:
@@ -238,7 +240,7 @@ class Session:
         return SequenceOutputs(logit, next_state)
 
     def initial_state(self, n: int) -> Float32:
-        """State of n tracks that have not begun: float32 [n, S], zeros."""
+        """Returns the state of n tracks that have not begun: float32 [n, S], zeros."""
         return np.zeros((n, self.bundle.manifest.sequence.state_width), np.float32)
 
     def _frame_shapes(self, n: int) -> dict[str, tuple[int, ...]]:
@@ -283,7 +285,7 @@ class Session:
 def _check_cost(
     bundle: Bundle, file: str, data: bytes, inputs: dict[str, tuple[str, tuple[int, ...]]]
 ) -> None:
-    """Bounds what a graph may cost; those that ship with this program are trusted like it.
+    """Checks the cost of a graph; those that ship with this program are trusted.
 
     Raises:
         BundleError: It costs more.
@@ -293,7 +295,7 @@ def _check_cost(
 
 
 def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph:
-    """The frame graph in the batch sizes of its provider, each run once.
+    """Returns the frame graph in the batch sizes of its provider, each run once.
 
     Raises:
         ProviderError: It does not run.
@@ -318,7 +320,7 @@ def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph
 
 
 def _crop_outputs(frame: FrameSpec) -> dict[str, tuple[int, ...]]:
-    """Shapes of the frame graph's outputs for one crop, by name."""
+    """Returns the shapes of the frame graph's outputs for one crop, by name."""
     shapes: dict[str, tuple[int, ...]] = {"features": (frame.feature_width,), "fake_logit": ()}
     if frame.evidence_size is not None:
         shapes["evidence"] = frame.evidence_size
@@ -326,7 +328,7 @@ def _crop_outputs(frame: FrameSpec) -> dict[str, tuple[int, ...]]:
 
 
 def _finite_rows(*outputs: Float32) -> NDArray[np.bool_]:
-    """Which rows are finite in all of these arrays."""
+    """Returns which rows are finite in all of these arrays."""
     finite = np.ones(len(outputs[0]), np.bool_)
     for array in outputs:
         if not is_finite(array):

@@ -1,4 +1,4 @@
-"""How many threads each library may use: what `--threads` sets, and where.
+"""Threads of each library: what `--threads` sets, and where.
 
 | library | threads of | set by |
 |---|---|---|
@@ -19,7 +19,7 @@ MAX_THREADS = 64
 
 
 def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
-    """Settles what holds for the whole process: for the command line, whose process it is.
+    """Sets what holds for the whole process: for the command line only.
 
     Args:
         threads: Threads that OpenCV uses, 1 or more.

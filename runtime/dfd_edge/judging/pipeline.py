@@ -1,4 +1,4 @@
-"""A file through the stages at once: decoding, face detection and the models overlap.
+"""Pipeline for files: decoding, face detection and the models overlap.
 
 Each stage has its own thread and a bounded queue before the next, and each library runs single
 threaded: on few cores that carries more than threads inside the libraries, which fight.
@@ -72,7 +72,7 @@ class _Stage(threading.Thread, Generic[T]):
         self._put(_End(error))
 
     def get(self, *, wait: bool = True) -> T | None:
-        """Next entry; None when there is none (not `wait`), at the end, or after a stop."""
+        """Returns the next entry; None if none is ready (not `wait`), at the end, or after a stop."""
         while not self.ended:
             try:
                 entry = self._queue.get(timeout=_POLL_S) if wait else self._queue.get_nowait()
@@ -160,7 +160,7 @@ def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[
 
 
 def _gather(stage: _Stage[_Seen]) -> list[_Seen]:
-    """What is ready, as long as its crops fit into one batch; waits for the first only."""
+    """Returns the ready frames whose crops fit into one batch; waits for the first only."""
     first = stage.get()
     if first is None:
         return []

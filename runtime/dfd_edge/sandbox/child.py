@@ -1,4 +1,4 @@
-"""The program that decodes one source and sends its frames; started by `sandbox.source`.
+"""The child process: decodes one source and sends its frames.
 
 python -m dfd_edge.sandbox.child CONTROL ANSWERS LIFELINE local|network
 """
@@ -45,7 +45,7 @@ def main(control: int, answers: int, lifeline: int, network: bool) -> None:
 
 
 def _told(error: Exception) -> dict[str, str | None]:
-    """Returns the parts of an error that the parent makes one of its own from."""
+    """Returns the parts of an error, from which the parent builds its own."""
     if is_out_of_memory(error):
         return {"kind": MemoryError.__name__}
     if isinstance(error, SourceError):
@@ -93,7 +93,7 @@ def _answer(control: int, answering: _Answering, network: bool) -> None:
 
 
 class _Answering:
-    """Sends what happens to the parent, with all that has changed of the source.
+    """Sends messages to the parent, with the changed attributes of the source.
 
     A thread of its own does the sending: a decoder that waited for the parent to take a frame would
     fall behind a live stream.
@@ -116,18 +116,18 @@ class _Answering:
         self._thread = threading.Thread(target=self._send_waiting, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread: after the process was confined, since threads are so one by one."""
+        """Starts the thread; called after the process was confined, which each thread inherits."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until all is sent."""
+        """Waits until everything is sent."""
         if not self._thread.is_alive():
             self._thread.start()
         self._waiting.put(None)
         self._thread.join()
 
     def pass_by(self, time_s: float) -> None:
-        """Notes that there was a frame."""
+        """Notes the time of a frame."""
         self._times_s.append(time_s)
         if time.monotonic() - self._sent_s > _TELL_S:
             self.say()
@@ -170,7 +170,7 @@ class _Answering:
 
 
 class _Telling:
-    """Asks the sampler, and lets the parent know of every frame."""
+    """A sampler that reports the time of every frame to the parent."""
 
     def __init__(self, wanted: Foreseeable, answering: _Answering) -> None:
         self._wanted = wanted

@@ -26,7 +26,7 @@ Receive = Callable[[memoryview], None]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The first thing that a child is told.
+    """The first message to a child.
 
     Attributes:
         item: The `SourceItem` to open.
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Asks for the frames of the opened source.
+    """The request for the frames of the opened source.
 
     Attributes:
         sampler: Says which frames are due.
@@ -63,7 +63,7 @@ def send_object(descriptor: int, thing: Request | Wanted) -> None:
 
 
 def receive_object(receive: Receive) -> Any:  # noqa: ANN401 - whatever was sent
-    """Takes what the parent has sent."""
+    """Receives an object from the parent."""
     return pickle.loads(_take(receive, *_LENGTH.unpack(_take(receive, _LENGTH.size))))
 
 
@@ -76,7 +76,7 @@ def send_message(descriptor: int, message: dict[str, Any], picture: memoryview |
 
 
 def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
-    """Takes a message of the child; the bytes of its picture are still to be received.
+    """Receives a message of the child, without the bytes of its picture.
 
     Returns:
         The message and the length of the picture.
@@ -94,7 +94,7 @@ def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Writes all of it, however little the pipe takes at once."""
+    """Writes all of the data, however little the pipe takes at once."""
     rest = memoryview(data).cast("B")
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -1,4 +1,4 @@
-"""A source that a limited child process opens and decodes; its frames come over a pipe.
+"""Sources that a limited child process opens and decodes; frames come over a pipe.
 
 What the child can break is itself: a crash, a hang or too much memory is an error of that source.
 """
@@ -141,7 +141,7 @@ class SandboxedSource(Closing):
         self._child.close()
 
     def _take(self, message: Message) -> None:
-        """Makes this what the source in the child has become."""
+        """Applies the changes of the source in the child."""
         for name, value in message.changed.items():
             setattr(self, name, value)
         # The way from there to here counts as waiting.
@@ -151,7 +151,7 @@ class SandboxedSource(Closing):
 
 
 def sandboxed_still(item: SourceItem) -> Image:
-    """Has a child decode a still picture.
+    """Decodes a still picture in a child process.
 
     Returns:
         uint8 [height, width, 3], BGR.
@@ -170,7 +170,7 @@ def sandboxed_still(item: SourceItem) -> Image:
 
 
 def unavailable() -> str | None:
-    """Why no child can be started here; None where one can."""
+    """Returns why no child can be started here; None where one can."""
     if platform.system() == "Windows":
         return "there is no sandbox on Windows"
     if getattr(sys, "frozen", False):
@@ -210,7 +210,7 @@ class Message:
 
     @classmethod
     def of(cls, fields: dict[str, Any], picture: Image | None) -> Message:
-        """Reads what was sent."""
+        """Reads a received message."""
         changed = dict(fields.get("changed", {}))
         return cls(
             changed={name: _KINDS[name](value) for name, value in changed.items()},
@@ -271,7 +271,7 @@ class Child:
             send_object(self._control, thing)
 
     def next(self) -> Message | None:
-        """The child's next message; None once `stop` is set.
+        """Returns the child's next message; None once `stop` is set.
 
         Raises:
             SourceError: The source's own error; or the child died, hung or talked nonsense.
@@ -304,7 +304,7 @@ class Child:
         return image
 
     def _receive(self, buffer: memoryview) -> None:
-        """Fills the buffer with what the child sends.
+        """Fills the buffer from the child's pipe.
 
         Raises:
             EOFError: It is dead.
@@ -404,7 +404,7 @@ def _widen(pipe: int) -> None:
 
 
 def _sendable(item: SourceItem) -> SourceItem:
-    """The item with an open file's bytes in the place of the file."""
+    """Returns the item with an open file's bytes in place of the file."""
     file: Any = item.location
     if not hasattr(file, "read"):
         return item

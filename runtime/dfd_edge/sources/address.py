@@ -1,4 +1,4 @@
-"""Addresses of network streams, and what of them may be shown."""
+"""Addresses of network streams, and their form without secrets."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _START = re.compile(r"^\s*([a-z][a-z0-9+.-]+:*/+)", re.IGNORECASE)
 
 
 def scheme_of(text: str) -> str | None:
-    """Scheme of an address in lower case; None where the text is no address."""
+    """Returns the scheme of an address in lower case; None where the text is no address."""
     match = _SCHEME.match(text)
     return match.group(1).lower() if match else None
 
 
 def is_address(text: str) -> bool:
-    """Whether the text is an address (`scheme://`) rather than a file name."""
+    """Returns whether the text is an address (`scheme://`) rather than a file name."""
     return scheme_of(text) is not None
 
 
 def check_spelling(text: str) -> None:
-    """Refuses what is neither a whole address nor a file, yet was probably meant as an address.
+    """Refuses a misspelt address: neither a whole address nor a file.
 
     Such a text may hold a password, which would be shown as the name of a missing file.
 

@@ -86,7 +86,7 @@ class Camera:
         raise CameraError(self.name, "gives no more frames (unplugged?)")
 
     def close(self) -> None:
-        """Lets go of the camera."""
+        """Closes the camera."""
         with native_calls():
             self._capture.release()
 
@@ -95,7 +95,7 @@ class Camera:
             return bool(self._capture.grab())
 
     def _ask_for(self, options: CameraOptions) -> None:
-        """Asks the camera for what it is to give, and tells what it gives instead."""
+        """Applies the options to the camera, and logs what it gives instead."""
         capture = self._capture
         # In this order: the pixel format decides which sizes there are, the size which rates.
         if options.pixel_format is not None:
@@ -127,7 +127,7 @@ class Camera:
 
 
 def _settings(capture: cv2.VideoCapture) -> CameraOptions:
-    """What an open camera says that it gives; None where it does not say."""
+    """Returns the settings that an open camera reports; None where it reports none."""
     width, height = (
         round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
@@ -144,7 +144,7 @@ def _settings(capture: cv2.VideoCapture) -> CameraOptions:
 
 
 def _compare(asked: CameraOptions, given: CameraOptions) -> Iterator[tuple[str, str]]:
-    """What was asked for and is not given, as pairs of texts."""
+    """Yields the settings that the camera refused, as pairs of texts: asked, given."""
     size, given_size = (asked.width, asked.height), (given.width, given.height)
     if None not in size and None not in given_size and size != given_size:
         yield "{}x{}".format(*size), "{}x{}".format(*given_size)
@@ -155,7 +155,7 @@ def _compare(asked: CameraOptions, given: CameraOptions) -> Iterator[tuple[str, 
 
 
 def list_cameras() -> list[str]:
-    """The cameras found: device files on Linux, indexes that open elsewhere."""
+    """Returns the cameras found: device files on Linux, indexes that open elsewhere."""
     if platform.system() == "Linux":
         return sorted(str(path) for path in Path("/dev").glob("video*") if path.name[5:].isdigit())
     found = []

@@ -1,4 +1,4 @@
-"""What may be opened: whitelists of containers and pictures, and a look at the first bytes.
+"""Containers and pictures that may be opened, recognised by their first bytes.
 
 FFmpeg follows playlists (HLS, DASH, concat) under any file name, and playlists name other files
 and addresses. So only containers that carry their own pictures are opened.
@@ -116,7 +116,7 @@ def open_container(
 
 
 def is_image(head: bytes) -> bool:
-    """Whether these first bytes (32 or more) begin a picture of a kind that `read_image` knows.
+    """Returns whether these first bytes (32 or more) begin a picture that `read_image` reads.
 
     PNG and WebP may still hold an animation: `sources.headers.is_animation` looks further.
     """
@@ -124,7 +124,7 @@ def is_image(head: bytes) -> bool:
 
 
 def image_format(head: bytes) -> str | None:
-    """Name of the picture format that these first bytes (32 or more) begin, or None."""
+    """Returns the picture format that these first bytes (32 or more) begin, or None."""
     for name, starts in _IMAGE_STARTS.items():
         if head.startswith(starts):
             return name
@@ -157,24 +157,24 @@ _HEIF_BRANDS = {
 
 
 def _generic_heif(head: bytes) -> str | None:
-    """Tells HEIC from AVIF where the major brand ("mif1") leaves it open."""
+    """Distinguishes HEIC from AVIF where the major brand ("mif1") leaves it open."""
     if head[8:12] not in (b"mif1", b"mif2", b"miaf"):
         return None
     return "avif" if b"avif" in head[16:] else "heif"
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether these first bytes begin a playlist, which names other files instead of pictures."""
+    """Returns whether these first bytes begin a playlist, which names other files."""
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLIST_STARTS)
 
 
 def is_mp4(head: bytes) -> bool:
-    """Whether these first bytes begin an MP4 or QuickTime file."""
+    """Returns whether these first bytes begin an MP4 or QuickTime file."""
     return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def is_file_object(source: object) -> TypeGuard[BinaryIO]:
-    """Whether a source is an open file, or something like it, that can be read from its start."""
+    """Returns whether a source is an open file, or like one, that can be read from its start."""
     if not hasattr(source, "read") or not hasattr(source, "seek"):
         return False
     try:
@@ -249,7 +249,7 @@ _ADAPTIVE_FORMATS = frozenset(["hls", "dash"])
 def choose_stream(
     container: InputContainer, name: str, number: int | None = None
 ) -> tuple[VideoStream, tuple[str, ...]]:
-    """Picks the stream that is judged.
+    """Chooses the stream that is judged.
 
     Without a number it is one that can be decoded and is no cover, still or thumbnail track; of
     those the one marked as default, as players do, then the longest, then, where there are several
@@ -288,7 +288,7 @@ def choose_stream(
 
 
 def stream_duration_s(stream: VideoStream) -> float | None:
-    """Length of a stream in seconds; None where the container states none for it."""
+    """Returns the length of a stream in seconds; None where the container states none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     # Matroska's, as in 00:00:10.010000000.
@@ -310,7 +310,7 @@ def _rank(stream: VideoStream, longest_s: float) -> tuple[bool, bool, bool, bool
 
 
 def _is_still(stream: VideoStream) -> bool:
-    """Whether it is marked as stills or thumbnails, or has too few pictures for a film."""
+    """Returns whether a stream is marked as stills, or has too few pictures for a film."""
     if _disposition(stream) & _STILLS or stream.frames == 1:
         return True
     rate = float(stream.average_rate or 0.0)

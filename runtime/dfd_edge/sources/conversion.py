@@ -1,4 +1,4 @@
-"""Display orientation: from a container's display matrix to an upright picture."""
+"""Conversion of decoded frames: orientation, deinterlacing, tone mapping, colour counts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _ANY_TIME_BASE = Fraction(1, 90_000)
 
 
 class Deinterlacer:
-    """Passes frames on, and weaves none of the two fields of an interlaced one into the other.
+    """Deinterlaces frames that are flagged as interlaced, and passes the others on.
 
     An interlaced frame is held back until the next one came, from which the filter takes what
     moved. Nothing is held back, and nothing is spent, before the first interlaced frame.
@@ -185,7 +185,7 @@ class ToneMapper:
 
     @staticmethod
     def of(transfer: int, primaries: int) -> ToneMapper | None:
-        """The mapper for a picture with these codes (H.273), or None where it needs none."""
+        """Returns the mapper for a picture with these codes (H.273); None where it needs none."""
         wide = primaries == _BT2020 and transfer in _SDR_CURVES
         if transfer not in (_PQ, _HLG) and not wide:
             return None
@@ -222,7 +222,7 @@ def _mapper(transfer: int, primaries: int) -> ToneMapper:
 
 
 def _gain(transfer: int, brightest: float) -> NDArray[np.float32] | None:
-    """Factors for colours, for even steps of the fourth root of their luminance.
+    """Returns factors for colours, for even steps of the fourth root of their luminance.
 
     Table of float32 [_GAIN_STEPS]; None where nothing is changed.
     """
@@ -278,7 +278,7 @@ _SAMPLED_PIXELS = 200_000
 
 
 def few_colours(image: Image) -> bool:
-    """Whether a picture has so few colours that it was made with a palette, or dithered.
+    """Returns whether a picture has so few colours that it has a palette or was dithered.
 
     None of 1,500 photographs of faces, some of them tight and grey, has so few.
 
@@ -293,7 +293,7 @@ def few_colours(image: Image) -> bool:
 
 
 class ColourCount:
-    """Says of a film whether its pictures are of few colours; a blank one among them is no sign."""
+    """Counts pictures of few colours in a film; single blank ones are no sign."""
 
     def __init__(self) -> None:
         self._frames = self._few = 0

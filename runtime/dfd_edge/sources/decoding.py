@@ -1,5 +1,7 @@
-"""Decoding through PyAV, for files and network streams alike: exact timestamps, upright frames,
-and a word on what is missing."""
+"""Decoding of files and network streams through PyAV.
+
+Frames come upright, with exact timestamps, and what is missing is reported.
+"""
 
 from __future__ import annotations
 
@@ -243,7 +245,7 @@ class DecodedSource:
             self._skimmer.stop()
 
     def _in_order(self) -> Iterator[tuple[float | None, VideoFrame | None]]:
-        """All frames as they are shown, with their times; none for one that was left out."""
+        """Yields all frames in display order with their times; None for one that was left out."""
         skimmer = self._skimmer
         for decoded in self._whole_pictures():
             pts_s = _pts_seconds(decoded)
@@ -301,7 +303,7 @@ class DecodedSource:
             yield from decoded
 
     def _packets(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
-        """In the order of decoding, each with whether its frame is needed."""
+        """Returns the packets in decoding order, each with whether its frame is needed."""
         if self._skimmer is not None:
             return iter(self._skimmer)
         return ((packet, True) for packet in self._container.demux(self._stream))
@@ -317,7 +319,7 @@ class DecodedSource:
         )
 
     def _doubt(self, packet: Packet[VideoStream], doubted: int) -> int:
-        """Believes what the container says of damage.
+        """Evaluates the container's marks of damage.
 
         MPEG-TS marks a packet too early, and marks one where recordings were joined too: there the
         next recording begins with a key frame.
@@ -345,7 +347,7 @@ class DecodedSource:
         self._missing(f"reading broke off: {cause_of(error)}")
 
     def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
-        """Whether a frame was patched up by the decoder, or made from one that was."""
+        """Returns whether a frame was patched up by the decoder, or decoded from one that was."""
         if decoded is not None:
             if decoded.is_corrupt or (self._packet_lost and not decoded.key_frame):
                 self._damaged_until_s = time_s + _DAMAGE_LASTS_S
@@ -402,7 +404,7 @@ class DecodedSource:
         return image
 
     def _check_end(self) -> None:
-        """Takes a recording for cut off where all that the container states says so.
+        """Reports a recording as cut off where everything that the container states says so.
 
         The frame count alone does not: after a trim without re-encoding, the file still holds
         frames before its new start, which an edit list leaves out.
@@ -431,14 +433,14 @@ class DecodedSource:
 
 
 def _pts_seconds(decoded: VideoFrame) -> float | None:
-    """Presentation time of a frame in seconds of its stream's own clock; None if it has none."""
+    """Returns the presentation time of a frame in seconds of its stream's clock, or None."""
     if decoded.pts is None or not decoded.time_base:
         return None
     return float(decoded.pts * decoded.time_base)
 
 
 def _colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
-    """Code (H.273) of a frame's transfer curve or primaries; 2 where it is not known."""
+    """Returns the code (H.273) of a frame's transfer curve or primaries; 2 if unknown."""
     code = getattr(decoded, name, None)  # PyAV before 17 has only the decoder's
     if code is None:
         code = getattr(context, name, None)
@@ -446,7 +448,7 @@ def _colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> 
 
 
 def _frame_rate(stream: VideoStream) -> float:
-    """Nominal frames per second; 25 where nothing sensible is stated."""
+    """Returns the nominal frames per second; 25 where nothing sensible is stated."""
     average = stream.average_rate
     if average and 0.0 < float(average) <= _MAX_RATE:
         return float(average)
@@ -470,7 +472,7 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 def _pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height; 1 where nothing sensible is stated."""
+    """Returns the width of a pixel over its height; 1 where nothing sensible is stated."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return float(aspect) if Fraction(1, 4) <= aspect <= 4 else 1.0
 
@@ -497,7 +499,7 @@ def _orientation(decoded: VideoFrame) -> Orientation:
 
 
 def cause_of(error: av.error.FFmpegError) -> str:
-    """FFmpeg's own words for an error, without numbers and file names."""
+    """Returns FFmpeg's own text for an error, without numbers and file names."""
     if isinstance(error, av.error.ExitError):
         return "nothing came in time"
     return (error.strerror or type(error).__name__).lower()

@@ -1,4 +1,4 @@
-"""From what was asked for to a list of sources: files, folders, globs, cameras, addresses."""
+"""Expands arguments to a list of sources: files, folders, globs, cameras, addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _Identity = tuple[int, int]  # of a folder: its device and number there
 
 
 class SourceKind(StrEnum):
-    """How a source is read."""
+    """Kind of a source."""
 
     VIDEO = "video"
     IMAGE = "image"
@@ -129,7 +129,7 @@ class SourceItem:
 
     @classmethod
     def made_of(cls, source: Source | SourceItem, options: SourceOptions | None) -> SourceItem:
-        """The source with these options, if there are any; a `SourceItem` brings its own.
+        """Returns the item of a source, with these options if any; a `SourceItem` has its own.
 
         Raises:
             SourceError, UsageError: As `of` does.
@@ -141,7 +141,7 @@ class SourceItem:
 def expand(
     sources: Iterable[Source], *, on_event: Callable[[Event], None] | None = None
 ) -> tuple[list[SourceItem], list[SourceError]]:
-    """Finds the sources that `sources` stand for.
+    """Finds the sources that arguments stand for.
 
     A folder stands for the videos and pictures in it and below it, by file name suffix, sorted;
     hidden files are left out. Links to other folders are followed, each folder once. A name with
@@ -171,7 +171,7 @@ def expand(
 
 
 def _told_apart(items: Iterable[SourceItem]) -> list[SourceItem]:
-    """The items under names of their own: addresses may differ in what is not shown of them."""
+    """Gives each item a unique name: addresses may differ in parts that are not shown."""
     named: dict[str, SourceItem] = {}
     for item in items:
         name, number = item.name, 1
@@ -228,7 +228,7 @@ def _files(paths: Iterable[Path], errors: list[SourceError]) -> Iterator[SourceI
 def _media_below(
     folder: Path, errors: list[SourceError], tell: Callable[[Event], None]
 ) -> list[Path]:
-    """Videos and pictures in a folder and below it, each folder sorted, linked ones last.
+    """Returns the videos and pictures in a folder and below it, sorted, linked folders last.
 
     Raises:
         SourceError: The folder cannot be read, or holds none.

@@ -1,4 +1,8 @@
-"""One frame of a source."""
+"""Frames of a source, and which of them are due: sampling by timestamp.
+
+A sequence model that was trained on steps of a fixed length has its frames picked by their time and
+never by their number. Training and inference share these classes.
+"""
 
 from __future__ import annotations
 
@@ -80,37 +84,37 @@ MIN_SPACING = 0.5
 
 
 class DueFrames(Protocol):
-    """Says which frames are wanted."""
+    """Decides which frames are due."""
 
     def is_due(self, time_s: float) -> bool:
-        """Whether the frame at this time is converted and handed out."""
+        """Returns whether the frame at this time is to be judged."""
         ...
 
 
 @runtime_checkable
 class Foreseeable(DueFrames, Protocol):
-    """Can be asked about frames that are still to come, too."""
+    """A sampler that can be copied, to ask about frames that are still to come."""
 
     def foresee(self) -> DueFrames:
-        """A copy: what it is asked changes nothing here."""
+        """Returns an independent copy."""
         ...
 
 
 class AllFrames:
-    """Wants every frame."""
+    """Every frame is due."""
 
     def is_due(self, time_s: float) -> bool:
-        """True."""
+        """Returns True."""
         del time_s
         return True
 
     def foresee(self) -> AllFrames:
-        """Itself."""
+        """Returns itself."""
         return self
 
 
 class Shifted:
-    """Asks another sampler, in whose clock all times are later.
+    """Another sampler, in a clock that is earlier by an offset.
 
     Args:
         sampler: The other one.
@@ -122,11 +126,11 @@ class Shifted:
         self._offset_s = offset_s
 
     def is_due(self, time_s: float) -> bool:
-        """The other one's answer."""
+        """Returns the other sampler's answer."""
         return self._sampler.is_due(time_s + self._offset_s)
 
     def foresee(self) -> Shifted:
-        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        """Returns an independent copy, to ask about frames that are still to come."""
         return copy.deepcopy(self)
 
 
@@ -153,7 +157,7 @@ class Sampler:
         self._next_s = 0.0
 
     def is_due(self, time_s: float) -> bool:
-        """Says whether the frame at `time_s` (seconds, any origin) is judged, and remembers it."""
+        """Returns whether the frame at `time_s` (seconds, any origin) is due, and counts it."""
         if self._last_s is None or time_s < self._last_s - self.period_s:
             self._start_grid(time_s)
             return True
@@ -169,7 +173,7 @@ class Sampler:
         return True
 
     def foresee(self) -> Sampler:
-        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        """Returns an independent copy, to ask about frames that are still to come."""
         return copy.copy(self)
 
     @property
@@ -200,14 +204,14 @@ class FirstFrames:
         self._taken = 0
 
     def is_due(self, time_s: float) -> bool:
-        """Says whether the next frame is judged, whatever its time, and counts it."""
+        """Returns whether the next frame is due, whatever its time, and counts it."""
         del time_s
         due = not self.is_done
         self._taken += due
         return due
 
     def foresee(self) -> FirstFrames:
-        """A copy, to be asked about frames that are still to come: nothing changes here."""
+        """Returns an independent copy, to ask about frames that are still to come."""
         return copy.copy(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Still pictures."""
+"""Still pictures and animated WebP files."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def read_image(
 
 
 def as_bgr(pixels: NDArray[np.uint8], colour: Colour) -> Image:
-    """Brings an image that somebody else has decoded to the order of channels that is used here.
+    """Converts a decoded image to BGR.
 
     Args:
         pixels: uint8 [height, width] or [height, width, 1, 3 or 4]; a fourth channel is left out.
@@ -155,7 +155,7 @@ def _read(source: str | Path | BinaryIO, name: str, most: int) -> bytes:
 
 
 def _up_to(file: BinaryIO, most: int) -> bytes:
-    """The bytes of a file in pieces: `read` makes room for all that is asked for at once."""
+    """Reads a file in pieces: `read` allocates all that is asked for at once."""
     pieces: list[bytes] = []
     left = most
     while left and (piece := file.read(min(left, _PIECE_BYTES))):
@@ -202,7 +202,7 @@ def _read_with_pillow(data: bytes, name: str, kind: str, max_pixels: int) -> Ima
 
 
 def _opened_heif(data: bytes) -> tuple[Any, int, int | None]:
-    """The opened picture, the number of pictures in the file, and its transfer function."""
+    """Returns the opened picture, the number of pictures in the file, and its transfer curve."""
     import pillow_heif  # noqa: PLC0415
 
     opened = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
@@ -352,7 +352,7 @@ class AnimatedWebP(Closing):
             self._file.close()
 
     def _header(self, at: int) -> tuple[int, int, int, int, float, int]:
-        """Left, top, width, height, seconds shown and flags of the frame at this place."""
+        """Returns left, top, width, height, seconds shown and flags of the frame at a place."""
         self._file.seek(at)
         data = self._file.read(16)
         if len(data) < 16:
@@ -367,7 +367,7 @@ class AnimatedWebP(Closing):
         return left, top, width, height, shown_s, data[15]
 
     def _decode(self, at: int, length: int, width: int, height: int) -> NDArray[np.uint8] | None:
-        """The frame's own picture, uint8 [height, width, 3 or 4]; None where it is damaged.
+        """Decodes a frame, uint8 [height, width, 3 or 4]; None where it is damaged.
 
         It is handed to the decoder as a file of its own, whose size is known to be the frame's.
         """
@@ -395,7 +395,7 @@ class AnimatedWebP(Closing):
 
 
 def _lay(canvas: Image, picture: NDArray[np.uint8], *, overwrite: bool) -> None:
-    """Puts a frame on its part of the canvas; what is transparent in it lets the canvas through."""
+    """Blends a frame into its part of the canvas."""
     if picture.shape[2] == 3:
         canvas[:] = picture
         return

@@ -30,7 +30,7 @@ _POLL_S = 0.05
 
 
 class Policy(StrEnum):
-    """Which frames of a live source are judged: all that are due, or only the newest."""
+    """Policy for the frames of a live source: all that are due, or only the newest."""
 
     EVERY = "every"
     LATEST = "latest"
@@ -56,7 +56,7 @@ class FrameSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of the source."""
+        """Closes the source."""
         ...
 
 
@@ -160,7 +160,7 @@ class LiveReader(threading.Thread):
                 raise self._error
 
     def take(self, timeout_s: float) -> Captured | None:
-        """Next frame, or None when none came within `timeout_s`.
+        """Returns the next frame; None if none came within `timeout_s`.
 
         Raises:
             EOFError: The source has ended and all its frames were taken.
@@ -193,6 +193,7 @@ class LiveReader(threading.Thread):
             self._changed.notify_all()
 
     def run(self) -> None:
+        """Reads the source until it ends or the reader is closed."""
         try:
             self._follow()
         except BaseException as error:  # raised again where frames are taken
@@ -329,7 +330,7 @@ class LiveReader(threading.Thread):
         return None
 
     def _next_pause_s(self, pause_s: float, lost_s: float) -> float:
-        """How long to wait for the next try: spread a little, with one try at the limit."""
+        """Returns the pause before the next try: spread a little, with one try at the limit."""
         pause_s *= random.uniform(0.8, 1.2)
         if self._reconnect_s is None:
             return pause_s

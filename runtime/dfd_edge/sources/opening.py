@@ -1,4 +1,4 @@
-"""Opens a source as its kind and its options say."""
+"""Opens sources by their kind and options."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def connector(
 
 
 def _is_sandboxed(item: SourceItem) -> bool:
-    """Whether a child process decodes the source: as asked, else for addresses where it can.
+    """Returns whether a child process decodes the source: as asked, else for addresses.
 
     Raises:
         UsageError: It was asked for and cannot be.

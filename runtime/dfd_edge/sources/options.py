@@ -1,4 +1,4 @@
-"""How a source is to be opened: what cannot be read from its name."""
+"""Options for opening a source."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RAW = re.compile(r"(\d{1,5})x(\d{1,5}):(\w+)@(\d+(?:\.\d+)?)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class CameraOptions:
-    """What is asked of a camera; it may give something else, and what is None it chooses itself.
+    """Settings asked of a camera, which may choose others; None leaves the choice to it.
 
     Attributes:
         width, height: Size of its pictures in pixels; both or neither.
@@ -83,7 +83,7 @@ class CameraOptions:
 
 @dataclass(frozen=True, slots=True)
 class RawFormat:
-    """Frames without any container, one after the other.
+    """Format of raw frames without a container.
 
     Attributes:
         width, height: Size in pixels; even for yuv420p and nv12.
@@ -137,7 +137,7 @@ class RawFormat:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How sources are opened; each kind of source takes what concerns it.
+    """Options for opening sources; each kind of source takes what concerns it.
 
     Attributes:
         camera: What is asked of cameras.

@@ -1,4 +1,4 @@
-"""Timestamps made whole: monotonic seconds from whatever a container says."""
+"""Timestamps of frames: monotonic seconds from any container, and the lag of live streams."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _is_time(seconds: float) -> bool:
 #: A stream that is further behind than this, for so long, is not catching up by itself.
 MAX_LAG_S = 1.0
 PATIENCE_S = 3.0
-#: Who waits so long for a packet has emptied all buffers.
+#: A wait this long for a packet means that all buffers are empty.
 _EMPTY_WAIT_S = 0.5
 #: While packets are left out, reading is quick: so many in a row that had to be waited for, each
 #: for this share of the frame interval, are as new as packets get.
@@ -110,7 +110,7 @@ _DRIFT = 5e-4
 
 
 class Backlog:
-    """Watches the packets and frames of one live connection; made for one thread.
+    """Measures how far a live connection lags behind, and skips packets to catch up.
 
     Args:
         frame_interval_s: Nominal seconds between two frames.
@@ -157,7 +157,7 @@ class Backlog:
     def is_wanted(
         self, time_s: float | None, *, key: bool, waited_s: float, arrived_s: float
     ) -> bool:
-        """Whether a packet is to be decoded; where not, none is up to a newer key frame.
+        """Returns whether a packet is to be decoded; if not, none is until a newer key frame.
 
         Args:
             time_s: Time of the packet in the stream's clock, or None.
@@ -189,6 +189,6 @@ class Backlog:
         return True
 
     def take_skipped_s(self) -> float:
-        """`skipped_s`, which starts anew."""
+        """Returns `skipped_s` and resets it."""
         skipped_s, self.skipped_s = self.skipped_s, 0.0
         return skipped_s

@@ -1,4 +1,4 @@
-"""Video files through PyAV."""
+"""Video files, standard input and raw frames."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ _POLL_S = 0.05
 
 
 class PipeReader:
-    """The bytes of standard input, for PyAV to read.
+    """Reader of standard input for PyAV, with waits that can be ended.
 
     A plain read of a silent pipe holds until its sender moves. This one looks for `stop` while it
     waits, and takes that for the end of the input.
 
     Args:
-        stop: ends the reading.
+        stop: Ends the reading.
 
     Attributes:
         empty: Whether nothing has come yet.
 
     Raises:
-        SourceError: standard input is closed.
+        SourceError: Standard input is closed.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -71,7 +71,7 @@ class PipeReader:
         return os.fstat(self._descriptor).st_mode
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes, none at the end or once stopped."""
+        """Returns up to `size` bytes, none at the end or once stopped."""
         # Windows can wait for sockets only.
         while os.name != "nt" and not select.select([self._descriptor], [], [], _POLL_S)[0]:
             if self._stop.is_set():
@@ -82,7 +82,7 @@ class PipeReader:
 
 
 class RedirectedFile(PipeReader):
-    """A file that standard input was redirected from: it can be read in any order.
+    """Reader of a file that standard input was redirected from: seekable.
 
     MP4 files that were never prepared for streaming keep their index at the end.
     """
@@ -92,18 +92,18 @@ class RedirectedFile(PipeReader):
         self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a place in what was given, and returns it in bytes from its start."""
+        """Moves to a position, and returns it in bytes from the start of what was given."""
         if whence == os.SEEK_SET:
             offset += self._start
         return os.lseek(self._descriptor, offset, whence) - self._start
 
     def tell(self) -> int:
-        """The place that is read next, in bytes from the start of what was given."""
+        """Returns the position in bytes from the start of what was given."""
         return self.seek(0, os.SEEK_CUR)
 
 
 def open_standard_input(stop: threading.Event) -> PipeReader:
-    """Opens standard input as what it is.
+    """Opens standard input as a pipe or as a file.
 
     Raises:
         SourceError: Standard input is closed.
@@ -120,7 +120,7 @@ class Readable(Protocol):
     """Something to read bytes from."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
+        """Returns up to `size` bytes, none at the end."""
 
 
 class VideoFile(DecodedSource, Closing):
@@ -279,10 +279,10 @@ class RawVideo(Closing):
             raise NotMediaError(self.name, self.reason or "no frame came")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: the stream stays open."""
 
     def _read_frame(self) -> bytearray:
-        """The bytes of the next frame; fewer at the end."""
+        """Returns the bytes of the next frame; fewer at the end."""
         wanted = self._raw.frame_bytes
         data = bytearray()
         while len(data) < wanted:
