@@ -21,9 +21,9 @@ class CropRegion:
     """A square of whole pixels in a frame; it may reach beyond the frame's edges.
 
     Attributes:
-        x0: left edge in pixels.
-        y0: upper edge in pixels.
-        side: side in pixels.
+        x0: Left edge in pixels.
+        y0: Upper edge in pixels.
+        side: Side in pixels.
     """
 
     x0: int
@@ -43,7 +43,7 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
 
     Args:
         box: [4], x0, y0, x1, y1 in pixels.
-        scale: side of the square over the longer side of the box.
+        scale: Side of the square over the longer side of the box.
     """
     side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * scale))
     x0 = round(float(box[0] + box[2]) / 2.0 - side / 2.0)
@@ -70,8 +70,8 @@ def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDA
 
     Args:
         frame: uint8 [height, width, 3], BGR.
-        region: the square to cut.
-        size: side of the result in pixels.
+        region: The square to cut.
+        size: Side of the result in pixels.
 
     Returns:
         uint8 [size, size, 3], **RGB**, contiguous.
@@ -117,7 +117,7 @@ class Quality:
     Attributes:
         judged: True when the face can be judged.
         reason: None, or one of "too small", "dark", "blurred", "turned away".
-        detail: as `detail` measures it; infinite where nothing was measured.
+        detail: As `detail` measures it; infinite where nothing was measured.
     """
 
     judged: bool
@@ -129,7 +129,7 @@ def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
     """Decides whether a face can be judged.
 
     Args:
-        face: the detection, in pixels of the frame.
+        face: The detection, in pixels of the frame.
         crop: uint8 [size, size, 3], RGB, the crop that the model would see.
     """
     if face.size < MIN_FACE_PX:

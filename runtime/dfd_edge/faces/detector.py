@@ -57,7 +57,7 @@ class Face:
         box: float32 [4], x0, y0, x1, y1; from the brows to the chin, may reach beyond the frame.
         keypoints: float32 [6, 2], x and y of the subject's right eye, left eye, nose tip, mouth
             centre, right ear and left ear.
-        score: the detector's confidence in [0, 1].
+        score: The detector's confidence in [0, 1].
     """
 
     box: NDArray[np.float32]
@@ -75,10 +75,10 @@ class DetectorOptions:
     """Options of the detector that a bundle was trained with.
 
     Attributes:
-        min_score: detections below this confidence are dropped.
-        max_overlap: detections that overlap by more than this intersection over union are
+        min_score: Detections below this confidence are dropped.
+        max_overlap: Detections that overlap by more than this intersection over union are
             merged into one, weighted by score.
-        tile_min_side: frames whose longer side has at least this many pixels are searched again
+        tile_min_side: Frames whose longer side has at least this many pixels are searched again
             in overlapping square tiles when the whole frame shows no face.
     """
 
@@ -104,7 +104,7 @@ class DetectorOptions:
         """Builds the options from a manifest.
 
         Raises:
-            UsageError: for an option that this version does not know, or a value out of range.
+            UsageError: For an option that this version does not know, or a value out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -121,12 +121,12 @@ class FaceDetector:
         """Opens the model.
 
         Args:
-            options: thresholds; the defaults are those of the shipped bundle.
-            threads: threads that onnxruntime may use inside one operator.
+            options: Thresholds; the defaults are those of the shipped bundle.
+            threads: Threads that onnxruntime may use inside one operator.
 
         Raises:
-            ProviderError: when onnxruntime is not installed.
-            BundleError: when the model file is missing or unreadable.
+            ProviderError: When onnxruntime is not installed.
+            BundleError: When the model file is missing or unreadable.
         """
         self.options = options or DetectorOptions()
         self._session: Any = open_face_model(DETECTOR_FILE, threads=threads)
@@ -360,11 +360,11 @@ class FaceMesh:
         """Opens the model.
 
         Args:
-            threads: threads that onnxruntime may use inside one operator.
+            threads: Threads that onnxruntime may use inside one operator.
 
         Raises:
-            ProviderError: when onnxruntime is not installed.
-            BundleError: when the model file is missing or unreadable.
+            ProviderError: When onnxruntime is not installed.
+            BundleError: When the model file is missing or unreadable.
         """
         self._session: Any = open_face_model(MESH_FILE, threads=threads)
         self._input = self._session.get_inputs()[0].name
@@ -374,7 +374,7 @@ class FaceMesh:
 
         Args:
             frame: uint8 [height, width, 3], BGR.
-            face: a detection in that frame.
+            face: A detection in that frame.
         """
         right_eye, left_eye = face.keypoints[0], face.keypoints[1]
         angle = np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])

@@ -23,15 +23,15 @@ def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - o
     a single thread, and a copy to an accelerator and back would cost about as much.
 
     Args:
-        file_name: name of the ONNX file inside `models/face`.
-        threads: threads that onnxruntime may use inside one operator.
+        file_name: Name of the ONNX file inside `models/face`.
+        threads: Threads that onnxruntime may use inside one operator.
 
     Returns:
         An `onnxruntime.InferenceSession`.
 
     Raises:
-        ProviderError: when onnxruntime is not installed.
-        BundleError: when the file is missing or unreadable.
+        ProviderError: When onnxruntime is not installed.
+        BundleError: When the file is missing or unreadable.
     """
     try:
         import onnxruntime  # noqa: PLC0415 - `import dfd_edge` must work without onnxruntime

@@ -21,7 +21,7 @@ def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, in
 
     Args:
         costs: [rows, columns]; infinite where a pair is impossible.
-        unpaired: what a row costs that is left alone.
+        unpaired: What a row costs that is left alone.
 
     Returns:
         The pairs of row and column, by row.
@@ -164,8 +164,8 @@ class TrackedFace:
     """A detection that belongs to a person.
 
     Attributes:
-        track: number of the person, from 1, unique within the tracker's life.
-        face: the detection, its box smoothed over time within this track only.
+        track: Number of the person, from 1, unique within the tracker's life.
+        face: The detection, its box smoothed over time within this track only.
     """
 
     track: int
@@ -216,8 +216,8 @@ class Tracker:
         """Assigns each face of one frame to a track.
 
         Args:
-            faces: the detections of the frame.
-            time_s: the frame's time in seconds; a step back ends all tracks.
+            faces: The detections of the frame.
+            time_s: The frame's time in seconds; a step back ends all tracks.
             frame: uint8 [height, width, 3], BGR, for what the faces look like; without it they
                 are told apart by place and motion alone.
 

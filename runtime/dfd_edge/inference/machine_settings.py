@@ -72,7 +72,7 @@ class MachineSettings:
 
     @property
     def difference(self) -> str | None:
-        """How this machine differs from the one that they were chosen on; None where it does not."""
+        """How this machine differs from theirs; None where it does not."""
         from dfd_edge.inference.processor import processor_name, usable_cores  # noqa: PLC0415
 
         here = {"processor": processor_name(), "cores": max(1, int(usable_cores()))}

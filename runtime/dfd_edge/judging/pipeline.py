@@ -72,7 +72,7 @@ class _Stage(threading.Thread, Generic[T]):
         self._put(_End(error))
 
     def get(self, *, wait: bool = True) -> T | None:
-        """Returns the next entry; None if none is ready (not `wait`), at the end, or after a stop."""
+        """Returns the next entry; None if none is ready, at the end, or after a stop."""
         while not self.ended:
             try:
                 entry = self._queue.get(timeout=_POLL_S) if wait else self._queue.get_nowait()
