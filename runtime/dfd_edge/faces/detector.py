@@ -354,7 +354,11 @@ _MIN_PRESENCE_LOGIT = 0.0
 
 
 class FaceMesh:
-    """Finds the landmarks of a detected face; may be shared between threads."""
+    """The 468-point face mesh of a detected face: brows, eyes, lips, jaw.
+
+    Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019.
+    Training needs it to synthesise fakes; judging a frame does not. May be shared between threads.
+    """
 
     def __init__(self, *, threads: int = 1) -> None:
         """Opens the model.

@@ -80,7 +80,11 @@ OTHER_PERSON = ((0.2, 0.5), (0.3, 0.35))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearance:
-    """Appearance of a face: colours and pattern of light and dark.
+    """Appearance of a face: colours, and the pattern of light and dark.
+
+    It shows when a track went on to another person. The cues fail at different times: the colours
+    of face, hair and collar stay when a head turns, the pattern when the light changes. Neither
+    recognises a person again.
 
     Attributes:
         colours: float32 [512], square roots of the shares of 8x8x8 colours (Lab).

@@ -1,4 +1,10 @@
-"""An open graph of a bundle, and what its failures mean."""
+"""An open graph of a bundle, on an accelerator in batches of few fixed sizes.
+
+An accelerator chooses its kernels, plans its memory and records its CUDA graphs for one shape. So a
+batch is filled up to the next of a few sizes, each of which was run once beforehand, and the
+outputs of the filling are cut off. On NVIDIA devices the buffers of each size stay on the device
+(IO binding): crops go up as bytes, and only the outputs come back.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +35,10 @@ _stuck: list[NDArray[np.uint8]] = []
 
 def pin(array: NDArray[np.uint8], owner: object) -> bool:
     """Registers an array's memory with the driver for as long as its owner lives.
+
+    A copy from ordinary memory goes through a buffer of the driver's; registered memory is read in
+    place. onnxruntime offers none in Python, so this asks the driver itself. It is a matter of
+    speed only: where it fails, copies work as before.
 
     Args:
         array: One that is never replaced; a copy from any part of it is quicker afterwards.

@@ -147,6 +147,9 @@ def not_loading(provider: Provider, reason: str) -> str:
 def find_fault(provider: Provider) -> str | None:
     """Looks for what keeps a provider from loading, before onnxruntime tries.
 
+    onnxruntime writes about a missing library to standard error, in several lines, while the
+    session that it opens runs on the CPU.
+
     Args:
         provider: One that the installed onnxruntime is built with. Loads the libraries that its
             wheels brought along.

@@ -25,7 +25,7 @@ Receive = Callable[[memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OpenRequest:
     """The first message to a child.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FramesRequest:
     """The request for the frames of the opened source.
 
     Attributes:
@@ -56,7 +56,7 @@ class Wanted:
     skips: bool
 
 
-def send_object(descriptor: int, thing: Request | Wanted) -> None:
+def send_object(descriptor: int, thing: OpenRequest | FramesRequest) -> None:
     """Sends something to the child."""
     data = pickle.dumps(thing)
     write_all(descriptor, _LENGTH.pack(len(data)) + data)

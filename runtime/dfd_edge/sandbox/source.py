@@ -34,7 +34,7 @@ from dfd_edge.errors import (
     UnsupportedError,
 )
 from dfd_edge.libraries import wrong_version
-from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
+from dfd_edge.sandbox.messages import FramesRequest, OpenRequest, receive_message, send_object
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
 from dfd_edge.sources.timing import Backlog
@@ -126,7 +126,7 @@ class SandboxedSource(Closing):
         # A sampler that cannot be sent is asked here, about frames that were all sent.
         sent = isinstance(sampler, Foreseeable)
         copy = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
-        self._child.tell(Wanted(copy, every=every, skips=self.backlog.skips))
+        self._child.send(FramesRequest(copy, every=every, skips=self.backlog.skips))
         while message := self._child.next():
             self._take(message)
             answers = [sampler.is_due(time_s) for time_s in message.times_s]
@@ -263,9 +263,9 @@ class Child:
         self._end = weakref.finalize(
             self, _end, self._process, (self._control, self._answers, self._lifeline)
         )
-        self.tell(Request(_sendable(item), live, threads, self._memory_mb))
+        self.send(OpenRequest(_sendable(item), live, threads, self._memory_mb))
 
-    def tell(self, thing: Request | Wanted) -> None:
+    def send(self, thing: OpenRequest | FramesRequest) -> None:
         """Sends something to the child."""
         with contextlib.suppress(BrokenPipeError):  # what it died of is told by `next`
             send_object(self._control, thing)
@@ -279,7 +279,7 @@ class Child:
         try:
             message, size = receive_message(self._receive)
             if "error" in message:
-                raise self._told_error(dict(message["error"]))
+                raise self._error_of(dict(message["error"]))
             return Message.of(message, self._picture(message, size))
         except _Stopped:
             return None
@@ -329,7 +329,7 @@ class Child:
                     self._name, f"decoding got nowhere for {STALL_S:g} s", "its sandbox was ended"
                 )
 
-    def _told_error(self, told: dict[str, Any]) -> SourceError:
+    def _error_of(self, told: dict[str, Any]) -> SourceError:
         """Returns the error that the child met, under the name that the source has here."""
         kind = told.get("kind")
         if kind == MemoryError.__name__:

@@ -159,7 +159,13 @@ _GAIN_STEPS = 4096
 
 
 class ToneMapper:
-    """Turns coded HDR or wide-gamut pictures into SDR ones.
+    """Turns HDR and wide-gamut pictures into SDR ones, as the models were trained on.
+
+    The steps are those of the standards, in light: the transfer curve of the file is undone (PQ:
+    SMPTE ST 2084; HLG: ITU-R BT.2100 with the system gamma of a 1000 cd/m² display), luminance
+    above the knee is rolled off (ITU-R BT.2390, section 5.4: the Hermite spline of its EETF, from
+    1000 cd/m² to the 203 cd/m² that ITU-R BT.2408 gives to SDR white), BT.2020 primaries become
+    BT.709 (ITU-R BT.2087), and the result is coded for a BT.1886 display.
 
     Args:
         transfer: Code of the transfer curve (H.273).

@@ -112,6 +112,11 @@ _DRIFT = 5e-4
 class Backlog:
     """Measures how far a live connection lags behind, and skips packets to catch up.
 
+    Where a machine is too slow for a stream, frames pile up before the decoder: in the sender, the
+    network, the demuxer. They then come later and later after their time, and nothing behind the
+    decoder can notice. So the frame that came soonest after its time is the reference for others.
+    For use by one thread.
+
     Args:
         frame_interval_s: Nominal seconds between two frames.
 

@@ -217,7 +217,9 @@ _CONVERSIONS = {
 
 
 class RawVideo(Closing):
-    """Raw frames, read once from start to end. Use as a context manager.
+    """Raw frames without container or codec, timed by counting. Use as a context manager.
+
+    They are read once from start to end.
 
     Args:
         stream: Gives the bytes; left open.
