@@ -1,4 +1,4 @@
-"""The detector: a bundle loaded once that judges files, live sources and pushed frames."""
+"""The way in: a bundle loaded once, judging files, live sources and pushed frames."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Detector(Closing):
 
     @property
     def provider(self) -> ProviderReport:
-        """The provider that runs: true if it is the one asked for; its text says why not."""
+        """What runs: true if it is what was asked for; its text says why not."""
         return self._session.provider
 
     @property
@@ -148,7 +148,7 @@ class Detector(Closing):
 
     @property
     def decision(self) -> Decision:
-        """Thresholds and calibration of the variant that runs."""
+        """The rules of the variant that runs: thresholds and calibration."""
         return Decision(self._session.decision)
 
     def stream(
@@ -357,7 +357,7 @@ class Detector(Closing):
         )
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
-        """Returns the JSON Lines object that describes this run."""
+        """The JSON Lines object that describes this run."""
         from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
         report, bundle = self.provider, self.bundle
@@ -403,7 +403,7 @@ class Detector(Closing):
         on_image: OnImage | None,
         faces: FacesOption,
     ) -> Verdict:
-        """Judges a still: each face gets its frame score, labelled by the thresholds."""
+        """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
         stream = self.stream(name, faces=faces)
         scored = stream.score([stream.observe(image, 0.0, thorough=True)])[0]
         decision = self.decision
@@ -468,7 +468,7 @@ def _still(person: PersonResult, decision: Decision) -> PersonResult:
 
 
 def _undecided(verdict: Verdict, doubt: str) -> Verdict:
-    """Returns the verdict as undecided, for pictures that cannot be decided on."""
+    """The verdict without its decision, for pictures that it cannot be made on."""
     if verdict.p_fake is None:
         return verdict
     reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
@@ -484,7 +484,7 @@ def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
 
 
 def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
-    """Loads the face detector that the bundle was trained with; None for whole-frame models.
+    """The face detector that the bundle was trained with; None for whole-frame models.
 
     Raises:
         BundleError: The bundle names another detector than the one that ships here, or options
