@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 _EXIT_WAIT_S = 3.0
-"""How long the exit waits for native calls of other threads; a camera's driver may hang."""
+"""Longest wait of the exit for native calls of other threads; a camera's driver may hang."""
 _POLL_S = 0.002
 
 

@@ -279,9 +279,9 @@ def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(det
     device = detector.device = Device()
     frames = device.frames
 
-    def held(sampler):
+    def held(sampler, *, every):
         """Waits after the first frame until the window was paused."""
-        for frame in frames(sampler):
+        for frame in frames(sampler, every=every):
             yield frame
             until_s = time.monotonic() + 30
             while not pressed and time.monotonic() < until_s:

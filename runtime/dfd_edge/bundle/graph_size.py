@@ -2,8 +2,8 @@
 
 A few bytes can ask for gigabytes (`ConstantOfShape`) or for hours (one `MatMul` after the other),
 already while onnxruntime loads the graph, which folds constants. So the shapes of all tensors are
-worked out here from those of the inputs. A graph with an operator that is not known here is left
-to a trial in a process of its own (`graph_trial`).
+computed here from those of the inputs. A graph with an operator that is unknown here is tried in a
+process of its own (`graph_trial`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from dfd_edge.bundle.onnx_file import fields_of, messages_of, only_graph
 
 MOST_NUMBERS = 1 << 28
-"""Numbers that one tensor may have; a gibibyte of float32."""
+"""Most numbers in a tensor: a gibibyte of float32."""
 MOST_NUMBERS_IN_ALL = 1 << 32
 MOST_CONSTANT = 1 << 24
-"""Numbers that may be computed from weights alone, or as many as the file has bytes: loading a
-graph computes them, and weights that are unpacked have no more."""
+"""Most numbers computed from weights alone, if the file has fewer bytes: loading a graph computes
+them, and unpacked weights have no more."""
 MOST_PRODUCTS = 4 * 10**12
-"""Products that a run may compute; a core manages some 10 to 40 thousand million a second."""
+"""Most multiplications of a run; a core does some 10 to 40 thousand million a second."""
 _MOST_VALUES = 1024
-"""Whole numbers up to so many are worked out: shapes, axes, bounds of slices."""
+"""Longest integer tensor whose values are computed: shapes, axes, bounds of slices."""
 
 Shape = tuple[int, ...]
 
@@ -68,14 +68,14 @@ def check_size(data: bytes, inputs: Mapping[str, Shape]) -> bool:
     """Computes the sizes of a graph's tensors and the work of a run.
 
     Args:
-        data: The ONNX file, which `onnx_file.read_onnx` has read without complaint.
+        data: The ONNX file, which `onnx_file.read_onnx` accepts.
         inputs: The shapes of the inputs.
 
     Returns:
-        Whether all of it is known here; where not, what is known is within the bounds.
+        Whether all sizes are known; if not, the known ones are within the bounds.
 
     Raises:
-        TooLarge: It is not within the bounds.
+        TooLarge: A size or the work exceeds its bound.
     """
     graph = only_graph(list(fields_of(memoryview(data))))
     tensors = {name: _Tensor(shape) for name, shape in inputs.items()}

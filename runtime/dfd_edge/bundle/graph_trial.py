@@ -1,8 +1,8 @@
-"""A graph that may ask for more than it looks like is loaded and run once in a process of its own.
+"""Cost checks of untrusted graphs: by their sizes, or by a trial in a process of its own.
 
-Only graphs of bundles that do not ship with the program come here, and of those only the ones whose
-sizes `graph_size` cannot tell beforehand. The process has limits of memory and time, and ends with
-them: nothing inside onnxruntime can be ended from outside while it computes a single operator.
+Graphs of the shipped bundle are trusted. Others are tried only where `graph_size` cannot compute
+their sizes. The process has limits of memory and time and ends with them: onnxruntime cannot be
+stopped from outside while it computes a single operator.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dfd_edge.bundle.graph_size import Shape, TooLarge, check_size
 from dfd_edge.errors import BundleError
 
 TRIAL_S = 30.0
-"""For a graph of this kind loading and running take a second or less."""
+"""Time limit; a model of a bundle loads and runs within a second."""
 TRIAL_BYTES = 4 << 30
 BATCH = 8
 STEPS = 2
-"""Crops or tracks, and steps, of the inputs that the sizes are told for."""
+"""Crops or tracks, and steps, of the inputs that the sizes are computed for."""
 
 _passed: set[str] = set()
 
@@ -35,7 +35,7 @@ def check_cost(
     Args:
         name: The file, for messages.
         data: Its bytes.
-        sha256: Their hash; a graph that passed is not looked at again in this process.
+        sha256: Their hash; a graph that passed is not checked again in this process.
         inputs: By name, the element type and the shape of what it is run with.
 
     Raises:

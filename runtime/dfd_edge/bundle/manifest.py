@@ -173,7 +173,7 @@ class SequenceSpec:
         file: Its graph.
         rate_hz: Steps per second that it was trained at.
         state_width: S, the width of `state`.
-        max_gap_s: After a gap longer than this between two steps the state starts anew.
+        max_gap_s: After a gap longer than this between two steps the state is reset.
         first_frames: How many frames are judged, every one from the first on, none after them;
             `rate_hz` then says only how long such a step usually is. None to judge on and on,
             at `rate_hz`.

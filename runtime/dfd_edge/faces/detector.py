@@ -24,28 +24,28 @@ DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
 _INPUT_SIZE = 192
 _GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
-#: Share of the model's input that a frame with a border round it takes up.
+#: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
-#: Frames that are as many times too large, or more, are halved first.
+#: Frames at least this many times too large are halved first.
 _HALVED_FROM = 3
 _TILE_SHARE = 0.6
 _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
 _MAX_TILES = 12
-#: The model sees faces from about 1/14 of a frame's longer side on. A still is searched for smaller
-#: ones where its largest is small, and less thoroughly where it is not large; a film's frame, where
-#: it shows several small ones.
+#: The model finds faces from about 1/14 of a frame's longer side. A still is searched for smaller
+#: ones if its largest is small, less thoroughly if it is medium; a film's frame, if it shows
+#: several small ones.
 _LARGE_SHARE = 0.25
 _SMALL_SHARE = 0.125
 _CROWD = 3
-#: Side of the smallest tiles for small faces: those of 32 px, the smallest judged, are just seen.
+#: Side of the smallest tiles for small faces: those of 32 px, the smallest judged, are just found.
 _FINE_TILE = 480
 #: A tile takes 7 ms on one thread: these are about a second, and a sixth of one.
 _MAX_FINE_TILES = 160
 _MAX_CROWD_TILES = 24
-#: So many faces are found in a frame, the largest of them: each takes the frame model some 10 ms.
+#: Most faces found in a frame, the largest first: each takes the frame model some 10 ms.
 MAX_FACES = 1000
-#: Two detections are one face where they share so much of the smaller one.
+#: Two detections are one face where they share this much of the smaller one.
 _SAME_SHARE = 0.6
 
 

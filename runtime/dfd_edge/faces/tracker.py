@@ -21,7 +21,7 @@ def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, in
 
     Args:
         costs: [rows, columns]; infinite where a pair is impossible.
-        unpaired: What a row costs that is left alone.
+        unpaired: Cost of a row without a partner.
 
     Returns:
         The pairs of row and column, by row.
@@ -29,7 +29,7 @@ def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, in
     rows, columns = costs.shape
     if not rows or not columns:
         return []
-    # Each row may also go to a column of its own, which stands for being left alone.
+    # Each row may also go to a column of its own, which stands for no partner.
     alone = np.full((rows, rows), np.inf)
     np.fill_diagonal(alone, unpaired)
     usable = np.where(costs < unpaired, costs, np.inf)
@@ -62,7 +62,7 @@ def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, in
     return sorted((int(row_of[j]), j) for j in range(columns) if row_of[j] != rows)
 
 
-#: Side of the looked-at square over the size of the face box: hair and collar belong to it.
+#: Side of the measured square over the size of the face box: it includes hair and collar.
 _SCALE = 1.5
 _SIDE = 24
 _PATTERN_SIDE = 12
@@ -149,17 +149,17 @@ MAX_SHIFT = 0.8
 MAX_GROWTH = 1.8
 STILL_WEIGHT = 0.5
 MOTION_GAIN = 3.0
-#: A face is expected where its motion takes it, for about so long; then it is thought to stop.
+#: Time constant, in seconds, in which the velocity of an unseen face fades.
 COAST_S = 1.0
 #: Share of the newest motion in a track's velocity.
 VELOCITY_WEIGHT = 0.6
-#: What a change of colours, and of pattern up to 1, costs beside shifts in face sizes.
+#: Costs of a change of colours, and of pattern up to 1, relative to a shift by one face size.
 COLOUR_COST = 1.5
 PATTERN_COST = 0.75
-#: Above the cost of any pair of one person, so that nobody is left alone for being quick.
+#: Above the cost of any pair of one person, so that fast motion ends no track.
 UNPAIRED_COST = 2.5
-#: Faces that overlap by more show parts of each other: their looks are kept for no track, and
-#: rule none out.
+#: Faces that overlap by more show parts of each other: their appearance is neither stored nor
+#: compared.
 MAX_SHARED_LOOK = 0.1
 
 
@@ -201,12 +201,11 @@ class _Track:
 class Tracker:
     """Joins detections into tracks; one instance a stream, not to be shared.
 
-    Faces and tracks are paired at the least cost in all: distance from where the track's velocity
-    takes it, in face sizes, growth, overlap, and change of looks. A face can join a track that it
-    is less than `MAX_SHIFT` sizes away from (from where it was last, or from where it is
-    expected) and whose size it has within `MAX_GROWTH`, unless it looks like another person: so a
-    track ends at a cut to somebody else. Tracks unseen for `max_gap_s` end, and a person who
-    returns later gets a new number.
+    Faces and tracks are paired at minimum total cost: distance from the predicted place in face
+    sizes, growth, overlap, and change of appearance. A face can join a track whose last or
+    predicted place is less than `MAX_SHIFT` sizes away and whose size is within `MAX_GROWTH`,
+    unless it looks like another person: so a track ends at a cut to another person. Tracks unseen
+    for `max_gap_s` end, and a person who returns later gets a new number.
     """
 
     def __init__(self, *, max_gap_s: float = MAX_GAP_S) -> None:
@@ -223,7 +222,7 @@ class Tracker:
             faces: The detections of the frame.
             time_s: The frame's time in seconds; a step back ends all tracks.
             frame: uint8 [height, width, 3], BGR, for what the faces look like; without it they
-                are told apart by place and motion alone.
+                are distinguished by place and motion alone.
 
         Returns:
             The tracked faces, in the order of `faces`.

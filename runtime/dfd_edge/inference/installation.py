@@ -64,8 +64,8 @@ def _site_of_onnxruntime() -> Path | None:
 def quiet_onnxruntime() -> None:
     """Keeps onnxruntime from writing to standard error, for the whole process.
 
-    What it has to say of a provider that does not load comes as an error too. For programs that
-    own their process; an application's own choice is not to be overruled.
+    It reports a provider that does not load as an error too. For programs that own their process:
+    an application's own setting stays.
     """
     load_onnxruntime().set_default_logger_severity(_FATAL)
 

@@ -1,8 +1,8 @@
 """Placement of a graph's nodes on providers.
 
-onnxruntime gives what a provider does not support to the CPU, without a word: the session then
-still names the provider first. From release 1.24 on it can be asked for each node; before, it
-can only be told to refuse the graph as soon as one node is left over.
+onnxruntime silently runs what a provider does not support on the CPU: the session then still names
+the provider first. Release 1.24 and newer report the provider of each node; older ones can only
+refuse a graph with such a node.
 """
 
 from __future__ import annotations

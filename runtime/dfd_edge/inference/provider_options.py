@@ -155,7 +155,7 @@ def settings_of(
     if provider is Provider.CUDA:
         return Settings(((name, _cuda(options)),))
     if provider is Provider.TENSORRT:
-        # What TensorRT does not take goes to CUDA; the caller looks at what that is.
+        # What TensorRT does not support goes to CUDA; the caller checks the placement.
         plain = ProviderOptions(device=options.device)
         cuda = (BUILDS[Provider.CUDA].name, _cuda(plain))
         return Settings(((name, _tensorrt(options, frame)), cuda))
@@ -191,7 +191,7 @@ def computes_on_cpu(provider: Provider, options: ProviderOptions) -> bool:
 def _cuda(options: ProviderOptions) -> dict[str, str]:
     settings = {
         "device_id": str(options.device_number),
-        # Batches have few, fixed sizes: what the arena grew to once is enough for good.
+        # Batches have few, fixed sizes: the arena need not grow beyond its first size.
         "arena_extend_strategy": "kSameAsRequested",
         # The search happens while the batch sizes are warmed up, not while frames wait.
         "cudnn_conv_algo_search": "EXHAUSTIVE",

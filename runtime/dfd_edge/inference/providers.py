@@ -111,7 +111,7 @@ class Opened:
 
     Attributes:
         session: An `onnxruntime.InferenceSession`, read back to run there.
-        placement: Where its nodes run, as far as onnxruntime tells.
+        placement: Where its nodes run; None where onnxruntime does not report it.
     """
 
     session: Any

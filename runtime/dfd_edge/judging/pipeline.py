@@ -18,7 +18,7 @@ from dfd_edge.results import FrameResult
 from dfd_edge.sources.frames import Frame
 from dfd_edge.stream import Stream
 
-#: Frames that wait between two stages: so many, or fewer where they are large.
+#: Most frames between two stages; fewer where they are large.
 QUEUE_FRAMES = 4
 _QUEUE_BYTES = 128 * 2**20
 _POLL_S = 0.05

@@ -111,7 +111,7 @@ def read_only(files: Iterable[str]) -> None:
 def _allow_reading(libc: ctypes.CDLL, ruleset: int, path: str) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not on this machine; a missing source is told when it is opened
+    except OSError:  # not on this machine; opening a missing source raises the error
         return
     try:
         access = _READ_FILE | (_EXECUTE | _READ_FOLDER if os.path.isdir(path) else 0)  # noqa: PTH112

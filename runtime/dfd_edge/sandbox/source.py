@@ -1,6 +1,6 @@
 """Sources that a limited child process opens and decodes; frames come over a pipe.
 
-What the child can break is itself: a crash, a hang or too much memory is an error of that source.
+The child can only break itself: a crash, a hang or too much memory is an error of that source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
 from dfd_edge.sources.timing import Backlog
 
-#: A child from which nothing came for so long is ended. Waits for a network end before it.
+#: A child that is silent for this long is ended. Waits for a network end sooner.
 STALL_S = 30.0
 _POLL_MS = 50
 #: Linux' own pipes hold 64 KB: a frame would take dozens of turns. Few may have more than 1 MB.
@@ -267,7 +267,7 @@ class Child:
 
     def send(self, thing: OpenRequest | FramesRequest) -> None:
         """Sends something to the child."""
-        with contextlib.suppress(BrokenPipeError):  # what it died of is told by `next`
+        with contextlib.suppress(BrokenPipeError):  # `next` raises the cause of its death
             send_object(self._control, thing)
 
     def next(self) -> Message | None:
@@ -442,7 +442,7 @@ def _notes(value: object) -> tuple[str, ...]:
     return tuple(str(note)[:_MAX_TEXT] for note in value) if isinstance(value, list) else ()
 
 
-#: How what a child says of its source is read.
+#: Conversions of the attributes that a child reports.
 _KINDS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("finite", "complete"), bool),
     **dict.fromkeys(("reason", "doubt"), _text),

@@ -21,7 +21,7 @@ PROTOCOLS = {
 }
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-#: What was probably meant as an address: `http:/host`, `rtsp//host`, `user:password@host`.
+#: Probably meant as an address: `http:/host`, `rtsp//host`, `user:password@host`.
 #: A scheme has two letters at least: `C:/clip.mp4` is a file.
 #: An absolute path is a file.
 _MISSPELT = re.compile(

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 64
 
-#: Before 19, PyAV refuses a file over a title that is not UTF-8, unless it is told otherwise.
+#: Before 19, PyAV by default refuses a file whose title is not UTF-8.
 _TOLERANT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
 
-#: Whether PyAV hands options on to the decoders while it opens a container, without a fault.
+#: Whether PyAV passes options to the decoders while it opens a container, without a fault.
 _HANDS_ON = tuple(int(number) for number in av.__version__.split(".")[:2]) >= (17, 1)
 
 #: FFmpeg's names of the containers that are opened as files.
@@ -60,7 +60,7 @@ CONTAINERS = (
     "yuv4mpegpipe",
     "mjpeg",
 )
-#: Sound files: opened only to be told apart from files that are no media at all.
+#: Sound files: opened only to distinguish them from files that are no media at all.
 SOUNDS = ("mp3", "wav", "flac", "aac", "aiff", "amr", "ac3")
 
 FORMAT_WHITELIST = ",".join(CONTAINERS + SOUNDS)

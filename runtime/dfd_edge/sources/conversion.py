@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 
-#: What turns a stored picture upright, by the display matrix' rotation in degrees.
+#: OpenCV's rotations by the degrees of the display matrix.
 _ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -76,8 +76,8 @@ _ANY_TIME_BASE = Fraction(1, 90_000)
 class Deinterlacer:
     """Deinterlaces frames that are flagged as interlaced, and passes the others on.
 
-    An interlaced frame is held back until the next one came, from which the filter takes what
-    moved. Nothing is held back, and nothing is spent, before the first interlaced frame.
+    An interlaced frame is held back until the next one, from which the filter takes the motion.
+    Before the first interlaced frame nothing is held back, at no cost.
 
     Args:
         threads: Threads that the filter may use.
@@ -277,7 +277,7 @@ def _hlg_to_scene(code: Float) -> Float:
 #: Why a picture of few colours is not decided on. Of 26 frames of face swaps, the shipped model
 #: calls 2 real as they are, 4 to 6 with 256 colours and 25 with 1 bit; P(fake) moves by up to 0.8.
 FEW_COLOURS = "few colours, as in a GIF or a palette picture, hide what forgeries leave"
-#: A palette has so many colours; a grey picture has as many, so few levels are its mark.
+#: A palette has 256 colours; a grey picture has as many, so it counts by its few levels.
 _PALETTE_COLOURS = 256
 _FEW_GREYS = 32
 _SAMPLED_PIXELS = 200_000

@@ -47,25 +47,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FALLBACK_RATE = 25.0
-#: Above this only a rate that was measured over the whole file is believed: others are often the
-#: ticks of a clock, such as the 90,000 of MPEG-TS.
+#: Above this only an average over the whole file is trusted: other rates are often the ticks of a
+#: clock, such as the 90,000 of MPEG-TS.
 _MAX_STATED_RATE = 20_000.0
 _MAX_RATE = 1e6
-#: Frames that follow a damaged one are made from it until a key frame comes. Encoders without key
-#: frames renew the picture bit by bit, within about this time in seconds.
+#: Frames after a damaged one depend on it until a key frame comes. Encoders without key frames
+#: refresh the picture bit by bit, within about this time in seconds.
 _DAMAGE_LASTS_S = 10.0
-#: A recording is taken for cut off when its end is missing by more than this (seconds, share).
+#: A recording counts as cut off if more than this is missing at its end (seconds, share).
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.02
-#: MPEG-TS marks a packet as damaged so many before the one that something is missing of.
+#: MPEG-TS marks a packet as damaged this many packets before the incomplete one.
 _JOIN_PACKETS = 2
 #: Undecodable packets in a row after which a source is given up.
 _MAX_BAD_PACKETS = 500
-#: FFmpeg's names of formats that hold no times. It makes some up, at a rate that it guesses.
+#: FFmpeg's names of formats without times. It invents them at a guessed rate.
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
-#: FFmpeg's names of the codecs that keep few colours few, without saying so.
+#: FFmpeg's names of lossless codecs, whose pixel format does not show a palette.
 _EXACT_CODECS = frozenset(["apng", "png", "qtrle"])
 #: FFmpeg's names of the pixel formats of few colours.
 _PALETTE_PIXELS = frozenset(["pal8", "monowhite", "monoblack", "rgb8", "bgr8", "rgb4_byte"])
@@ -76,11 +76,11 @@ class DecodedSource:
 
     Frames come upright (display matrix applied), with square pixels and deinterlaced where they are
     flagged as interlaced, HDR and wide gamut as SDR. Only frames that are due are converted to BGR.
-    What cannot be decoded is left out, never made up, as is what the decoder patched up or made
-    from a damaged frame.
+    Frames that cannot be decoded, that the decoder patched up, or that depend on a damaged one are
+    left out.
 
-    A recording that is skimmed is read some packets ahead. What is neither due nor referred to by
-    another frame is then not decoded: the frames that are due are the same, for less time.
+    A recording that is skimmed is read some packets ahead, and frames that are neither due nor
+    referred to by another are not decoded: the due frames are the same, in less time.
 
     Args:
         container: The container; closed here when it turns out to hold no video.
@@ -89,7 +89,7 @@ class DecodedSource:
         threads: Threads that FFmpeg may use.
         threading: How FFmpeg uses them: frame threads ("AUTO") hold frames back, slices do not.
         mend: What to try where nothing could be decoded.
-        skim: Whether a recording may be read ahead, as a pipe that somebody waits for may not.
+        skim: Whether a recording may be read ahead; a pipe may not.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the container; by default the film that players show.
 
@@ -100,8 +100,8 @@ class DecodedSource:
         complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
-        notes: What a reader of the verdict should know besides, a line each.
-        backlog: How far a live stream is behind; it is asked which packets are decoded.
+        notes: Remarks for the reader of the verdict, a line each.
+        backlog: How far a live stream lags behind; decides which packets are decoded.
 
     Raises:
         SourceError: No video, no decoder for it, no such stream, or too large or small.
@@ -176,7 +176,7 @@ class DecodedSource:
 
         Raises:
             SourceError: A live stream is lost, nothing of a recording could be decoded, or a
-                second pass was asked for.
+                second pass was requested.
         """
         if self._consumed:
             raise SourceError(self.name, "already read", "open it again for a second pass")
@@ -200,7 +200,7 @@ class DecodedSource:
             due = sampler.is_due(time_s) or awaited
             awaited = due and decoded is None
             if awaited:
-                self._stop_skimming()  # it was not foreseen: the next frame stands in for it
+                self._stop_skimming()  # the copy was wrong: the next frame stands in for it
             if (due or every) and decoded is not None:
                 image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
@@ -258,7 +258,7 @@ class DecodedSource:
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
             if decoded.interlaced_frame:
-                self._stop_skimming()  # it is made whole with the help of its neighbours
+                self._stop_skimming()  # deinterlacing needs the neighbouring frames
             yield from self._deinterlacer.feed(decoded)
         yield from self._deinterlacer.flush()
 
@@ -288,7 +288,7 @@ class DecodedSource:
                 self._last_error = error
                 self._packet_lost = True
                 bad_in_a_row += 1
-                # Who joins a live stream between two key frames cannot decode its first packets.
+                # The first packets of a live stream joined between key frames cannot be decoded.
                 if self.finite or self._decoded_frames:
                     bad_packets += 1
                     many = "packet" if bad_packets == 1 else "packets"
@@ -326,7 +326,7 @@ class DecodedSource:
 
         Args:
             packet: The next packet.
-            doubted: How many packets from here on may still show that it is a join.
+            doubted: Packets from here on that may still show a join.
 
         Returns:
             The same for the packet after it.
@@ -356,7 +356,7 @@ class DecodedSource:
             self._packet_lost = False
         if self._damaged_until_s is None or time_s >= self._damaged_until_s:
             return False
-        # Who joins a live stream between two key frames has not lost what came before.
+        # A live stream joined between key frames has lost nothing before its first.
         if self.finite or self._whole_frames:
             self._damaged_frames += 1
             frames = "frame" if self._damaged_frames == 1 else "frames"
@@ -386,7 +386,7 @@ class DecodedSource:
                 height=height,
                 threads=1,
             )
-        except av.error.FFmpegError as error:  # it states colours that nobody converts
+        except av.error.FFmpegError as error:  # it states colours that FFmpeg does not convert
             cause = f"its colours cannot be converted ({cause_of(error)})"
             if first:
                 raise UnsupportedError(self.name, cause, "re-encode it as H.264") from None

@@ -140,8 +140,8 @@ class Sampler:
     Due times lie on a grid that starts with the first frame, so the mean rate is kept exactly
     whatever the frame rate of the source. A frame up to a tenth of a period early is taken, two
     due frames are at least half a period apart, and a source slower than the rate has all its
-    frames taken. After a gap, or when timestamps jump back by more than a period, the grid starts
-    anew with that frame; smaller steps back are taken for reordering and are not due.
+    frames taken. After a gap, or when timestamps jump back by more than a period, the grid restarts
+    with that frame; smaller steps back count as reordering and are not due.
 
     Args:
         rate_hz: Sampling rate in frames per second, above zero.

@@ -371,7 +371,7 @@ class AnimatedWebP(Closing):
 
         It is handed to the decoder as a file of its own, whose size is known to be the frame's.
         """
-        # `read` makes room for as much as is asked for, before it looks how much there is.
+        # `read` allocates the size that it is given before it checks how much there is.
         most = _LEAST_BYTES + _FRAME_BYTES_A_PIXEL * width * height
         self._file.seek(at + 16)
         chunks = self._file.read(max(0, length - 16)) if length <= most else b""

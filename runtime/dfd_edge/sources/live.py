@@ -20,12 +20,12 @@ from dfd_edge.sources.timing import Backlog
 QUEUE_FRAMES = 8
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 8.0
-#: Drops are told at most this often.
+#: Drops are reported at most this often.
 _DROP_NEWS_S = 5.0
 #: A pause between frames that is longer, and three times the one before it, is a gap.
 _SILENCE_S = 2.0
 _SILENCE_SHARE = 3.0
-#: How often a caller who waits for the source to open looks for what should end that.
+#: How often a caller who waits for the source checks whether to stop.
 _POLL_S = 0.05
 
 
@@ -66,8 +66,7 @@ class Captured:
 
     Attributes:
         frame: The frame; its time counts from the start of the first connection.
-        captured_s: `time.monotonic()` when it could have been read: what it waited on its way
-            is taken off.
+        captured_s: `time.monotonic()` when it could have been read, without its delay on the way.
     """
 
     frame: Frame
@@ -86,17 +85,17 @@ class LiveReader(threading.Thread):
         connect: Opens the source; called again after each loss. The event that it gets is set by
             `close`.
         name: What messages call the source.
-        is_due: Says for each time whether the frame is to be judged.
+        is_due: Returns whether the frame at a time is to be judged.
         on_event: Called from the reader's thread.
         policy: See `Policy`; by default `latest`, and `every` for sources with an end.
-        every_image: Whether frames that are not due are handed out too, for display.
+        every_image: Whether frames that are not due are delivered too, for display.
         period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
-        foresee: Gives a copy of what `is_due` asks, for a source that reads ahead or in a sandbox.
+        foresee: Returns a copy of the sampler, for sources in a sandbox.
 
     Attributes:
-        dropped: Due frames that were overtaken before they were taken, or skipped to catch up.
+        dropped: Due frames that were overtaken before they were taken, or skipped.
         gaps: How often the source was lost, or gave nothing for a while.
         start_s: `time.monotonic()` when the source was first open; None before.
     """
@@ -182,7 +181,7 @@ class LiveReader(threading.Thread):
     def close(self) -> None:
         """Asks the reader to end; returns at once. Nothing that comes later counts.
 
-        The reader lets go of the source itself, and nobody waits for it. One that waits for a
+        The reader closes the source itself and is never waited for. One that waits for a
         sandbox ends within a tenth of a second. FFmpeg's wait for a network in this process, a
         camera's driver and the look-up of a host name cannot be ended from outside: the reader
         lives on until they give up.
@@ -344,8 +343,8 @@ class _ConnectionSampler:
     """The stream's sampler in the clock of one connection; notices where nothing came for long.
 
     Args:
-        is_due: The sampler's answer.
-        foresee: Gives a copy of the sampler.
+        is_due: Asks the sampler.
+        foresee: Returns a copy of the sampler.
         offset_s: What is added to the connection's times.
         on_silence: Called with both ends of a pause between two frames that is a gap.
     """

@@ -101,8 +101,8 @@ MAX_LAG_S = 1.0
 PATIENCE_S = 3.0
 #: A wait this long for a packet means that all buffers are empty.
 _EMPTY_WAIT_S = 0.5
-#: While packets are left out, reading is quick: so many in a row that had to be waited for, each
-#: for this share of the frame interval, are as new as packets get.
+#: While packets are skipped, reading is quick: this many in a row that had to be waited for, each
+#: for this share of the frame interval, are the newest.
 _EMPTY_WAITS = 3
 _EMPTY_WAIT_SHARE = 0.5
 #: Clocks of sender and receiver may run apart by this share.
@@ -121,7 +121,7 @@ class Backlog:
         frame_interval_s: Nominal seconds between two frames.
 
     Attributes:
-        skips: Whether packets may be left out; else lags are only told.
+        skips: Whether packets may be skipped; otherwise lags are only measured.
         lag_s: Seconds that the newest decoded frame had waited on its way, beyond the soonest one.
         skipped_s: Seconds of video that were left out since `take_skipped_s`.
     """

@@ -184,7 +184,7 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         layout, at = ("<HH", 6) if head.startswith(b"GIF8") else (">II", 16)
         width, height = struct.unpack_from(layout, head.ljust(24, b"\0"), at)
         check_size(name, width, height, max_pixels)
-    # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
+    # By default FFmpeg takes pictures one after the other for numbered stills.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
         return open_container(location, options, form=form, max_pixels=max_pixels)
@@ -207,7 +207,7 @@ def _check_fragments(file: BinaryIO, name: str) -> None:
         raise NotMediaError(name, f"cannot be read ({error})") from error
 
 
-#: How OpenCV turns each format to BGR; bgr24 is BGR already.
+#: OpenCV's conversions of each format to BGR; bgr24 is BGR already.
 _CONVERSIONS = {
     "rgb24": cv2.COLOR_RGB2BGR,
     "gray": cv2.COLOR_GRAY2BGR,
