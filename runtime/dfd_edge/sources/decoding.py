@@ -130,7 +130,7 @@ class DecodedSource:
         self._mend = mend
         self._max_pixels = max_pixels
         self._causes: dict[str, str] = {}
-        self._last_error: av.error.FFmpegError | None = None
+        self._no_memory = False
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
@@ -212,9 +212,9 @@ class DecodedSource:
             mend = self._mend
             if not self.width:  # no size was stated, and what the decoder found it may not say
                 mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
-            raise NotMediaError(
-                self.name, f"no frame could be decoded{cause}", mend
-            ) from self._last_error
+            # Not from FFmpeg's error: its text may hold an address with its password.
+            memory = MemoryError() if self._no_memory else None
+            raise NotMediaError(self.name, f"no frame could be decoded{cause}", mend) from memory
         self._check_end()
 
     @property
@@ -285,7 +285,7 @@ class DecodedSource:
                 continue
             except av.error.FFmpegError as error:
                 self._stop_skimming()
-                self._last_error = error
+                self._no_memory |= isinstance(error, MemoryError)
                 self._packet_lost = True
                 bad_in_a_row += 1
                 # The first packets of a live stream joined between key frames cannot be decoded.
@@ -343,7 +343,7 @@ class DecodedSource:
         if not self.finite:
             # Not `from error`: its text holds the address with its password.
             raise UnreachableError(self.name, f"lost ({cause_of(error)})") from None
-        self._last_error = error
+        self._no_memory |= isinstance(error, MemoryError)
         self._missing(f"reading broke off: {cause_of(error)}")
 
     def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
