@@ -53,7 +53,7 @@ def run(program: str, place: Path) -> list[str]:
 
 def test_every_program_of_the_page_is_run_here():
     headings = re.findall(
-        r"\n## (.*?)\n(?:(?!\n## ).)*?```python", PAGE.read_text("utf-8"), re.DOTALL
+        r"\n## ([^\n]*)\n(?:(?!\n## ).)*?```python", PAGE.read_text("utf-8"), re.DOTALL
     )
     tested = set(re.findall(r'code\("(.*?)"\)', Path(__file__).read_text("utf-8")))
     assert set(headings) == tested
