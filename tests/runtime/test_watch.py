@@ -297,6 +297,16 @@ def test_a_device_that_cannot_be_opened_is_told_at_once(detector):
         watch_device(detector, connect)
 
 
+def test_a_closed_reader_does_not_wait_for_the_next_due_frame(detector):
+    stream = detector.stream("device", rate_hz=0.01)
+    with Watch(stream, lambda stop: Device(endless(), rate=50)) as watch:
+        next(watch)
+    until_s = time.monotonic() + 5.0
+    while reader_threads():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
 def read(policy, *, pause_s, count=50):
     """What a slow taker gets of a device that shows `count` pictures."""
     reader = LiveReader(

@@ -246,7 +246,11 @@ class LiveReader(threading.Thread):
                 self._told_reason = source.reason
                 self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
-        sampler = _ConnectionSampler(self._is_due, self._foresee, offset_s, tell_silence)
+        def is_due(time_s: float) -> bool:
+            # Once closed, the next frame ends the loop, however long the next due one would take.
+            return self._closed.is_set() or self._is_due(time_s)
+
+        sampler = _ConnectionSampler(is_due, self._foresee, offset_s, tell_silence)
         try:
             for frame in source.frames(sampler, every=self._every_image):
                 if self._closed.is_set():
