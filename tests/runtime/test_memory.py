@@ -53,13 +53,13 @@ def frames_alive(clip):
 
 
 def keep_frames_in_cycles(monkeypatch):
-    orientation = decoding._orientation
+    orientation = decoding.orientation_of
 
     def cyclic(decoded):
         len(decoded.side_data)  # refers to the frame, which refers to it
         return orientation(decoded)
 
-    monkeypatch.setattr(decoding, "_orientation", cyclic)
+    monkeypatch.setattr(decoding, "orientation_of", cyclic)
 
 
 def test_a_frame_is_freed_when_it_was_judged(clip):

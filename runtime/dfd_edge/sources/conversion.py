@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ import av.error
 import cv2
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from dfd_edge.sources.frames import Image
 
 if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
 
@@ -64,6 +66,36 @@ class Orientation:
         if rotation is None:
             return image
         return np.asarray(cv2.rotate(image, rotation), dtype=np.uint8)
+
+
+def orientation_of(decoded: VideoFrame) -> Orientation:
+    """Returns the orientation of a decoded frame, by its display matrix."""
+    # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
+    # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
+    found: Mapping[str, bytes] = SideDataContainer.__new__(SideDataContainer)
+    try:
+        found.__init__(decoded)  # type: ignore[misc]
+    except ValueError:
+        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
+        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
+        known = False
+    else:
+        known = True
+    try:
+        data = bytes(found["DISPLAYMATRIX"])
+    except (KeyError, TypeError):  # the latter where nothing could be listed
+        return Orientation() if known else Orientation(decoded.rotation)
+    if len(data) < 36:
+        return Orientation()
+    return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))
+
+
+def colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
+    """Returns the code (H.273) of a frame's transfer curve or primaries; 2 if unknown."""
+    code = getattr(decoded, name, None)  # PyAV before 17 has only the decoder's
+    if code is None:
+        code = getattr(context, name, None)
+    return 2 if code is None else int(code)
 
 
 #: One picture a frame; frames that are not flagged as interlaced pass as they are.

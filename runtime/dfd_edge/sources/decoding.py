@@ -8,23 +8,23 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
 import numpy as np
-from av.sidedata.sidedata import SideDataContainer
 
 from dfd_edge.errors import NotMediaError, SourceError, UnreachableError, UnsupportedError
 from dfd_edge.sources.containers import choose_stream, stream_duration_s
 from dfd_edge.sources.conversion import (
     ColourCount,
     Deinterlacer,
-    Orientation,
     ToneMapper,
+    colour_code,
     few_colours,
+    orientation_of,
 )
 from dfd_edge.sources.frames import (
     MAX_FRAME_PIXELS,
@@ -40,7 +40,6 @@ from dfd_edge.sources.timing import MAX_CLOCK_S, Backlog, Timeline
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
-    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -372,11 +371,11 @@ class DecodedSource:
                 raise
             self._missing(str(error))
             return None
-        orientation = _orientation(decoded)
+        orientation = orientation_of(decoded)
         context = self._stream.codec_context
         mapper = ToneMapper.of(
-            _colour_code(decoded, context, "color_trc"),
-            _colour_code(decoded, context, "color_primaries"),
+            colour_code(decoded, context, "color_trc"),
+            colour_code(decoded, context, "color_primaries"),
         )
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         try:
@@ -439,14 +438,6 @@ def _pts_seconds(decoded: VideoFrame) -> float | None:
     return float(decoded.pts * decoded.time_base)
 
 
-def _colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
-    """Returns the code (H.273) of a frame's transfer curve or primaries; 2 if unknown."""
-    code = getattr(decoded, name, None)  # PyAV before 17 has only the decoder's
-    if code is None:
-        code = getattr(context, name, None)
-    return 2 if code is None else int(code)
-
-
 def _frame_rate(stream: VideoStream) -> float:
     """Returns the nominal frames per second; 25 where nothing sensible is stated."""
     average = stream.average_rate
@@ -475,27 +466,6 @@ def _pixel_aspect(stream: VideoStream) -> float:
     """Returns the width of a pixel over its height; 1 where nothing sensible is stated."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return float(aspect) if Fraction(1, 4) <= aspect <= 4 else 1.0
-
-
-def _orientation(decoded: VideoFrame) -> Orientation:
-    # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
-    # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
-    found: Mapping[str, bytes] = SideDataContainer.__new__(SideDataContainer)
-    try:
-        found.__init__(decoded)  # type: ignore[misc]
-    except ValueError:
-        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
-        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
-        known = False
-    else:
-        known = True
-    try:
-        data = bytes(found["DISPLAYMATRIX"])
-    except (KeyError, TypeError):  # the latter where nothing could be listed
-        return Orientation() if known else Orientation(decoded.rotation)
-    if len(data) < 36:
-        return Orientation()
-    return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))
 
 
 def cause_of(error: av.error.FFmpegError) -> str:

@@ -158,19 +158,19 @@ def expand(
     """
     items: dict[tuple[SourceKind, str | int | BinaryIO], SourceItem] = {}
     errors: list[SourceError] = []
-    tell = on_event or _log
+    report = on_event or _log
     for source in sources:
         try:
-            for item in _expand_one(source, errors, tell):
+            for item in _expand_one(source, errors, report):
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
         except UsageError as error:  # a name that none can have, or no source at all
             errors.append(SourceError(error.source or redact(str(source)), error.cause))
-    return _told_apart(items.values()), errors
+    return _uniquely_named(items.values()), errors
 
 
-def _told_apart(items: Iterable[SourceItem]) -> list[SourceItem]:
+def _uniquely_named(items: Iterable[SourceItem]) -> list[SourceItem]:
     """Gives each item a unique name: addresses may differ in parts that are not shown."""
     named: dict[str, SourceItem] = {}
     for item in items:
@@ -187,16 +187,16 @@ def _log(event: Event) -> None:
 
 
 def _expand_one(
-    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], report: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
     try:
-        yield from _expand_readable(source, errors, tell)
+        yield from _expand_readable(source, errors, report)
     except OSError as error:
         raise SourceError(redact(str(source)), f"cannot be looked at ({error.strerror})") from None
 
 
 def _expand_readable(
-    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], report: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
     text = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     if text is None or text == STANDARD_INPUT or is_address(text):
@@ -206,7 +206,7 @@ def _expand_readable(
     check_spelling(text)
     path = Path(text)
     if path.is_dir():
-        yield from _files(_media_below(path, errors, tell), errors)
+        yield from _files(_media_below(path, errors, report), errors)
     elif not path.exists() and glob.has_magic(text):
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
@@ -226,7 +226,7 @@ def _files(paths: Iterable[Path], errors: list[SourceError]) -> Iterator[SourceI
 
 
 def _media_below(
-    folder: Path, errors: list[SourceError], tell: Callable[[Event], None]
+    folder: Path, errors: list[SourceError], report: Callable[[Event], None]
 ) -> list[Path]:
     """Returns the videos and pictures in a folder and below it, sorted, linked folders last.
 
@@ -261,12 +261,12 @@ def _media_below(
             links.clear()
             if upward:
                 text = f"{_counted(upward, 'link')} to a folder around this one not followed"
-                tell(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
+                report(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
     for error in unreadable:
         errors.append(SourceError(error.filename, f"the folder cannot be read ({error.strerror})"))
     if others:
         text = f"{_counted(others, 'file')} of other kinds left out: {_listed(others)}"
-        tell(Event(str(folder), 0.0, EventKind.NOTE, text))
+        report(Event(str(folder), 0.0, EventKind.NOTE, text))
     if not found and not unreadable:
         raise SourceNotFoundError(folder, "no video and no picture in this folder")
     return found

@@ -133,8 +133,8 @@ class LiveReader(threading.Thread):
         self._error: BaseException | None = None
         self.start_s: float | None = None
         self._offset_s = 0.0  # start of the present connection in the clock of the first
-        self._told_drops_s = 0.0
-        self._told_reason: str | None = None
+        self._reported_drops_s = 0.0
+        self._reported_reason: str | None = None
         self._final_reason: str | None = None
 
     @property
@@ -240,24 +240,24 @@ class LiveReader(threading.Thread):
         backlog: Backlog = getattr(source, "backlog", None) or Backlog(self._period_s)
         backlog.skips = self._policy is Policy.LATEST
 
-        def tell_silence(from_s: float, to_s: float) -> None:
+        def report_silence(from_s: float, to_s: float) -> None:
             if not (source.finite or backlog.skipped_s or self._closed.is_set()):
-                damaged = source.reason != self._told_reason
-                self._told_reason = source.reason
-                self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
+                damaged = source.reason != self._reported_reason
+                self._reported_reason = source.reason
+                self._report_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
         def is_due(time_s: float) -> bool:
             # Once closed, the next frame ends the loop, however long the next due one would take.
             return self._closed.is_set() or self._is_due(time_s)
 
-        sampler = _ConnectionSampler(is_due, self._foresee, offset_s, tell_silence)
+        sampler = _ConnectionSampler(is_due, self._foresee, offset_s, report_silence)
         try:
             for frame in source.frames(sampler, every=self._every_image):
                 if self._closed.is_set():
                     break
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
-                    self._tell_skipped(skipped_s, time_s)
+                    self._report_skipped(skipped_s, time_s)
                 placed = Frame(frame.image, time_s, frame.index, frame.due)
                 self._offer(Captured(placed, time.monotonic() - backlog.lag_s))
         except SourceError as error:
@@ -268,12 +268,12 @@ class LiveReader(threading.Thread):
             source.close()
         return None
 
-    def _tell_silence(self, from_s: float, to_s: float, missing: str) -> None:
+    def _report_silence(self, from_s: float, to_s: float, missing: str) -> None:
         self.gaps += 1
         self._on_event(EventKind.GAP, from_s, f"{missing} came for {to_s - from_s:.1f} s")
         self._on_event(EventKind.RECONNECT, to_s, "frames come again")
 
-    def _tell_skipped(self, skipped_s: float, time_s: float) -> None:
+    def _report_skipped(self, skipped_s: float, time_s: float) -> None:
         self.dropped += round(skipped_s / self._period_s)
         self._on_event(EventKind.DROP, time_s, f"{skipped_s:.1f} s skipped to catch up")
 
@@ -293,8 +293,8 @@ class LiveReader(threading.Thread):
 
     def _count_drops(self, count: int, time_s: float) -> None:
         self.dropped += count
-        if count and time_s - self._told_drops_s >= _DROP_NEWS_S:
-            self._told_drops_s = time_s
+        if count and time_s - self._reported_drops_s >= _DROP_NEWS_S:
+            self._reported_drops_s = time_s
             self._on_event(EventKind.DROP, time_s, f"{self.dropped} due frames dropped so far")
 
     def _reopen(self, lost: SourceError | None) -> FrameSource | None:
