@@ -1,1 +1,1 @@
-"""Judging."""
+"""From frames to verdicts."""
