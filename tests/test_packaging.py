@@ -106,7 +106,7 @@ def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_holds_the_clip_that_the_doctor_judges(wheel: zipfile.ZipFile) -> None:
-    from dfd_edge.doctor import CLIP
+    from dfd_edge.cli.doctor import CLIP
 
     assert wheel.read(CLIP.relative_to(ROOT / "runtime").as_posix()) == CLIP.read_bytes()
     assert CLIP.stat().st_size < 50_000

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-import dfd_edge.cli
+import dfd_edge.cli.command
 import dfd_export.cli
 import dfd_training.cli
 from dfd_edge.bundle import Bundle
@@ -80,7 +80,7 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     shutil.rmtree(store)
     shutil.rmtree(frame)
     lines = run(
-        dfd_edge.cli.command, "--json", "--model", bundle, small_data / "clip0_fake.mp4"
+        dfd_edge.cli.command.command, "--json", "--model", bundle, small_data / "clip0_fake.mp4"
     ).splitlines()
     records = [json.loads(line) for line in lines]
     assert [records[0]["record"], records[-1]["record"]] == ["run", "verdict"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dfd_benchmarks.results import Figure, figures_of, read_record
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 _COLOURS = ("#2f6db0", "#d98632", "#4b9a63", "#8a5aa8", "#8c8c8c")
 _BAR_INCHES = 0.34

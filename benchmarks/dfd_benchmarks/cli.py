@@ -15,7 +15,7 @@ from dfd_benchmarks.stages_cli import stages
 from dfd_benchmarks.startup_cli import startup
 from dfd_benchmarks.streams_cli import memory, streams
 from dfd_benchmarks.sweep_cli import sweep
-from dfd_edge.console import CommandGroup
+from dfd_edge.cli.group import CommandGroup
 
 
 @click.group(

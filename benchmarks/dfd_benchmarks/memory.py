@@ -15,9 +15,9 @@ from dfd_benchmarks.load import resident_mb
 from dfd_benchmarks.results import Ran
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.stream import Stream
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.video import VideoFile
-from dfd_edge.stream import Stream
 
 #: Of one running stream, in megabytes, and of the last minute over the first.
 MAX_MB, MAX_GROWTH = 300.0, 0.01

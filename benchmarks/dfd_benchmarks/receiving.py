@@ -11,8 +11,8 @@ from dfd_benchmarks.load import BusyCores
 from dfd_benchmarks.senders import FrameClock
 from dfd_benchmarks.stamps import read_stamp
 from dfd_edge import Detector, FrameResult, SourceError
+from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.frame import Frame
-from dfd_edge.watching import Watch
 
 #: ffmpeg takes a moment to listen.
 _OPEN_S = 20.0

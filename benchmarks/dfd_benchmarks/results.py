@@ -19,8 +19,8 @@ from dfd_benchmarks.machine import Machine
 from dfd_benchmarks.timing import Spread
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.session import Session
+from dfd_edge.sinks.files import written_whole
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")

@@ -7,7 +7,7 @@ from typing import Any
 
 from dfd_benchmarks.results import read_record
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 _INCHES, _DPI = (8.0, 5.6), 100
 _COLOURS = ("#2f6db0", "#d98632")

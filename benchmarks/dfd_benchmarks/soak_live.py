@@ -18,8 +18,8 @@ from dfd_benchmarks.soak import MIN_WINDOWS, Recording, Window
 from dfd_benchmarks.stamps import read_stamp
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.frame import Frame
-from dfd_edge.watching import Watch
 
 _TICK_S = 0.25
 _PORTS = range(20_000, 30_000)

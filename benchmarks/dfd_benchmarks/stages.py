@@ -29,15 +29,15 @@ from dfd_edge.faces import DetectorOptions, Face, FaceDetector
 from dfd_edge.faces.crop import crop_region, extract_crop, middle_square
 from dfd_edge.faces.quality import assess
 from dfd_edge.faces.tracker import TrackedFace, Tracker
-from dfd_edge.observing import Observation
-from dfd_edge.outputs.text import json_line
+from dfd_edge.judging.people import Observation
+from dfd_edge.judging.results import FrameResult
+from dfd_edge.judging.stream import Stream
 from dfd_edge.processor import usable_cores
-from dfd_edge.results import FrameResult
 from dfd_edge.sampling import FirstFrames, Sampler
 from dfd_edge.session import MAX_BATCH, Session
+from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.video import VideoFile
-from dfd_edge.stream import Stream
 
 #: Decoded frames that are held in memory for the stages behind the decoder.
 MAX_HELD_FRAMES = 60

@@ -51,7 +51,7 @@ print(json.dumps({"elapsed_s": elapsed_s, "cpu_s": cpu_s}))
 _LOAD = """
 import dataclasses, json, sys, time
 import av, click, cv2, numpy, onnxruntime
-import dfd_edge.cli, dfd_edge.faces.detector, dfd_edge.session
+import dfd_edge.cli.command, dfd_edge.faces.detector, dfd_edge.session
 from dfd_edge import Detector
 options = json.loads(sys.argv[1])
 start_s = time.perf_counter()
@@ -80,7 +80,7 @@ def tell():
                 peak = int(line.split()[1]) * 1024
     print(json.dumps({"peak_bytes": peak}))
 atexit.register(tell)
-from dfd_edge.cli import main
+from dfd_edge.cli.command import main
 main()
 """
 

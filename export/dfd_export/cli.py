@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.console import CommandGroup
+from dfd_edge.cli.group import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.manifest import MANIFEST_NAME, CardInfo
 from dfd_edge.providers import Provider
@@ -284,7 +284,7 @@ def verify(path: Path, provider: str) -> None:
 
     Prints a line a check. Ends with code 5 where one fails.
     """
-    from dfd_edge.outputs.reporter import printable
+    from dfd_edge.sinks.console import printable
     from dfd_export.inspect.verification import verify_bundle
 
     checked = Bundle.load(path)

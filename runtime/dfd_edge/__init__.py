@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
-    from dfd_edge.outputs.records import records_schema
-    from dfd_edge.providers import ProviderOptions, ProviderReport
-    from dfd_edge.results import (
+    from dfd_edge.judging.results import (
         Event,
         EventKind,
         FrameResult,
@@ -35,30 +33,32 @@ if TYPE_CHECKING:
         PersonVerdict,
         Verdict,
     )
-    from dfd_edge.stream import Stream
-    from dfd_edge.watching import Watch
+    from dfd_edge.judging.stream import Stream
+    from dfd_edge.judging.watch import Watch
+    from dfd_edge.providers import ProviderOptions, ProviderReport
+    from dfd_edge.sinks.json_lines import records_schema
 
 _HOMES = {
     "Bundle": "bundle",
     "BundleError": "errors",
     "Detector": "detector",
     "DfdError": "errors",
-    "Event": "results",
-    "EventKind": "results",
-    "FrameResult": "results",
-    "Interval": "results",
-    "Label": "results",
-    "PersonResult": "results",
-    "PersonVerdict": "results",
+    "Event": "judging.results",
+    "EventKind": "judging.results",
+    "FrameResult": "judging.results",
+    "Interval": "judging.results",
+    "Label": "judging.results",
+    "PersonResult": "judging.results",
+    "PersonVerdict": "judging.results",
     "ProviderError": "errors",
     "ProviderOptions": "providers",
     "ProviderReport": "providers",
     "SourceError": "errors",
-    "Stream": "stream",
+    "Stream": "judging.stream",
     "UsageError": "errors",
-    "Verdict": "results",
-    "Watch": "watching",
-    "records_schema": "outputs.records",
+    "Verdict": "judging.results",
+    "Watch": "judging.watch",
+    "records_schema": "sinks.json_lines",
 }
 
 __all__ = [

@@ -25,13 +25,11 @@ from dfd_edge.asked import (
     check_whole,
 )
 from dfd_edge.closing import Closing
-from dfd_edge.decision import Decision
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
-from dfd_edge.manifest import MANIFEST_NAME
-from dfd_edge.pipeline import judge_frames
-from dfd_edge.results import (
+from dfd_edge.judging.decision import Decision
+from dfd_edge.judging.results import (
     Event,
     EventKind,
     FrameResult,
@@ -41,6 +39,10 @@ from dfd_edge.results import (
     Record,
     Verdict,
 )
+from dfd_edge.judging.stream import Stream
+from dfd_edge.judging.watch import Watch
+from dfd_edge.manifest import MANIFEST_NAME
+from dfd_edge.pipeline import judge_frames
 from dfd_edge.sampling import AllFrames, DueFrames
 from dfd_edge.sources.colours import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
@@ -51,9 +53,7 @@ from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.raw import RawVideo
 from dfd_edge.sources.video import VideoFile
-from dfd_edge.stream import Stream
 from dfd_edge.version import version_of
-from dfd_edge.watching import Watch
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle

@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import click
 
+from dfd_edge.cli.options import MAX_THREADS, PROVIDERS
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.provider_flags import MAX_THREADS, PROVIDERS
 
 _PRECISIONS = ("auto", "fp32", "fp16", "int8")
 _MACHINE = ("processor", "cores")
@@ -122,7 +122,7 @@ class MachineSettings:
         Raises:
             UsageError: The file cannot be written.
         """
-        from dfd_edge.outputs.files import written_whole  # noqa: PLC0415 - only `dfd-bench` writes
+        from dfd_edge.sinks.files import written_whole  # noqa: PLC0415 - only `dfd-bench` writes
 
         values = asdict(self)
         lines = [f"{name} = {json.dumps(values[name])}" for name in self.options]

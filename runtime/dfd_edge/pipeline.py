@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from dfd_edge.observing import Observation
-from dfd_edge.results import FrameResult
+from dfd_edge.judging.people import Observation
+from dfd_edge.judging.results import FrameResult
+from dfd_edge.judging.stream import Stream
 from dfd_edge.session import MAX_BATCH
 from dfd_edge.sources.frame import Frame
-from dfd_edge.stream import Stream
 
 #: Frames that wait between two stages: so many, or fewer where they are large.
 QUEUE_FRAMES = 4

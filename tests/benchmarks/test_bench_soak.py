@@ -16,7 +16,7 @@ from dfd_benchmarks.results import Ran, write_result
 from dfd_benchmarks.soak import PushedOptions, Window, soak_lines, soak_result
 from dfd_benchmarks.soak_live import LiveOptions
 from dfd_edge import UsageError
-from dfd_edge.stream import Stream
+from dfd_edge.judging.stream import Stream
 
 RAN = Ran("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
 

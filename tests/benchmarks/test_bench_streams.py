@@ -26,8 +26,8 @@ from dfd_benchmarks.senders import FrameClock, SenderCost, Senders
 from dfd_benchmarks.stamps import NUMBERS, read_stamp, write_stamp
 from dfd_benchmarks.streams import load_point, measure_streams, most_carried
 from dfd_edge import SourceError, UsageError
+from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.decoding import DecodedSource
-from dfd_edge.watching import Watch
 
 FPS = 15
 SIZE = (320, 240)

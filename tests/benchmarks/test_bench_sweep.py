@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
 from dfd_benchmarks.sweep import knee
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError
 from dfd_edge.machine_settings import MachineSettings

@@ -18,7 +18,7 @@ import pytest
 
 from dfd_benchmarks.peers.engines import load_openvino
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
-from dfd_edge.decision import Decision
+from dfd_edge.judging.decision import Decision
 from dfd_edge.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from keras import layers
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.results import FrameResult, Label
 from dfd_edge.manifest import PersonScore
-from dfd_edge.results import FrameResult, Label
 from dfd_edge.sampling import Sampler
 from dfd_edge.session import Session
 from dfd_edge.sources.video import VideoFile

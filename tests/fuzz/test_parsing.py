@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.faces.finding import parse_faces
 from dfd_edge.manifest import DecisionSpec, Manifest
-from dfd_edge.outputs.text import json_line, printable
 from dfd_edge.providers import Provider, ProviderOptions
 from dfd_edge.sampling import MIN_SPACING, Sampler
 from dfd_edge.schema import SchemaError
+from dfd_edge.sinks.text import json_line, printable
 from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, expand
 from dfd_edge.sources.address import PROTOCOLS, redact
 from dfd_edge.sources.image import read_image

@@ -19,7 +19,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 
 
 @pytest.fixture

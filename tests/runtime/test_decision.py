@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfd_edge.decision import Decision, Hysteresis, Looks, PersonHistory, calibrated
+from dfd_edge.judging.decision import Decision, Hysteresis, Looks, PersonHistory, calibrated
+from dfd_edge.judging.results import Interval, Label, PersonVerdict
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
-from dfd_edge.results import Interval, Label, PersonVerdict
 
 STEP_S = 0.2
 

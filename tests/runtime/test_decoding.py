@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg, write_clip
 
 from dfd_edge import Detector, Label
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.errors import SourceError
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile

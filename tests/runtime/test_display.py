@@ -20,16 +20,22 @@ from clip_maker import face_frames, run_ffmpeg, write_clip
 from real_sender import Sender, free_port
 
 from dfd_edge import Detector
-from dfd_edge.cli import command
-from dfd_edge.display import Window, poll_key, window_size
-from dfd_edge.outputs.overlay import Overlay
-from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.outputs.still import save_still
-from dfd_edge.outputs.video_file import VideoFileWriter
-from dfd_edge.results import FrameResult, Label, PersonResult
-from dfd_edge.running import Run, RunOptions
-from dfd_edge.screen import KEYS, Screen, ViewSettings
+from dfd_edge.cli.command import command
+from dfd_edge.cli.run import Run, RunOptions
+from dfd_edge.judging.results import FrameResult, Label, PersonResult
+from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.video_file import VideoFileWriter
 from dfd_edge.sources import expand
+from dfd_edge.view.overlay import Overlay
+from dfd_edge.view.window import (
+    KEYS,
+    Screen,
+    ViewSettings,
+    Window,
+    poll_key,
+    save_still,
+    window_size,
+)
 
 ROOT = Path(__file__).parents[2]
 on_a_screen = pytest.mark.skipif(x_display.missing() is not None, reason=str(x_display.missing()))
@@ -60,14 +66,14 @@ class FakeWindow:
 def windows(monkeypatch):
     """The windows that are opened, in place of real ones."""
     monkeypatch.setattr(FakeWindow, "opened", [])
-    monkeypatch.setattr("dfd_edge.screen.Window", FakeWindow)
+    monkeypatch.setattr("dfd_edge.view.window.Window", FakeWindow)
     return FakeWindow.opened
 
 
 def press_keys(monkeypatch, keys):
     """Lets keys be pressed one poll after the other; then none."""
     waiting = iter(keys)
-    monkeypatch.setattr("dfd_edge.screen.poll_key", lambda wait_ms: next(waiting, ""))
+    monkeypatch.setattr("dfd_edge.view.window.poll_key", lambda wait_ms: next(waiting, ""))
 
 
 def scene(time_s=1.5, shade=90):
@@ -204,7 +210,7 @@ class TestKeys:
     ],
 )
 def test_codes_of_keys(monkeypatch, code, key):
-    monkeypatch.setattr("dfd_edge.display.cv2.waitKeyEx", lambda wait_ms: code)
+    monkeypatch.setattr("dfd_edge.view.window.cv2.waitKeyEx", lambda wait_ms: code)
     assert poll_key() == key
 
 
@@ -277,7 +283,7 @@ class TestFiles:
             seen.append(len(windows[0].pictures))
             return next(keys, "")
 
-        monkeypatch.setattr("dfd_edge.screen.poll_key", poll)
+        monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
         _, reporter, frames = self.run(detector, face_clip)
         assert seen[2:22] == [seen[2]] * 20, "nothing new was shown"
         assert len(frames) == 15, "and all of it was judged afterwards"
@@ -296,7 +302,7 @@ class TestFiles:
                 away_s[0] += 600.0  # the user has gone for coffee
             return key or ""
 
-        monkeypatch.setattr("dfd_edge.screen.poll_key", poll)
+        monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
         _, reporter, _ = self.run(detector, face_clip)
         assert reporter.verdicts[0].realtime_factor > 3.0 / 300.0
 
@@ -336,7 +342,7 @@ class TestFiles:
                 windows[-1].closed = True
             return ""
 
-        monkeypatch.setattr("dfd_edge.screen.poll_key", poll)
+        monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
         run, reporter, _ = self.run(detector, tmp_path)
         assert [window.title[-5:] for window in windows] == ["a.png", "b.png"]
         assert len(reporter.verdicts) == 2
@@ -348,7 +354,7 @@ def start(screen, *arguments, folder=None):
     environment = {**os.environ, "DISPLAY": screen.name, "QT_QPA_PLATFORM": "xcb"}
     environment.pop("WAYLAND_DISPLAY", None)
     return subprocess.Popen(
-        [sys.executable, "-m", "dfd_edge.cli", *map(str, arguments)],
+        [sys.executable, "-m", "dfd_edge", *map(str, arguments)],
         env=environment,
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -452,7 +458,7 @@ def test_a_window_without_a_display_is_refused(tiny_bundle, plain_clip, monkeypa
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     arguments = ["--model", str(tiny_bundle), "--window", str(plain_clip)]
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -95,7 +95,7 @@ Session.run_sequence = fails
 """
 NO_STEPS = """
 import dataclasses
-from dfd_edge.stream import Stream
+from dfd_edge.judging.stream import Stream
 real = Stream.score
 def score(self, observations):
     for result in real(self, observations):
@@ -107,7 +107,12 @@ Stream.score = score
 
 def run(code, *arguments):
     return subprocess.run(
-        [sys.executable, "-c", f"{code}\nfrom dfd_edge.cli import main\nmain()", *arguments],
+        [
+            sys.executable,
+            "-c",
+            f"{code}\nfrom dfd_edge.cli.command import main\nmain()",
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=120,

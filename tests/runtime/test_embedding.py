@@ -16,7 +16,7 @@ import cv2
 import pytest
 
 from dfd_edge.detector import Detector
-from dfd_edge.results import FrameResult
+from dfd_edge.judging.results import FrameResult
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "embedding.md"
 SAMPLES = PAGE.parents[1] / "samples"

@@ -24,12 +24,12 @@ import pytest
 from clip_maker import face_frames, write_clip
 
 from dfd_edge.errors import OutputError, UsageError
-from dfd_edge.outputs.csv_file import opened_csv
-from dfd_edge.outputs.files import check_outputs, written_whole
+from dfd_edge.sinks.csv_file import opened_csv
+from dfd_edge.sinks.files import check_outputs, written_whole
 
 resource = pytest.importorskip("resource", reason="limits of Unix")
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 ROUNDS = 5
 
 
@@ -193,11 +193,11 @@ class TestStandardStreams:
     def test_a_live_run_ends_when_its_reader_leaves(self, tiny_bundle, tmp_path):
         program = textwrap.dedent(
             """
-            from dfd_edge import cli, running
+            from dfd_edge.cli import main, run
             from dfd_edge.sources import SourceKind
 
-            running.LIVE_KINDS = (SourceKind.VIDEO,)  # files stand in for cameras
-            cli.main()
+            run.LIVE_KINDS = (SourceKind.VIDEO,)  # files stand in for cameras
+            main()
             """
         )
         (tmp_path / "program.py").write_text(program)
@@ -235,7 +235,7 @@ class TestOneBrokenFile:
         shutil.copy(face_clip, bad)
         program = textwrap.dedent(
             f"""
-            from dfd_edge import cli
+            from dfd_edge.cli import main
             from dfd_edge.errors import UsageError
             from dfd_edge.sources.decoding import DecodedSource
 
@@ -247,7 +247,7 @@ class TestOneBrokenFile:
                 return convert(self, decoded, first=first)
 
             DecodedSource._convert = failing
-            cli.main()
+            main()
             """
         )
         (tmp_path / "program.py").write_text(program)
@@ -324,7 +324,7 @@ class TestDisk:
             import os, sys
             from pathlib import Path
             from dfd_edge.errors import UsageError
-            from dfd_edge.outputs.files import check_outputs
+            from dfd_edge.sinks.files import check_outputs
 
             if os.geteuid() == 0:
                 os.setuid(65534)

@@ -19,8 +19,8 @@ from onnx import helper, numpy_helper
 from dfd_edge import Detector
 from dfd_edge.errors import DfdError
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_edge.results import Label
-from dfd_edge.stream import NOT_FINITE
+from dfd_edge.judging.results import Label
+from dfd_edge.judging.stream import NOT_FINITE
 from small_bundle import edit_graph, edit_manifest
 
 OUTPUTS = [
@@ -84,7 +84,7 @@ def test_no_record_or_file_holds_such_a_number(tiny_bundle, tmp_path, face_clip)
     bundle = poisoned(tiny_bundle, tmp_path / "bundle", "sequence.onnx", "fake_logit", np.nan)
     page, rows = tmp_path / "page.html", tmp_path / "rows.csv"
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", "--model", str(bundle), "--json"]
+        [sys.executable, "-m", "dfd_edge", "--model", str(bundle), "--json"]
         + ["--report", str(page), "--csv", str(rows), str(face_clip)],
         capture_output=True,
         text=True,

@@ -21,7 +21,9 @@ def test_importing_the_package_loads_no_library():
     assert not set(loaded) & {*HEAVY, "onnxruntime", "av", "cv2", "numpy"}
 
 
-@pytest.mark.parametrize("module", ["dfd_edge.detector", "dfd_edge.cli", "dfd_edge.running"])
+@pytest.mark.parametrize(
+    "module", ["dfd_edge.detector", "dfd_edge.cli.command", "dfd_edge.cli.run"]
+)
 def test_the_runtime_never_loads_the_training_libraries(module):
     code = (
         f"import sys, {module}; from dfd_edge import Detector, Stream, Verdict\n"

@@ -168,7 +168,7 @@ def test_a_wait_of_another_thread_goes_on(silent):
 
 def start(tiny_bundle, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), *arguments],
+        [sys.executable, "-m", "dfd_edge", "--model", str(tiny_bundle), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,12 +13,7 @@ import pytest
 from clip_maker import face_frames
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs import CsvFile, Overlay, VideoFileWriter, written_whole
-from dfd_edge.outputs.csv_file import COLUMNS
-from dfd_edge.outputs.overlay import COLOURS
-from dfd_edge.outputs.progress import ProgressLine
-from dfd_edge.outputs.reporter import live_line, verdict_line
-from dfd_edge.results import (
+from dfd_edge.judging.results import (
     FrameResult,
     Interval,
     Label,
@@ -27,7 +22,12 @@ from dfd_edge.results import (
     Verdict,
 )
 from dfd_edge.sampling import Sampler
+from dfd_edge.sinks.console import ProgressLine, live_line, verdict_line
+from dfd_edge.sinks.csv_file import COLUMNS, CsvFile
+from dfd_edge.sinks.files import written_whole
+from dfd_edge.sinks.video_file import VideoFileWriter
 from dfd_edge.sources import VideoFile
+from dfd_edge.view.overlay import COLOURS, Overlay
 
 
 def result(time_s=1.0, *, label=Label.FAKE, box=(80.0, 60.0, 180.0, 170.0), evidence=True):

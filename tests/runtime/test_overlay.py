@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dfd_edge.outputs import drawing, overlay, timeline
-from dfd_edge.outputs.drawing import COLOURS, Area, tag_area
-from dfd_edge.outputs.evidence import draw_evidence, lay_evidence
-from dfd_edge.outputs.overlay import Overlay, clock, draw_help
-from dfd_edge.outputs.timeline import draw_timeline, judging_rate, timeline_area
-from dfd_edge.results import FrameResult, Label, PersonResult
-from dfd_edge.screen import KEYS
+from dfd_edge.judging.results import FrameResult, Label, PersonResult
+from dfd_edge.view import drawing, overlay, timeline
+from dfd_edge.view.drawing import COLOURS, Area, draw_evidence, lay_evidence, tag_area
+from dfd_edge.view.overlay import Overlay, clock, draw_help
+from dfd_edge.view.timeline import draw_timeline, judging_rate, timeline_area
+from dfd_edge.view.window import KEYS
 
 SIZES = [(426, 240), (640, 360), (1280, 720), (3840, 2160), (176, 144), (240, 426)]
 

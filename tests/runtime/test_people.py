@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from clip_maker import write_clip
 
 from dfd_edge import Detector, Label, UsageError
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.faces.finding import LEFT_OUT
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

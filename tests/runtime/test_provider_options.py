@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dfd_edge import provider_flags
 from dfd_edge.bundle import Bundle
-from dfd_edge.cli import command
+from dfd_edge.cli import options as flags
+from dfd_edge.cli.command import command
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.providers import FrameHints, Provider, ProviderOptions
 from dfd_edge.providers.options import (
@@ -107,13 +107,13 @@ def test_the_command_line_hands_them_on():
         "cuda_graphs": True,
         "engine_cache": None,
     }
-    options = provider_flags.take_provider_flags(values)
+    options = flags.take_provider_flags(values)
     assert options == ProviderOptions(device="1", gpu_memory_limit_mb=512, cuda_graphs=True)
     assert values == {"provider": "cuda", "threads": 3}  # the rest is the command's own
 
 
 def test_the_command_line_offers_every_provider():
-    assert [*provider_flags.PROVIDERS] == [provider.value for provider in Provider]
+    assert [*flags.PROVIDERS] == [provider.value for provider in Provider]
 
 
 def told(provider: Provider, options: ProviderOptions = NO_OPTIONS, **more) -> dict[str, str]:

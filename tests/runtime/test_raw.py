@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg
 
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions
@@ -100,7 +100,7 @@ class TestRawFrames:
 
 def dfd(*arguments, data=None):
     return subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         input=data,
         capture_output=True,
         timeout=120,

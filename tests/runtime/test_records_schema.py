@@ -20,9 +20,9 @@ import pytest
 from clip_maker import face_frames, portrait, write_clip
 
 import dfd_edge
-from dfd_edge.outputs.text import json_line, printable, valid_text
+from dfd_edge.sinks.text import json_line, printable, valid_text
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 SCHEMA = dfd_edge.records_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

@@ -23,17 +23,17 @@ pytest.importorskip("plotly", reason="the extra `report` is not installed: no pl
 
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
+from dfd_edge.cli.run import Run, RunOptions
 from dfd_edge.errors import OutputError
-from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.outputs.text import valid_text
+from dfd_edge.judging.results import Event, EventKind, Interval, Label, PersonVerdict, Verdict
 from dfd_edge.report import CollectingReporter, Collector, reported
 from dfd_edge.report.page import render
 from dfd_edge.report.pictures import PICTURE_PX
-from dfd_edge.results import Event, EventKind, Interval, Label, PersonVerdict, Verdict
-from dfd_edge.running import Run, RunOptions
+from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.text import valid_text
 from dfd_edge.sources import Frame, SourceItem, SourceKind
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 INLINE = ("a", "code", "strong", "span")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -305,7 +305,7 @@ class TestAskedForWrongly:
 
 def test_importing_the_program_loads_neither_library():
     code = (
-        "import sys, dfd_edge, dfd_edge.cli, dfd_edge.running, dfd_edge.report\n"
+        "import sys, dfd_edge, dfd_edge.cli.command, dfd_edge.cli.run, dfd_edge.report\n"
         "print({'jinja2', 'plotly', 'markupsafe'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -337,7 +337,7 @@ class TestWrittenWhole:
         path = tmp_path / "out.html"
         program = (
             "import signal, sys\n"
-            "from dfd_edge import cli\n"
+            "from dfd_edge.cli.command import command\n"
             "from dfd_edge.report import page\n"
             "whole = page.render\n"
             "def interrupted(*arguments):\n"
@@ -345,7 +345,7 @@ class TestWrittenWhole:
             "    return whole(*arguments)\n"
             "page.render = interrupted\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "cli.command()\n"
+            "command()\n"
         )
         options = ["--model", str(tiny_bundle), "--report", str(path), str(face_clip)]
         done = subprocess.run(

@@ -29,7 +29,7 @@ def page(tiny_bundle, face_clip, plain_clip, tmp_path_factory):
     shutil.copy(plain_clip, folder / ("a name that is very long " * 8 + ".mp4").replace(" ", "_"))
     (folder / "broken.mp4").write_text("no video\n" * 50)
     path = folder / "report.html"
-    command = [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle)]
+    command = [sys.executable, "-m", "dfd_edge", "--model", str(tiny_bundle)]
     done = subprocess.run(
         [*command, "--report", str(path), str(folder)], capture_output=True, text=True, check=False
     )

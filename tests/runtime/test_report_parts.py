@@ -10,23 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
-from dfd_edge.outputs.overlay import COLOURS
-from dfd_edge.report import Collector, words
-from dfd_edge.report.charts import timeline, timeline_words
-from dfd_edge.report.collecting import MAX_EVENTS, MAX_PEOPLE
-from dfd_edge.report.pictures import (
-    APART_S,
-    KEPT,
-    PICTURE_PX,
-    CropPicture,
-    KeptCrops,
-    draw_evidence,
-)
-from dfd_edge.report.series import Point, Series
-from dfd_edge.report.views import MAX_PEOPLE as MAX_PEOPLE_SHOWN
-from dfd_edge.report.views import source_views
-from dfd_edge.results import (
+from dfd_edge.judging.results import (
     Event,
     EventKind,
     FrameResult,
@@ -36,7 +20,22 @@ from dfd_edge.results import (
     PersonVerdict,
     Verdict,
 )
+from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
+from dfd_edge.report import Collector, words
+from dfd_edge.report.charts import timeline, timeline_words
+from dfd_edge.report.collector import MAX_EVENTS, MAX_PEOPLE, Point, Series
+from dfd_edge.report.pictures import (
+    APART_S,
+    KEPT,
+    PICTURE_PX,
+    CropPicture,
+    KeptCrops,
+    draw_evidence,
+)
+from dfd_edge.report.views import MAX_PEOPLE as MAX_PEOPLE_SHOWN
+from dfd_edge.report.views import source_views
 from dfd_edge.sources import Frame, SourceItem, SourceKind
+from dfd_edge.view.overlay import COLOURS
 
 SPEC = DecisionSpec(
     person_score=PersonScore.FRAME,

@@ -9,12 +9,12 @@ import pytest
 from clip_maker import face_frames
 
 from dfd_edge import Detector
+from dfd_edge.cli.run import Run, RunOptions
 from dfd_edge.errors import SourceError
-from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.running import Run, RunOptions
+from dfd_edge.judging.stream import Stream
 from dfd_edge.sampling import Sampler
+from dfd_edge.sinks.console import Reporter
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile, expand
-from dfd_edge.stream import Stream
 
 CAMERA = SourceItem(SourceKind.CAMERA, 0, "device")
 
@@ -101,7 +101,7 @@ def test_annotated_video_of_a_live_source(detector, tmp_path):
 def test_a_board_too_slow_to_end_in_time_writes_nothing_after_the_end(
     detector, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("dfd_edge.running._FINISH_VIDEO_S", 0.0)
+    monkeypatch.setattr("dfd_edge.cli.run._FINISH_VIDEO_S", 0.0)
     detector.device = Device()
 
     class Slow(Reporter):
@@ -137,7 +137,7 @@ class TestAnnotatedVideoThatCannotBeWritten:
     def undrawn(self, monkeypatch):
         """Staleness and rate stay out of the pictures, so that each run's file has one size."""
         monkeypatch.setattr(
-            "dfd_edge.outputs.overlay.Scene.drawn", lambda scene, **_: scene.image.copy()
+            "dfd_edge.view.overlay.Scene.drawn", lambda scene, **_: scene.image.copy()
         )
 
     def size_of_whole(self, detector, tmp_path):
@@ -189,7 +189,7 @@ class TestAnnotatedVideoThatCannotBeWritten:
 
 def test_nothing_comes_after_the_verdict(detector, monkeypatch):
     """The source's thread outlives the run, as on a board where a frame takes long."""
-    monkeypatch.setattr("dfd_edge.running._JOIN_S", 0.0)
+    monkeypatch.setattr("dfd_edge.cli.run._JOIN_S", 0.0)
     detector.device = Device()
     told = []
     slow = threading.Event()
@@ -222,7 +222,7 @@ def test_nothing_comes_after_the_verdict(detector, monkeypatch):
 
 
 def test_threads_that_hang_hold_up_the_end_once_and_not_each(detector, monkeypatch):
-    monkeypatch.setattr("dfd_edge.running._JOIN_S", 0.3)
+    monkeypatch.setattr("dfd_edge.cli.run._JOIN_S", 0.3)
     detector.device = Device()
     waiting = threading.Event()
     score = Stream.score
@@ -271,8 +271,8 @@ def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(det
             return "p"
         return ""
 
-    monkeypatch.setattr("dfd_edge.screen.Window", FakeWindow)
-    monkeypatch.setattr("dfd_edge.screen.poll_key", poll)
+    monkeypatch.setattr("dfd_edge.view.window.Window", FakeWindow)
+    monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
     device = detector.device = Device()
     frames = device.frames
 

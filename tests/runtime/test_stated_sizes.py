@@ -204,7 +204,7 @@ def test_the_limit_goes_all_the_way(tmp_path, tiny_bundle):
     from click.testing import CliRunner
 
     from dfd_edge import Detector
-    from dfd_edge.cli import command
+    from dfd_edge.cli.command import command
 
     path = tmp_path / "photograph.png"
     cv2.imwrite(str(path), portrait())

@@ -15,10 +15,10 @@ from clip_maker import face_frames, plain_frames, portrait, write_clip
 
 from dfd_edge import Detector, Label, SourceError, UsageError
 from dfd_edge.faces.quality import Quality
-from dfd_edge.observing import FaceCrop, Observation
+from dfd_edge.judging.people import FaceCrop, Observation
+from dfd_edge.judging.stream import FORGET_AFTER_S
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
-from dfd_edge.stream import FORGET_AFTER_S
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 

@@ -20,10 +20,15 @@ from clip_maker import face_frames, write_clip
 from real_sender import Sender, free_port
 from small_terminal import Terminal
 
-from dfd_edge.outputs.reporter import Reporter
-from dfd_edge.outputs.sparkline import ASCII_LEVELS, sparkline
-from dfd_edge.outputs.terminal import SourceState, TerminalView, terminal_for_views
-from dfd_edge.results import Event, EventKind, FrameResult, Label, PersonResult, Verdict
+from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, PersonResult, Verdict
+from dfd_edge.sinks.console import Reporter
+from dfd_edge.view.terminal import (
+    ASCII_LEVELS,
+    SourceState,
+    TerminalView,
+    sparkline,
+    terminal_for_views,
+)
 
 
 def person(track=1, label=Label.FAKE, p_fake=0.93, reason=None):
@@ -320,7 +325,7 @@ class Command:
         hidden = ("DISPLAY", "WAYLAND_DISPLAY", "NO_COLOR")
         environment = {k: v for k, v in os.environ.items() if k not in hidden}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dfd_edge.cli", *map(str, arguments)],
+            [sys.executable, "-m", "dfd_edge", *map(str, arguments)],
             stdin=slave,
             stdout=slave if stdout is None else stdout,
             stderr=slave,

@@ -12,7 +12,7 @@ import pytest
 from dfd_edge import Detector, Stream
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError
-from dfd_edge.results import Label
+from dfd_edge.judging.results import Label
 from dfd_edge.session import Session
 from small_bundle import DECISION, build_small_bundle, edit_manifest
 

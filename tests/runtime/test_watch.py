@@ -11,9 +11,9 @@ import pytest
 from clip_maker import face_frames
 
 from dfd_edge import Detector, EventKind, SourceError
+from dfd_edge.judging.watch import Watch
 from dfd_edge.sources import Frame
 from dfd_edge.sources.live import LiveReader, Policy
-from dfd_edge.watching import Watch
 
 RATE = 25
 

@@ -19,11 +19,10 @@ from clip_maker import face_frames, plain_frames, write_clip
 
 import dfd_edge
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.endpoint import Endpoint, Refused, Unreachable
-from dfd_edge.outputs.webhook import HeldLabel, Webhook
-from dfd_edge.results import FrameResult, Label, Verdict
+from dfd_edge.judging.results import FrameResult, Label, Verdict
+from dfd_edge.sinks.webhook import Endpoint, HeldLabel, Refused, Unreachable, Webhook
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 VALIDATOR = jsonschema.Draft202012Validator(
     dfd_edge.records_schema(),
     format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,

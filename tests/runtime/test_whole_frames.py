@@ -12,10 +12,10 @@ from clip_maker import face_frames, write_clip
 
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
-from dfd_edge.cli import command
-from dfd_edge.decision import Decision, Looks
+from dfd_edge.cli.command import command
 from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.faces import middle_square
+from dfd_edge.judging.decision import Decision, Looks
 from dfd_edge.manifest import PersonScore
 from dfd_edge.sampling import FirstFrames
 from small_bundle import build_small_bundle, edit_graph, edit_manifest

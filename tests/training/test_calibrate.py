@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dfd_edge.decision import Decision, Looks, calibrated
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.decision import Decision, Looks, calibrated
 from dfd_edge.manifest import DecisionSpec, PersonScore
 from dfd_training.clips.sequences import ClipSequence, Variant, load_sequences, save_sequences
 from dfd_training.decision.calibrate import calibrate

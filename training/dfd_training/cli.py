@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dfd_edge.console import CommandGroup
+from dfd_edge.cli.group import CommandGroup
 from dfd_training.backbone_commands import backbones_command
 from dfd_training.clips.cli import fit_sequence_command
 from dfd_training.datasets.cli import data

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.results import Label
 from dfd_edge.manifest import Metric
-from dfd_edge.outputs.files import written_whole
-from dfd_edge.results import Label
+from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation import Evaluation, Report
 from dfd_training.metrics import to_metric
 from dfd_training.table import COLUMNS

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 REQUIRED = ("path", "label")
 OPTIONAL = (

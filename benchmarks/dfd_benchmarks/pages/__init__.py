@@ -13,9 +13,9 @@ from typing import Any
 from dfd_benchmarks.machine import Machine
 from dfd_benchmarks.results import Result
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.report import page as shared
 from dfd_edge.report.charts import Figure as Drawing
+from dfd_edge.sinks.files import written_whole
 
 _FOLDER = Path(__file__).resolve().parent
 _COLOURS = ("#3b82c4", "#d9480f", "#2f9e76", "#9061d6")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import DfdError
 from dfd_edge.faces.quality import Quality, crop_detail
+from dfd_edge.judging.people import FaceCrop, Observation
+from dfd_edge.judging.results import Label
+from dfd_edge.judging.stream import Stream
 from dfd_edge.manifest import Metric, VariantChanges
-from dfd_edge.observing import FaceCrop, Observation
 from dfd_edge.processor import processor_name
 from dfd_edge.providers import load_onnxruntime
-from dfd_edge.results import Label
 from dfd_edge.session import Session
-from dfd_edge.stream import Stream
 from dfd_export.variants.samples import Sample
 from dfd_training.metrics import Labels, Scores, auc, estimate
 

@@ -5,8 +5,7 @@ and makes one self-contained HTML file of it at the end. jinja2 and plotly are l
 page is asked for.
 """
 
-from dfd_edge.report.collecting import CollectingReporter, Collector
-from dfd_edge.report.libraries import check_report
-from dfd_edge.report.page import reported
+from dfd_edge.report.collector import CollectingReporter, Collector
+from dfd_edge.report.page import check_report, reported
 
 __all__ = ["CollectingReporter", "Collector", "check_report", "reported"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from dfd_edge.judging.results import Label, Record
 from dfd_edge.manifest import DecisionSpec
-from dfd_edge.report.series import Point, Series
+from dfd_edge.report.collector import Point, Series
 from dfd_edge.report.words import threshold
-from dfd_edge.results import Label, Record
 
 Figure = dict[str, Any]
 

@@ -7,23 +7,25 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from dfd_edge.errors import OutputError
+from dfd_edge.errors import OutputError, UsageError
+from dfd_edge.judging.results import Label
 from dfd_edge.manifest import DecisionSpec, Manifest
-from dfd_edge.outputs.files import written_whole
-from dfd_edge.outputs.reporter import printable
 from dfd_edge.report import words
-from dfd_edge.report.collecting import Collector
+from dfd_edge.report.collector import Collector
 from dfd_edge.report.views import NOT_JUDGED, source_views
-from dfd_edge.results import Label
+from dfd_edge.sinks.console import printable
+from dfd_edge.sinks.files import written_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from dfd_edge.detector import Detector
     from dfd_edge.sources.expand import SourceItem
+
 
 FOLDER = Path(__file__).resolve().parent
 """Where the page's template, styles and script lie; other pages of the project share them."""
@@ -162,3 +164,25 @@ def _title(collector: Collector) -> str:
     if len(names) == 1:
         return PurePath(names[0]).name or names[0]
     return words.count(len(names), "source", "sources")
+
+
+_LIBRARIES = ("jinja2", "plotly")
+_SUFFIXES = (".html", ".htm")
+
+
+def check_report(path: Path) -> None:
+    """Refuse a report that could not be written or would not be opened as a page.
+
+    Raises:
+        UsageError: The suffix is not that of a page, or jinja2 or plotly cannot be imported.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--report: {path}: a report is written as {' or '.join(_SUFFIXES)}")
+    for library in _LIBRARIES:
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise UsageError(
+                f"--report needs {' and '.join(_LIBRARIES)}, but {library} cannot be imported "
+                f"({error}): run `pip install 'dfd-edge[report]'`"
+            ) from error

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from dfd_edge.faces.crop import CropRegion, extract_crop
-from dfd_edge.outputs.evidence import draw_evidence
-from dfd_edge.results import PersonResult
+from dfd_edge.judging.results import PersonResult
 from dfd_edge.sources.frame import Image
+from dfd_edge.view.drawing import draw_evidence
 
 PICTURE_PX = 176
 KEPT = 3

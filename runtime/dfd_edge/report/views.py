@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from dfd_edge.judging.results import Label, Record
 from dfd_edge.manifest import DecisionSpec
 from dfd_edge.report import words
 from dfd_edge.report.charts import timeline, timeline_words
-from dfd_edge.report.collecting import PersonNotes, SourceNotes
+from dfd_edge.report.collector import PersonNotes, SourceNotes
 from dfd_edge.report.pictures import CropPicture, data_uri
-from dfd_edge.results import Label, Record
 
 MAX_PEOPLE = 12
 """People of one source that are shown in full; the others get a line each."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dfd_edge.faces.quality import MIN_FACE_PX
+from dfd_edge.judging.results import Label, Record
 from dfd_edge.manifest import DecisionSpec
-from dfd_edge.results import Label, Record
 
 NAMES = {
     Label.FAKE: "Fake",

@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeAlias
 
 from dfd_edge.asked import check_name
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.results import Event, EventKind
+from dfd_edge.judging.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
 from dfd_edge.sources.headers import is_animation

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from dfd_edge.errors import SourceError
-from dfd_edge.results import EventKind
+from dfd_edge.judging.results import EventKind
 from dfd_edge.sampling import AllFrames, DueFrames, Shifted
 from dfd_edge.sources.backlog import Backlog
 from dfd_edge.sources.frame import Frame

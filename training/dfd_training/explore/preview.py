@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image as PilImage
 
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.sampling import Sampler
+from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, Image, VideoFile
 from dfd_training.explore.detectors import Pass, Searcher
 from dfd_training.explore.drawing import contact_sheet, draw_found, png, shrunk

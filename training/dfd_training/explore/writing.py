@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 from dfd_training.explore.charts import BarChart
 from dfd_training.explore.detection import DetectorRow
 from dfd_training.explore.detectors import DETECTORS

@@ -17,7 +17,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 PROGRESS_NAME = "progress.npz"
 HISTORY_NAME = "history.csv"

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.processor import processor_name
+from dfd_edge.sinks.files import written_whole
 from dfd_training.fitting.precision import accelerators
 from dfd_training.settings import read_settings, to_toml
 from dfd_training.store import CropStore

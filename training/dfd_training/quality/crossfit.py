@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 from dfd_training.families import leave_out
 from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.options import FitFrameOptions

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.results import Label
+from dfd_edge.judging.results import Label
 from dfd_edge.sources import SourceItem, SourceKind
 from dfd_training.metrics import Estimate, Labels, Scores, rate_upper_bound
 from dfd_training.quality.bootstrap import GroupDraws

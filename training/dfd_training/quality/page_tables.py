@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from dfd_edge.results import Label
+from dfd_edge.judging.results import Label
 from dfd_training.evaluation import Evaluation, Report
 from dfd_training.metrics import rate_upper_bound
 from dfd_training.quality.calibration import Comparison, Reliability, SourceRow

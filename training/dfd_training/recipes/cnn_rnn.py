@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import CardInfo, Metric
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 from dfd_training.clips.windows import pad
 from dfd_training.curves import write_curves
 from dfd_training.decision.files import decisions_to_json

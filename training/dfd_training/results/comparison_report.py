@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 from dfd_training.metrics import Estimate
 from dfd_training.quality.files import plain, signed
 from dfd_training.quality.page_tables import markdown

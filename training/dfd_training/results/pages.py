@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.report import page as shared
 from dfd_edge.report.charts import Figure
+from dfd_edge.sinks.files import written_whole
 
 _FOLDER = Path(__file__).resolve().parent
 

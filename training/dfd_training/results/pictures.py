@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from dfd_edge.outputs.files import written_whole
 from dfd_edge.report.charts import FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
+from dfd_edge.sinks.files import written_whole
 from dfd_training.results.charts import COLOURS
 from dfd_training.results.classification import CLASSES, Confusion
 from dfd_training.results.levels import Curves, Level, histogram_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation import Evaluation, Report
 from dfd_training.results.classification import (
     classification_reports,

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfd_edge.cli.options import (
+    check_source_flags,
+    provider_flags,
+    source_flags,
+    take_provider_flags,
+    take_source_flags,
+)
 from dfd_edge.errors import BrokenOutput, DfdError, UsageError
 from dfd_edge.libraries import check_opencv, import_advice
 from dfd_edge.machine_settings import settings_flag
-from dfd_edge.provider_flags import provider_flags, take_provider_flags
-from dfd_edge.source_flags import check_source_flags, source_flags, take_source_flags
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
     from dfd_edge.faces.finding import FacesOption
-    from dfd_edge.outputs.reporter import Reporter
+    from dfd_edge.judging.results import Event
     from dfd_edge.providers import ProviderOptions
-    from dfd_edge.results import Event
+    from dfd_edge.sinks.console import Reporter
     from dfd_edge.sources import SourceItem, SourceOptions
 
 LABELS = ("real", "fake", "unsure", "no_face")
@@ -228,7 +233,7 @@ def command(
     try:
         running_on = take_provider_flags(options)
         if doctor:
-            from dfd_edge.doctor import examine
+            from dfd_edge.cli.doctor import examine
 
             sys.exit(examine(model, provider=options["provider"], options=running_on))
         check_opencv()
@@ -273,11 +278,17 @@ def _judge(
     faces: FacesOption,
 ) -> int:
     """Runs the command and returns its exit code."""
+    from dfd_edge.cli.run import (
+        LIVE_KINDS,
+        Run,
+        RunOptions,
+        open_reporter,
+        report_missing,
+        stopped_by_signals,
+    )
     from dfd_edge.detector import Detector
-    from dfd_edge.outputs.files import check_outputs
-    from dfd_edge.outputs.opening import open_reporter, report_missing
-    from dfd_edge.outputs.video_file import check_suffix
-    from dfd_edge.running import LIVE_KINDS, Run, RunOptions, stopped_by_signals
+    from dfd_edge.sinks.files import check_outputs
+    from dfd_edge.sinks.video_file import check_suffix
     from dfd_edge.sources import SourceKind, expand
     from dfd_edge.sources.live import Policy
     from dfd_edge.threads import set_up_libraries
@@ -361,7 +372,7 @@ def _wants_window(wanted: bool | None, live: list[SourceItem], reporter: Reporte
     """Whether to open windows: as asked, else for live sources where a display works."""
     if wanted is False or (wanted is None and (not live or reporter.as_json)):
         return False
-    from dfd_edge.display import display_fault
+    from dfd_edge.view.window import display_fault
 
     fault = display_fault()
     if fault is not None and wanted:
@@ -414,7 +425,7 @@ def _complain(error: str) -> None:
     """Prints an error, where standard error can be written."""
     if not error.isprintable():
         with contextlib.suppress(Exception):  # the error may be about what this imports
-            from dfd_edge.outputs.text import printable
+            from dfd_edge.sinks.text import printable
 
             error = printable(error)
     with contextlib.suppress(OSError):

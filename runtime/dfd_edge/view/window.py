@@ -1,18 +1,168 @@
-"""The windows of a run, and what their keys do."""
+"""A still of an annotated frame, as a PNG file."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import platform
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import cv2
+
 from dfd_edge.closing import Closing
-from dfd_edge.display import Window, poll_key, window_size
-from dfd_edge.outputs.overlay import Scene, draw_help
-from dfd_edge.outputs.still import save_still
-from dfd_edge.outputs.text import printable
+from dfd_edge.libraries import opens_windows
+from dfd_edge.sinks.text import printable
 from dfd_edge.sources.frame import Image
+from dfd_edge.view.overlay import Scene, draw_help
+
+_OTHERS = re.compile(r"[^\w.-]+")
+_MOST_CHARACTERS = 48
+_COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+
+
+def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
+    """Writes a still; its name is made of the source and the time, and none is overwritten.
+
+    Args:
+        image: uint8 [height, width, 3], BGR.
+        source: Name of the source: a path, a camera, an address.
+        time_s: Time of the frame in seconds since the start of the source.
+        folder: Where to put it.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        OSError: It cannot be written; nothing half-written stays.
+    """
+    png = cv2.imencode(".png", image, _COMPRESSION)[1].tobytes()
+    stem = f"{_stem(source)}_{time_s:.2f}s"
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        try:
+            file = path.open("xb")
+        except FileExistsError:
+            continue
+        try:
+            with file:
+                file.write(png)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+    raise AssertionError  # the numbers do not end
+
+
+def _stem(source: str) -> str:
+    """What of a source's name can be part of a file's name anywhere."""
+    _, scheme, rest = source.partition("://")
+    name = rest.partition("?")[0] if scheme else Path(source).stem
+    return _OTHERS.sub("-", name)[:_MOST_CHARACTERS].strip("-._") or "still"
+
+
+_PROBE = (
+    "import cv2, numpy\n"
+    "cv2.imshow('dfd-edge', numpy.zeros((16, 16, 3), numpy.uint8))\n"
+    "cv2.waitKey(1)\n"
+    "cv2.destroyAllWindows()\n"
+)
+_PROBE_TIMEOUT_S = 20.0
+_LEAST_SIDE_PX = 360
+_MOST_PX = (1600, 900)
+
+
+@cache
+def display_fault() -> str | None:
+    """Why no window can be opened, or None where one can.
+
+    Without a usable display `cv2.imshow` aborts the process, so a child process tries first.
+    """
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if platform.system() == "Linux" and not named:
+        return "no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    if not opens_windows():
+        return "the installed OpenCV is headless, without windows"
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the display {named or ''} does not answer"
+    if probe.returncode == 0:
+        return None
+    said = [line.strip() for line in probe.stderr.splitlines() if line.strip()]
+    return f"a window cannot be opened on {named or 'this display'} ({said[-1] if said else ''})"
+
+
+class Window:
+    """A window that shows frames. To be used from the main thread only.
+
+    Args:
+        title: Text of its title bar; one window for each title.
+        place: Where on the screen it opens, x and y; by default where the desktop puts it.
+    """
+
+    def __init__(self, title: str, *, place: tuple[int, int] | None = None) -> None:
+        self.title = title
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        if place is not None:
+            cv2.moveWindow(title, *place)
+        self._sized = False
+
+    def show(self, image: Image) -> None:
+        """Shows a frame, uint8 BGR; nothing where the window was closed meanwhile."""
+        try:
+            if not self._sized:
+                cv2.resizeWindow(self.title, *window_size(image))
+                self._sized = True
+            cv2.imshow(self.title, image)
+        except cv2.error:
+            if self.is_open():
+                raise
+
+    def close(self) -> None:
+        """Closes the window, if its user has not."""
+        if self.is_open():
+            cv2.destroyWindow(self.title)
+
+    def is_open(self) -> bool:
+        """Whether the window is still there."""
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            return False
+
+
+def window_size(image: Image) -> tuple[int, int]:
+    """Width and height at which a window opens: large enough to read, small enough for a screen."""
+    height, width = image.shape[:2]
+    scale = max(1.0, _LEAST_SIDE_PX / min(height, width))
+    scale = min(scale, _MOST_PX[0] / width, _MOST_PX[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def poll_key(wait_ms: int = 1) -> str:
+    """Lets the windows draw themselves; returns the character of the key pressed, or "".
+
+    Letters come in lower case. Keys without a character (arrows, shift, function keys) give "".
+    """
+    key = cv2.waitKeyEx(wait_ms)
+    if key < 0:
+        return ""
+    code = key & 0xFFFF  # above it some backends say which modifiers are held
+    return chr(code).lower() if code < 128 else ""
+
 
 #: Names of the keys, and what they do; the help in the window lists them.
 KEYS = (

@@ -36,7 +36,7 @@ class CommandGroup(click.Group):
 
 
 def _fail(ctx: click.Context, error: DfdError) -> None:
-    from dfd_edge.outputs.reporter import printable  # noqa: PLC0415 - only a failing command needs it
+    from dfd_edge.sinks.console import printable
 
     click.echo(f"error: {printable(str(error))}", err=True)
     ctx.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,11 +11,13 @@ import click
 from dfd_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfd_edge.providers import ProviderOptions
     from dfd_edge.sources import SourceItem, SourceOptions
+
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_FLAGS = (
+_SOURCE_FLAGS = (
     click.option(
         "--camera-size", metavar="WxH", help="Ask cameras for pictures of this size: 1280x720."
     ),
@@ -76,7 +79,7 @@ _FLAGS = (
 
 def source_flags(command: _Command) -> _Command:
     """Adds the options to a command, in the order of its help."""
-    for flag in reversed(_FLAGS):
+    for flag in reversed(_SOURCE_FLAGS):
         command = flag(command)
     return command
 
@@ -87,7 +90,7 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
     Raises:
         UsageError: A value is malformed or out of range.
     """
-    from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions  # noqa: PLC0415
+    from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions
 
     size, raw = values.pop("camera_size"), values.pop("raw")
     width, height = (None, None) if size is None else CameraOptions.size(size)
@@ -115,7 +118,7 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
     Raises:
         UsageError: There is such an option.
     """
-    from dfd_edge.sources import CameraOptions, SourceKind  # noqa: PLC0415
+    from dfd_edge.sources import CameraOptions, SourceKind
 
     kinds = {item.kind for item in items}
     with_streams = {SourceKind.VIDEO, SourceKind.ADDRESS, SourceKind.STANDARD_INPUT}
@@ -127,3 +130,80 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
         raise UsageError("--camera-size, -fps and -format are for cameras: give --webcam too")
     if options.stream is not None and not kinds & with_streams:
         raise UsageError(f"--stream {options.stream} is for video files and addresses: give one")
+
+
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
+
+MAX_THREADS = 64
+
+
+_PROVIDER_FLAGS = (
+    click.option(
+        "--provider",
+        type=click.Choice(PROVIDERS),
+        default="auto",
+        show_default=True,
+        help="What the frame model runs on. A named one never falls back.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Variant of the frame model; auto takes the one that suits provider and processor.",
+    ),
+    click.option(
+        "--device",
+        metavar="N",
+        help="Device of the named provider: its number, or for openvino CPU, GPU or NPU.",
+    ),
+    click.option(
+        "--gpu-memory-limit",
+        "gpu_memory_limit_mb",
+        type=click.IntRange(min=1),
+        metavar="MB",
+        help="Device memory that cuda or tensorrt may take for its work.",
+    ),
+    click.option(
+        "--cuda-graphs/--no-cuda-graphs",
+        default=False,
+        help="Launch the frame model's CUDA kernels together; off by default.",
+    ),
+    click.option(
+        "--engine-cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Where tensorrt and openvino keep what they compiled; by default in your cache.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1, max=MAX_THREADS),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Threads that each library may use; the stages overlap anyway.",
+    ),
+)
+_PROVIDER_OPTIONS = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")
+
+
+def provider_flags(command: _Command) -> _Command:
+    """Adds the options to a command, in the order of its help."""
+    for flag in reversed(_PROVIDER_FLAGS):
+        command = flag(command)
+    return command
+
+
+def take_provider_flags(values: dict[str, Any]) -> ProviderOptions:
+    """Takes what was asked of the provider out of a command's arguments.
+
+    The provider itself, the precision and the threads stay.
+
+    Raises:
+        UsageError: The provider does not know an option, or one is out of range.
+    """
+    from dfd_edge.providers import ProviderOptions, parse_provider
+
+    options = ProviderOptions(**{name: values.pop(name) for name in _PROVIDER_OPTIONS})
+    options.check(parse_provider(values["provider"]))
+    return options

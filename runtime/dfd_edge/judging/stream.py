@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.closing import Closing, native_calls
-from dfd_edge.decision import Decision, PersonHistory
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.finding import FacesOption
-from dfd_edge.observing import FaceCrop, Observation, Observer
-from dfd_edge.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
+from dfd_edge.judging.decision import Decision, PersonHistory
+from dfd_edge.judging.people import FaceCrop, Observation, Observer
+from dfd_edge.judging.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
 from dfd_edge.sampling import FirstFrames, Sampler
 from dfd_edge.sources.timeline import MAX_CLOCK_S
 

@@ -18,8 +18,8 @@ from dfd_edge.libraries import libraries, reinstall_advice, wrong_version
 from dfd_edge.version import requirement_of, version_of
 
 if TYPE_CHECKING:
+    from dfd_edge.judging.results import FrameResult
     from dfd_edge.providers import ProviderOptions
-    from dfd_edge.results import FrameResult
     from dfd_edge.sources.frame import Frame
 
 #: Test clip that shows whether judging works: a swapped face, for a second and a half.
@@ -133,7 +133,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _providers(wanted: str) -> Iterator[Finding]:
-    from dfd_edge.providers import (  # noqa: PLC0415
+    from dfd_edge.providers import (
         installed_wheels,
         not_built_in,
         parse_provider,
@@ -144,7 +144,7 @@ def _providers(wanted: str) -> Iterator[Finding]:
     wheels = installed_wheels()
     found = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "none"
     try:
-        from dfd_edge.faces.onnx_model import FACE_MODELS_DIR  # noqa: PLC0415
+        from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
 
         quiet_onnxruntime()
         probes = probe_providers(FACE_MODELS_DIR / "blazeface_full_range.onnx")
@@ -170,7 +170,7 @@ def _providers(wanted: str) -> Iterator[Finding]:
 def _bundle(
     model: Path | None, provider: str, options: ProviderOptions | None
 ) -> Iterator[Finding]:
-    from dfd_edge.bundle import Bundle  # noqa: PLC0415
+    from dfd_edge.bundle import Bundle
 
     try:
         bundle = Bundle.load(model)
@@ -179,7 +179,7 @@ def _bundle(
         return
     where = f"{bundle.manifest.name}  {bundle.hash}  {bundle.path}"
     try:
-        from dfd_edge.detector import Detector  # noqa: PLC0415
+        from dfd_edge.detector import Detector
 
         detector = Detector.load(model, provider=provider, options=options)
     except DfdError as error:
@@ -203,7 +203,7 @@ def _decoding() -> Iterator[Finding]:
 
 
 def _detection() -> Iterator[Finding]:
-    from dfd_edge.faces.detector import FaceDetector  # noqa: PLC0415
+    from dfd_edge.faces.detector import FaceDetector
 
     detector = FaceDetector()
     frames = _clip_frames()
@@ -220,7 +220,7 @@ def _detection() -> Iterator[Finding]:
 def _judging(
     model: Path | None, provider: str, options: ProviderOptions | None
 ) -> Iterator[Finding]:
-    from dfd_edge.detector import Detector  # noqa: PLC0415
+    from dfd_edge.detector import Detector
 
     results: list[FrameResult] = []
     with Detector.load(model, provider=provider, options=options) as detector:
@@ -240,15 +240,15 @@ def _judging(
 
 
 def _clip_frames() -> list[Frame]:
-    from dfd_edge.sampling import FirstFrames  # noqa: PLC0415
-    from dfd_edge.sources.video import VideoFile  # noqa: PLC0415
+    from dfd_edge.sampling import FirstFrames
+    from dfd_edge.sources.video import VideoFile
 
     with VideoFile(CLIP) as video:
         return list(video.frames(FirstFrames(2 * _CLIP_FRAMES)))
 
 
 def _cameras() -> Iterator[Finding]:
-    from dfd_edge.sources.camera import Camera, list_cameras  # noqa: PLC0415
+    from dfd_edge.sources.camera import Camera, list_cameras
 
     cameras = list_cameras()
     if not cameras:
@@ -263,7 +263,7 @@ def _cameras() -> Iterator[Finding]:
 
 
 def _display() -> Iterator[Finding]:
-    from dfd_edge.display import display_fault  # noqa: PLC0415
+    from dfd_edge.view.window import display_fault
 
     fault = display_fault()
     if fault is None:

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
 import click
 
-from dfd_edge.outputs.overlay import clock
-from dfd_edge.outputs.sparkline import ASCII_LEVELS, BLOCKS, sparkline
-from dfd_edge.outputs.text import printable
-from dfd_edge.outputs.timeline import judging_rate
-from dfd_edge.results import FrameResult, Label, PersonResult
+from dfd_edge.judging.results import FrameResult, Label, PersonResult
+from dfd_edge.sinks.text import printable
+from dfd_edge.view.overlay import clock
+from dfd_edge.view.timeline import judging_rate
+
+BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+ASCII_LEVELS = "_.-:=+*#"
+
+
+def sparkline(
+    points: Iterable[tuple[float, float]],
+    now_s: float,
+    *,
+    cells: int,
+    span_s: float,
+    levels: str = BLOCKS,
+) -> str:
+    """Draws scores as one character for each stretch of time; a stretch without any is blank.
+
+    The stretches are fixed in the clock of the times, so that what is drawn moves and does not
+    flicker. Of several scores in one, the highest shows.
+
+    Args:
+        points: Time in seconds and score in [0, 1] of each.
+        now_s: Time at the right edge.
+        cells: Characters to fill.
+        span_s: Seconds that they stand for.
+        levels: Characters from the lowest to the highest score.
+
+    Returns:
+        `cells` characters, the newest last.
+
+    Example:
+        >>> sparkline([(0.5, 0.0), (2.5, 0.6), (3.5, 1.0)], 3.9, cells=4, span_s=4.0)
+        '▁ ▅█'
+    """
+    stretch_s = span_s / cells
+    last = math.floor(now_s / stretch_s)
+    highest: dict[int, float] = {}
+    for time_s, score in points:
+        cell = math.floor(time_s / stretch_s) - last + cells - 1
+        if 0 <= cell < cells:
+            highest[cell] = max(score, highest.get(cell, 0.0))
+    return "".join(
+        levels[min(len(levels) - 1, int(highest[cell] * len(levels)))] if cell in highest else " "
+        for cell in range(cells)
+    )
+
 
 #: Colours of the labels.
 STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}

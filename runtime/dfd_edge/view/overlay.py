@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 import cv2
 
-from dfd_edge.outputs.drawing import (
+from dfd_edge.judging.results import FrameResult, Label, PersonResult
+from dfd_edge.sources.frame import Image
+from dfd_edge.view.drawing import (
     COLOURS,
     DARK,
     Area,
     Colour,
     darken,
     draw_tag,
+    lay_evidence,
     tag_area,
     tag_size,
     text_width,
     unit_of,
     write,
 )
-from dfd_edge.outputs.evidence import lay_evidence
-from dfd_edge.outputs.timeline import TIMELINE_S, draw_timeline, judging_rate, timeline_area
-from dfd_edge.results import FrameResult, Label, PersonResult
-from dfd_edge.sources.frame import Image
+from dfd_edge.view.timeline import TIMELINE_S, draw_timeline, judging_rate, timeline_area
 
 _NAMES = {Label.NO_FACE: "NO FACE"}
 

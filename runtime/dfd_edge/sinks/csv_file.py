@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TextIO
 
 from dfd_edge.errors import OutputError
-from dfd_edge.outputs.files import written_whole
-from dfd_edge.outputs.text import valid_text
-from dfd_edge.results import FrameResult, PersonResult
+from dfd_edge.judging.results import FrameResult, PersonResult
+from dfd_edge.sinks.files import written_whole
+from dfd_edge.sinks.text import valid_text
 
 COLUMNS = (
     "source time_s track x0 y0 x1 y1 judged reason p_frame p_step p_fake label".split()  # noqa: SIM905

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from dfd_edge.results import Record
+from dfd_edge.judging.results import Record
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FIRST_BYTE = 0xDC00  # Python reads the byte 0xNN of a name that is not UTF-8 as U+DC00 + 0xNN

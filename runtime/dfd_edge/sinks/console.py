@@ -4,22 +4,84 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from dfd_edge.errors import BrokenOutput, DfdError, OutputError, SourceError
-from dfd_edge.outputs.csv_file import CsvFile
-from dfd_edge.outputs.progress import ProgressLine
-from dfd_edge.outputs.terminal import STYLES, SourceState, TerminalView, terminal_for_views
-from dfd_edge.outputs.text import json_line, printable
-from dfd_edge.results import Event, EventKind, FrameResult, Label, Record, Verdict
+from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Record, Verdict
+from dfd_edge.sinks.csv_file import CsvFile
+from dfd_edge.sinks.text import json_line, printable
+from dfd_edge.view.terminal import STYLES, SourceState, TerminalView, terminal_for_views
 
-if TYPE_CHECKING:  # its libraries take a while to load
-    from dfd_edge.outputs.webhook import Webhook
+if TYPE_CHECKING:
+    from dfd_edge.sinks.webhook import Webhook
+
+
+_REFRESH_S = 0.1
+_BAR_WIDTH = 24
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """A progress bar with time left, on a line that is wiped afterwards. Silent off terminals.
+
+    Args:
+        file: Where to draw, standard error as a rule.
+        enabled: False draws nothing; by default whether `file` is a terminal that can wipe a line.
+    """
+
+    def __init__(self, file: TextIO, *, enabled: bool | None = None) -> None:
+        self._file = file
+        if enabled is None:
+            enabled = file.isatty() and os.environ.get("TERM") != "dumb"
+        self._enabled = enabled
+        self._drawn_s = 0.0
+        self._started_s = time.monotonic()
+        self._name = ""
+
+    def start(self, name: str) -> None:
+        """Begins a source."""
+        self._name = printable(name)
+        self._started_s = time.monotonic()
+
+    def update(self, done_s: float, whole_s: float | None) -> None:
+        """Draws how much of the source is done, in its own seconds; at most ten times a second."""
+        now_s = time.monotonic()
+        if not self._enabled or now_s - self._drawn_s < _REFRESH_S:
+            return
+        if not whole_s:
+            self.text(f"{self._name}  {done_s:.0f} s done")
+            return
+        share = min(1.0, done_s / whole_s)
+        filled = round(share * _BAR_WIDTH)
+        bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
+        left = ""
+        if share > 0.02:
+            left = f"  {(now_s - self._started_s) * (1.0 - share) / share:.0f} s left"
+        self.text(f"{self._name}  [{bar}] {share:4.0%}{left}")
+
+    def text(self, line: str) -> None:
+        """Puts this text on the line."""
+        if self._enabled:
+            self._drawn_s = time.monotonic()
+            self._write(_CLEAR_LINE + line)
+
+    def clear(self) -> None:
+        """Wipes the line."""
+        if self._enabled and self._drawn_s:
+            self._write(_CLEAR_LINE)
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that has gone needs no progress
+            self._file.write(text)
+            self._file.flush()
+
 
 __all__ = ["Reporter", "live_line", "printable", "verdict_line"]
 

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.outputs.drawing import (
+from dfd_edge.judging.results import FrameResult, Label
+from dfd_edge.sources.frame import Image
+from dfd_edge.view.drawing import (
     COLOURS,
     Area,
     darken,
@@ -17,8 +19,6 @@ from dfd_edge.outputs.drawing import (
     text_width,
     write,
 )
-from dfd_edge.results import FrameResult, Label
-from dfd_edge.sources.frame import Image
 
 TIMELINE_S = 20.0
 _SHARE = 0.16

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dfd_edge.judging.results import Interval, Label, PersonVerdict
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
-from dfd_edge.results import Interval, Label, PersonVerdict
 
 #: A person looked fake in those seconds whose steps' mean score says so.
 INTERVAL_WINDOW_S = 1.0

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from dfd_edge.closing import Closing
-from dfd_edge.results import Event, EventKind, FrameResult, Verdict
+from dfd_edge.judging.results import Event, EventKind, FrameResult, Verdict
+from dfd_edge.judging.stream import Stream
 from dfd_edge.sources.frame import Frame
 from dfd_edge.sources.live import Captured, FrameSource, LiveReader, Policy
-from dfd_edge.stream import Stream
 
 _POLL_S = 0.05
 
