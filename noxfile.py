@@ -41,9 +41,9 @@ TESTS = tuple(
     for name in (
         *("runtime/test_decoding", "runtime/test_skimming", "runtime/test_sources"),
         *("runtime/test_images", "runtime/test_raw", "runtime/test_interrupting"),
-        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/test_outputs"),
-        *("runtime/test_stream", "runtime/test_threads"),
-        *("runtime/test_cli", "runtime/test_doctor", "runtime/test_report_parts"),
+        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/sinks/test_outputs"),
+        *("runtime/judging/test_stream", "runtime/test_threads"),
+        *("runtime/cli/test_cli", "runtime/cli/test_doctor", "runtime/report/test_report_parts"),
         *("runtime/test_imports", "test_privacy"),
     )
 )

@@ -35,7 +35,7 @@ from dfd_edge.sources import Frame, SourceItem, SourceKind
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
 INLINE = ("a", "code", "strong", "span")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Page(HTMLParser):

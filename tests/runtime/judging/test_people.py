@@ -17,7 +17,7 @@ from dfd_edge import Detector, Label, UsageError
 from dfd_edge.cli.command import command
 from dfd_edge.faces.finding import LEFT_OUT
 
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SAMPLES = Path(__file__).resolve().parents[3] / "samples"
 SAME = 1e-5
 HEIGHT = 360
 

@@ -20,7 +20,7 @@ from dfd_edge.judging.stream import FORGET_AFTER_S
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SAMPLES = Path(__file__).resolve().parents[3] / "samples"
 
 SAME = 1e-5
 

@@ -37,7 +37,7 @@ from dfd_edge.view.window import (
     window_size,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 on_a_screen = pytest.mark.skipif(x_display.missing() is not None, reason=str(x_display.missing()))
 
 

@@ -227,7 +227,7 @@ class TestTheSchema:
 
 
 def test_the_examples_in_the_documentation_are_records():
-    page = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "outputs.md").read_text(encoding="utf-8")
     rows = [json.loads(text) for text in re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)]
     for row in rows:
         validator_of(row["record"]).validate(row)

@@ -128,7 +128,7 @@ def test_no_name_in_a_csv_is_a_formula(tmp_path, source, cell):
 
 
 def test_the_columns_of_a_csv_are_documented():
-    page = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "outputs.md").read_text(encoding="utf-8")
     table = page.partition("## CSV")[2].partition("\n## ")[0]
     documented = [
         name
