@@ -24,7 +24,7 @@ import pytest
 from clip_maker import face_frames, write_clip
 
 from dfd_edge.errors import OutputError, UsageError
-from dfd_edge.sinks.csv_file import opened_csv
+from dfd_edge.sinks.csv_file import CsvFile
 from dfd_edge.sinks.files import check_outputs, written_whole
 
 resource = pytest.importorskip("resource", reason="limits of Unix")
@@ -362,7 +362,7 @@ class TestDisk:
         folder.mkdir()
         with (
             pytest.raises(OutputError, match=r"out\.csv: cannot be put in place"),
-            opened_csv(folder / "out.csv"),
+            CsvFile(folder / "out.csv"),
         ):
             shutil.rmtree(folder)
 

@@ -13,8 +13,9 @@ import pytest
 
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label, PersonVerdict, Verdict
-from dfd_edge.sinks.console import printable, verdict_line
+from dfd_edge.sinks.console import verdict_line
 from dfd_edge.sinks.files import check_outputs, written_whole
+from dfd_edge.sinks.text import printable
 from dfd_edge.sources.address import redact
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "no_face.mp4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.sinks.console import printable
+from dfd_edge.sinks.text import printable
 from dfd_export.bundles.card import render_card
 from dfd_export.inspect.inspection import BundleReport, GraphReport
 

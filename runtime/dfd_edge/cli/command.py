@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dfd_edge.cli.options import (
-    check_source_flags,
     provider_flags,
     source_flags,
     take_provider_flags,
     take_source_flags,
 )
-from dfd_edge.errors import BrokenOutput, DfdError, UsageError
+from dfd_edge.errors import BrokenOutput, DfdError
+from dfd_edge.judging.results import Label
 from dfd_edge.libraries import check_opencv, import_advice
 from dfd_edge.machine_settings import settings_flag
 from dfd_edge.version import version_of
-
-if TYPE_CHECKING:
-    from dfd_edge.faces.finding import FacesOption
-    from dfd_edge.judging.results import Event
-    from dfd_edge.providers import ProviderOptions
-    from dfd_edge.sinks.console import Reporter
-    from dfd_edge.sources import SourceItem, SourceOptions
-
-LABELS = ("real", "fake", "unsure", "no_face")
-
-EXIT_SOURCE_FAILED = 1
-EXIT_MATCHED = 3
 
 _FIRST_CAMERA = "0"
 
@@ -70,19 +56,19 @@ _EPILOG = (
 )
 
 
-def _labels(context: click.Context, parameter: click.Parameter, text: str | None) -> set[str]:
-    if text is None:
-        return set()
-    labels = {label.strip() for label in text.split(",")}
-    if unknown := sorted(labels - set(LABELS)):
-        raise click.BadParameter(f"{unknown[0]!r} is no label; labels are {', '.join(LABELS)}")
-    return labels
+def _labels(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> frozenset[Label]:
+    labels = set() if text is None else {label.strip() for label in text.split(",")}
+    if unknown := sorted(labels - set(Label)):
+        raise click.BadParameter(f"{unknown[0]!r} is no label; labels are {', '.join(Label)}")
+    return frozenset(Label(label) for label in labels)
 
 
 def _cameras(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
-) -> list[int | str]:
-    return [_camera(value) for value in values]
+) -> tuple[int | str, ...]:
+    return tuple(_camera(value) for value in values)
 
 
 def _camera(value: str) -> int | str:
@@ -214,34 +200,32 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Print the version.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
-def command(
-    sources: tuple[str, ...],
-    cameras: list[int | str],
-    model: Path | None,
-    doctor: bool,
-    verbose: bool,
-    **options: Any,  # noqa: ANN401 - click's own, each named and typed above
-) -> None:
-    """Tells whether the faces in videos, images and live streams are real or deepfaked.
+def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typed in RunRequest
+    """Judges whether the faces in videos, images and live streams are real or deepfaked.
 
     SOURCES are files, images, folders, http/rtsp/udp addresses, or - for a video (or, with
     --raw, frames) on standard input.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="dfd-edge: %(message)s"
-    )
+    level = logging.INFO if options["verbose"] else logging.WARNING
+    logging.basicConfig(level=level, format="dfd-edge: %(message)s")
     try:
-        running_on = take_provider_flags(options)
+        provider_options = take_provider_flags(options)
         if doctor:
             from dfd_edge.cli.doctor import examine
 
-            sys.exit(examine(model, provider=options["provider"], options=running_on))
+            provider, model = options["provider"], options["model"]
+            sys.exit(examine(model, provider=provider, options=provider_options))
         check_opencv()
         from dfd_edge.faces.finding import parse_faces
 
-        opening = take_source_flags(options)
+        source_options = take_source_flags(options)
         options["faces"] = parse_faces(options["faces"])
-        sys.exit(_judge(sources, cameras, model, opening, running_on, verbose=verbose, **options))
+        from dfd_edge.cli.run import RunRequest, judge
+
+        request = RunRequest(
+            provider_options=provider_options, source_options=source_options, **options
+        )
+        sys.exit(judge(request))
     except BrokenPipeError:
         _leave_output()
         sys.exit(BrokenOutput.exit_code)
@@ -251,135 +235,6 @@ def command(
     except DfdError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-
-
-def _judge(
-    sources: tuple[str, ...],
-    cameras: list[int | str],
-    model: Path | None,
-    opening: SourceOptions,
-    running_on: ProviderOptions,
-    *,
-    verbose: bool,
-    provider: str,
-    precision: str,
-    threads: int,
-    as_json: bool,
-    csv_path: Path | None,
-    save_video: Path | None,
-    report_path: Path | None,
-    webhook: str | None,
-    window: bool | None,
-    fail_on: set[str],
-    rate_hz: float | None,
-    policy: str | None,
-    max_staleness_ms: float | None,
-    duration_s: float | None,
-    faces: FacesOption,
-) -> int:
-    """Runs the command and returns its exit code."""
-    from dfd_edge.cli.run import (
-        LIVE_KINDS,
-        Run,
-        RunOptions,
-        open_reporter,
-        report_missing,
-        stopped_by_signals,
-    )
-    from dfd_edge.detector import Detector
-    from dfd_edge.sinks.files import check_outputs
-    from dfd_edge.sinks.video_file import check_suffix
-    from dfd_edge.sources import SourceKind, expand
-    from dfd_edge.sources.live import Policy
-    from dfd_edge.threads import set_up_libraries
-
-    if "" in sources:
-        raise UsageError("an empty source was given: name a file, a folder or an address")
-    if not sources and not cameras:
-        raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
-    events: list[Event] = []
-    items, errors = expand([*sources, *cameras], on_event=events.append)
-    items = [dataclasses.replace(item, options=opening) for item in items]
-    if save_video is not None and len(items) + len(errors) > 1:
-        raise UsageError(f"--save-video takes one source, {len(items) + len(errors)} were given")
-    if errors and not items:
-        report_missing(errors, events, as_json=as_json)
-        return EXIT_SOURCE_FAILED
-    check_source_flags(opening, items)
-    on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
-    read = [Path(str(item.location)) for item in items if item.kind in on_disk]
-    check_outputs({"--csv": csv_path, "--save-video": save_video, "--report": report_path}, read)
-    if save_video is not None:
-        check_suffix(save_video)
-    if report_path is not None:
-        from dfd_edge.report import check_report
-
-        check_report(report_path)
-    live = [item for item in items if item.kind in LIVE_KINDS]
-    set_up_libraries(threads, quiet=not verbose)
-    detector = Detector.load(
-        model, provider=provider, precision=precision, threads=threads, options=running_on
-    )
-    stop = threading.Event()
-    # Around the outputs: what was judged until Ctrl-C is still written.
-    with stopped_by_signals(stop), contextlib.ExitStack() as outputs:
-        reporter, on_image = open_reporter(
-            outputs,
-            detector,
-            items,
-            as_json=as_json,
-            csv_path=csv_path,
-            report_path=report_path,
-            webhook=webhook,
-        )
-        if as_json or report_path is not None:
-            reporter.record(detector.run_record(rate_hz=rate_hz))
-        if verbose or not detector.provider:
-            reporter.note(f"provider {detector.provider}")
-        if verbose:
-            reporter.note(
-                f"precision {detector.provider.precision}: {detector.provider.precision_reason}"
-            )
-        trained_hz = detector.bundle.manifest.sequence.rate_hz
-        if rate_hz not in (None, trained_hz):
-            reporter.note(f"judging at {rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz")
-        reporter.failures_of(errors, events)
-        run = Run(
-            detector,
-            reporter,
-            RunOptions(
-                rate_hz=rate_hz,
-                policy=None if policy is None else Policy(policy),
-                max_staleness_ms=max_staleness_ms,
-                duration_s=duration_s,
-                faces=faces,
-                threads=threads,
-                save_video=save_video,
-                window=_wants_window(window, live, reporter),
-            ),
-            on_image=on_image,
-            stop=stop,
-        )
-        run.files([item for item in items if item.kind not in LIVE_KINDS])
-        if live and not stop.is_set():
-            run.live(live)
-    if any(verdict.label.value in fail_on for verdict in reporter.verdicts):
-        return EXIT_MATCHED
-    return EXIT_SOURCE_FAILED if reporter.failures else 0
-
-
-def _wants_window(wanted: bool | None, live: list[SourceItem], reporter: Reporter) -> bool:
-    """Whether to open windows: as asked, else for live sources where a display works."""
-    if wanted is False or (wanted is None and (not live or reporter.as_json)):
-        return False
-    from dfd_edge.view.window import display_fault
-
-    fault = display_fault()
-    if fault is not None and wanted:
-        raise UsageError(f"--window: {fault}; leave it out, or use --save-video")
-    if fault is not None:
-        reporter.note(f"no window: {fault}")
-    return fault is None
 
 
 def main() -> None:

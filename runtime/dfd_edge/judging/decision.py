@@ -12,7 +12,7 @@ from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore
 
 #: A person looked fake in those seconds whose steps' mean score says so.
 INTERVAL_WINDOW_S = 1.0
-#: A live label has to hold this long before it is shown.
+#: A live label has to last this long before it is shown or posted.
 HOLD_S = 1.0
 #: A shown label is left once the score has come this share of the way towards the other one.
 LEAVE_SHARE = 0.25
@@ -111,6 +111,33 @@ class Decision:
         return (Label.UNSURE if face_seen else Label.NO_FACE), None
 
 
+class HeldLabel:
+    """A label that changes once another one has lasted for `HOLD_S`.
+
+    Args:
+        label: The label at first, or None.
+        at_once: A label that need not last.
+
+    Attributes:
+        label: The label that holds.
+    """
+
+    def __init__(self, label: Label | None = None, *, at_once: Label | None = None) -> None:
+        self.label = self._candidate = label
+        self._at_once = at_once
+        self._since_s = 0.0
+
+    def update(self, wanted: Label, time_s: float) -> bool:
+        """Takes the label wanted at a time; returns whether `label` has become it."""
+        if wanted is not self._candidate:
+            self._candidate, self._since_s = wanted, time_s
+        lasted = wanted is self._at_once or time_s - self._since_s >= HOLD_S
+        if wanted is self.label or not lasted:
+            return False
+        self.label = wanted
+        return True
+
+
 class Hysteresis:
     """Keeps a live label from flickering.
 
@@ -123,20 +150,13 @@ class Hysteresis:
         margin = LEAVE_SHARE * (decision.fake_threshold - decision.real_threshold)
         self._leave_fake = decision.fake_threshold - margin
         self._leave_real = decision.real_threshold + margin
-        self._candidate = Label.UNSURE
-        self._since_s = 0.0
+        self._held = HeldLabel(Label.UNSURE)
         self.label = Label.UNSURE
 
     def update(self, p_fake: float, time_s: float) -> Label:
         """Takes the score at a time and returns the label to show."""
         wanted = self._wanted(p_fake)
-        if wanted == self.label:
-            self._candidate = wanted
-            return self.label
-        if wanted != self._candidate:
-            self._candidate = wanted
-            self._since_s = time_s
-        if time_s - self._since_s >= HOLD_S:
+        if self._held.update(wanted, time_s):
             self.label = wanted
         return self.label
 

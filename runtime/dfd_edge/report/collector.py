@@ -1,4 +1,4 @@
-"""Takes what a run gives while it runs, and keeps of it what a report shows."""
+"""Collects what a report shows of a run: scores over time, crops, events, verdicts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dfd_edge.judging.results import EventKind, FrameResult, Record
+from dfd_edge.judging.results import Event, EventKind, FrameResult, Record, Verdict
 from dfd_edge.report.pictures import CropPicture, KeptCrops
-from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.sink import Images, Sink
 from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frame import Frame
+
+if TYPE_CHECKING:
+    from dfd_edge.view.overlay import Scene
 
 MAX_POINTS = 4000
 """Of one person; at 5 steps a second that is a little more than 13 minutes, unthinned."""
@@ -146,24 +148,28 @@ class SourceNotes:
             person.crops.clear()
 
 
-class Collector:
-    """Keeps of a run what a report shows; thread-safe, and bounded in memory.
+class Collector(Sink):
+    """Keeps what a report shows of a run; thread-safe, and bounded in memory.
 
     Args:
         items: The sources that are to be judged.
+        run: The record that describes the run.
         max_frame_records: Frame records kept; the page says how many are left out.
         max_picture_bytes: Bytes of pictures kept.
     """
 
+    images = Images.JUDGED
+
     def __init__(
         self,
         items: Iterable[SourceItem],
+        run: Record | None = None,
         *,
         max_frame_records: int = MAX_FRAME_RECORDS,
         max_picture_bytes: int = MAX_PICTURE_BYTES,
     ) -> None:
-        self.run: Record = {}
-        self.records: list[str] = []
+        self.run: Record = run or {}
+        self.records: list[str] = [json_line(run)] if run else []
         self.frame_records_left_out = 0
         self.sources: dict[str, SourceNotes] = {
             item.name: SourceNotes(item.name, still=item.kind is SourceKind.IMAGE) for item in items
@@ -174,14 +180,11 @@ class Collector:
         self._lock = threading.Lock()
 
     def record(self, record: Record) -> None:
-        """Takes a record of the run."""
+        """Takes the record of a frame, an event or a verdict."""
         with self._lock:
             if self._keeps(record):
                 self.records.append(json_line(record))
             kind = record["record"]
-            if kind == "run":
-                self.run = record
-                return
             if record.get("kind") == EventKind.NOTE.value and record["source"] not in self.sources:
                 return  # on a folder, which has no part of its own
             notes = self._notes(record["source"])
@@ -193,9 +196,22 @@ class Collector:
                 notes.verdict = record
                 self._bound_pictures()
 
-    def image(self, frame: Frame, result: FrameResult | None) -> None:
-        """Takes a decoded frame and the newest result; keeps the crops that stand out."""
-        if result is None or result.time_s != frame.time_s:
+    def frame(self, result: FrameResult) -> None:
+        """Takes the result of a frame."""
+        self.record(result.to_record())
+
+    def event(self, event: Event) -> None:
+        """Takes an event."""
+        self.record(event.to_record())
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Takes a verdict."""
+        self.record(verdict.to_record())
+
+    def image(self, scene: Scene) -> None:
+        """Takes a decoded frame with the newest result; keeps the crops that stand out."""
+        result = scene.result
+        if result is None or result.time_s != scene.time_s:
             return  # not a frame that was judged
         with self._lock:
             notes = self._notes(result.source)
@@ -206,8 +222,8 @@ class Collector:
                 if p_frame is None:
                     continue
                 crops = notes.person(person.track).crops
-                if crops.wants(frame.time_s, p_frame):
-                    crops.add(CropPicture.of(frame.image, person, frame.time_s, p_frame))
+                if crops.wants(scene.time_s, p_frame):
+                    crops.add(CropPicture.of(scene.image, person, scene.time_s, p_frame))
 
     def _notes(self, source: str) -> SourceNotes:
         return self.sources.setdefault(source, SourceNotes(source))
@@ -232,24 +248,6 @@ class Collector:
             if sizes[notes.name]:
                 notes.leave_pictures_out()
                 over -= sizes[notes.name]
-
-
-class CollectingReporter(Reporter):
-    """Prints as `Reporter` does, and hands every record on to a report.
-
-    Args:
-        collector: Takes the records.
-        options: Those of `Reporter`.
-    """
-
-    def __init__(self, collector: Collector, **options: Any) -> None:  # noqa: ANN401 - Reporter's
-        super().__init__(**options)
-        self._collector = collector
-
-    def record(self, record: Record) -> None:
-        """Prints a record, where JSON Lines were asked for, and hands it on."""
-        self._collector.record(record)
-        super().record(record)
 
 
 def _take_frame(notes: SourceNotes, record: Record) -> None:

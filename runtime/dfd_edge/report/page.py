@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import OutputError, UsageError
-from dfd_edge.judging.results import Label
+from dfd_edge.judging.results import Event, FrameResult, Label, Record, Verdict
 from dfd_edge.manifest import DecisionSpec, Manifest
 from dfd_edge.report import words
 from dfd_edge.report.collector import Collector
 from dfd_edge.report.views import NOT_JUDGED, source_views
-from dfd_edge.sinks.console import printable
-from dfd_edge.sinks.files import written_whole
+from dfd_edge.sinks.files import FileSink
+from dfd_edge.sinks.sink import Images
+from dfd_edge.sinks.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from dfd_edge.detector import Detector
     from dfd_edge.sources.expand import SourceItem
+    from dfd_edge.view.overlay import Scene
 
 
 FOLDER = Path(__file__).resolve().parent
@@ -33,27 +34,61 @@ FOLDER = Path(__file__).resolve().parent
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-@contextlib.contextmanager
-def reported(path: Path, detector: Detector, items: Iterable[SourceItem]) -> Iterator[Collector]:
-    """Gives a collector and writes the report when the block ends, whole or not at all.
+class Report(FileSink):
+    """Collects what a run gives and writes the report when the block is left.
 
     Args:
         path: The file; after an error in the block it stays as it was.
         detector: What judges.
         items: The sources that are to be judged.
-
-    Raises:
-        UsageError: The folder does not exist or cannot be written to.
-        OutputError: The file cannot be written.
+        run: The record that describes the run.
     """
-    with written_whole(path) as partial:
-        collector = Collector(items)
-        yield collector
-        page = render(collector, detector.bundle.manifest, detector.decision.spec)
+
+    images = Images.JUDGED
+
+    def __init__(
+        self, path: Path, detector: Detector, items: Iterable[SourceItem], run: Record
+    ) -> None:
+        super().__init__(path)
+        self.collector = Collector(items, run)
+        self._detector = detector
+        self._partial = path
+
+    def frame(self, result: FrameResult) -> None:
+        """Receives the result of a frame."""
+        self.collector.frame(result)
+
+    def image(self, scene: Scene) -> None:
+        """Receives a decoded frame with the newest result."""
+        self.collector.image(scene)
+
+    def event(self, event: Event) -> None:
+        """Receives an event."""
+        self.collector.event(event)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Receives a verdict."""
+        self.collector.verdict(verdict)
+
+    def start(self, partial: Path) -> None:
+        """Notes the temporary name; the page is written at the end."""
+        self._partial = partial
+
+    def finish(self) -> None:
+        """Writes the page.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        manifest, spec = self._detector.bundle.manifest, self._detector.decision.spec
+        page = render(self.collector, manifest, spec)
         try:
-            partial.write_text(page, encoding="utf-8", newline="\n")
+            self._partial.write_text(page, encoding="utf-8", newline="\n")
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def discard(self) -> None:
+        """Writes nothing."""
 
 
 def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:

@@ -1,27 +1,24 @@
-"""What the command line prints: JSON Lines or one human line a source."""
+"""Text for people: verdicts on standard output, notes and progress on standard error."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import Protocol, TextIO
 
 import click
 
-from dfd_edge.errors import BrokenOutput, DfdError, OutputError, SourceError
-from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Record, Verdict
-from dfd_edge.sinks.csv_file import CsvFile
-from dfd_edge.sinks.text import json_line, printable
-from dfd_edge.view.terminal import STYLES, SourceState, TerminalView, terminal_for_views
+from dfd_edge.errors import BrokenOutput, OutputError
+from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
+from dfd_edge.sinks.sink import Sink
+from dfd_edge.sinks.text import printable
 
-if TYPE_CHECKING:
-    from dfd_edge.sinks.webhook import Webhook
-
+#: Terminal colours of the labels.
+STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
 
 _REFRESH_S = 0.1
 _BAR_WIDTH = 24
@@ -83,164 +80,120 @@ class ProgressLine:
             self._file.flush()
 
 
-__all__ = ["Reporter", "live_line", "printable", "verdict_line"]
+class Wipeable(Protocol):
+    """Lines in a terminal that are redrawn in place."""
 
-_SHOWN_INTERVALS = 4
+    def wipe(self) -> None:
+        """Removes the lines, so that something else can be printed."""
 
 
-class Reporter:
-    """Prints results to standard output and troubles to standard error; thread-safe.
-
-    Args:
-        as_json: JSON Lines instead of human lines; then nothing else goes to standard output.
-        csv_file: Takes a row for each person in each frame, or None.
-        webhook: Is told of changed labels and of verdicts; its troubles are printed. Or None.
+class Printer:
+    """Standard output and standard error, shared by the sinks that print; thread-safe.
 
     Attributes:
-        verdicts: Those taken so far.
-        failures: How many sources could not be judged so far.
-        output_error: Why standard output cannot be written any more, else None. Whatever would
-            print there raises it.
+        lock: Held while something is printed; logging takes it too while lines are redrawn.
+        progress: The line of progress on standard error.
+        view: Lines that are redrawn in place and show live sources, or None.
+        error: Why standard output cannot be written any more, else None.
     """
 
-    def __init__(
-        self, *, as_json: bool, csv_file: CsvFile | None = None, webhook: Webhook | None = None
-    ) -> None:
-        self.as_json = as_json
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.progress = ProgressLine(sys.stderr)
-        self.verdicts: list[Verdict] = []
-        self.failures = 0
-        self.output_error: OutputError | None = None
-        self._csv = csv_file
-        self._webhook = webhook
-        if webhook is not None:
-            webhook.tell = self.note
-        self._view: TerminalView | None = None
-        self._lock = threading.RLock()  # what is logged while it is held wipes the view too
+        self.view: Wipeable | None = None
+        self.error: OutputError | None = None
 
-    def record(self, record: Record) -> None:
-        """Prints a record, where JSON Lines were asked for."""
-        if self.as_json:
-            with self._lock:
-                self._print(json_line(record))
-
-    def frame(self, result: FrameResult) -> None:
-        """Takes the result of a frame."""
-        self.record(result.to_record())
-        if self._csv is not None:
-            with self._lock:
-                self._csv.add(result)
-
-    def live(self, result: FrameResult, *, changed: bool) -> None:
-        """Shows the state of a live source: in a terminal as it is, else when it changes."""
-        if self._webhook is not None:
-            self._webhook.live(result)
-        with self._lock:
-            if self._view is not None:
-                self._view.add(result)
-            elif not self.as_json:
-                self.progress.text(live_line(result))
-                if changed and not sys.stderr.isatty():
-                    self._print(live_line(result))
-
-    @contextlib.contextmanager
-    def live_view(self) -> Iterator[None]:
-        """Shows live sources in a terminal, where there is one, until the block is left."""
-        terminal = terminal_for_views(as_json=self.as_json)
-        if terminal is None:
-            yield
-            return
-        # What other parts log goes to the same terminal.
-        handlers = logging.getLogger().handlers
-        with self._lock:
-            self._view = TerminalView(terminal)
-        for handler in handlers:
-            handler.addFilter(self._make_room)
-        try:
-            yield
-        finally:
-            for handler in handlers:
-                handler.removeFilter(self._make_room)
-            with self._lock:
-                self._view.wipe()
-                self._view = None
-
-    def refresh(self, states: list[SourceState]) -> None:
-        """Draws live sources anew, where `live_view` shows them.
-
-        Args:
-            states: The sources, in the order of their lines.
-        """
-        with self._lock:
-            if self._view is not None:
-                self._view.draw(states)
-
-    def event(self, event: Event) -> None:
-        """Takes what happened to a source."""
-        self.record(event.to_record())
-        counted = event.kind is EventKind.DROP and self._view is not None  # it shows how many
-        if not self.as_json and not counted:
-            self.note(f"{event.source}: {event.kind.value}: {event.detail}")
-
-    def verdict(self, verdict: Verdict) -> None:
-        """Takes a verdict."""
-        self.verdicts.append(verdict)
-        self.record(verdict.to_record())
-        if self._webhook is not None:
-            self._webhook.verdict(verdict)
-        if not self.as_json:
-            with self._lock:
-                self._clear()
-                self._print(verdict_line(verdict))
-
-    def failure(self, source: str, error: DfdError) -> None:
-        """Takes a source that could not be judged; the others are still done."""
-        self.failures += 1
-        self.record(Event(source, 0.0, EventKind.ERROR, str(error)).to_record())
-        self.note(f"error: {error}")
-
-    def failures_of(self, errors: list[SourceError], events: list[Event]) -> None:
-        """Takes what could not be found, and what is to be known of what was."""
-        for event in events:
-            self.event(event)
-        for error in errors:
-            self.failure(str(error).partition(": ")[0], error)
-
-    def note(self, line: str) -> None:
-        """Prints a line to standard error."""
-        with self._lock, contextlib.suppress(OSError):  # it has no other place to go to
-            self._clear()
-            click.echo(f"dfd-edge: {printable(line)}", err=True)
-
-    def _print(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Prints a line to standard output.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: It cannot be written, now or at an earlier call.
         """
-        if self.output_error is None:
-            try:
-                click.echo(line)
-            except BrokenPipeError:
-                self.output_error = BrokenOutput("nobody reads standard output any more")
-            except OSError as error:
-                self.output_error = OutputError(
-                    f"standard output cannot be written ({error.strerror})"
-                )
-        if self.output_error is not None:
-            raise self.output_error
+        with self.lock:
+            if self.error is None:
+                try:
+                    click.echo(line)
+                except BrokenPipeError:
+                    self.error = BrokenOutput("nobody reads standard output any more")
+                except OSError as error:
+                    self.error = OutputError(
+                        f"standard output cannot be written ({error.strerror})"
+                    )
+            if self.error is not None:
+                raise self.error
 
-    def _clear(self) -> None:
-        """Takes away what is drawn anew in place."""
-        self.progress.clear()
-        if self._view is not None:
-            self._view.wipe()
+    def note(self, line: str) -> None:
+        """Prints a line to standard error."""
+        with self.lock, contextlib.suppress(OSError):  # there is no other place for it
+            self.wipe()
+            click.echo(f"dfd-edge: {printable(line)}", err=True)
 
-    def _make_room(self, record: logging.LogRecord) -> bool:
-        """Lets a log record pass, on a line of its own."""
-        with self._lock:
-            self._clear()
-        return True
+    def wipe(self) -> None:
+        """Removes what is redrawn in place."""
+        with self.lock:
+            self.progress.clear()
+            if self.view is not None:
+                self.view.wipe()
+
+
+class Console(Sink):
+    """Prints a line for each verdict and, of live sources, for each change of the label.
+
+    Args:
+        printer: Standard output and standard error.
+        as_json: Whether JSON Lines go to standard output: then only errors are printed here.
+        files: How many files the run judges one after the other, for the line of progress.
+    """
+
+    def __init__(self, printer: Printer, *, as_json: bool = False, files: int = 1) -> None:
+        self.printer = printer
+        self._as_json = as_json
+        self._files = files
+        self._begun = 0
+        self._live: dict[str, Label | None] = {}
+
+    def begin(self, source: str, *, live: bool) -> None:
+        """Announces a source."""
+        if live:
+            self._live[source] = None
+            return
+        self._begun += 1
+        place = f"{self._begun}/{self._files} " if self._files > 1 else ""
+        self.printer.progress.start(f"{place}{Path(source).name}")
+
+    def frame(self, result: FrameResult) -> None:
+        """Shows the state of a live source where no live display does."""
+        if self._as_json or self.printer.view is not None or result.source not in self._live:
+            return
+        with self.printer.lock:
+            line = live_line(result)
+            self.printer.progress.text(line)
+            if self._live[result.source] is not result.label and not sys.stderr.isatty():
+                self.printer.print(line)
+            self._live[result.source] = result.label
+
+    def event(self, event: Event) -> None:
+        """Prints an event; drops only where no live display counts them."""
+        if event.kind is EventKind.ERROR:
+            self.printer.note(f"error: {event.detail}")
+        elif not self._as_json and not (
+            event.kind is EventKind.DROP and self.printer.view is not None
+        ):
+            self.printer.note(f"{event.source}: {event.kind.value}: {event.detail}")
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Prints a verdict."""
+        if not self._as_json:
+            with self.printer.lock:
+                self.printer.wipe()
+                self.printer.print(verdict_line(verdict))
+
+    def close(self) -> None:
+        """Removes the line of progress."""
+        self.printer.progress.clear()
+
+
+_SHOWN_INTERVALS = 4
 
 
 def verdict_line(verdict: Verdict) -> str:

@@ -1,90 +1,82 @@
-"""One row for each person in each judged frame."""
+"""CSV: one row for each person in each judged frame."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from dfd_edge.errors import OutputError
 from dfd_edge.judging.results import FrameResult, PersonResult
-from dfd_edge.sinks.files import written_whole
+from dfd_edge.sinks.files import FileSink
 from dfd_edge.sinks.text import valid_text
 
 COLUMNS = (
     "source time_s track x0 y0 x1 y1 judged reason p_frame p_step p_fake label".split()  # noqa: SIM905
 )
 
-#: A spreadsheet takes a cell that begins so for a formula.
+#: Spreadsheets take a cell that starts with one of these for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-class CsvFile:
-    """Writes results as CSV; thread-safe. What comes after `close` is left out.
+class CsvFile(FileSink):
+    """Writes a row for each person in each judged frame; thread-safe.
 
-    Where the disk is full, results are still taken, and `close` says so at the end.
+    Where the disk is full, results are still accepted, and leaving the block says so at the end.
+    What comes after that is dropped.
 
     Args:
-        path: File to write; see `opened_csv` for one that appears whole.
+        path: File to write; it appears when the block is left, whole or not at all.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="")
+        super().__init__(path)
+        self._file: TextIO | None = None
         self._lock = threading.Lock()
         self._error: OSError | None = None
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
 
-    def add(self, result: FrameResult) -> None:
+    def frame(self, result: FrameResult) -> None:
         """Writes the rows of one result; a frame without faces gives none."""
         rows = [_row(result, person) for person in result.people]
         with self._lock:
-            if self._file.closed or self._error is not None:
+            if self._file is None or self._error is not None:
                 return
             try:
-                self._writer.writerows(rows)
+                csv.writer(self._file).writerows(rows)
             except OSError as error:
                 self._error = error
 
-    def close(self) -> None:
-        """Finishes the file. Safe to call twice.
+    def start(self, partial: Path) -> None:
+        """Opens the file and writes the names of the columns."""
+        self._file = partial.open("w", encoding="utf-8", newline="")
+        csv.writer(self._file).writerow(COLUMNS)
+
+    def finish(self) -> None:
+        """Finishes the file.
 
         Raises:
-            OSError: Rows are missing in it, or it cannot be finished.
+            OutputError: Rows are missing in it, or it cannot be finished.
         """
+        error = self._closed()
+        if error is not None:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def discard(self) -> None:
+        """Closes the file, which is then removed."""
+        self._closed()
+
+    def _closed(self) -> OSError | None:
+        """Closes the file and returns the first error in writing it."""
         with self._lock:
-            error, self._error = self._error, None
-            try:
-                self._file.close()  # closed even where its last rows cannot be written
-            except OSError as last:
-                error = error or last
-            if error is not None:
-                raise error
-
-
-@contextlib.contextmanager
-def opened_csv(path: Path) -> Iterator[CsvFile]:
-    """Gives a CSV file that appears at the end, whole or not at all.
-
-    Raises:
-        UsageError: The folder does not exist or cannot be written to.
-        OutputError: The file cannot be written; what the block did stays done.
-    """
-    with written_whole(path) as partial:
-        file = CsvFile(partial)
-        try:
-            yield file
-        except BaseException:
-            with contextlib.suppress(OSError):
-                file.close()
-            raise
-        try:
-            file.close()
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+            error, file = self._error, self._file
+            self._file = self._error = None
+            if file is not None:
+                try:
+                    file.close()  # closed even where its last rows cannot be written
+                except OSError as last:
+                    error = error or last
+            return error
 
 
 def _row(result: FrameResult, person: PersonResult) -> list[object]:
@@ -102,9 +94,9 @@ def _row(result: FrameResult, person: PersonResult) -> list[object]:
 
 
 def _cell(source: str) -> str:
-    """The name of a source, as a cell that no spreadsheet takes for a formula.
+    """Returns the name of a source as a cell that no spreadsheet takes for a formula.
 
-    Only the name of a file can begin like one; with `./` before it, it is the same file's.
+    Only the name of a file can start like one; with `./` before it, it still names that file.
     """
     name = valid_text(source)
     return f"./{name}" if name.startswith(_FORMULA_STARTS) else name

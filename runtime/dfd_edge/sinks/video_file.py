@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
 
-from dfd_edge.errors import UsageError
+from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.sinks.files import FileSink
+from dfd_edge.sinks.sink import Images
 from dfd_edge.sources.frame import Image
+
+if TYPE_CHECKING:
+    from dfd_edge.view.overlay import Scene, ViewSettings
 
 _TIME_BASE = Fraction(1, 90_000)
 _NOMINAL_RATE = 30
@@ -20,7 +28,7 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse names whose suffix is no container for annotated video.
+    """Refuses names whose suffix is no container for annotated video.
 
     Raises:
         UsageError: The suffix is none of `SUFFIXES`.
@@ -90,3 +98,60 @@ class VideoFileWriter:
         stream.codec_context.time_base = _TIME_BASE
         stream.codec_context.thread_count = self._threads
         return stream
+
+
+class AnnotatedVideo(FileSink):
+    """Writes the annotated frames of one source to a video file.
+
+    Args:
+        path: File to write.
+        settings: Whether the evidence map is drawn.
+        threads: Threads that the encoder may use.
+
+    Attributes:
+        frames: How many were written so far.
+
+    Raises:
+        DfdError: The video cannot be encoded or written.
+    """
+
+    images = Images.EVERY
+    _writer: VideoFileWriter
+
+    def __init__(self, path: Path, settings: ViewSettings, *, threads: int = 1) -> None:
+        super().__init__(path)
+        self.frames = 0
+        self._settings = settings
+        self._threads = threads
+
+    def image(self, scene: Scene) -> None:
+        """Writes an annotated frame at its time."""
+        with self._as_error():
+            self._writer.add(scene.drawn(evidence=self._settings.evidence), scene.time_s)
+            self.frames += 1
+
+    def start(self, partial: Path) -> None:
+        """Opens the file."""
+        with self._as_error():
+            self._writer = VideoFileWriter(partial, threads=self._threads)
+
+    def finish(self) -> None:
+        """Finishes the file."""
+        with self._as_error():
+            self._writer.close()
+
+    def discard(self) -> None:
+        """Closes the file, which is then removed."""
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _as_error(self) -> Iterator[None]:
+        """Turns errors of the encoder and the disk into the program's own."""
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            cause = error.strerror or type(error).__name__
+            raise DfdError(
+                f"{self.path}: the annotated video cannot be written ({cause})"
+            ) from error

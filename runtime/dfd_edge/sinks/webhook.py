@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
-from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.decision import HeldLabel
 from dfd_edge.judging.results import FrameResult, Label, Record, Verdict
+from dfd_edge.sinks.sink import Sink
 from dfd_edge.sinks.text import json_line
 from dfd_edge.version import version_of
 
@@ -167,8 +168,6 @@ def _cause(error: object, timeout_s: float) -> str:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a live label other than `fake` must last before it is told.
-HOLD_S = 1.0
 #: Seconds that `close` waits for what is not delivered yet.
 CLOSE_S = 2.0
 #: Notifications that wait; of more, the oldest is dropped.
@@ -182,33 +181,7 @@ _MAX_DELAY_S = 30.0
 _CLOSING_DELAY_S = 0.5
 
 
-@dataclass(slots=True)
-class HeldLabel:
-    """The label of a live source, told once it has lasted for `HOLD_S`; `fake` is told at once.
-
-    The label of a person has hysteresis, so `fake` has lasted when it comes. That of a source also
-    changes with who is in view, and a face that was missed in one frame is no news.
-
-    Attributes:
-        label: What was told last; None at first.
-    """
-
-    label: Label | None = None
-    _candidate: Label | None = field(default=None, repr=False)
-    _since_s: float = field(default=0.0, repr=False)
-
-    def update(self, label: Label, time_s: float) -> bool:
-        """Takes the label at a time of the source; returns whether `label` has changed."""
-        if label is not self._candidate:
-            self._candidate, self._since_s = label, time_s
-        lasted = label is Label.FAKE or time_s - self._since_s >= HOLD_S
-        if label is self.label or not lasted:
-            return False
-        self.label = label
-        return True
-
-
-class Webhook(Closing):
+class Webhook(Sink):
     """Posts notifications from a thread of its own, in order. Thread-safe; no call waits.
 
     A notification that cannot be delivered is tried again, later each time, with the same body:
@@ -218,12 +191,18 @@ class Webhook(Closing):
         endpoint: Takes the notifications.
         capacity: Notifications that may wait.
         timeout_s: Seconds for connecting, and for each wait for the server.
+        note: Prints a line for the user.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, capacity: int = CAPACITY, timeout_s: float = _TIMEOUT_S
+        self,
+        endpoint: Endpoint,
+        *,
+        capacity: int = CAPACITY,
+        timeout_s: float = _TIMEOUT_S,
+        note: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.tell: Callable[[str], None] = logger.warning
+        self._note = note
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._run = uuid.uuid4().hex
@@ -240,10 +219,22 @@ class Webhook(Closing):
         self._thread = threading.Thread(target=self._work, name="dfd-edge webhook", daemon=True)
         self._thread.start()
 
-    def live(self, result: FrameResult) -> None:
-        """Takes the newest result of a live source; notifies when its label has changed."""
+    def begin(self, source: str, *, live: bool) -> None:
+        """Announces a source; of files the verdict alone is posted.
+
+        The label of a person has hysteresis, so `fake` has lasted when it comes. That of a source
+        also changes with who is in view, and a face that was missed in one frame is no news.
+        """
+        if live:
+            with self._changed:
+                self._labels[source] = HeldLabel(at_once=Label.FAKE)
+
+    def frame(self, result: FrameResult) -> None:
+        """Notifies when the label of a live source has changed."""
         with self._changed:
-            held = self._labels.setdefault(result.source, HeldLabel())
+            held = self._labels.get(result.source)
+            if held is None:
+                return
             previous = held.label
             if held.update(result.label, result.time_s):
                 self._add(
@@ -256,15 +247,15 @@ class Webhook(Closing):
                 )
 
     def verdict(self, verdict: Verdict) -> None:
-        """Takes the final verdict on a source and notifies of it."""
+        """Notifies of the verdict on a source."""
         with self._changed:
-            previous = self._labels.pop(verdict.source, HeldLabel()).label
+            held = self._labels.pop(verdict.source, None)
             self._add(
                 "verdict",
                 source=verdict.source,
                 time_s=verdict.duration_s,
                 label=verdict.label,
-                previous=previous,
+                previous=None if held is None else held.label,
                 p_fake=verdict.p_fake,
                 verdict=verdict.to_record(),
             )
@@ -387,4 +378,4 @@ class Webhook(Closing):
             self._say(what)
 
     def _say(self, what: str) -> None:
-        self.tell(f"webhook {self._endpoint.shown}: {what}")
+        self._note(f"webhook {self._endpoint.shown}: {what}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 
@@ -28,11 +28,27 @@ from dfd_edge.view.timeline import TIMELINE_S, draw_timeline, judging_rate, time
 _NAMES = {Label.NO_FACE: "NO FACE"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
-    """A frame with what is to be drawn into it; immutable, so any thread may draw it.
+@dataclass(slots=True)
+class ViewSettings:
+    """Choices of the user for all annotated pictures of a run.
 
     Attributes:
+        evidence: Whether the evidence map is drawn, in windows and in annotated video.
+        paused: Whether the windows are paused.
+        helped: Whether the windows list the keys.
+    """
+
+    evidence: bool = True
+    paused: bool = False
+    helped: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Scene:
+    """A frame with what is to be drawn into it; any thread may draw it.
+
+    Attributes:
+        source: Name of the source.
         image: uint8 [height, width, 3], BGR. Never changed.
         time_s: Time of the frame.
         result: The newest result, which may be of an earlier frame, or None.
@@ -40,19 +56,29 @@ class Scene:
         thresholds: P(fake) from which the label is `fake`, and up to which it is `real`.
     """
 
+    source: str
     image: Image
     time_s: float
     result: FrameResult | None
-    history: tuple[FrameResult, ...]
-    thresholds: tuple[float, float]
+    history: tuple[FrameResult, ...] = ()
+    thresholds: tuple[float, float] = (1.0, 0.0)
+    _last: tuple[tuple[bool, bool], Image] | None = field(default=None, init=False, repr=False)
 
     def drawn(self, *, evidence: bool = True, paused: bool = False) -> Image:
-        """Returns an annotated copy of the frame.
+        """Returns an annotated copy of the frame. The last one is kept: do not change it.
 
         Args:
             evidence: Whether the evidence map is laid over the faces.
-            paused: Whether the header says that the picture stands still.
+            paused: Whether the header says that the display is paused.
         """
+        last = self._last
+        if last is not None and last[0] == (evidence, paused):
+            return last[1]
+        image = self._draw(evidence=evidence, paused=paused)
+        self._last = (evidence, paused), image
+        return image
+
+    def _draw(self, *, evidence: bool, paused: bool) -> Image:
         canvas = self.image.copy()
         unit = unit_of(canvas)
         people = self.result.people if self.result is not None else ()
@@ -101,34 +127,32 @@ class Scene:
 
 
 class Overlay:
-    """Makes annotated frames of one source; remembers its last seconds.
+    """Turns the frames of one source into scenes; remembers its last seconds.
 
     Args:
-        fake_threshold, real_threshold: Probabilities drawn as lines in the timeline.
-        evidence: Whether the evidence map is laid over the faces.
+        fake_threshold: Probability from which a person is called fake, drawn in the timeline.
+        real_threshold: Probability up to which a person is called real, likewise.
+        source: Name of the source.
     """
 
     def __init__(
-        self, fake_threshold: float, real_threshold: float, *, evidence: bool = True
+        self, fake_threshold: float, real_threshold: float, *, source: str = "stream"
     ) -> None:
-        self.evidence = evidence
+        self._source = source
         self._thresholds = (fake_threshold, real_threshold)
         self._history: deque[FrameResult] = deque()
 
-    def draw(self, image: Image, time_s: float, result: FrameResult | None) -> Image:
-        """Returns an annotated copy of a frame.
+    def scene(self, image: Image, time_s: float, result: FrameResult | None) -> Scene:
+        """Returns the scene of a frame.
 
         Args:
             image: uint8 [height, width, 3], BGR.
             time_s: Time of the frame.
             result: The newest result, which may be of an earlier frame, or None.
         """
-        return self.scene(image, time_s, result).drawn(evidence=self.evidence)
-
-    def scene(self, image: Image, time_s: float, result: FrameResult | None) -> Scene:
-        """What `draw` draws, to be drawn later or several times."""
         self._remember(result)
-        return Scene(image, time_s, result, tuple(self._history), self._thresholds)
+        history = tuple(self._history)
+        return Scene(self._source, image, time_s, result, history, self._thresholds)
 
     def _remember(self, result: FrameResult | None) -> None:
         if result is None or (self._history and self._history[-1] is result):

@@ -1,20 +1,23 @@
-"""What a terminal shows of live sources: a few lines that are drawn anew in place."""
+"""Live sources in a terminal: a few lines that are redrawn in place."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
 import click
 
 from dfd_edge.judging.results import FrameResult, Label, PersonResult
+from dfd_edge.sinks.console import STYLES, Printer
+from dfd_edge.sinks.sink import Sink, SourceState
 from dfd_edge.sinks.text import printable
 from dfd_edge.view.overlay import clock
 from dfd_edge.view.timeline import judging_rate
@@ -63,9 +66,6 @@ def sparkline(
     )
 
 
-#: Colours of the labels.
-STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
-
 _SPAN_S = 20.0
 _REFRESH_S = 0.2
 _SILENT_S = 2.0
@@ -79,25 +79,6 @@ _LEAST_WIDTH = 20
 
 _Segments = list[tuple[str, Label | None]]
 """A line: its pieces, each with the label that colours it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceState:
-    """How a live source does.
-
-    Attributes:
-        name: Name of the source.
-        opened: Whether it could be opened so far.
-        ended: Whether nothing comes of it any more.
-        dropped: Due frames that were not judged.
-        gaps: How often it was lost, or gave nothing for a while.
-    """
-
-    name: str
-    opened: bool = True
-    ended: bool = False
-    dropped: int = 0
-    gaps: int = 0
 
 
 @dataclass(slots=True)
@@ -146,7 +127,7 @@ class TerminalView:
         """Takes the newest result of a source."""
         self._seen.setdefault(result.source, _Seen()).add(result, self._now())
 
-    def draw(self, states: list[SourceState]) -> None:
+    def draw(self, states: Sequence[SourceState]) -> None:
         """Draws the lines anew, at most five times a second."""
         now_s = self._now()
         if self._drawn_s is not None and now_s - self._drawn_s < _REFRESH_S:
@@ -168,7 +149,7 @@ class TerminalView:
         self._drawn_lines = 0
         self._drawn_s = None
 
-    def lines(self, states: list[SourceState], width: int, height: int) -> list[_Segments]:
+    def lines(self, states: Sequence[SourceState], width: int, height: int) -> list[_Segments]:
         """The lines as they are to be drawn.
 
         Args:
@@ -322,6 +303,49 @@ class TerminalView:
             first -= 1
             taken += _cells(text[first])
         return mark + text[first:] + " " * (room - taken)
+
+
+class LiveTerminal(Sink):
+    """Shows live sources in a terminal for as long as it is open.
+
+    Args:
+        printer: Its lines go above the view; the view is removed while it prints.
+        file: The terminal.
+    """
+
+    def __init__(self, printer: Printer, file: TextIO) -> None:
+        self._printer = printer
+        self._view = TerminalView(file)
+        # Other parts log to the same terminal.
+        self._handlers = tuple(logging.getLogger().handlers)
+        with printer.lock:
+            printer.view = self._view
+        for handler in self._handlers:
+            handler.addFilter(self._make_room)
+
+    def frame(self, result: FrameResult) -> None:
+        """Receives the newest result of a live source."""
+        with self._printer.lock:
+            self._view.add(result)
+
+    def refresh(self, states: Sequence[SourceState]) -> None:
+        """Redraws the lines, at most five times a second."""
+        with self._printer.lock:
+            if self._printer.view is not None:
+                self._view.draw(states)
+
+    def close(self) -> None:
+        """Removes the lines. Safe to call twice."""
+        for handler in self._handlers:
+            handler.removeFilter(self._make_room)
+        with self._printer.lock:
+            self._view.wipe()
+            self._printer.view = None
+
+    def _make_room(self, record: logging.LogRecord) -> bool:
+        """Lets a log record pass, on a line of its own."""
+        self._printer.wipe()
+        return True
 
 
 def terminal_for_views(*, as_json: bool) -> TextIO | None:

@@ -1,4 +1,4 @@
-"""A still of an annotated frame, as a PNG file."""
+"""Windows that show annotated frames, their keys, and the stills that a key saves."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import cv2
 
-from dfd_edge.closing import Closing
 from dfd_edge.libraries import opens_windows
+from dfd_edge.sinks.sink import Images, Sink, SourceState
 from dfd_edge.sinks.text import printable
 from dfd_edge.sources.frame import Image
-from dfd_edge.view.overlay import Scene, draw_help
+from dfd_edge.view.overlay import Scene, ViewSettings, draw_help
 
 _OTHERS = re.compile(r"[^\w.-]+")
 _MOST_CHARACTERS = 48
@@ -178,21 +178,6 @@ _STEP_PX = 40
 
 
 @dataclass(slots=True)
-class ViewSettings:
-    """What the user has chosen for all pictures of a run.
-
-    Attributes:
-        evidence: Whether the evidence map is drawn; holds for annotated video too.
-        paused: Whether the windows stand still.
-        helped: Whether the windows list the keys.
-    """
-
-    evidence: bool = True
-    paused: bool = False
-    helped: bool = False
-
-
-@dataclass(slots=True)
 class _Tiles:
     """Places for windows side by side, in rows, on a screen of the usual size."""
 
@@ -214,17 +199,19 @@ class _Tiles:
         return place
 
 
-class Screen(Closing):
-    """Shows annotated frames, one window a source. To be used from the main thread only.
+class Windows(Sink):
+    """Shows annotated frames, one window a source. Keys act on all windows, whichever has focus.
 
-    A key holds for all windows, whichever has the focus.
+    Frames may come from any thread; all other methods are for the main thread.
 
     Args:
         settings: Changed by the keys.
         stop: Set when the user quits.
         note: Prints a line for the user.
-        folder: Where stills go; the working directory by default.
+        folder: Folder for stills; the working directory by default.
     """
+
+    images = Images.EVERY
 
     def __init__(
         self,
@@ -239,44 +226,39 @@ class Screen(Closing):
         self._note = note
         self._folder = folder
         self._windows: dict[str, Window] = {}
-        self._scenes: dict[str, Scene] = {}
+        self._newest: dict[str, Scene] = {}
+        self._shown: dict[str, Scene] = {}
         self._tiles = _Tiles()
 
-    def show(self, source: str, scene: Scene, image: Image | None) -> None:
-        """Shows a frame, unless the windows stand still.
+    def image(self, scene: Scene) -> None:
+        """Draws a frame, to be shown at the next poll."""
+        if not self.settings.paused:
+            scene.drawn(evidence=self.settings.evidence)
+        self._newest[scene.source] = scene
 
-        Args:
-            source: Name of the source: the title of its window.
-            scene: The frame and what is drawn into it.
-            image: The scene as drawn by who has done so already, uint8 BGR, or None.
-        """
-        if self._scenes.get(source) is scene or (self.settings.paused and source in self._scenes):
-            return
-        if source not in self._windows:
-            place = self._tiles.next_place(*window_size(scene.image))
-            # One alone is left to the desktop; of several none should cover another.
-            several = bool(self._windows)
-            title = printable(source)
-            self._windows[source] = Window(title, place=place if several else None)
-        self._scenes[source] = scene
-        self._put(source, image)
+    def refresh(self, states: Sequence[SourceState]) -> None:
+        """Shows the newest frames and handles a key; ends the run where a window was closed."""
+        if not self.poll():
+            self._stop.set()
 
     def poll(self, wait_ms: int = 1) -> bool:
-        """Lets the windows draw themselves, and does what the key pressed asks for.
+        """Shows the newest frames, unless the windows are paused, and handles the key pressed.
 
         Args:
             wait_ms: Milliseconds to wait for a key.
 
         Returns:
-            Whether the user has closed none of them.
+            False when the user has closed a window.
         """
+        for scene in tuple(self._newest.values()):
+            self._show(scene)
         key = poll_key(wait_ms)
         if key:
             self.press(key)
         return all(window.is_open() for window in self._windows.values())
 
     def press(self, key: str) -> None:
-        """Does what a key asks for; other keys do nothing.
+        """Acts on a key; keys without a meaning do nothing.
 
         Args:
             key: Its character, in lower case.
@@ -297,27 +279,41 @@ class Screen(Closing):
             return
         for source, window in self._windows.items():
             if window.is_open():
-                self._put(source, None)
+                self._put(source, window)
 
     def close(self) -> None:
-        """Closes the windows that are still there."""
+        """Closes the windows that are still open."""
         for window in self._windows.values():
             window.close()
         self._windows.clear()
-        self._scenes.clear()
+        self._newest.clear()
+        self._shown.clear()
 
-    def _put(self, source: str, image: Image | None) -> None:
+    def _show(self, scene: Scene) -> None:
+        source = scene.source
+        if self._shown.get(source) is scene or (self.settings.paused and source in self._shown):
+            return
+        window = self._windows.get(source)
+        if window is None:
+            place = self._tiles.next_place(*window_size(scene.image))
+            # The desktop places a single window; of several none should cover another.
+            several = bool(self._windows)
+            window = Window(printable(source), place=place if several else None)
+            self._windows[source] = window
+        self._shown[source] = scene
+        self._put(source, window)
+
+    def _put(self, source: str, window: Window) -> None:
         settings = self.settings
-        if image is None or settings.paused:
-            image = self._scenes[source].drawn(evidence=settings.evidence, paused=settings.paused)
+        image = self._shown[source].drawn(evidence=settings.evidence, paused=settings.paused)
         if settings.helped:
             image = image.copy()
             draw_help(image, KEYS)
-        self._windows[source].show(image)
+        window.show(image)
 
     def _save_stills(self) -> None:
         folder = Path.cwd() if self._folder is None else self._folder
-        for source, scene in self._scenes.items():
+        for source, scene in self._shown.items():
             image = scene.drawn(evidence=self.settings.evidence)
             try:
                 path = save_still(image, source, scene.time_s, folder)

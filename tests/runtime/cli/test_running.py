@@ -9,11 +9,12 @@ import pytest
 from clip_maker import face_frames
 
 from dfd_edge import Detector
-from dfd_edge.cli.run import Run, RunOptions
+from dfd_edge.cli.run import Run, RunRequest
 from dfd_edge.errors import SourceError
 from dfd_edge.judging.stream import Stream
 from dfd_edge.sampling import Sampler
-from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.console import Console, Printer
+from dfd_edge.sinks.sink import Images, Sink, Sinks
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile, expand
 
 CAMERA = SourceItem(SourceKind.CAMERA, 0, "device")
@@ -53,10 +54,16 @@ def detector(tiny_bundle):
     return DeviceDetector.load(tiny_bundle)
 
 
-def run_live(detector, reporter, **options):
-    run = Run(detector, reporter, RunOptions(**options))
+def run_of(detector, *sinks, **options):
+    """A run that prints as the command line does, with more sinks."""
+    printer = Printer()
+    return Run(detector, RunRequest(**options), Sinks([*sinks, Console(printer)]), printer)
+
+
+def run_live(detector, *sinks, **options):
+    run = run_of(detector, *sinks, **options)
     run.live([CAMERA])
-    return reporter.verdicts[0]
+    return run
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of film"), SourceError("device: out of film")])
@@ -64,9 +71,9 @@ def test_any_error_is_one_of_its_source(detector, tmp_path, capsys, error):
     detector.device = Device(error)
     path = tmp_path / "out.mp4"
     path.write_text("before")
-    reporter = Reporter(as_json=False)
-    verdict = run_live(detector, reporter, save_video=path)
-    assert reporter.failures == 1
+    run = run_live(detector, save_video=path)
+    (verdict,) = run.verdicts
+    assert run.failures == 1
     assert verdict.frames == 5
     assert not verdict.complete
     assert verdict.reason
@@ -76,24 +83,22 @@ def test_any_error_is_one_of_its_source(detector, tmp_path, capsys, error):
 
 
 def test_an_error_while_results_are_handed_on_counts_too(detector, capsys):
-    class FullDisk(Reporter):
+    class FullDisk(Sink):
         def frame(self, result):
             raise OSError(28, "No space left on device")
 
     detector.device = Device()
-    reporter = FullDisk(as_json=False)
-    verdict = run_live(detector, reporter)
-    assert reporter.failures == 1
-    assert not verdict.complete
+    run = run_live(detector, FullDisk())
+    assert run.failures == 1
+    assert not run.verdicts[0].complete
     assert "No space left" in capsys.readouterr().err
 
 
 def test_annotated_video_of_a_live_source(detector, tmp_path):
     detector.device = Device()
-    reporter = Reporter(as_json=False)
-    verdict = run_live(detector, reporter, save_video=tmp_path / "out.mp4")
-    assert reporter.failures == 0
-    assert verdict.complete
+    run = run_live(detector, save_video=tmp_path / "out.mp4")
+    assert run.failures == 0
+    assert run.verdicts[0].complete
     with VideoFile(tmp_path / "out.mp4") as video:
         assert len(list(video.frames(Sampler(1000.0)))) == 25
 
@@ -104,16 +109,15 @@ def test_a_board_too_slow_to_end_in_time_writes_nothing_after_the_end(
     monkeypatch.setattr("dfd_edge.cli.run._FINISH_VIDEO_S", 0.0)
     detector.device = Device()
 
-    class Slow(Reporter):
+    class Slow(Sink):
         def frame(self, result):
             run.stop.set()
             time.sleep(0.3)
 
-    reporter = Slow(as_json=False)
-    run = Run(detector, reporter, RunOptions(save_video=tmp_path / "out.mp4"))
+    run = run_of(detector, Slow(), save_video=tmp_path / "out.mp4")
     run.live([CAMERA])
     time.sleep(0.5)
-    assert reporter.failures == 0
+    assert run.failures == 0
     assert "Traceback" not in capsys.readouterr().err
     with VideoFile(tmp_path / "out.mp4") as video:
         assert list(video.frames(Sampler(1000.0)))
@@ -143,7 +147,7 @@ class TestAnnotatedVideoThatCannotBeWritten:
     def size_of_whole(self, detector, tmp_path):
         path = tmp_path / "whole.mp4"
         detector.device = Device()
-        run_live(detector, Reporter(as_json=False), save_video=path)
+        run_live(detector, save_video=path)
         size = path.stat().st_size
         path.unlink()
         return size
@@ -155,11 +159,11 @@ class TestAnnotatedVideoThatCannotBeWritten:
         path = tmp_path / "out.mp4"
         path.write_text("before")
         capsys.readouterr()
-        reporter = Reporter(as_json=False)
         detector.device = Device()
         limit(size - left_out)
-        verdict = run_live(detector, reporter, save_video=path)
-        self.check(reporter, path, capsys.readouterr())
+        run = run_live(detector, save_video=path)
+        self.check(run, path, capsys.readouterr())
+        (verdict,) = run.verdicts
         assert verdict.frames == 5
         assert verdict.complete, "the judging was not disturbed"
 
@@ -168,18 +172,18 @@ class TestAnnotatedVideoThatCannotBeWritten:
     def test_of_a_file(self, detector, face_clip, tmp_path, capsys, limit, left_out):
         (item,), _ = expand([face_clip])
         path = tmp_path / "out.mp4"
-        Run(detector, Reporter(as_json=False), RunOptions(save_video=path)).files([item])
+        run_of(detector, save_video=path).files([item])
         size = path.stat().st_size
         path.write_text("before")
         capsys.readouterr()
-        reporter = Reporter(as_json=False)
         limit(size - left_out)
-        Run(detector, reporter, RunOptions(save_video=path)).files([item])
-        self.check(reporter, path, capsys.readouterr())
-        assert [verdict.frames for verdict in reporter.verdicts] == [15]
+        run = run_of(detector, save_video=path)
+        run.files([item])
+        self.check(run, path, capsys.readouterr())
+        assert [verdict.frames for verdict in run.verdicts] == [15]
 
-    def check(self, reporter, path, said):
-        assert reporter.failures == 1
+    def check(self, run, path, said):
+        assert run.failures == 1
         (line,) = [line for line in said.err.splitlines() if "error" in line]
         assert f"{path}: the annotated video cannot be written (File too large)" in line
         assert "Traceback" not in said.err
@@ -201,14 +205,24 @@ def test_nothing_comes_after_the_verdict(detector, monkeypatch):
         assert slow.wait(30)
         return results
 
-    class Noting(Reporter):
-        def record(self, record):
-            told.append(record["record"])
+    class Noting(Sink):
+        images = Images.EVERY
+
+        def frame(self, result):
+            told.append("frame")
+
+        def event(self, event):
+            told.append("event")
+
+        def image(self, scene):
+            images.append(scene)
+
+        def verdict(self, verdict):
+            told.append("verdict")
 
     images = []
     monkeypatch.setattr(Stream, "score", slow_score)
-    reporter = Noting(as_json=True)
-    run = Run(detector, reporter, RunOptions(), on_image=lambda frame, result: images.append(frame))
+    run = run_of(detector, Noting())
     run.live([CAMERA])
     assert told[-1] == "verdict"
     count, seen = len(told), len(images)
@@ -218,7 +232,7 @@ def test_nothing_comes_after_the_verdict(detector, monkeypatch):
     assert not thread.is_alive()
     assert len(told) == count
     assert len(images) == seen
-    assert reporter.failures == 0
+    assert run.failures == 0
 
 
 def test_threads_that_hang_hold_up_the_end_once_and_not_each(detector, monkeypatch):
@@ -234,7 +248,7 @@ def test_threads_that_hang_hold_up_the_end_once_and_not_each(detector, monkeypat
         return results
 
     monkeypatch.setattr(Stream, "score", hanging)
-    run = Run(detector, Reporter(as_json=False), RunOptions())
+    run = run_of(detector)
     cameras = [SourceItem(SourceKind.CAMERA, 0, f"device {number}") for number in range(8)]
     started_s = time.monotonic()
     run.live(cameras)
@@ -285,9 +299,8 @@ def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(det
                 time.sleep(0.01)
 
     monkeypatch.setattr(device, "frames", held)
-    reporter = Reporter(as_json=False)
-    verdict = run_live(detector, reporter, window=True)
-    assert verdict.frames == 5
+    run = run_live(detector, window=True)
+    assert run.verdicts[0].frames == 5
     assert len(shown) == 2, "the first frame, and again with PAUSED in its header"
     assert (shown[0][60:150] == shown[1][60:150]).all()
     assert (shown[0] != shown[1]).any()

@@ -23,19 +23,27 @@ pytest.importorskip("plotly", reason="the extra `report` is not installed: no pl
 
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
-from dfd_edge.cli.run import Run, RunOptions
+from dfd_edge.cli.run import Run, RunRequest
 from dfd_edge.errors import OutputError
 from dfd_edge.judging.results import Event, EventKind, Interval, Label, PersonVerdict, Verdict
-from dfd_edge.report import CollectingReporter, Collector, reported
-from dfd_edge.report.page import render
+from dfd_edge.report.collector import Collector
+from dfd_edge.report.page import Report, render
 from dfd_edge.report.pictures import PICTURE_PX
-from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.console import Printer
+from dfd_edge.sinks.sink import Images, Sink
 from dfd_edge.sinks.text import valid_text
 from dfd_edge.sources import Frame, SourceItem, SourceKind
+from dfd_edge.view.overlay import Scene
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
 INLINE = ("a", "code", "strong", "span")
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def report_of(path, bundle):
+    """A report on no sources."""
+    detector = Detector.load(bundle)
+    return Report(path, detector, [], detector.run_record())
 
 
 class Page(HTMLParser):
@@ -230,18 +238,17 @@ def test_asking_for_a_report_changes_no_score(dfd, done, face_clip):
 def test_the_crops_shown_are_those_that_scored_highest_and_lowest(tiny_bundle, face_clip):
     detector = Detector.load(tiny_bundle)
     collector = Collector([SourceItem.of(face_clip)])
-    reporter = CollectingReporter(collector, as_json=False)
     scores, pictures = {}, {}
 
     def see(frame, result):
-        collector.image(frame, result)
+        collector.image(Scene(str(face_clip), frame.image, frame.time_s, result))
         if result is not None and result.time_s == frame.time_s:
             (person,) = result.people
             scores[frame.time_s] = person.p_frame
             x0, y0, side = person.crop
             pictures[frame.time_s] = (frame.image, x0, y0, side)
 
-    detector.analyze(face_clip, on_frame=reporter.frame, on_image=see)
+    detector.analyze(face_clip, on_frame=collector.frame, on_image=see)
     (notes,) = collector.sources.values()
     crops = notes.people[1].crops
     assert crops.suspicious[0].p_frame == max(scores.values())
@@ -358,7 +365,7 @@ class TestWrittenWhole:
     def test_after_a_fault_the_page_of_before_stays(self, tiny_bundle, tmp_path):
         path = tmp_path / "out.html"
         path.write_text("before")
-        with pytest.raises(RuntimeError), reported(path, Detector.load(tiny_bundle), []):
+        with pytest.raises(RuntimeError), report_of(path, tiny_bundle):
             raise RuntimeError
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]
@@ -369,8 +376,7 @@ class TestWrittenWhole:
 
         path = tmp_path / "out.html"
         with pytest.raises(OutputError, match=r"out\.html: cannot be written \(No space left"):  # noqa: SIM117
-            with reported(path, Detector.load(tiny_bundle), []) as collector:
-                collector.record(Detector.load(tiny_bundle).run_record())
+            with report_of(path, tiny_bundle):
                 monkeypatch.setattr(Path, "write_text", full)
         assert not path.exists()
 
@@ -393,8 +399,7 @@ def rendered(tiny_bundle):
     detector = Detector.load(tiny_bundle)
 
     def render_records(*records, items=()):
-        collector = Collector(items)
-        collector.record(detector.run_record())
+        collector = Collector(items, detector.run_record())
         for record in records:
             collector.record(record.to_record())
         manifest = Bundle.load(tiny_bundle).manifest
@@ -478,10 +483,8 @@ def test_live_sources_are_reported_too(tiny_bundle, tmp_path):
     detector = DeviceDetector.load(tiny_bundle)
     path = tmp_path / "out.html"
     items = [SourceItem(SourceKind.CAMERA, 0, "camera 0")]
-    with reported(path, detector, items) as collector:
-        reporter = CollectingReporter(collector, as_json=False)
-        reporter.record(detector.run_record())
-        Run(detector, reporter, RunOptions(), on_image=collector.image).live(items)
+    with Report(path, detector, items, detector.run_record()) as report:
+        Run(detector, RunRequest(), report, Printer()).live(items)
     page = Page(path.read_text("utf-8"))
     assert "camera 0" in page.text
     assert len(page.data("figure")) == 1
@@ -492,9 +495,15 @@ def test_drawing_and_collecting_go_together(tiny_bundle, face_clip, tmp_path):
     detector = Detector.load(tiny_bundle)
     items = [SourceItem.of(face_clip)]
     seen = []
-    options = RunOptions(save_video=tmp_path / "out.mp4")
-    run = Run(detector, Reporter(as_json=False), options, on_image=lambda f, r: seen.append(f))
-    run.files(items)
+
+    class Seeing(Sink):
+        images = Images.JUDGED
+
+        def image(self, scene):
+            seen.append(scene)
+
+    request = RunRequest(save_video=tmp_path / "out.mp4")
+    Run(detector, request, Seeing(), Printer()).files(items)
     assert len(seen) == 75
     assert (tmp_path / "out.mp4").stat().st_size > 1000
 

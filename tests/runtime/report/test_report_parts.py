@@ -21,9 +21,9 @@ from dfd_edge.judging.results import (
     Verdict,
 )
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
-from dfd_edge.report import Collector, words
+from dfd_edge.report import words
 from dfd_edge.report.charts import timeline, timeline_words
-from dfd_edge.report.collector import MAX_EVENTS, MAX_PEOPLE, Point, Series
+from dfd_edge.report.collector import MAX_EVENTS, MAX_PEOPLE, Collector, Point, Series
 from dfd_edge.report.pictures import (
     APART_S,
     KEPT,
@@ -34,8 +34,9 @@ from dfd_edge.report.pictures import (
 )
 from dfd_edge.report.views import MAX_PEOPLE as MAX_PEOPLE_SHOWN
 from dfd_edge.report.views import source_views
-from dfd_edge.sources import Frame, SourceItem, SourceKind
-from dfd_edge.view.overlay import COLOURS
+from dfd_edge.sources import SourceItem, SourceKind
+from dfd_edge.view.drawing import COLOURS
+from dfd_edge.view.overlay import Scene
 
 SPEC = DecisionSpec(
     person_score=PersonScore.FRAME,
@@ -70,7 +71,7 @@ def see(collector: Collector, source: str, time_s: float, *people: PersonResult)
     result = FrameResult(source, time_s, people, Label.UNSURE)
     collector.record(result.to_record())
     image = np.full((120, 160, 3), round(time_s * 7) % 200, np.uint8)
-    collector.image(Frame(image, time_s, 0), result)
+    collector.image(Scene(source, image, time_s, result))
 
 
 def finish(collector: Collector, source: str, p_fake: float | None) -> None:
@@ -169,8 +170,8 @@ class TestBounds:
     def test_only_the_judged_frame_is_cut(self):
         collector = Collector([])
         result = FrameResult("clip", 1.0, (person(),), Label.UNSURE)
-        collector.image(Frame(np.zeros((120, 160, 3), np.uint8), 1.04, 26), result)
-        collector.image(Frame(np.zeros((120, 160, 3), np.uint8), 1.04, 26), None)
+        for newest in (result, None):
+            collector.image(Scene("clip", np.zeros((120, 160, 3), np.uint8), 1.04, newest))
         assert not collector.sources
 
 

@@ -83,10 +83,9 @@ class TestWrittenWhole:
 
 def test_csv_has_a_row_for_each_person(tmp_path):
     path = tmp_path / "out.csv"
-    file = CsvFile(path)
-    file.add(result())
-    file.add(FrameResult("clip.mp4", 1.2, (), Label.NO_FACE))
-    file.close()
+    with CsvFile(path) as file:
+        file.frame(result())
+        file.frame(FrameResult("clip.mp4", 1.2, (), Label.NO_FACE))
     (row,) = csv.DictReader(path.open())
     assert row["source"] == "clip.mp4"
     assert row["track"] == "1"
@@ -95,10 +94,9 @@ def test_csv_has_a_row_for_each_person(tmp_path):
 
 
 def test_csv_rows_that_come_after_the_end_are_left_out(tmp_path):
-    file = CsvFile(tmp_path / "out.csv")
-    file.close()
-    file.add(result())
-    file.close()
+    with CsvFile(tmp_path / "out.csv") as file:
+        pass
+    file.frame(result())
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1
 
 
@@ -118,9 +116,8 @@ def test_csv_rows_that_come_after_the_end_are_left_out(tmp_path):
     ],
 )
 def test_no_name_in_a_csv_is_a_formula(tmp_path, source, cell):
-    file = CsvFile(tmp_path / "out.csv")
-    file.add(dataclasses.replace(result(), source=source))
-    file.close()
+    with CsvFile(tmp_path / "out.csv") as file:
+        file.frame(dataclasses.replace(result(), source=source))
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as text:
         (row,) = csv.DictReader(text)
     assert row["source"] == cell
@@ -139,11 +136,16 @@ def test_the_columns_of_a_csv_are_documented():
     assert documented == list(COLUMNS)
 
 
+def drawn_by(overlay, image, time_s, newest, **options):
+    """Draws a frame as an overlay of its source does."""
+    return overlay.scene(image, time_s, newest).drawn(**options)
+
+
 class TestOverlay:
     @pytest.mark.parametrize("size", [(176, 144), (640, 360), (360, 640), (3840, 2160)])
     def test_any_size(self, size):
         image = np.full((size[1], size[0], 3), 90, np.uint8)
-        drawn = Overlay(0.8, 0.3).draw(image, 1.0, result())
+        drawn = drawn_by(Overlay(0.8, 0.3), image, 1.0, result())
         assert drawn.shape == image.shape
         assert drawn.dtype == np.uint8
         assert (image == 90).all(), "the frame itself is left alone"
@@ -153,32 +155,31 @@ class TestOverlay:
     @pytest.mark.parametrize("label", list(Label))
     def test_colour_tells_the_verdict(self, label):
         image = np.full((360, 640, 3), 90, np.uint8)
-        drawn = Overlay(0.8, 0.3).draw(image, 1.0, result(label=label))
+        drawn = drawn_by(Overlay(0.8, 0.3), image, 1.0, result(label=label))
         assert (drawn == np.array(COLOURS[label])).all(axis=2).any()
 
     def test_evidence_can_be_left_out(self):
         image = np.full((360, 640, 3), 90, np.uint8)
         overlay = Overlay(0.8, 0.3)
-        shown = overlay.draw(image, 1.0, result())
-        overlay.evidence = False
-        hidden = overlay.draw(image, 1.0, result())
+        shown = drawn_by(overlay, image, 1.0, result())
+        hidden = drawn_by(overlay, image, 1.0, result(), evidence=False)
         inside = (slice(100, 140), slice(100, 160))
         assert (shown[inside] != 90).any()
         assert (hidden[inside] == 90).all()
 
     def test_a_face_beyond_the_edge(self):
         image = np.full((120, 160, 3), 90, np.uint8)
-        Overlay(0.8, 0.3).draw(image, 1.0, result(box=(-40.0, -30.0, 220.0, 190.0)))
+        drawn_by(Overlay(0.8, 0.3), image, 1.0, result(box=(-40.0, -30.0, 220.0, 190.0)))
 
     def test_before_any_result(self):
-        drawn = Overlay(0.8, 0.3).draw(np.full((120, 160, 3), 90, np.uint8), 0.0, None)
+        drawn = drawn_by(Overlay(0.8, 0.3), np.full((120, 160, 3), 90, np.uint8), 0.0, None)
         assert drawn.shape == (120, 160, 3)
 
     def test_the_timeline_forgets(self):
         overlay = Overlay(0.8, 0.3)
         image = np.zeros((90, 120, 3), np.uint8)
         for number in range(500):
-            overlay.draw(image, number / 5, result(number / 5))
+            drawn_by(overlay, image, number / 5, result(number / 5))
         assert len(overlay._history) <= 102
 
 

@@ -19,8 +19,9 @@ from clip_maker import face_frames, plain_frames, write_clip
 
 import dfd_edge
 from dfd_edge.errors import UsageError
+from dfd_edge.judging.decision import HeldLabel
 from dfd_edge.judging.results import FrameResult, Label, Verdict
-from dfd_edge.sinks.webhook import Endpoint, HeldLabel, Refused, Unreachable, Webhook
+from dfd_edge.sinks.webhook import Endpoint, Refused, Unreachable, Webhook
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
 VALIDATOR = jsonschema.Draft202012Validator(
@@ -122,10 +123,8 @@ def verdict(source="clip.mp4", label=Label.UNSURE):
 
 
 def opened(url, **options):
-    webhook = Webhook(Endpoint.parse(url), **options)
     said = []
-    webhook.tell = said.append
-    return webhook, said
+    return Webhook(Endpoint.parse(url), note=said.append, **options), said
 
 
 def until(condition, timeout_s=10.0):
@@ -230,7 +229,7 @@ class TestEndpoint:
 
 
 def test_a_label_is_told_when_it_has_lasted_and_fake_at_once():
-    held = HeldLabel()
+    held = HeldLabel(at_once=Label.FAKE)
     told = []
     labels = ["no_face"] * 10 + ["real"] * 3 + ["no_face"] * 2 + ["real"] * 10
     labels += ["fake"] * 6 + ["no_face"] * 3 + ["fake"] * 3 + ["no_face"] * 6
@@ -243,9 +242,11 @@ def test_a_label_is_told_when_it_has_lasted_and_fake_at_once():
 class TestDelivery:
     def test_a_live_source(self, receiver):
         webhook, said = opened(receiver.url)
+        for source in ("camera 0", "camera 1"):
+            webhook.begin(source, live=True)
         for number in range(20):
-            webhook.live(frame(number / 5, Label.REAL if number < 10 else Label.FAKE))
-        webhook.live(frame(0.0, Label.NO_FACE, "camera 1"))
+            webhook.frame(frame(number / 5, Label.REAL if number < 10 else Label.FAKE))
+        webhook.frame(frame(0.0, Label.NO_FACE, "camera 1"))
         webhook.verdict(verdict("camera 0", Label.FAKE))
         webhook.close()
         rows = receiver.received()
@@ -318,8 +319,9 @@ class TestDelivery:
         receiver.hold.clear()
         webhook, said = opened(receiver.url)
         started_s = time.monotonic()
+        webhook.begin("camera 0", live=True)
         for number in range(500):
-            webhook.live(frame(number / 5, Label.REAL))
+            webhook.frame(frame(number / 5, Label.REAL))
             webhook.verdict(verdict(f"{number}.mp4"))
         assert time.monotonic() - started_s < 2.0
         started_s = time.monotonic()

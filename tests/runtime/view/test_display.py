@@ -21,17 +21,17 @@ from real_sender import Sender, free_port
 
 from dfd_edge import Detector
 from dfd_edge.cli.command import command
-from dfd_edge.cli.run import Run, RunOptions
+from dfd_edge.cli.run import Run, RunRequest
 from dfd_edge.judging.results import FrameResult, Label, PersonResult
-from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.console import Console, Printer
+from dfd_edge.sinks.sink import Sink, Sinks
 from dfd_edge.sinks.video_file import VideoFileWriter
 from dfd_edge.sources import expand
-from dfd_edge.view.overlay import Overlay
+from dfd_edge.view.overlay import Overlay, ViewSettings
 from dfd_edge.view.window import (
     KEYS,
-    Screen,
-    ViewSettings,
     Window,
+    Windows,
     poll_key,
     save_still,
     window_size,
@@ -76,13 +76,22 @@ def press_keys(monkeypatch, keys):
     monkeypatch.setattr("dfd_edge.view.window.poll_key", lambda wait_ms: next(waiting, ""))
 
 
-def scene(time_s=1.5, shade=90):
+def scene(time_s=1.5, shade=90, source="clips/a clip.mp4"):
     evidence = np.full((5, 5), 6.0, np.float32)
     person = PersonResult(
         1, (60.0, 60.0, 120.0, 120.0), (50, 50, 80), True, None, 0.9, 0.9, 0.9, Label.FAKE, evidence
     )
-    result = FrameResult("clips/a clip.mp4", time_s, (person,), Label.FAKE)
-    return Overlay(0.8, 0.3).scene(np.full((240, 320, 3), shade, np.uint8), time_s, result)
+    result = FrameResult(source, time_s, (person,), Label.FAKE)
+    image = np.full((240, 320, 3), shade, np.uint8)
+    return Overlay(0.8, 0.3, source=source).scene(image, time_s, result)
+
+
+def show(screen, frame):
+    """Shows a frame while no key is pressed."""
+    screen.image(frame)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfd_edge.view.window.poll_key", lambda wait_ms: "")
+        screen.poll()
 
 
 def test_a_window_that_is_closed_before_its_first_picture_is_no_error(monkeypatch):
@@ -106,11 +115,10 @@ class TestKeys:
     @pytest.fixture
     def screen(self, windows, tmp_path):
         notes = []
-        screen = Screen(ViewSettings(), stop=threading.Event(), note=notes.append, folder=tmp_path)
+        screen = Windows(ViewSettings(), stop=threading.Event(), note=notes.append, folder=tmp_path)
         screen.notes = notes
         screen.stop = screen._stop
-        first = scene()
-        screen.show("clips/a clip.mp4", first, first.drawn())
+        show(screen, scene())
         return screen
 
     @pytest.mark.parametrize("key", ["q", "\x1b"])
@@ -124,10 +132,10 @@ class TestKeys:
         paused = windows[0].pictures[-1]
         assert (paused != windows[0].pictures[0]).any(), "the header says so"
         later = scene(2.0, shade=30)
-        screen.show("clips/a clip.mp4", later, later.drawn())
+        show(screen, later)
         assert windows[0].pictures[-1] is paused
         screen.press(key)
-        screen.show("clips/a clip.mp4", later, later.drawn())
+        show(screen, later)
         assert windows[0].pictures[-1][130, 200].tolist() == [30, 30, 30]
 
     def test_the_evidence_map_goes_and_comes(self, screen, windows):
@@ -164,30 +172,29 @@ class TestKeys:
 
     def test_a_still_that_cannot_be_saved_is_one_line(self, windows, tmp_path):
         notes = []
-        screen = Screen(
+        screen = Windows(
             ViewSettings(), stop=threading.Event(), note=notes.append, folder=tmp_path / "gone"
         )
-        screen.show("clip.mp4", scene(), None)
+        show(screen, scene())
         screen.press("s")
         (note,) = notes
         assert str(tmp_path / "gone") in note
         assert "No such file" in note
 
     def test_one_window_a_source_and_keys_for_all(self, screen, windows):
-        other = scene(shade=60)
-        screen.show("camera \x1b 1", other, None)
+        show(screen, scene(shade=60, source="camera \x1b 1"))
         assert [window.title for window in windows] == ["clips/a clip.mp4", "camera \\x1b 1"]
         assert [window.place for window in windows] == [None, (480, 0)]
         screen.press("e")
         assert all(len(window.pictures) == 2 for window in windows)
 
     def test_windows_do_not_cover_each_other(self, windows, tmp_path):
-        screen = Screen(ViewSettings(), stop=threading.Event(), note=print, folder=tmp_path)
+        screen = Windows(ViewSettings(), stop=threading.Event(), note=print, folder=tmp_path)
         for number in range(12):
-            screen.show(f"camera {number}", scene(), None)
+            show(screen, scene(source=f"camera {number}"))
         places = [window.place or (0, 0) for window in windows]
         assert places == [(480 * x, 360 * y) for y in range(3) for x in range(4)]
-        screen.show("one more", scene(), None)
+        show(screen, scene(source="one more"))
         assert windows[-1].place not in places
 
     def test_a_closed_window_is_told(self, screen, windows, monkeypatch):
@@ -261,15 +268,15 @@ class TestFiles:
     def run(self, detector, path, **options):
         frames = []
 
-        class Counting(Reporter):
+        class Counting(Sink):
             def frame(self, result):
                 frames.append(result.time_s)
-                super().frame(result)
 
-        reporter = Counting(as_json=False)
-        run = Run(detector, reporter, RunOptions(window=True, **options))
+        printer = Printer()
+        sinks = Sinks([Counting(), Console(printer)])
+        run = Run(detector, RunRequest(window=True, **options), sinks, printer)
         run.files(expand([path])[0])
-        return run, reporter, frames
+        return run, frames
 
     @pytest.fixture
     def detector(self, tiny_bundle):
@@ -284,10 +291,10 @@ class TestFiles:
             return next(keys, "")
 
         monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
-        _, reporter, frames = self.run(detector, face_clip)
+        run, frames = self.run(detector, face_clip)
         assert seen[2:22] == [seen[2]] * 20, "nothing new was shown"
         assert len(frames) == 15, "and all of it was judged afterwards"
-        assert reporter.verdicts[0].complete
+        assert run.verdicts[0].complete
 
     def test_pausing_does_not_count_as_time_that_judging_took(
         self, detector, face_clip, windows, monkeypatch
@@ -303,14 +310,14 @@ class TestFiles:
             return key or ""
 
         monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
-        _, reporter, _ = self.run(detector, face_clip)
-        assert reporter.verdicts[0].realtime_factor > 3.0 / 300.0
+        run, _ = self.run(detector, face_clip)
+        assert run.verdicts[0].realtime_factor > 3.0 / 300.0
 
     def test_quit_while_paused(self, detector, face_clip, windows, monkeypatch):
         press_keys(monkeypatch, ["p", "", "", "q"])
-        run, reporter, _ = self.run(detector, face_clip)
+        run, _ = self.run(detector, face_clip)
         assert run.stop.is_set()
-        assert not reporter.verdicts[0].complete
+        assert not run.verdicts[0].complete
 
     def test_pause_and_help_stay_out_of_annotated_video(
         self, detector, face_clip, windows, monkeypatch, tmp_path
@@ -343,9 +350,9 @@ class TestFiles:
             return ""
 
         monkeypatch.setattr("dfd_edge.view.window.poll_key", poll)
-        run, reporter, _ = self.run(detector, tmp_path)
+        run, _ = self.run(detector, tmp_path)
         assert [window.title[-5:] for window in windows] == ["a.png", "b.png"]
-        assert len(reporter.verdicts) == 2
+        assert len(run.verdicts) == 2
         assert not run.stop.is_set()
 
 

@@ -21,10 +21,11 @@ from real_sender import Sender, free_port
 from small_terminal import Terminal
 
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, PersonResult, Verdict
-from dfd_edge.sinks.console import Reporter
+from dfd_edge.sinks.console import Console, Printer
+from dfd_edge.sinks.sink import Sinks, SourceState
 from dfd_edge.view.terminal import (
     ASCII_LEVELS,
-    SourceState,
+    LiveTerminal,
     TerminalView,
     sparkline,
     terminal_for_views,
@@ -267,7 +268,7 @@ def test_which_terminal_it_is(monkeypatch, out, err, as_json, term, chosen):
     assert terminal_for_views(as_json=as_json) is expected
 
 
-class TestReporter:
+class TestLiveTerminal:
     def terminal(self, monkeypatch):
         """Puts a terminal where both outputs go."""
         terminal = Terminal(columns=120)
@@ -281,18 +282,20 @@ class TestReporter:
 
     def test_verdicts_and_notes_are_lines_of_their_own(self, monkeypatch):
         terminal = self.terminal(monkeypatch)
-        reporter = Reporter(as_json=False)
-        with reporter.live_view():
+        printer = Printer()
+        with LiveTerminal(printer, sys.stderr) as live:
+            sinks = Sinks([live, Console(printer)])
+            sinks.begin("camera 0", live=True)
             for _ in range(3):
-                reporter.live(result("camera 0", person()), changed=True)
-                reporter.refresh([SourceState("camera 0")])
-                reporter.note("a note")
-            reporter.event(Event("camera 0", 1.0, EventKind.GAP, "nothing came for 3 s"))
-            reporter.event(Event("camera 0", 1.0, EventKind.DROP, "7 due frames dropped so far"))
-            reporter.refresh([SourceState("camera 0", dropped=7)])
+                sinks.frame(result("camera 0", person()))
+                sinks.refresh([SourceState("camera 0")])
+                printer.note("a note")
+            sinks.event(Event("camera 0", 1.0, EventKind.GAP, "nothing came for 3 s"))
+            sinks.event(Event("camera 0", 1.0, EventKind.DROP, "7 due frames dropped so far"))
+            sinks.refresh([SourceState("camera 0", dropped=7)])
             assert terminal.shown[-3].startswith("FAKE    0.93  camera 0")
             assert "7 dropped" in terminal.shown[-3]
-            reporter.verdict(Verdict("camera 0", Label.FAKE, 0.9, 1.0, 5, 1.0, (), "cpu"))
+            sinks.verdict(Verdict("camera 0", Label.FAKE, 0.9, 1.0, 5, 1.0, (), "cpu"))
         assert terminal.shown[:4] == [
             *["dfd-edge: a note"] * 3,
             "dfd-edge: camera 0: gap: nothing came for 3 s",
@@ -306,12 +309,11 @@ class TestReporter:
         terminal = self.terminal(monkeypatch)
         handler = logging.StreamHandler(sys.stderr)
         monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-        reporter = Reporter(as_json=False)
-        with reporter.live_view():
-            reporter.live(result("camera 0", person()), changed=True)
-            reporter.refresh([SourceState("camera 0")])
+        with LiveTerminal(Printer(), sys.stderr) as live:
+            live.frame(result("camera 0", person()))
+            live.refresh([SourceState("camera 0")])
             logging.getLogger("other").warning("from elsewhere")
-            reporter.refresh([SourceState("camera 0")])
+            live.refresh([SourceState("camera 0")])
         assert terminal.shown == ["from elsewhere", ""]
         assert not handler.filters
 
