@@ -28,14 +28,12 @@ from dfd_edge.closing import Closing
 from dfd_edge.errors import BundleError, SourceError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.finding import FacesOption
-from dfd_edge.judging.decision import Decision
+from dfd_edge.judging.decision import Decision, judge_still
 from dfd_edge.judging.results import (
     Event,
     EventKind,
     FrameResult,
     Label,
-    PersonResult,
-    PersonVerdict,
     Record,
     Verdict,
 )
@@ -402,37 +400,29 @@ class Detector(Closing):
         on_image: OnImage | None,
         faces: FacesOption,
     ) -> Verdict:
-        """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
+        """Judges an image, which has no sequence: each face has one frame score."""
         stream = self.stream(name, faces=faces)
-        scored = stream.score([stream.observe(image, 0.0, thorough=True)])[0]
-        decision = self.decision
-        people = tuple(_still(person, decision) for person in scored.people)
-        crowded = len(people) >= MAX_FACES
-        scores = [person.p_fake for person in people if person.p_fake is not None]
-        label = decision.label(max(scores)) if scores else Label.UNSURE
-        if not people:
-            label = Label.NO_FACE
-        result = FrameResult(name, 0.0, people, label)
+        (scored,) = stream.score([stream.observe(image, 0.0, thorough=True)])
+        result, people, decisive = judge_still(scored, self.decision.for_stills())
         if on_frame is not None:
             on_frame(result)
         if on_image is not None:
             on_image(Frame(image, 0.0, 0), result)
         reasons = [] if stream.fault is None else [stream.fault]
-        if crowded:
+        if len(people) >= MAX_FACES:
             reasons.append(f"only the {MAX_FACES:,} largest faces were judged")
         verdict = Verdict(
             source=name,
-            label=label,
-            p_fake=max(scores, default=None),
-            coverage=1.0 if scores else 0.0,
+            label=result.label,
+            p_fake=None if decisive is None else decisive.p_fake,
+            coverage=0.0 if decisive is None else 1.0,
             frames=1,
             duration_s=0.0,
-            people=tuple(
-                PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
-            ),
+            people=people,
             provider=self.provider.actual,
             complete=not reasons,
             reason="; ".join(reasons) or None,
+            logit=None if decisive is None else decisive.logit,
         )
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
@@ -476,11 +466,6 @@ def _check_asked(duration_s: object, options: object, stop: threading.Event | No
         check_number("duration_s", duration_s, above=0.0)
     check_kind("options", options, SourceOptions, "SourceOptions")
     check_kind("stop", stop, threading.Event, "a threading.Event")
-
-
-def _still(person: PersonResult, decision: Decision) -> PersonResult:
-    label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
-    return dataclasses.replace(person, p_step=None, p_fake=person.p_frame, label=label)
 
 
 def _undecided(verdict: Verdict, doubt: str) -> Verdict:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.judging.decision import Decision, calibrated, pool_windows
 from dfd_edge.sources import SourceItem, SourceKind
-from dfd_training.metrics import METRICS, SURE, Estimate, estimate, rate_upper_bound
+from dfd_training.metrics import METRICS, Estimate, estimate, rate_upper_bound
 from dfd_training.table import LABELS
 
 
@@ -90,24 +91,29 @@ def _judge(
         "kind": kind,
         "verdict": verdict.label.value,
         "p_fake": np.nan if verdict.p_fake is None else verdict.p_fake,
-        "cnn": _pooled(rows, "p_frame", min_steps),
-        "gru": _pooled(rows, "p_step", min_steps),
+        "cnn": _pooled(results, "frame", detector.decision, min_steps),
+        "gru": _pooled(results, "step", detector.decision, min_steps),
         "frames": verdict.frames,
         "coverage": verdict.coverage,
         "error": "",
     }, rows
 
 
-def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float:
-    """Mean logit of the most suspicious person judged long enough, as a probability."""
-    if not rows or any(row[column] is None for row in rows):
+def _pooled(results: list[FrameResult], kind: str, decision: Decision, min_steps: int) -> float:
+    """Mean logit of the most suspicious person judged long enough, calibrated as one step is."""
+    logits: dict[int, list[float | None]] = {}
+    for person in (person for result in results for person in result.people if person.judged):
+        logit = person.frame_logit if kind == "frame" else person.step_logit
+        logits.setdefault(person.track, []).append(logit)
+    steps = [logit for part in logits.values() for logit in part]
+    known = [logit for logit in steps if logit is not None]
+    if not steps or len(known) < len(steps):
         return float("nan")
-    frame = pd.DataFrame(rows)
-    p = frame[column].astype(float).clip(SURE, 1.0 - SURE)
-    frame["logit"] = np.log(p / (1.0 - p))
-    logits = frame.groupby("track")["logit"]
-    means = logits.mean()[logits.size() >= min_steps]
-    return float("nan") if means.empty else float(1.0 / (1.0 + np.exp(-means.max())))
+    lengths = np.array([len(part) for part in logits.values()], np.int64)
+    people = pool_windows(known, np.ones(len(known)), np.cumsum(lengths) - lengths, lengths)
+    means = people.logit[lengths >= min_steps]
+    calibrator = decision.spec.calibrators[kind]
+    return float("nan") if not len(means) else calibrated(float(means.max()), calibrator)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,16 +48,17 @@ class Observation:
         time_s: Time of the frame in seconds.
         faces: The faces, the largest first.
         captured_s: `time.monotonic()` at capture, or None.
+        judged: The faces that are judged.
     """
 
     time_s: float
     faces: tuple[FaceCrop, ...]
     captured_s: float | None = None
+    judged: tuple[FaceCrop, ...] = field(init=False)
 
-    @property
-    def judged(self) -> tuple[FaceCrop, ...]:
-        """The faces that are judged."""
-        return tuple(face for face in self.faces if face.quality.judged)
+    def __post_init__(self) -> None:
+        judged = tuple(face for face in self.faces if face.quality.judged)
+        object.__setattr__(self, "judged", judged)
 
 
 class Observer:

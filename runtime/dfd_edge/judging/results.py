@@ -63,6 +63,8 @@ class PersonResult:
         p_fake: The person's score over the last seconds, or None before the first judged step.
         label: Live label, with hysteresis.
         evidence: float32 [h, w] over `crop`, in logits: where the frame's score comes from.
+        frame_logit: Logit of the frame model, not calibrated; None where `p_frame` is.
+        step_logit: Logit of the sequence model, not calibrated; None where `p_step` is.
     """
 
     track: int
@@ -75,6 +77,8 @@ class PersonResult:
     p_fake: float | None = None
     label: Label = Label.UNSURE
     evidence: NDArray[np.float32] | None = field(default=None, repr=False)
+    frame_logit: float | None = None
+    step_logit: float | None = None
 
     def to_record(self) -> Record:
         """This person as an entry of a `frame` record."""
@@ -162,6 +166,7 @@ class PersonVerdict:
         p_fake: Calibrated probability over all judged steps; None where none was judged.
         judged_steps: Sampled frames in which this face was judged.
         intervals: Seconds in which this person looked fake.
+        logit: Calibrated logit, whose sigmoid is `p_fake`; None where that is.
     """
 
     track: int
@@ -169,6 +174,7 @@ class PersonVerdict:
     p_fake: float | None
     judged_steps: int
     intervals: tuple[Interval, ...] = ()
+    logit: float | None = None
 
     def to_record(self) -> Record:
         """This person as an entry of a `verdict` record."""
@@ -202,6 +208,7 @@ class Verdict:
         realtime_factor: Seconds of the source judged per second; None for images and live sources.
         complete: False when part of the source was not judged.
         reason: Why `complete` is False, or why the label is `unsure` whatever the score, else None.
+        logit: Calibrated logit, whose sigmoid is `p_fake`; None where that is.
     """
 
     source: str
@@ -216,6 +223,7 @@ class Verdict:
     complete: bool = True
     reason: str | None = None
     first_verdict_s: float | None = None
+    logit: float | None = None
 
     def to_record(self) -> Record:
         """The JSON Lines object of this verdict."""

@@ -61,6 +61,8 @@ class _Person:
 class _Scores:
     """What the models said about one face in one frame."""
 
+    frame_logit: float | None = None
+    step_logit: float | None = None
     p_frame: float | None = None
     p_step: float | None = None
     evidence: NDArray[np.float32] | None = None
@@ -116,6 +118,7 @@ class Stream(Closing):
         self.sampler = _sampler(manifest, rate_hz, source)
         self._session = session
         self._max_gap_s = manifest.sequence.max_gap_s
+        self._fresh_state = np.zeros(manifest.sequence.state_width, np.float32)
         self._decision = Decision(session.decision)
         self._observer = Observer(faces, manifest.frame, faces=judged_faces)
         self._people: dict[int, _Person] = {}
@@ -246,13 +249,13 @@ class Stream(Closing):
             counts = self._counts
             if (fault := self.fault) is not None:
                 complete, reason = False, fault if reason is None else f"{fault}; {reason}"
-            label, p_fake = self._decision.source(people, face_seen=counts.with_face > 0)
+            label, decisive = self._decision.source(people, face_seen=counts.with_face > 0)
             if not counts.frames:
                 label = Label.UNSURE
             return Verdict(
                 source=self.source,
                 label=label,
-                p_fake=p_fake,
+                p_fake=None if decisive is None else decisive.p_fake,
                 coverage=counts.with_judged_face / counts.frames if counts.frames else 0.0,
                 frames=counts.frames,
                 duration_s=counts.seen_s if duration_s is None else duration_s,
@@ -262,6 +265,7 @@ class Stream(Closing):
                 first_verdict_s=counts.first_verdict_s,
                 complete=complete,
                 reason=reason,
+                logit=None if decisive is None else decisive.logit,
             )
 
     @property
@@ -329,28 +333,24 @@ class Stream(Closing):
             if step_logit is None:
                 continue
             frame_logit = float(outputs.fake_logit[row])
-            score = self._people[face.track].score
-            score.add(time_s, frame_logit, step_logit, face.quality.detail)
-            scores[face.track] = _Scores(
-                self._decision.p_frame(frame_logit),
-                self._decision.p_step(step_logit),
-                None if outputs.evidence is None else outputs.evidence[row],
-            )
+            history = self._people[face.track].score
+            p_frame, p_step = history.add(time_s, frame_logit, step_logit, face.quality.detail)
+            evidence = None if outputs.evidence is None else outputs.evidence[row]
+            scores[face.track] = _Scores(frame_logit, step_logit, p_frame, p_step, evidence)
         return scores
 
     def _step(
         self, tracks: list[int], time_s: float, features: NDArray[np.float32]
     ) -> list[float | None]:
         """One step of the sequence model for these people: logits, None where not finite."""
-        fresh = self._session.initial_state(len(tracks))
         states = []
-        for row, track in enumerate(tracks):
+        for track in tracks:
             person = self._people[track]
             gap_s = time_s - person.last_step_s
             carried = person.state
             if carried is not None and not 0.0 <= gap_s <= self._max_gap_s:
                 carried = None
-            states.append(fresh[row] if carried is None else carried)
+            states.append(self._fresh_state if carried is None else carried)
         outputs = self._session.run_sequence(
             features[:, None, :], np.ones(len(tracks), np.int32), np.stack(states)
         )
@@ -378,6 +378,8 @@ class Stream(Closing):
             p_fake=score.live_p_fake,
             label=score.live_label,
             evidence=found.evidence,
+            frame_logit=found.frame_logit,
+            step_logit=found.step_logit,
         )
 
     def _person(self, track: int) -> _Person:

@@ -6,11 +6,18 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfd_edge.judging.decision import Decision, Hysteresis, Looks, PersonHistory, calibrated
+from dfd_edge.judging.decision import (
+    Decision,
+    Hysteresis,
+    PersonHistory,
+    StepSums,
+    calibrated,
+)
 from dfd_edge.judging.results import Interval, Label, PersonVerdict
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
 
@@ -93,7 +100,7 @@ class TestPerson:
 
     def test_the_live_score_forgets_what_is_older_than_its_window(self, decision):
         person = history(decision, [9.0] * 50 + [-9.0] * 60)
-        assert person.live_p_fake == pytest.approx(decision.p_person(Looks(50, 50.0, -450.0)))
+        assert person.live_p_fake == pytest.approx(decision.p_person(StepSums(50, 50.0, -450.0)))
         assert person.verdict().p_fake > person.live_p_fake
 
     def test_a_short_look_counts_less_where_the_manifest_says_so(self):
@@ -161,6 +168,39 @@ class TestPerson:
         assert all(a.end_s < b.start_s for a, b in itertools.pairwise(intervals))
 
 
+class TestPooling:
+    """The rule by which training pools is the one by which the runtime judges."""
+
+    @given(
+        st.lists(st.tuples(st.floats(-20, 20), st.floats(0, 500)), min_size=2, max_size=40),
+        st.sampled_from([0.0, 1.5, 8.0]),
+        st.sampled_from([0.0, 30.0]),
+    )
+    def test_windows_pooled_together_score_as_people_judged_step_by_step(
+        self, steps, settle_steps, settle_detail
+    ):
+        decision = Decision(
+            dataclasses.replace(spec(), settle_steps=settle_steps, settle_detail=settle_detail)
+        )
+        logits, details = np.array(steps).T
+        starts = np.array([0, 0, len(steps) // 2])
+        lengths = np.array([len(steps), 1, len(steps) - len(steps) // 2])
+        pooled = pool_windows(
+            logits, step_shares(details, settle_detail), starts, lengths, settle_steps
+        )
+        calibrator = decision.spec.calibrators["person"]
+        together = pooled.scaled(calibrator.slope, calibrator.intercept)
+        for start, length, logit in zip(starts, lengths, together, strict=True):
+            person = PersonHistory(1, decision, STEP_S)
+            for number in range(start, start + length):
+                person.add(number * STEP_S, 0.0, logits[number], details[number])
+            assert person.verdict().logit == pytest.approx(logit, abs=1e-9)
+
+    def test_a_crop_that_was_not_measured_counts_fully(self):
+        assert step_shares([math.inf, 30.0, 0.0], 30.0).tolist() == [1.0, 0.5, 0.0]
+        assert step_shares([math.inf, 0.0], 0.0).tolist() == [1.0, 1.0]
+
+
 class TestHysteresis:
     def run(self, decision, scores):
         hysteresis = Hysteresis(decision)
@@ -188,11 +228,11 @@ class TestSource:
 
     def test_the_most_suspicious_person_decides(self, decision):
         people = [self.person(1, 0.1, 20), self.person(2, 0.9, 20)]
-        assert decision.source(people, face_seen=True) == (Label.FAKE, 0.9)
+        assert decision.source(people, face_seen=True) == (Label.FAKE, people[1])
 
     def test_people_hardly_seen_do_not_count(self, decision):
         people = [self.person(1, 0.1, 20), self.person(2, 0.99, 3)]
-        assert decision.source(people, face_seen=True) == (Label.REAL, 0.1)
+        assert decision.source(people, face_seen=True) == (Label.REAL, people[0])
 
     def test_nobody_seen_long_enough(self, decision):
         people = [self.person(1, 0.01, 3)]

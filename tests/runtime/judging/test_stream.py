@@ -15,6 +15,7 @@ from clip_maker import face_frames, plain_frames, portrait, write_clip
 
 from dfd_edge import Detector, Label, SourceError, UsageError
 from dfd_edge.faces.quality import Quality
+from dfd_edge.judging.decision import StepSums, sigmoid
 from dfd_edge.judging.people import FaceCrop, Observation
 from dfd_edge.judging.stream import FORGET_AFTER_S
 from dfd_edge.sampling import Sampler
@@ -300,6 +301,20 @@ class TestVerdicts:
 
         with pytest.raises(RuntimeError, match="mine"):
             detector.analyze(face_clip, on_frame=fail)
+
+    def test_results_carry_the_logits_that_the_verdict_is_pooled_from(self, detector, face_clip):
+        results = []
+        verdict = detector.analyze(face_clip, on_frame=results.append)
+        decision = detector.decision
+        people = [person for result in results for person in result.people if person.judged]
+        sums = StepSums()
+        for person in people:
+            assert person.p_frame == decision.p_frame(person.frame_logit)
+            assert person.p_step == decision.p_step(person.step_logit)
+            sums = sums.and_one(decision.choose(person.frame_logit, person.step_logit), 1.0)
+        assert verdict.p_fake == pytest.approx(decision.p_person(sums), abs=SAME)
+        assert sigmoid(verdict.logit) == verdict.p_fake
+        assert "logit" not in str(verdict.to_record())
 
     def test_intervals_stay_inside_the_clip(self, detector, face_clip):
         verdict = detector.analyze(face_clip)

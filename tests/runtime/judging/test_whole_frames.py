@@ -15,7 +15,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.cli.command import command
 from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.faces import middle_square
-from dfd_edge.judging.decision import Decision, Looks
+from dfd_edge.judging.decision import Decision, StepSums
 from dfd_edge.manifest import PersonScore
 from dfd_edge.sampling import FirstFrames
 from small_bundle import build_small_bundle, edit_graph, edit_manifest
@@ -198,5 +198,5 @@ class TestTheManifest:
 def test_the_last_logit_is_the_score_whatever_came_before(detector: Detector):
     decision = detector.decision
     assert decision.spec.person_score is PersonScore.LAST
-    looks = Looks().and_one(-8.0, 1.0).and_one(3.0, 1.0)
-    assert decision.p_person(looks) == Decision(decision.spec).p_step(3.0)
+    sums = StepSums().and_one(-8.0, 1.0).and_one(3.0, 1.0)
+    assert decision.p_person(sums) == Decision(decision.spec).p_step(3.0)

@@ -14,7 +14,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
 from dfd_training.clips.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 from dfd_training.decision.fold_metrics import clip_metrics, settling_metrics, threshold_metrics
-from dfd_training.decision.settling import Settling, fit_settling, looks_of
+from dfd_training.decision.settling import Settling, fit_settling, pooled
 from dfd_training.decision.thresholds import JudgedClips, fake_from, make_threshold, real_up_to
 
 FALSE_POSITIVE_TARGET = 0.02
@@ -69,20 +69,17 @@ def calibrate(
         PersonScore.FRAME: [sequence.frame_logit for sequence in sequences],
         PersonScore.SEQUENCE: list(sequence_logits),
     }
-    means = {
-        kind: np.array([part.mean() for part in parts], np.float64)
-        for kind, parts in logits.items()
-    }
+    means = {kind: pooled(sequences, parts, Settling()).logit for kind, parts in logits.items()}
     chosen = person_score or _better(sequences, means)
     settling = fit_settling(sequences, logits[chosen], weights, draws=draws)
-    looks = looks_of(sequences, logits[chosen], settling)
-    person = _platt(looks.logit, fake, weights, share=looks.share)
+    people = pooled(sequences, logits[chosen], settling)
+    person = _platt(people.logit, fake, weights, share=people.share)
     calibrators = {
         "frame": _platt(*_steps(logits[PersonScore.FRAME], fake, weights)),
         "step": _platt(*_steps(logits[PersonScore.SEQUENCE], fake, weights)),
         "person": person,
     }
-    score = looks.scaled(person.slope, person.intercept)
+    score = people.scaled(person.slope, person.intercept)
     clips = JudgedClips.of(sequences, np.asarray(expit(score), np.float64))
     decision = _decision(chosen, calibrators, clips, settling)
     named = {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from dfd_edge.judging.decision import Pooled, pool_windows, step_shares
 from dfd_edge.manifest import Metric
 from dfd_training.clips.sequences import MIN_STEPS, ClipSequence
 
@@ -49,31 +50,10 @@ class Settling:
     detail_gain: Metric = _NOT_TRIED
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """What a person's score is made of; arrays float64 of one length, one row a person or window.
-
-    Attributes:
-        logit: mean over the steps of the logit times its share.
-        share: mean of the shares, times what the number of steps makes of it.
-    """
-
-    logit: Floats
-    share: Floats
-
-    def scaled(self, slope: float, intercept: float) -> Floats:
-        """What the calibrator gives before the sigmoid."""
-        return np.asarray(slope * self.logit + intercept * self.share, np.float64)
-
-    def only(self, rows: Truths) -> Looks:
-        """Some rows."""
-        return Looks(self.logit[rows], self.share[rows])
-
-
-def looks_of(sequences: Sequence[ClipSequence], logits: Logits, settling: Settling) -> Looks:
-    """Whole sequences, as the runtime adds them up."""
+def pooled(sequences: Sequence[ClipSequence], logits: Logits, settling: Settling) -> Pooled[Floats]:
+    """Whole sequences, pooled as the runtime does."""
     windows = _Windows.whole([len(part) for part in logits])
-    return windows.looks(sequences, logits, settling.steps, settling.detail)
+    return windows.pooled(sequences, logits, settling.steps, settling.detail)
 
 
 def fit_settling(
@@ -101,7 +81,7 @@ def fit_settling(
     trial = _Trial.of(sequences, weights, windows)
 
     def losses(steps: float, detail: float) -> Floats:
-        return trial.losses(windows.looks(sequences, logits, steps, detail))
+        return trial.losses(windows.pooled(sequences, logits, steps, detail))
 
     before = losses(0.0, 0.0)
     detail, detail_gain = _best(
@@ -148,20 +128,14 @@ class _Windows:
         sequence, start, length_, share_ = zip(*rows, strict=True)
         return cls(np.array(sequence), np.array(start), np.array(length_), np.array(share_))
 
-    def looks(
+    def pooled(
         self, sequences: Sequence[ClipSequence], logits: Logits, steps: float, detail: float
-    ) -> Looks:
-        shares = [s.detail.astype(np.float64) for s in sequences]
-        shares = [part / (part + detail) if detail else np.ones(len(part)) for part in shares]
-        weighed = [share * part for share, part in zip(shares, logits, strict=True)]
-        settled = self.length + steps
-        return Looks(self._sums(weighed) / settled, self._sums(shares) / settled)
-
-    def _sums(self, parts: Sequence[Floats]) -> Floats:
-        ends = np.cumsum([len(part) for part in parts])
-        sums = np.concatenate([[0.0], np.cumsum(np.concatenate(parts))])
+    ) -> Pooled[Floats]:
+        details = np.concatenate([sequence.detail for sequence in sequences])
+        ends = np.cumsum([len(part) for part in logits])
         first = np.concatenate([[0], ends[:-1]])[self.sequence] + self.start
-        return np.asarray(sums[first + self.length] - sums[first], np.float64)
+        shares = step_shares(details, detail)
+        return pool_windows(np.concatenate(logits), shares, first, self.length, steps)
 
 
 @dataclass(frozen=True)
@@ -184,13 +158,13 @@ class _Trial:
             group=group[rows],
         )
 
-    def losses(self, looks: Looks) -> Floats:
+    def losses(self, people: Pooled[Floats]) -> Floats:
         """Log loss of each window, with slope and intercept of the other folds."""
         losses = np.zeros(len(self.fake))
         for fold in np.unique(self.fold):
             held = self.fold == fold
-            slope, intercept = self._fit(looks, ~held)
-            z = looks.only(held).scaled(slope, intercept)
+            slope, intercept = self._fit(people, ~held)
+            z = _only(people, held).scaled(slope, intercept)
             losses[held] = np.logaddexp(0.0, z) - self.fake[held] * z
         return losses
 
@@ -204,9 +178,9 @@ class _Trial:
         value = float(sums.sum() / sizes.sum())
         return Metric(round(value, 5), round(float(low), 5), round(float(high), 5), len(sums))
 
-    def _fit(self, looks: Looks, rows: Truths) -> tuple[float, float]:
+    def _fit(self, people: Pooled[Floats], rows: Truths) -> tuple[float, float]:
         """Slope and intercept of the lowest weighted log loss (Platt, 1999)."""
-        part, fake = looks.only(rows), self.fake[rows]
+        part, fake = _only(people, rows), self.fake[rows]
         weight = self.weight[rows] / self.weight[rows].sum()
 
         def loss(line: Floats) -> tuple[float, Floats]:
@@ -217,3 +191,7 @@ class _Trial:
 
         found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B")
         return float(found.x[0]), float(found.x[1])
+
+
+def _only(people: Pooled[Floats], rows: Truths) -> Pooled[Floats]:
+    return Pooled(people.logit[rows], people.share[rows])

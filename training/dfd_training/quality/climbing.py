@@ -22,7 +22,6 @@ from dfd_edge.sources import Frame, VideoFile
 from dfd_training.quality.recoding import H264File
 from dfd_training.quality.rungs import LADDER, Kind, Rung, distort
 
-_EDGE = 1e-9
 
 
 class ShiftedFaces(FaceDetector):
@@ -184,12 +183,11 @@ def _coded(rung: Rung) -> bool:
 
 def _result(rung: Rung, verdict: Verdict, results: list[FrameResult], kbps: float) -> RungResult:
     p_fake = math.nan if verdict.p_fake is None else verdict.p_fake
-    inside = min(max(p_fake, _EDGE), 1.0 - _EDGE)
     return RungResult(
         rung=rung.name,
         verdict=verdict.label.value,
         p_fake=p_fake,
-        logit=math.nan if verdict.p_fake is None else math.log(inside / (1.0 - inside)),
+        logit=math.nan if verdict.logit is None else verdict.logit,
         frames=verdict.frames,
         judged=sum(person.judged for result in results for person in result.people),
         kbps=kbps,
