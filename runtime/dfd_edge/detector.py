@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -71,6 +72,9 @@ OnProgress = Callable[[float, float | None], None]
 class Detector(Closing):
     """A loaded bundle. May be shared between threads; each source has its own `Stream`.
 
+    Attributes:
+        decision: The rules of the variant that runs: thresholds and calibration.
+
     Example:
         >>> detector = Detector.load()
         >>> detector.analyze("clip.mp4").label
@@ -80,6 +84,7 @@ class Detector(Closing):
     def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
         from dfd_edge.gathering import Gathering  # noqa: PLC0415
 
+        self.decision = Decision(session.decision)
         self._session = session
         self._gathering = Gathering(session)
         self._faces = faces
@@ -144,11 +149,6 @@ class Detector(Closing):
         """The loaded bundle."""
         return self._session.bundle
 
-    @property
-    def decision(self) -> Decision:
-        """The rules of the variant that runs: thresholds and calibration."""
-        return Decision(self._session.decision)
-
     def stream(
         self,
         source: str = "stream",
@@ -175,6 +175,7 @@ class Detector(Closing):
             self._faces,
             source=source,
             rate_hz=rate_hz,
+            decision=self.decision,
             gathering=self._gathering,
             judged_faces=faces,
         )
@@ -231,7 +232,8 @@ class Detector(Closing):
         """
         _check_asked(duration_s, options, stop)
         check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
-        check_kind("name", name, str, "a name for the source")
+        if name is not None:
+            check_kind("name", name, str, "a name for the source")
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(image, name or "array", on_frame, on_image, faces)
@@ -452,20 +454,22 @@ def _file_frames(
 ) -> Generator[tuple[Frame, bool], None, None]:
     """The frames of a file, each with whether it is due. Closes the file."""
     wanted = _EveryFrame(stream.sampler)
-    with video:
+    with contextlib.closing(video):
         for frame in video.frames(wanted if every else stream.sampler):
             if duration_s is not None and frame.time_s >= duration_s:
                 return
             yield frame, wanted.due or not every
-            if stream.sampler.is_done and not every:
+            if not every and stream.sampler.is_done:
                 return
 
 
 def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
     if duration_s is not None:
         check_number("duration_s", duration_s, above=0.0)
-    check_kind("options", options, SourceOptions, "SourceOptions")
-    check_kind("stop", stop, threading.Event, "a threading.Event")
+    if options is not None:
+        check_kind("options", options, SourceOptions, "SourceOptions")
+    if stop is not None:
+        check_kind("stop", stop, threading.Event, "a threading.Event")
 
 
 def _undecided(verdict: Verdict, doubt: str) -> Verdict:

@@ -20,7 +20,7 @@ from dfd_edge.errors import DfdError, OutputError, SourceError, UsageError, sour
 from dfd_edge.faces.finding import FacesOption
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
 from dfd_edge.judging.watch import Watch
-from dfd_edge.sinks.console import Console, Printer
+from dfd_edge.sinks.console import Console, LiveLines, Printer
 from dfd_edge.sinks.csv_file import CsvFile
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
@@ -115,7 +115,7 @@ def judge(request: RunRequest) -> int:
     live = [item for item in items if item.kind in LIVE_KINDS]
     console = Console(printer, as_json=request.as_json, files=len(files))
     if errors and not items:
-        sinks = Sinks([JsonLines(printer), console] if request.as_json else [console])
+        sinks = Sinks(JsonLines(printer), console) if request.as_json else console
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
     _check(request, items)
@@ -130,7 +130,7 @@ def judge(request: RunRequest) -> int:
     stop = threading.Event()
     # Around the outputs: what was judged until Ctrl-C is still written.
     with stopped_by_signals(stop), contextlib.ExitStack() as opened:
-        sinks = Sinks(_open_sinks(request, detector, items, console, opened))
+        sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
         _note_settings(request, detector, printer)
         _report_missing(sinks, errors, events)
         window = _wants_window(request, live, printer)
@@ -177,7 +177,7 @@ def _open_sinks(
     Raises:
         UsageError: A file cannot be written, or the webhook is no http or https address.
     """
-    sinks: list[Sink] = [opened.enter_context(console)]
+    sinks: list[Sink] = [console]
     if request.webhook is not None:
         from dfd_edge.sinks.webhook import Endpoint, Webhook  # few runs need it
 
@@ -294,7 +294,6 @@ class Run:
                 raise
             except Exception as error:
                 self._fail(item.name, source_error(item.name, error))
-        self._printer.progress.clear()
 
     def live(self, items: list[SourceItem]) -> None:
         """Watches live sources together until all have ended or `stop` is set.
@@ -304,7 +303,7 @@ class Run:
             OutputError: Results cannot be printed any more.
         """
         with contextlib.ExitStack() as opened:
-            display = opened.enter_context(self._display())
+            display = self._display(opened)
             views = self._open_views(items, display, opened)
             for view in views:
                 view.thread.start()
@@ -343,9 +342,7 @@ class Run:
         request = self._request
         with contextlib.ExitStack() as outputs:
             video = self._video(outputs)
-            sinks = Sinks(
-                [self._sinks, display] if video is None else [self._sinks, display, video]
-            )
+            sinks = Sinks(self._sinks, display, *([] if video is None else [video]))
             view = LiveView(sinks, self._overlay(item), self._fail)
             sinks.begin(item.name, live=True)
             watch = self._detector.watch(
@@ -397,8 +394,7 @@ class Run:
         request = self._request
         video = self._video(outputs)
         windows = outputs.enter_context(self._windows()) if request.window else None
-        shown = [sink for sink in (self._sinks, video, windows) if sink is not None]
-        sinks = Sinks(shown)
+        sinks = Sinks(*(sink for sink in (self._sinks, video, windows) if sink is not None))
         overlay = self._overlay(item)
         paused_s = 0.0
 
@@ -410,7 +406,7 @@ class Run:
 
         verdict = self._detector.analyze(
             item,
-            on_frame=self._sinks.frame,
+            on_frame=sinks.frame,
             on_image=show if sinks.images else None,
             every_image=sinks.images is Images.EVERY,
             on_progress=self._printer.progress.update,
@@ -446,12 +442,16 @@ class Run:
         decision = self._detector.decision
         return Overlay(decision.fake_threshold, decision.real_threshold, source=item.name)
 
-    def _display(self) -> Sink:
-        """Returns what shows live sources: windows, the terminal, or nothing."""
+    def _display(self, opened: contextlib.ExitStack) -> Sink:
+        """Opens what shows live sources: a terminal, or lines of text, and windows."""
+        as_json = self._request.as_json
+        terminal = None if self._request.window else terminal_for_views(as_json=as_json)
+        if terminal is not None:
+            return opened.enter_context(LiveTerminal(self._printer, terminal))
+        shown: list[Sink] = [] if as_json else [LiveLines(self._printer)]
         if self._request.window:
-            return self._windows()
-        terminal = terminal_for_views(as_json=self._request.as_json)
-        return Sink() if terminal is None else LiveTerminal(self._printer, terminal)
+            shown.append(opened.enter_context(self._windows()))
+        return Sinks(*shown)
 
     def _windows(self) -> Windows:
         self._settings.paused = False

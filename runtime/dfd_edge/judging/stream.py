@@ -95,6 +95,7 @@ class Stream(Closing):
         source: Name that results carry.
         rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
             trained at. A bundle that judges the first frames takes none.
+        decision: The rules of the bundle; made of the session's by default.
         gathering: Runs the frame model on the crops of several streams together; by default
             this stream's go alone.
         judged_faces: Which faces are judged, as `FaceChoice` takes it.
@@ -110,6 +111,7 @@ class Stream(Closing):
         *,
         source: str = "stream",
         rate_hz: float | None = None,
+        decision: Decision | None = None,
         gathering: Gathering | None = None,
         judged_faces: FacesOption = "all",
     ) -> None:
@@ -119,7 +121,7 @@ class Stream(Closing):
         self._session = session
         self._max_gap_s = manifest.sequence.max_gap_s
         self._fresh_state = np.zeros(manifest.sequence.state_width, np.float32)
-        self._decision = Decision(session.decision)
+        self._decision = decision or Decision(session.decision)
         self._observer = Observer(faces, manifest.frame, faces=judged_faces)
         self._people: dict[int, _Person] = {}
         self._left: list[PersonVerdict] = []

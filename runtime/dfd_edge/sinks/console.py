@@ -137,7 +137,7 @@ class Printer:
 
 
 class Console(Sink):
-    """Prints a line for each verdict and, of live sources, for each change of the label.
+    """Prints verdicts, events and errors.
 
     Args:
         printer: Standard output and standard error.
@@ -150,35 +150,20 @@ class Console(Sink):
         self._as_json = as_json
         self._files = files
         self._begun = 0
-        self._live: dict[str, Label | None] = {}
 
     def begin(self, source: str, *, live: bool) -> None:
-        """Announces a source."""
-        if live:
-            self._live[source] = None
-            return
-        self._begun += 1
-        place = f"{self._begun}/{self._files} " if self._files > 1 else ""
-        self.printer.progress.start(f"{place}{Path(source).name}")
-
-    def frame(self, result: FrameResult) -> None:
-        """Shows the state of a live source where no live display does."""
-        if self._as_json or self.printer.view is not None or result.source not in self._live:
-            return
-        with self.printer.lock:
-            line = live_line(result)
-            self.printer.progress.text(line)
-            if self._live[result.source] is not result.label and not sys.stderr.isatty():
-                self.printer.print(line)
-            self._live[result.source] = result.label
+        """Starts the progress of a file."""
+        if not live:
+            self._begun += 1
+            place = f"{self._begun}/{self._files} " if self._files > 1 else ""
+            self.printer.progress.start(f"{place}{Path(source).name}")
 
     def event(self, event: Event) -> None:
         """Prints an event; drops only where no live display counts them."""
+        counted = event.kind is EventKind.DROP and self.printer.view is not None
         if event.kind is EventKind.ERROR:
             self.printer.note(f"error: {event.detail}")
-        elif not self._as_json and not (
-            event.kind is EventKind.DROP and self.printer.view is not None
-        ):
+        elif not self._as_json and not counted:
             self.printer.note(f"{event.source}: {event.kind.value}: {event.detail}")
 
     def verdict(self, verdict: Verdict) -> None:
@@ -188,9 +173,27 @@ class Console(Sink):
                 self.printer.wipe()
                 self.printer.print(verdict_line(verdict))
 
-    def close(self) -> None:
-        """Removes the line of progress."""
-        self.printer.progress.clear()
+
+class LiveLines(Sink):
+    """Prints a line for each change of a live label; in a terminal, one line in place.
+
+    Args:
+        printer: Standard output and standard error.
+    """
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._labels: dict[str, Label] = {}
+
+    def frame(self, result: FrameResult) -> None:
+        """Shows the state of a live source."""
+        line = live_line(result)
+        with self._printer.lock:
+            self._printer.progress.text(line)
+            changed = self._labels.get(result.source) is not result.label
+            self._labels[result.source] = result.label
+            if changed and not sys.stderr.isatty():
+                self._printer.print(line)
 
 
 _SHOWN_INTERVALS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -87,9 +87,11 @@ class Sink(Closing):
 class Sinks(Sink):
     """Several sinks as one, called in their order. They are closed by whoever opened them."""
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._sinks = tuple(sinks)
-        self.images = max((sink.images for sink in self._sinks), default=Images.NONE)
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+        self._on_frame = [s.frame for s in sinks if type(s).frame is not Sink.frame]
+        self._on_image = [s.image for s in sinks if s.images is not Images.NONE]
+        self.images = max((sink.images for sink in sinks), default=Images.NONE)
 
     def begin(self, source: str, *, live: bool) -> None:
         """Announces a source to each sink."""
@@ -98,17 +100,13 @@ class Sinks(Sink):
 
     def frame(self, result: FrameResult) -> None:
         """Passes on the result of a judged frame."""
-        for sink in self._sinks:
-            sink.frame(result)
+        for take in self._on_frame:
+            take(result)
 
     def image(self, scene: Scene) -> None:
-        """Passes on a decoded frame to the sinks that need any.
-
-        A sink that needs judged frames alone gets all that another one needs.
-        """
-        for sink in self._sinks:
-            if sink.images is not Images.NONE:
-                sink.image(scene)
+        """Passes on a decoded frame to the sinks that need any, which get all that one needs."""
+        for take in self._on_image:
+            take(scene)
 
     def event(self, event: Event) -> None:
         """Passes on an event."""

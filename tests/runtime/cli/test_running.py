@@ -57,7 +57,7 @@ def detector(tiny_bundle):
 def run_of(detector, *sinks, **options):
     """A run that prints as the command line does, with more sinks."""
     printer = Printer()
-    return Run(detector, RunRequest(**options), Sinks([*sinks, Console(printer)]), printer)
+    return Run(detector, RunRequest(**options), Sinks(*sinks, Console(printer)), printer)
 
 
 def run_live(detector, *sinks, **options):

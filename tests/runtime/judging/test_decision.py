@@ -17,6 +17,8 @@ from dfd_edge.judging.decision import (
     PersonHistory,
     StepSums,
     calibrated,
+    pool_windows,
+    step_shares,
 )
 from dfd_edge.judging.results import Interval, Label, PersonVerdict
 from dfd_edge.manifest import Calibrator, DecisionSpec, PersonScore, Threshold

@@ -273,7 +273,7 @@ class TestFiles:
                 frames.append(result.time_s)
 
         printer = Printer()
-        sinks = Sinks([Counting(), Console(printer)])
+        sinks = Sinks(Counting(), Console(printer))
         run = Run(detector, RunRequest(window=True, **options), sinks, printer)
         run.files(expand([path])[0])
         return run, frames

@@ -284,7 +284,7 @@ class TestLiveTerminal:
         terminal = self.terminal(monkeypatch)
         printer = Printer()
         with LiveTerminal(printer, sys.stderr) as live:
-            sinks = Sinks([live, Console(printer)])
+            sinks = Sinks(live, Console(printer))
             sinks.begin("camera 0", live=True)
             for _ in range(3):
                 sinks.frame(result("camera 0", person()))

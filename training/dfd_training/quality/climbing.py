@@ -23,7 +23,6 @@ from dfd_training.quality.recoding import H264File
 from dfd_training.quality.rungs import LADDER, Kind, Rung, distort
 
 
-
 class ShiftedFaces(FaceDetector):
     """The runtime's face detector, whose boxes lie beside the faces.
 
