@@ -13,10 +13,10 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# From 1.32 on, onnxruntime sends its maker what it runs on, and keeps an identifier of the machine
-# in the user's cache folder. It reads this as it is imported, which happens after this line in
-# every program of this distribution, and their child processes inherit it. Somebody who wants the
-# telemetry sets the variable themselves, to 0.
+# Since 1.32, onnxruntime reports its platform to its vendor and keeps an identifier of the machine
+# in the user's cache folder, unless this variable is set when it is imported. Every program of this
+# distribution imports it after this line, and child processes inherit the variable. To allow the
+# telemetry, set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
@@ -38,28 +38,23 @@ if TYPE_CHECKING:
     from dfd_edge.providers import ProviderOptions, ProviderReport
     from dfd_edge.sinks.json_lines import records_schema
 
-_HOMES = {
-    "Bundle": "bundle",
-    "BundleError": "errors",
-    "Detector": "detector",
-    "DfdError": "errors",
-    "Event": "judging.results",
-    "EventKind": "judging.results",
-    "FrameResult": "judging.results",
-    "Interval": "judging.results",
-    "Label": "judging.results",
-    "PersonResult": "judging.results",
-    "PersonVerdict": "judging.results",
-    "ProviderError": "errors",
-    "ProviderOptions": "providers",
-    "ProviderReport": "providers",
-    "SourceError": "errors",
-    "Stream": "judging.stream",
-    "UsageError": "errors",
-    "Verdict": "judging.results",
-    "Watch": "judging.watch",
-    "records_schema": "sinks.json_lines",
+    __version__: str
+
+#: Public names by the module that defines them.
+_PUBLIC = {
+    "bundle": ("Bundle",),
+    "detector": ("Detector",),
+    "errors": ("BundleError", "DfdError", "ProviderError", "SourceError", "UsageError"),
+    "judging.results": (
+        *("Event", "EventKind", "FrameResult", "Interval", "Label"),
+        *("PersonResult", "PersonVerdict", "Verdict"),
+    ),
+    "judging.stream": ("Stream",),
+    "judging.watch": ("Watch",),
+    "providers": ("ProviderOptions", "ProviderReport"),
+    "sinks.json_lines": ("records_schema",),
 }
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "Bundle",
@@ -81,12 +76,17 @@ __all__ = [
     "UsageError",
     "Verdict",
     "Watch",
+    "__version__",
     "records_schema",
 ]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Loads a public name on first use, so that `import dfd_edge` costs next to nothing."""
+    if name == "__version__":
+        from dfd_edge.version import version_of  # noqa: PLC0415
+
+        return version_of("dfd-edge") or "unknown"
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
