@@ -220,7 +220,8 @@ def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typ
 
         source_options = take_source_flags(options)
         options["faces"] = parse_faces(options["faces"])
-        from dfd_edge.cli.run import RunRequest, judge
+        from dfd_edge.cli.judge import judge
+        from dfd_edge.cli.run import RunRequest
 
         request = RunRequest(
             provider_options=provider_options, source_options=source_options, **options
