@@ -1,4 +1,4 @@
-"""The way in: a bundle loaded once, judging files, live sources and pushed frames."""
+"""The `Detector`: a loaded bundle that judges files, live sources and pushed frames."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ class Detector(Closing):
 
         Args:
             path: Folder of the bundle; the shipped one by default.
-            provider: "auto" (may fall back, and says so in `provider`), or one that must run:
+            provider: "auto" (may fall back; `provider` reports it), or one that must run:
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
-            precision: "fp32", "fp16" or "int8" as far as the bundle carries it, or "auto" for
-                the one that suits provider and processor; `provider` says which it is.
+            precision: "fp32", "fp16" or "int8" if the bundle has it, or "auto" to choose by
+                provider and processor; `provider` reports the choice.
             threads: Threads that each library may use on its own; 1 is fastest on few cores,
                 since the stages overlap. OpenCV's, one number for the whole process, stay as
                 the application has set them (`cv2.setNumThreads`).
-            options: What is asked of a named provider: its device, a limit of memory, CUDA
-                graphs (`dfd_edge.ProviderOptions`).
+            options: Options of a named provider: device, memory limit, CUDA graphs
+                (`dfd_edge.ProviderOptions`).
 
         Raises:
             BundleError: The bundle is missing, damaged, or does not keep the contract.
@@ -141,7 +141,7 @@ class Detector(Closing):
 
     @property
     def provider(self) -> ProviderReport:
-        """What runs: true if it is what was asked for; its text says why not."""
+        """The provider that runs: true if it is the requested one; its text says why not."""
         return self._session.provider
 
     @property
@@ -156,13 +156,13 @@ class Detector(Closing):
         rate_hz: float | None = None,
         faces: FacesOption = "all",
     ) -> Stream:
-        """Opens a stream that you push your own frames to.
+        """Opens a stream for frames of your own.
 
         Args:
             source: Name that results carry.
             rate_hz: Sampling rate; the bundle's own by default.
-            faces: Which faces are judged: "all", "largest", or those of so many pixels and more.
-                The others stay in the results, as not judged.
+            faces: Which faces are judged: "all", "largest", or those of this many pixels and more.
+                The others appear in the results as not judged.
 
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
@@ -199,31 +199,30 @@ class Detector(Closing):
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
-        Decoding, face detection and the models overlap. The scores are those of pushing the
-        file's frames one by one to a `Stream`. With a bundle that judges the first frames alone,
-        decoding ends with the last of them, unless `on_image` wants them all; the verdict's
-        duration is that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are
-        `unsure` whatever they score, and `reason` says so.
+        Decoding, face detection and the models overlap. The scores equal those of pushing the
+        frames one by one to a `Stream`. With a bundle that judges only the first frames, decoding
+        ends with the last of them, unless `on_image` needs all; the duration of the verdict is
+        that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are `unsure`
+        whatever their score, and `reason` says so.
 
         Args:
             source: Path of the file, or "-" for a video on standard input; the bytes of a file; an
                 open binary file, which is read from its start; or an image as an array, uint8
                 [height, width] or [height, width, 1, 3 or 4], whose fourth channel is left out.
             colour: The order of an array's channels, "bgr" or "rgb".
-            name: What the verdict and messages call the source; the path by default.
+            name: Name of the source in the verdict and in messages; the path by default.
             on_frame: Called with each result, in order.
-            on_image: Called with every decoded frame, due or not, and the newest result: for
-                drawing. Costs the conversion of frames that need not be judged.
-            every_image: Without it, `on_image` gets the judged frames only, at no such cost.
+            on_image: Called with every decoded frame, due or not, and the newest result, for
+                drawing. Frames that are not due have to be converted for it.
+            every_image: False calls `on_image` with judged frames only, at no extra cost.
             on_progress: Called with the seconds done and the length of the source, or None.
-            on_event: Called with what is to be known of the source besides, such as a second film
-                in the file.
+            on_event: Called with notes on the source, such as a second film in the file.
             rate_hz: Sampling rate; the bundle's own by default.
-            duration_s: Judge only so many seconds from the start.
+            duration_s: Judge only this many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
-            options: Which stream is judged, the largest picture that is read, what raw frames on
-                standard input are, and whether a limited process decodes (`sandbox`); by default
-                those of a `SourceItem`.
+            options: Stream to judge, size limit of pictures, format of raw frames on standard
+                input, and whether a limited process decodes (`sandbox`); by default those of a
+                `SourceItem`.
             faces: Which faces are judged, as in `stream`.
 
         Raises:
@@ -253,7 +252,7 @@ class Detector(Closing):
             for note in video.notes:
                 on_event(Event(item.name, 0.0, EventKind.NOTE, note))
 
-        def tell(result: FrameResult) -> None:
+        def report(result: FrameResult) -> None:
             if on_frame is not None:
                 on_frame(result)
             if on_progress is not None:
@@ -265,7 +264,7 @@ class Detector(Closing):
             ),
             stream,
             stop=stop,
-            on_result=tell,
+            on_result=report,
             on_image=on_image,
             frame_bytes=3 * video.width * video.height,
         )
@@ -301,9 +300,9 @@ class Detector(Closing):
         faces: FacesOption = "all",
         wait: bool = True,
     ) -> Watch:
-        """Watches a camera, an address or a file: iterate over the results.
+        """Watches a camera, an address or a file; iterate over the results.
 
-        A camera or stream that is lost is opened again, and events say so.
+        A lost camera or stream is reopened; events report it.
 
         Args:
             source: Camera index, device file, address (`rtsp://...`), or a video as `analyze`
@@ -315,12 +314,11 @@ class Detector(Closing):
             duration_s: Seconds after which to end.
             on_event: Called with gaps, reconnects, drops and notes, from the reader's thread.
             on_image: Called with every frame and the newest result, for display.
-            every_image: Without it, `on_image` gets the judged frames only, and no other frame
-                is converted for it.
-            options: How to open it: what to ask of a camera, RTSP's transport, for how long to
-                try to open it again; by default those of a `SourceItem`.
+            every_image: False calls `on_image` with judged frames only.
+            options: How to open it: size and rate of a camera, RTSP transport, for how long to
+                retry; by default those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
-            wait: Whether to wait until it is open. Without, the call returns at once, and the
+            wait: Whether to wait until it is open. Otherwise the call returns at once, and the
                 first `next` raises what went wrong.
 
         Raises:
@@ -356,7 +354,7 @@ class Detector(Closing):
         )
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
-        """The JSON Lines object that describes this run."""
+        """Returns the JSON Lines object that describes this run."""
         from dfd_edge.providers import installed_wheels  # noqa: PLC0415
 
         report, bundle = self.provider, self.bundle
@@ -388,7 +386,7 @@ class Detector(Closing):
         raise TypeError("a Detector cannot be pickled: load one in each process")
 
     def close(self) -> None:
-        """Opens no more streams; those that are open go on. Safe to call twice."""
+        """Refuses new streams; open ones go on. Safe to call twice."""
         self._closed = True
 
     def _connect(self, item: SourceItem) -> FrameSource:
@@ -430,7 +428,7 @@ class Detector(Closing):
 
 
 class _EveryFrame:
-    """Asks for all frames and remembers which are due."""
+    """Selects all frames and remembers which are due."""
 
     def __init__(self, sampler: DueFrames) -> None:
         self._sampler = sampler
@@ -441,7 +439,7 @@ class _EveryFrame:
         return True
 
     def foresee(self) -> AllFrames:
-        """All of them, without remembering anything."""
+        """Returns a sampler of all frames, without memory."""
         return AllFrames()
 
 
@@ -452,7 +450,7 @@ def _file_frames(
     duration_s: float | None,
     every: bool,
 ) -> Generator[tuple[Frame, bool], None, None]:
-    """The frames of a file, each with whether it is due. Closes the file."""
+    """Yields the frames of a file, each with whether it is due. Closes the file."""
     wanted = _EveryFrame(stream.sampler)
     with contextlib.closing(video):
         for frame in video.frames(wanted if every else stream.sampler):
@@ -473,7 +471,7 @@ def _check_asked(duration_s: object, options: object, stop: threading.Event | No
 
 
 def _undecided(verdict: Verdict, doubt: str) -> Verdict:
-    """The verdict without its decision, for pictures that it cannot be made on."""
+    """Returns the verdict without a decision, for pictures that do not allow one."""
     if verdict.p_fake is None:
         return verdict
     reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
@@ -489,11 +487,10 @@ def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
 
 
 def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
-    """The face detector that the bundle was trained with; None for whole-frame models.
+    """Returns the face detector that the bundle was trained with; None for whole-frame models.
 
     Raises:
-        BundleError: The bundle names another detector than the one that ships here, or options
-            that it does not have.
+        BundleError: The bundle names another detector than the shipped one, or unknown options.
     """
     from dfd_edge.faces.detector import DetectorOptions, FaceDetector  # noqa: PLC0415
 

@@ -141,14 +141,14 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     "duration_s",
     type=_POSITIVE,
     metavar="S",
-    help="Judge only so many seconds of each source.",
+    help="Judge only the first S seconds of each source.",
 )
 @click.option(
     "--faces",
     default="all",
     show_default=True,
     metavar="all|largest|N",
-    help="Judge all faces, the largest, or those of N pixels and more; the others are only drawn.",
+    help="Judge all faces, the largest, or those of N pixels and more; others are only drawn.",
 )
 @source_flags
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
@@ -170,12 +170,12 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     "report_path",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.html",
-    help="Write a page that shows the verdicts and what they rest on.",
+    help="Write a page that shows and explains the verdicts.",
 )
 @click.option(
     "--webhook",
     metavar="URL",
-    help="Post a JSON object there when a live label changes, and for each verdict.",
+    help="Post a JSON object to URL when a live label changes, and for each verdict.",
 )
 @click.option(
     "--window/--no-window",
@@ -199,7 +199,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     callback=_print_version,
     help="Print the version.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more on standard error.")
 def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typed in RunRequest
     """Judges whether the faces in videos, images and live streams are real or deepfaked.
 
@@ -256,17 +256,17 @@ def main() -> None:
         _complain("there is not enough memory")
         sys.exit(1)
     except OSError as error:
-        # Whatever reads or writes files reports its own; what is left is standard output.
+        # Errors of files are reported where they occur; what is left is standard output.
         _complain(f"standard output cannot be written ({error.strerror})")
         _leave_output()
         sys.exit(1)
 
 
 def _fill_descriptors() -> None:
-    """Opens the null device in the place of standard streams that are closed.
+    """Opens the null device in place of closed standard streams.
 
-    Otherwise the next file that is opened takes their number, and what libraries say on standard
-    error lands in it.
+    Otherwise the next opened file takes their number, and messages of libraries on standard error
+    end up in it.
     """
     for number in range(3):
         try:
@@ -278,7 +278,7 @@ def _fill_descriptors() -> None:
 
 
 def _complain(error: str) -> None:
-    """Prints an error, where standard error can be written."""
+    """Prints an error, if standard error can be written."""
     if not error.isprintable():
         with contextlib.suppress(Exception):  # the error may be about what this imports
             from dfd_edge.sinks.text import printable
@@ -289,7 +289,7 @@ def _complain(error: str) -> None:
 
 
 def _leave_output() -> None:
-    """Lets what standard output still holds go nowhere: it cannot be written at the exit either."""
+    """Discards what standard output still buffers, as it cannot be written at the exit either."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`dfd-edge --doctor`: what is installed, what really works here, and how to mend the rest."""
+"""`dfd-edge --doctor`: what is installed, what works, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from dfd_edge.providers import ProviderOptions
     from dfd_edge.sources.frame import Frame
 
-#: Test clip that shows whether judging works: a swapped face, for a second and a half.
+#: Test clip for judging: a swapped face, eight frames in a second and a half.
 CLIP = Path(__file__).with_name("doctor.mp4")
 _CLIP_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination.
+    """One line of the report.
 
     Attributes:
-        subject: What was looked at.
-        value: What was found.
-        fault: What is wrong and how to mend it, or None.
-        exit_code: The command's exit code when this fault keeps it from judging; 0 otherwise.
+        subject: What was checked.
+        value: The result.
+        fault: What is wrong and how to fix it, or None.
+        exit_code: Exit code of the command where this fault prevents judging; else 0.
     """
 
     subject: str
@@ -50,26 +50,26 @@ def examine(
     provider: str = "auto",
     options: ProviderOptions | None = None,
 ) -> int:
-    """Examines the installation and prints what it finds.
+    """Checks the installation and prints the findings.
 
     Args:
         model: Bundle to check; the shipped one by default.
         provider: Provider that has to run.
-        options: What is asked of it.
+        options: Options of the provider.
 
     Returns:
         0 when videos can be judged, else the exit code of the first fault.
     """
     code = 0
-    told: set[str] = set()
+    reported: set[str] = set()
     for finding in findings(model, provider=provider, options=options):
         mark = click.style("FAULT", fg="red") if finding.exit_code else "     "
         if finding.fault and not finding.exit_code:
             mark = click.style("note ", fg="yellow")
         click.echo(f"{mark} {finding.subject:14} {finding.value}")
         if finding.fault:
-            click.echo(f"{'':20} {'as above' if finding.fault in told else finding.fault}")
-            told.add(finding.fault)
+            click.echo(f"{'':20} {'as above' if finding.fault in reported else finding.fault}")
+            reported.add(finding.fault)
         code = code or finding.exit_code
     click.echo("Ready: videos can be judged." if code == 0 else "Not ready: see FAULT above.")
     return code
@@ -81,14 +81,14 @@ def findings(
     provider: str = "auto",
     options: ProviderOptions | None = None,
 ) -> Iterator[Finding]:
-    """All findings, in the order in which a person would look."""
+    """Yields all findings, from the system to the display."""
     yield from _system()
     sound = True
     for finding in _libraries():
         sound = sound and not finding.exit_code
         yield finding
     if not sound:
-        return  # what follows needs them all
+        return  # the other checks need all libraries
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "onnxruntime": lambda: _providers(provider),
         "telemetry": _telemetry,
@@ -104,7 +104,7 @@ def findings(
             yield from check()
         except DfdError as error:
             yield Finding(subject, "fails", str(error), error.exit_code)
-        except Exception as error:  # what is examined may be broken in any way
+        except Exception as error:  # a broken installation may raise anything
             mend = wrong_version() or (
                 f"a damaged library, or one that dfd-edge was not tried with: {reinstall_advice()}"
             )

@@ -1,4 +1,4 @@
-"""What the command lines of all packages share."""
+"""The command group that the command lines of all packages share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CommandGroup(click.Group):
     """A group of commands that turns the program's own errors into one line and an exit code.
 
     Args:
-        extra: the extra of the distribution that brings what the commands import.
+        extra: The extra of the distribution that installs what the commands import.
     """
 
     def __init__(self, *args: Any, extra: str, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
@@ -21,7 +21,7 @@ class CommandGroup(click.Group):
         self._extra = extra
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a traceback is left to faults of the program."""
+        """Runs the command; only faults of the program give a traceback."""
         try:
             return super().invoke(ctx)
         except DfdError as error:

@@ -1,4 +1,4 @@
-"""The options of `dfd-edge` that say how sources are opened."""
+"""Groups of options of `dfd-edge`: how sources are opened, and what the models run on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SOURCE_FLAGS = (
         type=click.Choice(["tcp", "udp"]),
         default="tcp",
         show_default=True,
-        help="How RTSP carries its packets; udp loses some where tcp waits.",
+        help="Transport of RTSP; udp loses packets where tcp waits.",
     ),
     click.option(
         "--raw",
@@ -41,16 +41,16 @@ _SOURCE_FLAGS = (
         "--stream",
         type=click.IntRange(min=0),
         metavar="N",
-        help="Judge stream N of files that hold several films, as ffprobe counts them; by default "
-        "the one that players show.",
+        help="Judge stream N of files with several films, numbered as in ffprobe; by default the "
+        "one that players show.",
     ),
     click.option(
         "--reconnect",
         "reconnect_s",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
-        help="Live sources: give up one that is lost for so long; 0 never opens it again. "
-        "By default it is tried for ever.",
+        help="Live sources: give up a source that is lost for this long; 0 never reopens it. By "
+        "default it is retried for ever.",
     ),
     click.option(
         "--max-pixels",
@@ -85,7 +85,7 @@ def source_flags(command: _Command) -> _Command:
 
 
 def take_source_flags(values: dict[str, Any]) -> SourceOptions:
-    """Takes the values of these options out of a command's arguments.
+    """Removes the values of these options from the arguments of a command.
 
     Raises:
         UsageError: A value is malformed or out of range.
@@ -113,7 +113,7 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
 
 
 def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> None:
-    """Refuses options that none of the sources takes.
+    """Refuses options that apply to none of the sources.
 
     Raises:
         UsageError: There is such an option.
@@ -150,7 +150,7 @@ _PROVIDER_FLAGS = (
         type=click.Choice(["auto", "fp32", "fp16", "int8"]),
         default="auto",
         show_default=True,
-        help="Variant of the frame model; auto takes the one that suits provider and processor.",
+        help="Variant of the frame model; auto chooses by provider and processor.",
     ),
     click.option(
         "--device",
@@ -162,18 +162,18 @@ _PROVIDER_FLAGS = (
         "gpu_memory_limit_mb",
         type=click.IntRange(min=1),
         metavar="MB",
-        help="Device memory that cuda or tensorrt may take for its work.",
+        help="Device memory that cuda or tensorrt may use.",
     ),
     click.option(
         "--cuda-graphs/--no-cuda-graphs",
         default=False,
-        help="Launch the frame model's CUDA kernels together; off by default.",
+        help="Launch the frame model's CUDA kernels as one graph; off by default.",
     ),
     click.option(
         "--engine-cache",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="FOLDER",
-        help="Where tensorrt and openvino keep what they compiled; by default in your cache.",
+        help="Folder for what tensorrt and openvino compile; by default in your cache.",
     ),
     click.option(
         "--threads",
@@ -181,7 +181,7 @@ _PROVIDER_FLAGS = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Threads that each library may use; the stages overlap anyway.",
+        help="Threads that each library may use; the stages overlap in any case.",
     ),
 )
 _PROVIDER_OPTIONS = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")
@@ -195,7 +195,7 @@ def provider_flags(command: _Command) -> _Command:
 
 
 def take_provider_flags(values: dict[str, Any]) -> ProviderOptions:
-    """Takes what was asked of the provider out of a command's arguments.
+    """Removes the options of the provider from the arguments of a command.
 
     The provider itself, the precision and the threads stay.
 

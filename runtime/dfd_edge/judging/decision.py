@@ -138,7 +138,7 @@ class StepSums:
 
 
 class Decision:
-    """The rules of a bundle, ready to use.
+    """Decision rules of a bundle: pooling, calibration and thresholds.
 
     Args:
         spec: The `decision` part of the bundle's manifest.
@@ -234,7 +234,7 @@ class HeldLabel:
         self._since_s = 0.0
 
     def update(self, wanted: Label, time_s: float) -> bool:
-        """Takes the label wanted at a time; returns whether `label` has become it."""
+        """Updates with the label wanted at a time; returns whether `label` changed."""
         if wanted is not self._candidate:
             self._candidate, self._since_s = wanted, time_s
         lasted = wanted is self._at_once or time_s - self._since_s >= HOLD_S
@@ -260,7 +260,7 @@ class Hysteresis:
         self.label = Label.UNSURE
 
     def update(self, p_fake: float, time_s: float) -> Label:
-        """Takes the score at a time and returns the label to show."""
+        """Updates with the score at a time; returns the label to show."""
         wanted = self._wanted(p_fake)
         if self._held.update(wanted, time_s):
             self.label = wanted
@@ -300,7 +300,7 @@ class PersonHistory:
 
     @property
     def judged_steps(self) -> int:
-        """How many steps were judged."""
+        """Number of judged steps."""
         return self._sums.steps
 
     def add(
@@ -349,7 +349,7 @@ class PersonHistory:
         return PersonVerdict(self.track, label, p_fake, self.judged_steps, intervals, logit)
 
     def _extend_intervals(self, time_s: float) -> None:
-        """Joins the last second to the intervals when its mean score says fake."""
+        """Adds the last second to the intervals when its mean score is fake."""
         recent = [entry for entry in self._window if entry[0] > time_s - INTERVAL_WINDOW_S]
         p_recent = self._decision.p_person(_together(recent))
         enough = self.judged_steps >= self._decision.spec.min_steps

@@ -1,4 +1,4 @@
-"""The first half of judging a frame: its faces found, followed, chosen and cut out."""
+"""Observations of people: the faces of a frame detected, tracked, selected and cropped."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from dfd_edge.manifest import FrameSpec
 
 _WHOLE_FRAME = 1
-"""The number of the only "person" of models that judge whole frames."""
+"""Track number of the only "person" of models that judge whole frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:
-    """A face of one frame, cut out.
+    """A cropped face of one frame.
 
     Attributes:
         track: Number of the person.
         box: float32 [4], x0, y0, x1, y1 in pixels of the frame.
-        region: x0, y0 and side in pixels of the square that was cut out.
+        region: x0, y0 and side in pixels of the cropped square.
         crop: uint8 [size, size, 3], RGB.
-        quality: Whether it is judged.
+        quality: Whether it is judged, and why not.
     """
 
     track: int
@@ -42,7 +42,7 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """The faces of one due frame, before any model has judged them.
+    """The faces of one due frame, before the models judge them.
 
     Attributes:
         time_s: Time of the frame in seconds.
@@ -62,11 +62,11 @@ class Observation:
 
 
 class Observer:
-    """Observes the frames of one source, in their order; owns its tracker.
+    """Observes the frames of one source in their order; owns the tracker.
 
     Args:
         finder: The face detector, or None for models that judge whole frames.
-        frame: What the model takes.
+        frame: Crop geometry and input size of the frame model.
         faces: Which faces are judged.
     """
 
@@ -87,13 +87,13 @@ class Observer:
         captured_s: float | None = None,
         thorough: bool = False,
     ) -> Observation:
-        """Finds, follows and cuts out the faces of a frame.
+        """Detects, tracks and crops the faces of a frame.
 
         Args:
             frame: uint8 [height, width, 3], BGR.
             time_s: Its time in seconds.
-            captured_s: `time.monotonic()` when it was captured, to be handed on.
-            thorough: Whether small faces are searched for as long as a still is worth.
+            captured_s: `time.monotonic()` when it was captured, passed on.
+            thorough: Whether small faces are searched for as in a still.
         """
         finder = self._finder
         if finder is None:
@@ -111,7 +111,7 @@ class Observer:
         return Observation(time_s, tuple(faces), captured_s)
 
     def _whole(self, frame: NDArray[np.uint8]) -> FaceCrop:
-        """The middle of a frame, the same "person" whatever it shows, also after a cut or a gap."""
+        """Returns the middle of a frame as one "person", the same one also after a cut or a gap."""
         region = middle_square(frame)
         x1, y1 = region.x0 + region.side, region.y0 + region.side
         return FaceCrop(

@@ -1,6 +1,6 @@
-"""What comes out: results of frames, verdicts on people and sources, and their records.
+"""Results of frames, events, verdicts on people and sources, and their records.
 
-Every type here is immutable and prints as one JSON Lines object through `to_record`.
+Every type here is immutable; `to_record` returns its JSON Lines object.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TIME_DIGITS = 3
 
 
 class Label(StrEnum):
-    """The four answers. `unsure`: between the thresholds, or too little was seen."""
+    """The four labels. `unsure`: between the thresholds, or too little was seen."""
 
     REAL = "real"
     FAKE = "fake"
@@ -29,7 +29,7 @@ class Label(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What happened to a source besides its frames."""
+    """Kinds of events."""
 
     GAP = "gap"
     RECONNECT = "reconnect"
@@ -55,8 +55,8 @@ class PersonResult:
         box: x0, y0, x1, y1 of the face in pixels of the frame.
         crop: x0, y0 and side in pixels of the square that the model saw.
         judged: Whether this face votes.
-        reason: Why it does not ("too small", "blurred", "dark", "turned away"; "left out" where
-            only other faces were asked for; "not finite" where the model's numbers are not), else
+        reason: Why it does not: "too small", "blurred", "dark", "turned away", "left out" (only
+            other faces are judged) or "not finite" (the model returns no finite numbers); else
             None.
         p_frame: Calibrated probability from this crop alone; None where it is not judged.
         p_step: Calibrated probability of the sequence model after this step, or None.
@@ -81,7 +81,7 @@ class PersonResult:
     step_logit: float | None = None
 
     def to_record(self) -> Record:
-        """This person as an entry of a `frame` record."""
+        """Returns this person as an entry of a `frame` record."""
         return {
             "track": self.track,
             "box": [round(side, 1) for side in self.box],
@@ -118,7 +118,7 @@ class FrameResult:
         return max((p.p_fake for p in self.people if p.p_fake is not None), default=None)
 
     def to_record(self) -> Record:
-        """The JSON Lines object of this frame."""
+        """Returns the JSON Lines object of this frame."""
         stale = None if self.staleness_ms is None else round(self.staleness_ms, 1)
         return {
             "record": "frame",
@@ -131,7 +131,7 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a source, or is to be known of it: a gap, a second film in it.
+    """Something that happened to a source, or a note on it: a gap, a second film in the file.
 
     Attributes:
         source: Name of the source.
@@ -146,7 +146,7 @@ class Event:
     detail: str = ""
 
     def to_record(self) -> Record:
-        """The JSON Lines object of this event."""
+        """Returns the JSON Lines object of this event."""
         return {
             "record": "event",
             "source": self.source,
@@ -177,7 +177,7 @@ class PersonVerdict:
     logit: float | None = None
 
     def to_record(self) -> Record:
-        """This person as an entry of a `verdict` record."""
+        """Returns this person as an entry of a `verdict` record."""
         return {
             "track": self.track,
             "label": self.label.value,
@@ -202,7 +202,7 @@ class Verdict:
         frames: Sampled frames seen.
         duration_s: Seconds of the source that were seen; 0 for an image.
         people: Everyone seen, by track.
-        provider: What `frame.onnx` ran on.
+        provider: Provider that ran `frame.onnx`.
         first_verdict_s: Seconds of the source until a live label first said `real` or `fake`;
             None where none did, and for an image.
         realtime_factor: Seconds of the source judged per second; None for images and live sources.
@@ -226,7 +226,7 @@ class Verdict:
     logit: float | None = None
 
     def to_record(self) -> Record:
-        """The JSON Lines object of this verdict."""
+        """Returns the JSON Lines object of this verdict."""
         factor, first_s = self.realtime_factor, self.first_verdict_s
         return {
             "record": "verdict",

@@ -1,4 +1,4 @@
-"""One stream of frames: who is in it, what each of them scored, and the verdict so far."""
+"""One stream of frames: its people, their scores, and the verdict so far."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Why a face is not judged of which the model gives no number.
+#: Reason of a face for which the model returns no finite number.
 NOT_FINITE = "not finite"
-#: Times beyond are no seconds of any clock: what they look like, and what makes seconds of it.
+#: Times beyond these bounds are not seconds: the unit that they look like, and its divisor.
 _OTHER_UNITS = (
     (1e17, "nanoseconds", "1e9"),
     (1e14, "microseconds", "1e6"),
     (MAX_CLOCK_S, "milliseconds", "1e3"),
 )
-#: Steps of a clock that is too coarse for frames, in seconds.
+#: Resolution of a clock that is too coarse for frames, in seconds.
 _COARSEST_S = 0.02
-#: So many frames in a row whose times are so far apart (seconds) are probably milliseconds.
+#: This many consecutive frames with steps in this range (in seconds) suggest milliseconds.
 _DOUBTED_STEPS = 5
 _DOUBTED_STEP_S = (8.0, 500.0)
-#: People unseen for this long have left: the tracker takes nobody for them any more. Their verdict
-#: is kept, or nothing where they were never judged long enough.
+#: People unseen for this long have left: the tracker matches nobody to them any more. Only their
+#: verdict is kept, and only where they were judged long enough.
 FORGET_AFTER_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
 class _Person:
-    """What a stream remembers of one person."""
+    """State of one person in a stream."""
 
     score: PersonHistory
     state: NDArray[np.float32] | None = None
@@ -59,7 +59,7 @@ class _Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scores:
-    """What the models said about one face in one frame."""
+    """Scores of one face in one frame."""
 
     frame_logit: float | None = None
     step_logit: float | None = None
@@ -86,19 +86,19 @@ class _Counts:
 class Stream(Closing):
     """Judges the frames of one source; owns its tracker, sampler and the people's states.
 
-    Made by `Detector.stream()`. A stream may be pushed to and asked from several threads, one at
-    a time; different streams share the loaded graphs and nothing else.
+    `Detector.stream()` returns one. Several threads may use a stream, one at a time; different
+    streams share the loaded graphs and nothing else.
 
     Args:
         session: The loaded graphs.
         faces: The face detector, or None for models that judge whole frames.
         source: Name that results carry.
-        rate_hz: Sampling rate; the bundle's own by default, which the sequence model was
-            trained at. A bundle that judges the first frames takes none.
-        decision: The rules of the bundle; made of the session's by default.
+        rate_hz: Sampling rate; by default the bundle's own, at which the sequence model was
+            trained. A bundle that judges the first frames takes none.
+        decision: The rules of the bundle; by default those of the session.
         gathering: Runs the frame model on the crops of several streams together; by default
             this stream's go alone.
-        judged_faces: Which faces are judged, as `FaceChoice` takes it.
+        judged_faces: Which faces are judged, as in `FaceChoice`.
 
     Raises:
         UsageError: The rate or `judged_faces` is out of range, or the bundle takes no rate.
@@ -146,11 +146,11 @@ class Stream(Closing):
 
         Args:
             frame: uint8 [height, width, 3], BGR. Not kept and not changed.
-            timestamp: Time of the frame in seconds, any origin: a number of any kind that is finite
-                and fine enough to tell frames apart. Milliseconds and nanoseconds since 1970 are
+            timestamp: Time of the frame in seconds from any origin: a finite number of any type,
+                fine enough to tell frames apart. Milliseconds and nanoseconds since 1970 are
                 refused.
-            captured_s: `time.monotonic()` when the frame was captured; the result then says how
-                stale it is.
+            captured_s: `time.monotonic()` when the frame was captured; the result then carries its
+                staleness.
 
         Returns:
             The result, or None when the frame is not due at the sampling rate, or comes after the
@@ -170,7 +170,7 @@ class Stream(Closing):
             return self.score([self.observe(frame, time_s, captured_s=captured_s)])[0]
 
     def _doubt_unit(self, time_s: float) -> None:
-        """Says once where the times that are pushed are as far apart as milliseconds would be."""
+        """Warns once when the times of pushed frames look like milliseconds."""
         last_s, self._pushed_s = self._pushed_s, time_s
         if last_s is None or self._far_apart is None:
             return
@@ -187,7 +187,11 @@ class Stream(Closing):
             )
 
     def is_due(self, time_s: float) -> bool:
-        """Whether the frame at this time is to be judged; each time is asked about once."""
+        """Returns whether the frame at this time is judged; call it once per frame.
+
+        Raises:
+            UsageError: The stream is closed.
+        """
         if self._closed:
             raise UsageError(f"{self.source}: the stream is closed; open a new one")
         return self.sampler.is_due(time_s)
@@ -200,11 +204,10 @@ class Stream(Closing):
         captured_s: float | None = None,
         thorough: bool = False,
     ) -> Observation:
-        """Finds, follows and cuts out the faces of a due frame: the first half of `push`.
+        """Detects, tracks and crops the faces of a due frame: the first half of `push`.
 
-        Observations are made in the order of the frames, by one thread at a time; they may be
-        made while earlier ones are being scored. `thorough` searches for small faces for as long
-        as a still is worth.
+        Frames are observed in their order, by one thread at a time; earlier observations may be
+        scored meanwhile. `thorough` spends the time of a still on small faces.
         """
         with native_calls():
             return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
@@ -212,9 +215,9 @@ class Stream(Closing):
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
 
-        All crops go through the frame model together; the people of each frame then go one step
-        through the sequence model, each with its own state. How many observations are given at
-        once changes nothing in the scores.
+        All crops go through the frame model in one batch; the people of each frame then take one
+        step of the sequence model, each with its own state. The number of observations per call
+        does not change the scores.
         """
         with native_calls(), self._lock:
             judged = [face for observation in observations for face in observation.judged]
@@ -237,10 +240,10 @@ class Stream(Closing):
         complete: bool = True,
         reason: str | None = None,
     ) -> Verdict:
-        """The verdict on everything seen so far; may be asked at any time, also after `close`.
+        """Returns the verdict on everything seen so far, at any time, also after `close`.
 
         Args:
-            duration_s: Length seen, where the caller knows it better than the timestamps tell.
+            duration_s: Seconds seen, where the caller knows better than the timestamps.
             realtime_factor: Seconds of the source judged per second, for files.
             complete: False when part of the source could not be judged.
             reason: Why not.
@@ -272,7 +275,7 @@ class Stream(Closing):
 
     @property
     def fault(self) -> str | None:
-        """Why faces that can be judged were not, by a fault of the bundle; None where all were."""
+        """Fault of the bundle that kept faces from being judged, or None."""
         faces = self._counts.not_finite
         if not faces:
             return None
@@ -282,14 +285,14 @@ class Stream(Closing):
         )
 
     def leave(self) -> None:
-        """Lets no batch wait for this stream's crops any more. Safe to call twice."""
+        """Tells the batcher not to wait for crops of this stream. Safe to call twice."""
         with self._lock:
             if self._joined is not None:
                 self._joined.leave()
                 self._joined = None
 
     def close(self) -> None:
-        """Ends the stream: nothing can be pushed any more. Safe to call twice."""
+        """Ends the stream: no more frames are accepted. Safe to call twice."""
         with self._lock:
             self._closed = True
         self.leave()
@@ -321,7 +324,7 @@ class Stream(Closing):
     def _scores(
         self, observation: Observation, outputs: FrameOutputs, rows: slice
     ) -> dict[int, _Scores]:
-        """By track, what the models say of the judged faces, as far as that is finite."""
+        """Returns the scores of the judged faces by track, where they are finite."""
         numbered = enumerate(observation.judged, start=rows.start)
         finite = outputs.finite(rows)
         seen = [(face, row) for (row, face), usable in zip(numbered, finite, strict=True) if usable]
@@ -344,7 +347,7 @@ class Stream(Closing):
     def _step(
         self, tracks: list[int], time_s: float, features: NDArray[np.float32]
     ) -> list[float | None]:
-        """One step of the sequence model for these people: logits, None where not finite."""
+        """Runs one step of the sequence model; returns logits, None where not finite."""
         states = []
         for track in tracks:
             person = self._people[track]
@@ -412,10 +415,9 @@ class Stream(Closing):
         counts.last_s = observation.time_s
 
     def _forget(self, time_s: float) -> None:
-        """Keeps no more than a verdict of people who left, and nothing of passers-by.
+        """Reduces people who left to their verdicts, and drops passers-by.
 
-        So neither memory nor the time that a frame takes grows with the length of a live stream
-        by more than these verdicts.
+        So memory and time per frame grow with the length of a live stream by these verdicts only.
         """
         min_steps = self._decision.spec.min_steps
         for track, person in list(self._people.items()):
@@ -455,10 +457,10 @@ def _check(frame: NDArray[np.uint8]) -> None:
 
 
 def _seconds(value: SupportsFloat, name: str) -> float:
-    """A time as the user gave it, in seconds.
+    """Returns a time given by the user, in seconds.
 
     Raises:
-        UsageError: It is no number, not finite, too coarse, or does not count in seconds.
+        UsageError: It is no number, not finite, too coarse, or not in seconds.
     """
     try:
         shown = f"{name} {value!r:.60}"

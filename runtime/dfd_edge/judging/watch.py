@@ -1,4 +1,4 @@
-"""Watching a live source: results as they come, and the verdict so far at any time."""
+"""Live sources: results as they arrive, and the verdict so far at any time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.05
 
 
 class Watch(Closing, Iterator[FrameResult]):
-    """Iterates over the results of a live source. Made by `Detector.watch`.
+    """Iterates over the results of a live source. `Detector.watch` returns one.
 
     Ends with the source, after `duration_s`, or after `close()`, which may be called from another
     thread or a signal handler. Use as a context manager where the loop may be left early.
@@ -25,7 +25,7 @@ class Watch(Closing, Iterator[FrameResult]):
     Args:
         stream: Judges the frames.
         connect: Opens the source.
-        policy: `every` or `latest`; by what the source is where None.
+        policy: `every` or `latest`; None chooses by the kind of source.
         max_staleness_ms: Frames that waited longer than this are dropped, not judged.
         duration_s: Seconds after which to end.
         on_event: Called with gaps, reconnects, drops and notes, from the reader's thread.
@@ -33,8 +33,8 @@ class Watch(Closing, Iterator[FrameResult]):
         every_image: Without it, `on_image` gets the judged frames only.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
-        wait: Whether to wait until the source is open. Without, it is opened while the caller
-            goes on, and the first `next` raises what went wrong.
+        wait: Whether to wait until the source is open. Otherwise it is opened in the background,
+            and the first `next` raises what went wrong.
 
     Raises:
         SourceError: The source cannot be opened.
@@ -67,7 +67,7 @@ class Watch(Closing, Iterator[FrameResult]):
             name=stream.source,
             is_due=stream.is_due,
             foresee=stream.sampler.foresee,
-            on_event=self._tell,
+            on_event=self._report,
             policy=policy,
             every_image=every_image and on_image is not None,
             period_s=stream.sampler.period_s,
@@ -77,7 +77,7 @@ class Watch(Closing, Iterator[FrameResult]):
         if wait:
             try:
                 self._reader.wait_open()
-            except BaseException:  # Ctrl-C too: nobody else can close it
+            except BaseException:  # Ctrl-C too: the caller has nothing to close yet
                 self.close()
                 raise
 
@@ -88,17 +88,17 @@ class Watch(Closing, Iterator[FrameResult]):
 
     @property
     def opened(self) -> bool:
-        """Whether the source could be opened so far."""
+        """True once the source has been opened."""
         return self._reader.start_s is not None
 
     @property
     def dropped(self) -> int:
-        """Due frames that were not judged: overtaken by newer ones, or too stale."""
+        """Number of due frames that were not judged: replaced by newer ones, or too stale."""
         return self._reader.dropped + self._stale
 
     @property
     def gaps(self) -> int:
-        """How often the source was lost, or gave nothing for a while."""
+        """Number of times the source was lost, or delivered nothing for a while."""
         return self._reader.gaps
 
     def __iter__(self) -> Watch:
@@ -135,7 +135,7 @@ class Watch(Closing, Iterator[FrameResult]):
         raise StopIteration
 
     def verdict(self) -> Verdict:
-        """The verdict so far."""
+        """Returns the verdict so far."""
         gaps = self.gaps
         reason = self._reader.reason
         if not self.opened and reason is None:
@@ -162,6 +162,6 @@ class Watch(Closing, Iterator[FrameResult]):
             return False
         return time.monotonic() - captured.captured_s > self._max_staleness_s
 
-    def _tell(self, kind: EventKind, time_s: float, detail: str) -> None:
+    def _report(self, kind: EventKind, time_s: float, detail: str) -> None:
         if self._on_event is not None:
             self._on_event(Event(self._stream.source, time_s, kind, detail))

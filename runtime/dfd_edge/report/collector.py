@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dfd_edge.view.overlay import Scene
 
 MAX_POINTS = 4000
-"""Of one person; at 5 steps a second that is a little more than 13 minutes, unthinned."""
+"""Points kept of one person: a little more than 13 minutes at 5 steps a second."""
 
 
 class Point(NamedTuple):
@@ -43,8 +43,8 @@ class Series:
     """Points in the order of their times, evenly thinned to at most `limit` of them.
 
     Args:
-        limit: When so many are kept, every second one is dropped, and of those to come only
-            every second, fourth, ... is taken.
+        limit: At this many points every second one is dropped, and only every second, fourth, ...
+            of the later ones is kept.
     """
 
     def __init__(self, limit: int = MAX_POINTS) -> None:
@@ -60,7 +60,7 @@ class Series:
         return len(self._points)
 
     def add(self, point: Point) -> None:
-        """Takes the next point."""
+        """Adds the next point."""
         if self._taken % self.every == 0:
             self._points.append(point)
         self._taken += 1
@@ -70,23 +70,23 @@ class Series:
 
 
 MAX_FRAME_RECORDS = 100_000
-"""Frame records that a page holds, of all sources; at 5 Hz that is five hours and a half."""
+"""Frame records that a page holds of all sources: five hours and a half at 5 Hz."""
 MAX_PEOPLE = 24
-"""People of one source of whom scores and crops are kept."""
+"""People of one source whose scores and crops are kept."""
 MAX_EVENTS = 100
 """Events of one source that a page lists."""
 MAX_PICTURE_BYTES = 24 << 20
-"""Bytes of pictures in a page; beyond them the least suspicious sources give theirs up."""
+"""Bytes of pictures in a page; beyond, those of the least suspicious sources are dropped."""
 
 
 @dataclass(slots=True, eq=False)
 class PersonNotes:
-    """What is kept of one person.
+    """Notes on one person.
 
     Attributes:
         series: Scores over time.
         judged: Sampled frames in which this face was judged.
-        reasons: How often it was not, by reason.
+        reasons: Number of frames in which it was not judged, by reason.
         crops: The most suspicious and the most ordinary crops.
     """
 
@@ -98,21 +98,21 @@ class PersonNotes:
 
 @dataclass(slots=True, eq=False)
 class SourceNotes:
-    """What is kept of one source.
+    """Notes on one source.
 
     Attributes:
         name: What messages and records call it.
         still: Whether it is a picture.
         frames: Sampled frames seen.
-        faceless: Those of them in which no face was found.
+        faceless: Frames in which no face was found.
         judged: Faces judged, over all frames and people.
-        reasons: Faces that were not, by reason.
+        reasons: Faces not judged, by reason.
         people: By track, `MAX_PEOPLE` at most.
         events: Gaps, reconnects and drops, the first `MAX_EVENTS`.
-        later_events: How many came after those.
+        later_events: Number of later events.
         error: Why the source could not be judged, or not to its end; else None.
         verdict: Its `verdict` record, None before the verdict.
-        pictures_left_out: Whether its pictures were given up.
+        pictures_left_out: Whether its pictures were dropped.
     """
 
     name: str
@@ -130,11 +130,11 @@ class SourceNotes:
 
     @property
     def picture_bytes(self) -> int:
-        """Bytes of its pictures."""
+        """Size of its pictures in bytes."""
         return sum(person.crops.size for person in self.people.values())
 
     def person(self, track: int) -> PersonNotes:
-        """Notes on a person; of too many people, the one judged least is forgotten."""
+        """Returns the notes on a person; of too many people, the one judged least is dropped."""
         if track not in self.people:
             if len(self.people) >= MAX_PEOPLE:
                 del self.people[min(self.people, key=lambda other: self.people[other].judged)]
@@ -142,7 +142,7 @@ class SourceNotes:
         return self.people[track]
 
     def leave_pictures_out(self) -> None:
-        """Gives up its pictures."""
+        """Drops its pictures."""
         self.pictures_left_out = True
         for person in self.people.values():
             person.crops.clear()
@@ -180,13 +180,13 @@ class Collector(Sink):
         self._lock = threading.Lock()
 
     def record(self, record: Record) -> None:
-        """Takes the record of a frame, an event or a verdict."""
+        """Adds the record of a frame, an event or a verdict."""
         with self._lock:
             if self._keeps(record):
                 self.records.append(json_line(record))
             kind = record["record"]
             if record.get("kind") == EventKind.NOTE.value and record["source"] not in self.sources:
-                return  # on a folder, which has no part of its own
+                return  # on a folder, which has no section
             notes = self._notes(record["source"])
             if kind == "frame" and notes.verdict is None:
                 _take_frame(notes, record)
@@ -197,19 +197,19 @@ class Collector(Sink):
                 self._bound_pictures()
 
     def frame(self, result: FrameResult) -> None:
-        """Takes the result of a frame."""
+        """Adds the result of a frame."""
         self.record(result.to_record())
 
     def event(self, event: Event) -> None:
-        """Takes an event."""
+        """Adds an event."""
         self.record(event.to_record())
 
     def verdict(self, verdict: Verdict) -> None:
-        """Takes a verdict."""
+        """Adds a verdict."""
         self.record(verdict.to_record())
 
     def image(self, scene: Scene) -> None:
-        """Takes a decoded frame with the newest result; keeps the crops that stand out."""
+        """Adds a decoded frame with the newest result; keeps the most extreme crops."""
         result = scene.result
         if result is None or result.time_s != scene.time_s:
             return  # not a frame that was judged
@@ -238,7 +238,7 @@ class Collector(Sink):
         return True
 
     def _bound_pictures(self) -> None:
-        """Lets the least suspicious of the finished sources give up their pictures."""
+        """Drops pictures of the least suspicious finished sources."""
         holding = [notes for notes in self.sources.values() if notes.verdict and notes.people]
         sizes = {notes.name: notes.picture_bytes for notes in holding}
         over = sum(sizes.values()) - self._max_picture_bytes

@@ -1,4 +1,4 @@
-"""From notes to one HTML file that holds all it needs."""
+"""Renders a report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 FOLDER = Path(__file__).resolve().parent
-"""Where the page's template, styles and script lie; other pages of the project share them."""
-#: What would end or reopen a script element, spelt so that JSON reads the same.
+"""Folder of the template, styles and script, which other pages of the project share."""
+#: Escapes, valid in JSON, of the characters that could end or open a script element.
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -92,12 +92,12 @@ class Report(FileSink):
 
 
 def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
-    """The page as text.
+    """Returns the page as text.
 
     Args:
-        collector: What the run gave.
-        manifest: That of the bundle that judged.
-        spec: The rules that it judged by.
+        collector: Results of the run.
+        manifest: Manifest of the bundle that judged.
+        spec: Decision rules of that bundle.
     """
     from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
     from plotly.offline import get_plotlyjs  # noqa: PLC0415
@@ -142,25 +142,25 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
 
 
 def in_script(text: str) -> str:
-    """JSON made safe to stand in a script element: it cannot end the element.
+    """Returns JSON that is safe inside a script element.
 
     Args:
-        text: JSON, in which these characters only stand inside strings.
+        text: JSON, in which the escaped characters occur only inside strings.
     """
     return text.translate(_IN_SCRIPT)
 
 
 def page_environment(folder: Path) -> Environment:
-    """Templates of a folder, filled in so that no value can become markup or a script.
+    """Returns the templates of a folder; no value can become markup or a script.
 
     Args:
-        folder: Where the templates are.
+        folder: Folder of the templates.
     """
     import jinja2  # noqa: PLC0415
     from markupsafe import Markup  # noqa: PLC0415
 
     def spelt_out(value: object) -> object:
-        """Spells out control characters, lone surrogates and turns of the writing direction."""
+        """Escapes control characters, lone surrogates and changes of the writing direction."""
         if isinstance(value, str) and not isinstance(value, Markup):
             return printable(value)
         return value
@@ -178,10 +178,10 @@ def page_environment(folder: Path) -> Environment:
 
 
 def content_policy(scripts: list[str]) -> str:
-    """Lets the browser run these scripts and no others, and load nothing from anywhere.
+    """Returns a content security policy: only these scripts run, and nothing is loaded.
 
     Args:
-        scripts: The texts of the page's script elements, as they stand in it.
+        scripts: Texts of the script elements of the page.
     """
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     return (
@@ -206,7 +206,7 @@ _SUFFIXES = (".html", ".htm")
 
 
 def check_report(path: Path) -> None:
-    """Refuse a report that could not be written or would not be opened as a page.
+    """Refuses a report that could not be written or would not be opened as a page.
 
     Raises:
         UsageError: The suffix is not that of a page, or jinja2 or plotly cannot be imported.

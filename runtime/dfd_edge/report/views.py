@@ -1,4 +1,4 @@
-"""What the template shows of each source and person: words, pictures and figures."""
+"""Data of the template for each source and person: texts, pictures and figures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dfd_edge.report.collector import PersonNotes, SourceNotes
 from dfd_edge.report.pictures import CropPicture, data_uri
 
 MAX_PEOPLE = 12
-"""People of one source that are shown in full; the others get a line each."""
+"""People of one source that are shown in full; the others get one line each."""
 MAX_SEEN_BRIEFLY = 3
-"""The same where nobody was seen long enough for a verdict."""
+"""People shown in full where nobody was seen long enough for a verdict."""
 _ORDER = (Label.FAKE, Label.UNSURE, Label.REAL, Label.NO_FACE)
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A verdict as word, mark and class of the style sheet."""
+    """A verdict as name, symbol and CSS class."""
 
     name: str
     symbol: str
@@ -30,7 +30,7 @@ class Badge:
 
     @classmethod
     def of(cls, label: Label) -> Badge:
-        """That of a label."""
+        """Returns the badge of a label."""
         return cls(words.NAMES[label], words.SYMBOLS[label], label.value)
 
 
@@ -39,7 +39,7 @@ NOT_JUDGED = Badge("Not judged", "✕", "failed")
 
 @dataclass(frozen=True, slots=True)
 class CropView:
-    """A crop, plain and with its evidence map, as addresses that hold the pictures."""
+    """A crop, plain and with its evidence map, as data URIs."""
 
     time: str
     score: str
@@ -49,7 +49,7 @@ class CropView:
 
 @dataclass(frozen=True, slots=True)
 class PersonView:
-    """A person of a source; `figure` is JSON for plotly, None where there is no timeline."""
+    """A person of a source; `figure` is JSON for plotly, None without a timeline."""
 
     track: int
     badge: Badge
@@ -66,7 +66,7 @@ class PersonView:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """A judged source; `faces` counts all that were found in its frames, judged or not."""
+    """A judged source; `faces` counts all detected faces, judged or not."""
 
     anchor: str
     name: str
@@ -87,11 +87,11 @@ class SourceView:
 def source_views(
     judged: list[SourceNotes], spec: DecisionSpec, *, step_s: float
 ) -> list[SourceView]:
-    """The judged sources, the most suspicious first.
+    """Returns the judged sources, the most suspicious first.
 
     Args:
         judged: Notes that have a verdict.
-        spec: The rules by which they were judged.
+        spec: Decision rules of the bundle.
         step_s: Seconds between two sampled frames.
     """
     pairs = [(notes, notes.verdict) for notes in judged if notes.verdict is not None]
@@ -131,7 +131,7 @@ def _source_view(
 def _by_importance(
     verdict: Record, spec: DecisionSpec, *, still: bool
 ) -> tuple[list[Record], list[Record]]:
-    """The people to show in full, and the others; in both the most suspicious first."""
+    """Returns the people to show in full, and the others; the most suspicious first."""
     ranked = sorted(verdict["people"], key=lambda person: -(person["p_fake"] or 0.0))
     least = 0 if still else spec.min_steps
     shown = [person for person in ranked if person["judged_steps"] >= least][:MAX_PEOPLE]

@@ -26,11 +26,11 @@ _CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A progress bar with time left, on a line that is wiped afterwards. Silent off terminals.
+    """A progress bar with time left, on a line that is erased afterwards. Silent off terminals.
 
     Args:
-        file: Where to draw, standard error as a rule.
-        enabled: False draws nothing; by default whether `file` is a terminal that can wipe a line.
+        file: Where to draw, usually standard error.
+        enabled: Whether to draw; by default if `file` is a terminal that can erase a line.
     """
 
     def __init__(self, file: TextIO, *, enabled: bool | None = None) -> None:
@@ -43,12 +43,12 @@ class ProgressLine:
         self._name = ""
 
     def start(self, name: str) -> None:
-        """Begins a source."""
+        """Starts a source."""
         self._name = printable(name)
         self._started_s = time.monotonic()
 
     def update(self, done_s: float, whole_s: float | None) -> None:
-        """Draws how much of the source is done, in its own seconds; at most ten times a second."""
+        """Draws the seconds of the source that are done; at most ten times a second."""
         now_s = time.monotonic()
         if not self._enabled or now_s - self._drawn_s < _REFRESH_S:
             return
@@ -64,18 +64,18 @@ class ProgressLine:
         self.text(f"{self._name}  [{bar}] {share:4.0%}{left}")
 
     def text(self, line: str) -> None:
-        """Puts this text on the line."""
+        """Replaces the line."""
         if self._enabled:
             self._drawn_s = time.monotonic()
             self._write(_CLEAR_LINE + line)
 
     def clear(self) -> None:
-        """Wipes the line."""
+        """Erases the line."""
         if self._enabled and self._drawn_s:
             self._write(_CLEAR_LINE)
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a terminal that has gone needs no progress
+        with contextlib.suppress(OSError):  # the terminal has gone
             self._file.write(text)
             self._file.flush()
 
@@ -200,7 +200,7 @@ _SHOWN_INTERVALS = 4
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """One line for people: verdict, P(fake), coverage, speed, and what to know besides."""
+    """Returns a verdict as one line: label, P(fake), coverage, speed and remarks."""
     label = click.style(f"{verdict.label.value.upper():8}", fg=STYLES[verdict.label], bold=True)
     probability = "   -" if verdict.p_fake is None else f"{verdict.p_fake:.2f}"
     parts = [f"P(fake) {probability}", f"coverage {verdict.coverage:4.0%}"]
@@ -228,7 +228,7 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def live_line(result: FrameResult) -> str:
-    """One line for people on the state of a live source."""
+    """Returns the state of a live source as one line."""
     people = "  ".join(
         f"#{p.track} {p.reason or p.label.value} {'-' if p.p_fake is None else f'{p.p_fake:.2f}'}"
         for p in result.people

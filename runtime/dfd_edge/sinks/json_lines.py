@@ -39,9 +39,9 @@ class JsonLines(Sink):
 
 
 def records_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of every object that `dfd-edge` writes or posts.
+    """Returns the JSON Schema (draft 2020-12) of every object that `dfd-edge` writes or posts.
 
-    It allows the four records of `--json` and the body that `--webhook` posts, told apart by
+    It covers the four records of `--json` and the body that `--webhook` posts, distinguished by
     `record`. It is the file `records.schema.json` in this package.
 
     Example:

@@ -1,4 +1,4 @@
-"""Notifications: what an address is told when the label of a source changes or is final."""
+"""Webhook: posts a notification when the label of a live source changes, and for each verdict."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _MAX_RETRY_AFTER_S = 60.0
 
 
 class Refused(Exception):
-    """The server does not want the notification: trying again is of no use."""
+    """The server rejects the notification: retrying is useless."""
 
 
 class Unreachable(Exception):
-    """The server could not be reached or could not answer now: try again.
+    """The server could not be reached or could not answer now: retry.
 
     Attributes:
         wait_s: Seconds that the server asks to wait, 0 where it does not.
@@ -48,12 +48,12 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address that takes notifications.
+    """An http or https address that receives notifications.
 
     Attributes:
         url: Without user name and password.
-        authorization: Header made of them, or None.
-        shown: Scheme and host alone: for many services the path is a secret.
+        authorization: Basic authorization header made of them, or None.
+        shown: Scheme and host only: for many services the path is a secret.
     """
 
     url: str = field(repr=False)
@@ -62,11 +62,11 @@ class Endpoint:
 
     @classmethod
     def parse(cls, address: str) -> Endpoint:
-        """Checks and takes apart an address. User name and password become Basic authorization.
+        """Parses an address. User name and password become Basic authorization.
 
         Raises:
-            UsageError: It is no http or https address; the message does not repeat it, since it
-                may hold a password.
+            UsageError: It is no http or https address; the message does not repeat it, as it may
+                hold a password.
         """
         try:
             parts = urlsplit(address)
@@ -135,7 +135,7 @@ def _authorization(parts: SplitResult) -> str | None:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Opens http and https and nothing else; any answer is returned, redirects and errors too."""
+    """Returns an opener for http and https only; it returns redirects and errors as answers."""
     opener = urllib.request.OpenerDirector()
     opener.add_handler(urllib.request.ProxyHandler())
     opener.add_handler(urllib.request.HTTPHandler())
@@ -151,7 +151,7 @@ def _retry_after(text: str | None) -> float:
 
 
 def _cause(error: object, timeout_s: float) -> str:
-    """Why there was no answer, without anything of the address."""
+    """Returns why there was no answer, without any part of the address."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:.1f} s"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -168,11 +168,11 @@ def _cause(error: object, timeout_s: float) -> str:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that `close` waits for what is not delivered yet.
+#: Seconds that `close` waits for deliveries.
 CLOSE_S = 2.0
-#: Notifications that wait; of more, the oldest is dropped.
+#: Length of the queue; when it is full, the oldest notification is dropped.
 CAPACITY = 100
-#: Attempts at one notification: a minute's worth.
+#: Attempts at one notification, about a minute in all.
 ATTEMPTS = 9
 
 _TIMEOUT_S = 5.0
@@ -184,12 +184,12 @@ _CLOSING_DELAY_S = 0.5
 class Webhook(Sink):
     """Posts notifications from a thread of its own, in order. Thread-safe; no call waits.
 
-    A notification that cannot be delivered is tried again, later each time, with the same body:
-    a receiver tells repeats by their `id`. What is lost is counted and told, each cause once.
+    A notification that cannot be delivered is retried with growing delays and the same body;
+    receivers recognise repeats by the `id`. Losses are counted and reported, each cause once.
 
     Args:
-        endpoint: Takes the notifications.
-        capacity: Notifications that may wait.
+        endpoint: Receives the notifications.
+        capacity: Length of the queue.
         timeout_s: Seconds for connecting, and for each wait for the server.
         note: Prints a line for the user.
     """
@@ -212,7 +212,7 @@ class Webhook(Sink):
         self._labels: dict[str, HeldLabel] = {}
         self._queue: deque[bytes] = deque()
         self._capacity = capacity
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._deadline_s: float | None = None
         self._abandoned = False
         self._changed = threading.Condition()
@@ -275,7 +275,7 @@ class Webhook(Sink):
                 f", {self._dropped} of them dropped from a full queue" if self._dropped else ""
             )
         if lost:
-            self._say(f"{lost} of {self._sequence} notifications were not delivered{dropped}")
+            self._report(f"{lost} of {self._sequence} notifications were not delivered{dropped}")
 
     def _add(
         self,
@@ -317,13 +317,13 @@ class Webhook(Sink):
                 delivered = self._deliver(body)
             except Exception as error:
                 logger.debug("a fault of this program", exc_info=True)
-                self._say_once(f"a notification could not be posted ({type(error).__name__})")
+                self._report_once(f"a notification could not be posted ({type(error).__name__})")
                 delivered = False
             with self._changed:
                 self._delivered += delivered
 
     def _take(self) -> bytes | None:
-        """The next notification; None at the end."""
+        """Returns the next notification; None at the end."""
         with self._changed:
             while not self._queue:
                 if self._deadline_s is not None:
@@ -337,14 +337,16 @@ class Webhook(Sink):
             if timeout_s <= 0.0:
                 return False
             if self._dropped:
-                self._say_once("notifications come faster than it takes them; the oldest are lost")
+                self._report_once(
+                    "notifications come faster than it takes them; the oldest are lost"
+                )
             try:
                 self._endpoint.post(body, timeout_s=timeout_s)
             except Refused as refusal:
-                self._say_once(f"a notification was refused: {refusal}")
+                self._report_once(f"a notification was refused: {refusal}")
                 return False
             except Unreachable as trouble:
-                self._say_once(f"{trouble}; trying again")
+                self._report_once(f"{trouble}; trying again")
                 if not self._pause(attempt, trouble.wait_s):
                     return False
             else:
@@ -372,10 +374,10 @@ class Webhook(Sink):
         """Seconds until the deadline; without end before `close`."""
         return float("inf") if self._deadline_s is None else self._deadline_s - time.monotonic()
 
-    def _say_once(self, what: str) -> None:
-        if what not in self._told and not self._abandoned:
-            self._told.add(what)
-            self._say(what)
+    def _report_once(self, what: str) -> None:
+        if what not in self._reported and not self._abandoned:
+            self._reported.add(what)
+            self._report(what)
 
-    def _say(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         self._note(f"webhook {self._endpoint.shown}: {what}")

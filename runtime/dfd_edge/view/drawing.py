@@ -1,4 +1,4 @@
-"""Colours, writing and labels that everything drawn into a frame shares."""
+"""Drawing into frames: colours, text, filled labels and the evidence map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dfd_edge.sources.frame import Image
 
 Colour = tuple[int, int, int]
 
-#: BGR, told apart by people with red-green blindness too (blue, vermilion, yellow, grey).
+#: BGR; distinct with red-green colour blindness too (blue, vermilion, yellow, grey).
 COLOURS: dict[Label, Colour] = {
     Label.REAL: (190, 130, 20),
     Label.FAKE: (20, 70, 225),
@@ -39,7 +39,7 @@ class Area:
     bottom: int
 
     def meets(self, other: Area) -> bool:
-        """Whether they share a pixel."""
+        """Returns whether the two share a pixel."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -49,7 +49,7 @@ class Area:
 
 
 def unit_of(image: Image) -> float:
-    """Size of a drawing unit in pixels: 1 at 360 lines, with a floor for small pictures."""
+    """Returns the drawing unit in pixels: 1 at 360 lines, with a minimum for small pictures."""
     height, width = image.shape[:2]
     return max(_LEAST_UNIT, float(min(height, width)) / _LINES)
 
@@ -69,18 +69,18 @@ def write(canvas: Image, text: str, at: tuple[int, int], unit: float, ink: Colou
 
 
 def text_width(text: str, unit: float) -> int:
-    """Pixels that a line takes."""
+    """Returns the width of a line in pixels."""
     (wide, _), _ = cv2.getTextSize(text, _FONT, *_font(unit))
     return wide
 
 
 def tag_size(text: str, unit: float) -> tuple[int, int]:
-    """Width and height in pixels of a filled label."""
+    """Returns width and height of a filled label in pixels."""
     return text_width(text, unit) + 2 * _tag_pad(unit), round(16 * unit)
 
 
 def tag_area(text: str, corner: tuple[int, int], unit: float, within: Area) -> Area:
-    """Where a filled label lies whose upper left corner is wanted at `corner`: inside `within`."""
+    """Returns the area of a filled label whose corner is wanted at `corner`, moved into `within`."""
     wide, tall = tag_size(text, unit)
     x = max(within.left, min(corner[0], within.right - wide))
     y = max(within.top, min(corner[1], within.bottom - tall))
@@ -88,20 +88,20 @@ def tag_area(text: str, corner: tuple[int, int], unit: float, within: Area) -> A
 
 
 def draw_tag(canvas: Image, text: str, area: Area, colour: Colour, unit: float) -> None:
-    """Draws a filled label in place; its letters are black or white, as the colour needs."""
+    """Draws a filled label in place, with black or white text."""
     cv2.rectangle(canvas, (area.left, area.top), (area.right - 1, area.bottom - 1), colour, -1)
     at = (area.left + _tag_pad(unit), area.bottom - round(4.5 * unit))
     write(canvas, text, at, unit, ink_on(colour))
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever is read more easily on this colour."""
+    """Returns black or white, whichever is more legible on this colour."""
     luma = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
     return DARK if luma > 140 else INK
 
 
 def darken(canvas: Image, area: Area, share: float) -> None:
-    """Takes the picture in an area down to this share of its light, in place."""
+    """Darkens an area to this share of its brightness, in place."""
     part = canvas[area.top : area.bottom, area.left : area.right]
     if part.size:
         part[:] = cv2.convertScaleAbs(part, alpha=share)
@@ -112,30 +112,30 @@ def _tag_pad(unit: float) -> int:
 
 
 def _font(unit: float) -> tuple[float, int]:
-    """Scale and thickness of writing."""
+    """Returns scale and thickness of text."""
     return _SCALE * unit, max(1, round(0.8 * unit))
 
 
 _ALPHA = 0.65
 _STRONG_LOGIT = 4.0
-"""Evidence that gets the full tint where nothing in the map is stronger."""
+"""Evidence drawn with the full tint where nothing in the map is stronger."""
 _GRID_PX = 176
-"""The map is smoothed at this size at most; larger crops get it stretched."""
+"""Largest size at which the map is smoothed; for larger crops it is stretched."""
 _FRAMED_SHARE = 0.5
 _SMALL_PX = 150
-"""Crops smaller than this get a thinner line."""
+"""Crops smaller than this get a thinner outline."""
 _SMOOTHED = 3
-"""Neighbours on each side that a point of the line is averaged with."""
+"""Neighbours on each side over which a point of the outline is averaged."""
 _STRAIGHT_PX = 0.2
-"""How far the line may run beside the exact one, in pixels of the smoothed map."""
+"""Tolerance of the outline, in pixels of the smoothed map."""
 _TINTS = [
     np.rint(np.arange(256) * (channel / 255.0)).astype(np.uint8) for channel in COLOURS[Label.FAKE]
 ]
-"""What a tint of 0 to 255 adds to blue, green and red."""
+"""Lookup tables: the blue, green and red that a tint of 0 to 255 adds."""
 
 
 def draw_evidence(crop: Image, evidence: NDArray[np.float32]) -> Image:
-    """Lays an evidence map over a copy of a crop, as `lay_evidence` does.
+    """Returns a copy of a crop with an evidence map, drawn as `lay_evidence` does.
 
     Args:
         crop: uint8 [size, size, 3], BGR.
@@ -150,12 +150,12 @@ def draw_evidence(crop: Image, evidence: NDArray[np.float32]) -> Image:
 
 
 def lay_evidence(canvas: Image, evidence: NDArray[np.float32], crop: tuple[int, int, int]) -> None:
-    """Lays an evidence map over a part of a frame, in place.
+    """Draws an evidence map over a part of a frame, in place.
 
-    What speaks for fake is tinted in the colour of `fake`, in proportion to its logit: full at
-    the strongest spot of the map, or at `_STRONG_LOGIT` where that is more. What gets half of
-    the full tint is framed by a line, so that it can be told without colours. What speaks for
-    real, or for nothing, stays as it is.
+    Evidence for fake is tinted in the colour of `fake`, in proportion to its logit: fully at the
+    strongest spot of the map, or at `_STRONG_LOGIT` where that is more. Areas with more than half
+    of the full tint are outlined, so that they can be seen without colours. Evidence for real is
+    not drawn.
 
     Args:
         canvas: uint8 [height, width, 3], BGR.
@@ -185,7 +185,7 @@ def lay_evidence(canvas: Image, evidence: NDArray[np.float32], crop: tuple[int, 
 
 
 def _frame(canvas: Image, smooth: NDArray[np.float32], crop: tuple[int, int, int]) -> None:
-    """Draws a line around what gets more than half of the full tint."""
+    """Outlines the areas with more than half of the full tint."""
     x0, y0, side = crop
     scale = side / smooth.shape[0]
     inside = (smooth > _FRAMED_SHARE).astype(np.uint8)

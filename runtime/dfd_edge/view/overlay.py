@@ -1,4 +1,4 @@
-"""Drawing results into a frame, readable from 240p to 4K."""
+"""Annotated frames, readable from 240p to 4K."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ class Scene:
         return canvas
 
     def _header(self, room: int, unit: float, *, paused: bool) -> tuple[str, Colour]:
-        """Words and colour of the header; what matters least is left out where room lacks."""
+        """Returns text and colour of the header; the least important parts are left out first."""
         result = self.result
         label = result.label if result is not None else Label.NO_FACE
         words = ["PAUSED"] if paused else []
         words.append(_NAMES.get(label, label.value.upper()))
-        # By importance; shown in the order of the numbers.
+        # Ordered by importance; drawn in the order of the numbers.
         extras: list[tuple[int, str]] = []
         if result is not None and result.p_fake is not None:
             extras.append((0, f"P(fake) {result.p_fake:.2f}"))
@@ -169,7 +169,7 @@ def draw_help(canvas: Image, keys: tuple[tuple[str, str], ...]) -> None:
 
     Args:
         canvas: uint8 [height, width, 3], BGR.
-        keys: Names of keys, each with what it does.
+        keys: Names of keys, each with its action.
     """
     height, width = canvas.shape[:2]
 
@@ -191,7 +191,7 @@ def draw_help(canvas: Image, keys: tuple[tuple[str, str], ...]) -> None:
 
 
 def clock(time_s: float) -> str:
-    """A time for people: seconds with a decimal, from ten minutes on `m:ss` or `h:mm:ss`."""
+    """Returns a time as text: seconds with a decimal, from ten minutes on `m:ss` or `h:mm:ss`."""
     if time_s < 600.0:
         return f"{time_s:.1f} s"
     minutes, seconds = divmod(int(time_s), 60)
@@ -224,7 +224,7 @@ def _draw_box(canvas: Image, person: PersonResult, unit: float) -> None:
 def _free_area(
     canvas: Image, person: PersonResult, text: str, unit: float, taken: list[Area]
 ) -> Area:
-    """Where a person's label goes: by the box, off the other labels where there is room."""
+    """Returns the area of a person's label: at the box, clear of other labels if possible."""
     x0, y0, x1, y1 = (round(side) for side in person.box)
     gap = max(2, round(2 * unit)) // 2 + 1
     wide, tall = tag_size(text, unit)
@@ -247,7 +247,7 @@ def _free_area(
         moved = abs(area.top - y) > tall // 4
         if not moved and not any(area.meets(other) for other in taken):
             return area
-    # Among labels on all sides: the first free line from the top of the box, or where it falls.
+    # With labels on all sides: the first free line from the top of the box, or any.
     for y in range(max(0, y0), whole.bottom - tall, tall):
         area = tag_area(text, (x0, y), unit, whole)
         if not any(area.meets(other) for other in taken):

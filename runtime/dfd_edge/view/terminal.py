@@ -34,16 +34,16 @@ def sparkline(
     span_s: float,
     levels: str = BLOCKS,
 ) -> str:
-    """Draws scores as one character for each stretch of time; a stretch without any is blank.
+    """Draws scores as one character per interval of time; an interval without scores is blank.
 
-    The stretches are fixed in the clock of the times, so that what is drawn moves and does not
-    flicker. Of several scores in one, the highest shows.
+    The intervals are fixed in the clock of the times, so that the line moves without flicker. Of
+    several scores in one interval the highest is drawn.
 
     Args:
         points: Time in seconds and score in [0, 1] of each.
         now_s: Time at the right edge.
         cells: Characters to fill.
-        span_s: Seconds that they stand for.
+        span_s: Seconds that they cover.
         levels: Characters from the lowest to the highest score.
 
     Returns:
@@ -78,12 +78,12 @@ _LEAST_NAME = 8
 _LEAST_WIDTH = 20
 
 _Segments = list[tuple[str, Label | None]]
-"""A line: its pieces, each with the label that colours it."""
+"""A line: pieces of text, each with the label that gives its colour."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Results of one source, with the time at which each came."""
+    """Results of one source, with their times of arrival."""
 
     results: deque[tuple[float, FrameResult]] = field(default_factory=deque)
 
@@ -94,13 +94,13 @@ class _Seen:
 
 
 class TerminalView:
-    """Lines on the state of live sources, drawn anew in place. Not thread-safe.
+    """Lines on the state of live sources, redrawn in place. Not thread-safe.
 
-    It never takes more lines than the terminal has, and what was printed before stays above it.
+    It never takes more lines than the terminal has; earlier output stays above it.
 
     Args:
         file: The terminal.
-        size: Says how many columns and lines it has.
+        size: Returns its columns and lines.
         now: The clock, in seconds.
         colour: Whether labels are coloured; by default unless NO_COLOR is set.
     """
@@ -124,11 +124,11 @@ class TerminalView:
         self._drawn_s: float | None = None
 
     def add(self, result: FrameResult) -> None:
-        """Takes the newest result of a source."""
+        """Adds the newest result of a source."""
         self._seen.setdefault(result.source, _Seen()).add(result, self._now())
 
     def draw(self, states: Sequence[SourceState]) -> None:
-        """Draws the lines anew, at most five times a second."""
+        """Redraws the lines, at most five times a second."""
         now_s = self._now()
         if self._drawn_s is not None and now_s - self._drawn_s < _REFRESH_S:
             return
@@ -142,7 +142,7 @@ class TerminalView:
         self._drawn_s = now_s
 
     def wipe(self) -> None:
-        """Takes the lines away, so that something else can be printed; `draw` brings them back."""
+        """Removes the lines, so that something else can be printed; `draw` brings them back."""
         if self._drawn_lines:
             self._file.write(f"\r\x1b[{self._drawn_lines}A\x1b[J")
             self._file.flush()
@@ -150,12 +150,12 @@ class TerminalView:
         self._drawn_s = None
 
     def lines(self, states: Sequence[SourceState], width: int, height: int) -> list[_Segments]:
-        """The lines as they are to be drawn.
+        """Returns the lines to draw.
 
         Args:
             states: The sources, in the order of their lines.
             width: Columns that may be filled.
-            height: Lines that may be filled. People go first where they are too few, then sources.
+            height: Lines that may be filled. Where they are too few, people are left out first.
         """
         width, height = max(width, _LEAST_WIDTH), max(height, 1)
         heads = [self._head(state, width) for state in states]
@@ -175,7 +175,7 @@ class TerminalView:
         return lines
 
     def _shortened(self, heads: list[list[_Segments]], height: int) -> list[_Segments]:
-        """The first line of as many sources as there is room for."""
+        """Returns the first line of as many sources as fit."""
         lines = [head[0] for head in heads]
         if len(lines) <= height:
             return lines
@@ -183,7 +183,7 @@ class TerminalView:
         return [*lines[: height - 1], [(f"and {left} more sources", None)]]
 
     def _head(self, state: SourceState, width: int) -> list[_Segments]:
-        """Verdict and name of a source, and how it does, on as many lines as that takes."""
+        """Returns label, name and state of a source, on as many lines as needed."""
         seen = self._seen.get(state.name)
         newest = seen.results[-1] if seen is not None and seen.results else None
         label = newest[1].label if newest is not None else None
@@ -197,7 +197,7 @@ class TerminalView:
         score = "   -" if p_fake is None else f"{p_fake:.2f}"
         details = self._details(state, seen)
         name = self._encodable(printable(state.name))
-        # Beside the name goes what fits; in a wide terminal that is all.
+        # What fits goes beside the name; in a wide terminal everything does.
         beside: list[str] = []
         room = width - _HEAD_WIDTH - 1
         needed = min(_cells(name), max(_LEAST_NAME, room - sum(len(d) + 2 for d in details)))
@@ -214,7 +214,7 @@ class TerminalView:
         return lines
 
     def _details(self, state: SourceState, seen: _Seen | None) -> list[str]:
-        """Rate, staleness, losses and time, what matters most first."""
+        """Returns rate, staleness, losses and time, the most important first."""
         details = []
         if seen is not None and seen.results:
             came_s, newest = seen.results[-1]
@@ -236,7 +236,7 @@ class TerminalView:
         return details
 
     def _people(self, source: str, width: int) -> list[_Segments]:
-        """A line for everybody in the newest frame, and for those who left it just now."""
+        """Returns a line for each person in the newest frame, and for those who just left it."""
         seen = self._seen.get(source)
         if seen is None or not seen.results:
             return []
@@ -251,7 +251,7 @@ class TerminalView:
                     points.setdefault(person.track, []).append((came_s, person.p_fake))
         cells = min(_MOST_CELLS, width - _PERSON_WIDTH)
         lines = []
-        # Who is there comes first: the rest is left out where lines are few.
+        # People in view come first: the others are left out where lines are few.
         for track in sorted(last, key=lambda track: (track not in present, track)):
             person = last[track]
             said = person.reason or person.label.value
@@ -292,7 +292,7 @@ class TerminalView:
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _cut(self, text: str, room: int) -> str:
-        """The text in this many columns: its end, which tells sources apart, is kept."""
+        """Returns the text cut to this many columns; its end, which differs most, is kept."""
         if _cells(text) <= room:
             return text + " " * (room - _cells(text))
         mark = "\u2026" if self._writes("\u2026") else ".."
@@ -349,11 +349,11 @@ class LiveTerminal(Sink):
 
 
 def terminal_for_views(*, as_json: bool) -> TextIO | None:
-    """The terminal that shows live sources: standard error, else standard output; None without.
+    """Returns the terminal for live sources: standard error, else standard output, else None.
 
     Args:
-        as_json: Whether JSON Lines go to standard output. Then it is left to them, also where it
-            is the same terminal as standard error.
+        as_json: Whether JSON Lines go to standard output, which is then left to them, also where
+            it is the same terminal as standard error.
     """
     if os.environ.get("TERM") == "dumb":
         return None
@@ -365,7 +365,7 @@ def terminal_for_views(*, as_json: bool) -> TextIO | None:
 
 
 def _wrapped(details: list[str], width: int) -> list[str]:
-    """Details on lines of their own, set in below the name."""
+    """Returns details on lines of their own, indented below the name."""
     lines: list[str] = []
     for detail in details:
         if lines and len(lines[-1]) + 2 + len(detail) <= width:
@@ -376,7 +376,7 @@ def _wrapped(details: list[str], width: int) -> list[str]:
 
 
 def _cells(text: str) -> int:
-    """Columns that a text takes: two for a wide character, none for one that joins another."""
+    """Returns the columns of a text: two per wide character, none per combining character."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text

@@ -1,4 +1,4 @@
-"""The score timeline under a frame: the last seconds of everybody's P(fake)."""
+"""Timeline under a frame: P(fake) of each person over the last seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHARE = 0.16
 _LEAST_UNITS = 34
 _LIGHT = 0.3
 _APART_S = 1.0
-"""Scores further apart than this are not joined by a line."""
+"""Longest gap that a line bridges."""
 _MOST_CURVES = 8
 _RATE_WINDOW_S = 4.0
 _DASHES = ((1, 0), (5, 3), (1, 2), (14, 4))
@@ -43,7 +43,7 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Plot:
-    """Where the timeline puts times and scores; `area` holds the curves."""
+    """Coordinates of the timeline; `area` holds the curves."""
 
     area: Area
     now_s: float
@@ -51,12 +51,12 @@ class _Plot:
     thresholds: tuple[float, float]
 
     def xs(self, times_s: Sequence[float]) -> NDArray[np.float64]:
-        """Columns of these times."""
+        """Returns the columns of these times."""
         wide = self.area.right - 1 - self.area.left
         return self.area.right - 1 - (self.now_s - np.asarray(times_s)) / TIMELINE_S * wide
 
     def ys(self, scores: Sequence[float]) -> NDArray[np.float64]:
-        """Rows of these scores: a third of the height each for real, unsure and fake."""
+        """Returns the rows of these scores: real, unsure and fake take a third of the height each."""
         fake, real = self.thresholds
         shares = np.interp(scores, (0.0, real, fake, 1.0), (0.0, 1 / 3, 2 / 3, 1.0))
         tall = self.area.bottom - self.area.top - 2 * self.pad
@@ -64,14 +64,14 @@ class _Plot:
 
 
 def judging_rate(times_s: Iterable[float], now_s: float) -> float | None:
-    """Frames judged per second over the last seconds.
+    """Returns the frames judged per second over the last seconds.
 
     Args:
         times_s: Times at which frames were judged, newest first.
         now_s: The present, in the same clock.
 
     Returns:
-        The rate, 0 where nothing was judged lately, or None before it can be told.
+        The rate; 0 where nothing was judged lately, None while it is unknown.
     """
     newest_s = oldest_s = None
     steps = -1
@@ -90,13 +90,13 @@ def judging_rate(times_s: Iterable[float], now_s: float) -> float | None:
         return None
     mean_s = (newest_s - oldest_s) / steps
     late_s = now_s - newest_s
-    # A frame that is late counts before it is there, so that the rate falls while judging hangs.
+    # A late frame counts before it arrives, so that the rate falls while judging hangs.
     span_s = now_s - oldest_s if late_s > 2.0 * mean_s else newest_s - oldest_s
     return steps / span_s if span_s > 0.0 else None
 
 
 def timeline_area(canvas: Image, unit: float) -> Area:
-    """The strip at the lower edge of a frame that the timeline takes."""
+    """Returns the area of the timeline: a strip at the lower edge of a frame."""
     height, width = canvas.shape[:2]
     strip = min(height, max(round(height * _SHARE), round(_LEAST_UNITS * unit)))
     return Area(0, height - strip, width, height)
@@ -111,9 +111,9 @@ def draw_timeline(
 ) -> None:
     """Draws the last `TIMELINE_S` seconds in place: a curve for each person.
 
-    The colour of a curve is that of the person's label at the time. Where there are several
-    people, each curve ends in the person's number and has dashes of its own. What is called
-    `real`, `unsure` and `fake` takes a third of the height each.
+    The colour of a curve is that of the person's label at the time. With several people, each
+    curve ends in the person's number and has its own dashes. `real`, `unsure` and `fake` take a
+    third of the height each.
 
     Args:
         canvas: uint8 [height, width, 3], BGR.
@@ -144,7 +144,7 @@ def draw_timeline(
 
 
 def _curves(history: Sequence[FrameResult], now_s: float) -> dict[int, list[_Point]]:
-    """Scores by track; of too many people, those seen last and those who look most fake."""
+    """Returns scores by track; of too many people, those seen last and the most suspicious."""
     curves: dict[int, list[_Point]] = {}
     for result in history:
         if not 0.0 <= now_s - result.time_s <= TIMELINE_S:
@@ -170,7 +170,7 @@ def _draw_curve(
             and point.time_s - run[-1].time_s <= _APART_S
         )
         if run and not joined:
-            # The step to another label belongs to the new one.
+            # The line to another label has the colour of the new one.
             _draw_run(canvas, plot, run, dash, thickness)
             near = point is not None and point.time_s - run[-1].time_s <= _APART_S
             run = run[-1:] if near else []
@@ -183,7 +183,7 @@ def _draw_curve(
 def _draw_run(
     canvas: Image, plot: _Plot, run: list[_Point], dash: tuple[int, int], thickness: int
 ) -> None:
-    """Draws neighbouring points with one label."""
+    """Draws consecutive points with one label."""
     colour = COLOURS[run[-1].label]
     xs = plot.xs([point.time_s for point in run])
     ys = plot.ys([point.p_fake for point in run])
@@ -193,7 +193,7 @@ def _draw_run(
     elif not dash[1]:
         cv2.polylines(canvas, [line], False, colour, thickness, cv2.LINE_AA)
     else:
-        # Dashes stand still in the clock of the source, so they do not crawl as the curve moves.
+        # Dashes are fixed in the clock of the source, so they move with the curve.
         origin = float(plot.xs([0.0])[0])
         pieces = _dashed(xs, ys, line, [length * thickness for length in dash], origin)
         cv2.polylines(canvas, pieces, False, colour, thickness, cv2.LINE_AA)
@@ -209,10 +209,11 @@ def _dashed(
     """Cuts a curve into dashes.
 
     Args:
-        xs, ys: The curve, from left to right.
-        line: The same in whole pixels, [n, 2].
+        xs: Columns of the curve, from left to right.
+        ys: Its rows.
+        line: The curve in whole pixels, [n, 2].
         dash: Lengths of a dash and of a gap, in pixels.
-        origin: Where a dash begins.
+        origin: Column at which a dash begins.
     """
     period = sum(dash)
     first = xs[0] - (xs[0] - origin) % period
@@ -231,7 +232,7 @@ def _dashed(
 
 
 def _draw_words(canvas: Image, plot: _Plot, unit: float) -> None:
-    """What the strip shows, and what its lines are."""
+    """Writes the names of the thresholds and of the axis."""
     small, left, tall = _small(unit), round(4 * unit), round(8 * unit)
     fake, real = plot.ys(plot.thresholds).round().astype(int).tolist()
     write(canvas, f"fake {plot.thresholds[0]:.2f}", (left, fake - round(2 * unit)), small)
@@ -242,7 +243,7 @@ def _draw_words(canvas: Image, plot: _Plot, unit: float) -> None:
 
 
 def _draw_numbers(canvas: Image, plot: _Plot, curves: dict[int, list[_Point]], unit: float) -> None:
-    """Writes each person's number at the end of the curve, pushed apart where they would touch."""
+    """Writes each person's number at the end of the curve, moved apart where they overlap."""
     small = _small(unit)
     tall = round(10 * unit)
     room = max(1, (plot.area.bottom - plot.area.top) // tall)
@@ -267,7 +268,7 @@ def _draw_numbers(canvas: Image, plot: _Plot, curves: dict[int, list[_Point]], u
 
 
 def _spread(wanted: list[float], apart: float, top: float, bottom: float) -> list[float]:
-    """Places of labels in descending order of height, moved to lie `apart` and inside."""
+    """Returns rows for labels, from the top, at least `apart` from each other and inside."""
     placed: list[float] = []
     for y in wanted:
         least = placed[-1] + apart if placed else top + apart / 2

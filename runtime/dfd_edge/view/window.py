@@ -28,19 +28,19 @@ _COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
-    """Writes a still; its name is made of the source and the time, and none is overwritten.
+    """Writes a still, named by source and time; existing files are not overwritten.
 
     Args:
         image: uint8 [height, width, 3], BGR.
         source: Name of the source: a path, a camera, an address.
         time_s: Time of the frame in seconds since the start of the source.
-        folder: Where to put it.
+        folder: Folder for the still.
 
     Returns:
-        Where it lies.
+        Path of the PNG file.
 
     Raises:
-        OSError: It cannot be written; nothing half-written stays.
+        OSError: It cannot be written; no partial file stays.
     """
     png = cv2.imencode(".png", image, _COMPRESSION)[1].tobytes()
     stem = f"{_stem(source)}_{time_s:.2f}s"
@@ -57,11 +57,11 @@ def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
             path.unlink(missing_ok=True)
             raise
         return path
-    raise AssertionError  # the numbers do not end
+    raise AssertionError  # count() is endless
 
 
 def _stem(source: str) -> str:
-    """What of a source's name can be part of a file's name anywhere."""
+    """Returns the part of a source name that is safe in file names everywhere."""
     _, scheme, rest = source.partition("://")
     name = rest.partition("?")[0] if scheme else Path(source).stem
     return _OTHERS.sub("-", name)[:_MOST_CHARACTERS].strip("-._") or "still"
@@ -80,7 +80,7 @@ _MOST_PX = (1600, 900)
 
 @cache
 def display_fault() -> str | None:
-    """Why no window can be opened, or None where one can.
+    """Returns why no window can be opened, or None.
 
     Without a usable display `cv2.imshow` aborts the process, so a child process tries first.
     """
@@ -106,11 +106,11 @@ def display_fault() -> str | None:
 
 
 class Window:
-    """A window that shows frames. To be used from the main thread only.
+    """A window that shows frames. For the main thread only.
 
     Args:
         title: Text of its title bar; one window for each title.
-        place: Where on the screen it opens, x and y; by default where the desktop puts it.
+        place: x and y on the screen; by default the desktop places it.
     """
 
     def __init__(self, title: str, *, place: tuple[int, int] | None = None) -> None:
@@ -121,7 +121,7 @@ class Window:
         self._sized = False
 
     def show(self, image: Image) -> None:
-        """Shows a frame, uint8 BGR; nothing where the window was closed meanwhile."""
+        """Shows a frame, uint8 BGR; does nothing if the window was closed meanwhile."""
         try:
             if not self._sized:
                 cv2.resizeWindow(self.title, *window_size(image))
@@ -132,12 +132,12 @@ class Window:
                 raise
 
     def close(self) -> None:
-        """Closes the window, if its user has not."""
+        """Closes the window, unless the user has."""
         if self.is_open():
             cv2.destroyWindow(self.title)
 
     def is_open(self) -> bool:
-        """Whether the window is still there."""
+        """Returns whether the window is still open."""
         try:
             return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error:
@@ -145,7 +145,7 @@ class Window:
 
 
 def window_size(image: Image) -> tuple[int, int]:
-    """Width and height at which a window opens: large enough to read, small enough for a screen."""
+    """Returns the initial size of a window: large enough to read, small enough for a screen."""
     height, width = image.shape[:2]
     scale = max(1.0, _LEAST_SIDE_PX / min(height, width))
     scale = min(scale, _MOST_PX[0] / width, _MOST_PX[1] / height)
@@ -153,9 +153,9 @@ def window_size(image: Image) -> tuple[int, int]:
 
 
 def poll_key(wait_ms: int = 1) -> str:
-    """Lets the windows draw themselves; returns the character of the key pressed, or "".
+    """Processes window events; returns the character of the key pressed, or "".
 
-    Letters come in lower case. Keys without a character (arrows, shift, function keys) give "".
+    Letters are lower case. Keys without a character (arrows, shift, function keys) return "".
     """
     key = cv2.waitKeyEx(wait_ms)
     if key < 0:
@@ -164,7 +164,7 @@ def poll_key(wait_ms: int = 1) -> str:
     return chr(code).lower() if code < 128 else ""
 
 
-#: Names of the keys, and what they do; the help in the window lists them.
+#: Keys and their actions, as listed by the help in the window.
 KEYS = (
     ("q, Esc", "quit"),
     ("space, p", "pause, go on"),
@@ -179,7 +179,7 @@ _STEP_PX = 40
 
 @dataclass(slots=True)
 class _Tiles:
-    """Places for windows side by side, in rows, on a screen of the usual size."""
+    """Places windows side by side in rows, on a screen of common size."""
 
     left: int = 0
     top: int = 0
