@@ -80,7 +80,7 @@ def tag_size(text: str, unit: float) -> tuple[int, int]:
 
 
 def tag_area(text: str, corner: tuple[int, int], unit: float, within: Area) -> Area:
-    """Returns the area of a filled label whose corner is wanted at `corner`, moved into `within`."""
+    """Returns the area of a filled label with its corner at `corner`, moved into `within`."""
     wide, tall = tag_size(text, unit)
     x = max(within.left, min(corner[0], within.right - wide))
     y = max(within.top, min(corner[1], within.bottom - tall))

@@ -56,7 +56,7 @@ class _Plot:
         return self.area.right - 1 - (self.now_s - np.asarray(times_s)) / TIMELINE_S * wide
 
     def ys(self, scores: Sequence[float]) -> NDArray[np.float64]:
-        """Returns the rows of these scores: real, unsure and fake take a third of the height each."""
+        """Returns the rows of these scores: real, unsure and fake take a third each."""
         fake, real = self.thresholds
         shares = np.interp(scores, (0.0, real, fake, 1.0), (0.0, 1 / 3, 2 / 3, 1.0))
         tall = self.area.bottom - self.area.top - 2 * self.pad
