@@ -115,23 +115,24 @@ def _open_sinks(
     Raises:
         UsageError: A file cannot be written, or the webhook is no http or https address.
     """
-    sinks: list[Sink] = [console]
+    webhook: Sink | None = None
+    table: Sink | None = None
+    report: Sink | None = None
     if request.webhook is not None:
         from dfd_edge.sinks.webhook import Endpoint, Webhook  # few runs need it
 
         endpoint = Endpoint.parse(request.webhook)
-        sinks.insert(0, opened.enter_context(Webhook(endpoint, note=console.printer.note)))
+        webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
-        sinks.insert(0, opened.enter_context(CsvFile(request.csv_path)))
+        table = opened.enter_context(CsvFile(request.csv_path))
     run = detector.run_record(rate_hz=request.rate_hz)
-    report = None
     if request.report_path is not None:
         from dfd_edge.report.page import Report  # its libraries take a while to load
 
         report = opened.enter_context(Report(request.report_path, detector, items, run))
-    if request.as_json:
-        sinks.insert(0, JsonLines(console.printer, run))
-    return sinks if report is None else [report, *sinks]
+    lines = JsonLines(console.printer, run) if request.as_json else None
+    sinks = (report, lines, table, webhook, console)
+    return [sink for sink in sinks if sink is not None]
 
 
 def _note_settings(request: RunRequest, detector: Detector, printer: Printer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import Any
 
 from dfd_edge.judging.results import Event, FrameResult, Record, Verdict
@@ -49,6 +48,8 @@ def records_schema() -> dict[str, Any]:
         >>> sorted(schema["$defs"]["event"]["required"])
         ['detail', 'kind', 'record', 'source', 'time_s']
     """
+    from importlib import resources  # noqa: PLC0415 - it takes a while to load
+
     text = resources.files("dfd_edge").joinpath("records.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
