@@ -26,6 +26,10 @@ from dfd_edge.machine_settings import settings_flag
 from dfd_edge.version import version_of
 
 _FIRST_CAMERA = "0"
+_EPILOG = (
+    "Exit codes: 0 done; 1 a source failed (the others were still done); 2 usage; 3 --fail-on "
+    "matched; 4 the provider asked for cannot run; 5 the bundle was refused."
+)
 
 
 class _Positive(click.FloatRange):
@@ -50,10 +54,6 @@ class _Positive(click.FloatRange):
 
 
 _POSITIVE = _Positive()
-_EPILOG = (
-    "Exit codes: 0 done; 1 a source failed (the others were still done); 2 usage; 3 --fail-on "
-    "matched; 4 the provider asked for cannot run; 5 the bundle was refused."
-)
 
 
 def _labels(

@@ -75,6 +75,56 @@ _SOURCE_FLAGS = (
         help="Memory that a sandbox may allocate.",
     ),
 )
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
+MAX_THREADS = 64
+_PROVIDER_FLAGS = (
+    click.option(
+        "--provider",
+        type=click.Choice(PROVIDERS),
+        default="auto",
+        show_default=True,
+        help="What the frame model runs on. A named one never falls back.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Variant of the frame model; auto chooses by provider and processor.",
+    ),
+    click.option(
+        "--device",
+        metavar="N",
+        help="Device of the named provider: its number, or for openvino CPU, GPU or NPU.",
+    ),
+    click.option(
+        "--gpu-memory-limit",
+        "gpu_memory_limit_mb",
+        type=click.IntRange(min=1),
+        metavar="MB",
+        help="Device memory that cuda or tensorrt may use.",
+    ),
+    click.option(
+        "--cuda-graphs/--no-cuda-graphs",
+        default=False,
+        help="Launch the frame model's CUDA kernels as one graph; off by default.",
+    ),
+    click.option(
+        "--engine-cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Folder for what tensorrt and openvino compile; by default in your cache.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1, max=MAX_THREADS),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Threads that each library may use; the stages overlap in any case.",
+    ),
+)
+_PROVIDER_OPTIONS = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")
 
 
 def source_flags(command: _Command) -> _Command:
@@ -130,61 +180,6 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
         raise UsageError("--camera-size, -fps and -format are for cameras: give --webcam too")
     if options.stream is not None and not kinds & with_streams:
         raise UsageError(f"--stream {options.stream} is for video files and addresses: give one")
-
-
-PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml")
-
-MAX_THREADS = 64
-
-
-_PROVIDER_FLAGS = (
-    click.option(
-        "--provider",
-        type=click.Choice(PROVIDERS),
-        default="auto",
-        show_default=True,
-        help="What the frame model runs on. A named one never falls back.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "fp16", "int8"]),
-        default="auto",
-        show_default=True,
-        help="Variant of the frame model; auto chooses by provider and processor.",
-    ),
-    click.option(
-        "--device",
-        metavar="N",
-        help="Device of the named provider: its number, or for openvino CPU, GPU or NPU.",
-    ),
-    click.option(
-        "--gpu-memory-limit",
-        "gpu_memory_limit_mb",
-        type=click.IntRange(min=1),
-        metavar="MB",
-        help="Device memory that cuda or tensorrt may use.",
-    ),
-    click.option(
-        "--cuda-graphs/--no-cuda-graphs",
-        default=False,
-        help="Launch the frame model's CUDA kernels as one graph; off by default.",
-    ),
-    click.option(
-        "--engine-cache",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="FOLDER",
-        help="Folder for what tensorrt and openvino compile; by default in your cache.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1, max=MAX_THREADS),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Threads that each library may use; the stages overlap in any case.",
-    ),
-)
-_PROVIDER_OPTIONS = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")
 
 
 def provider_flags(command: _Command) -> _Command:

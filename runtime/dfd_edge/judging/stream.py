@@ -45,6 +45,7 @@ _DOUBTED_STEP_S = (8.0, 500.0)
 #: People unseen for this long have left: the tracker matches nobody to them any more. Only their
 #: verdict is kept, and only where they were judged long enough.
 FORGET_AFTER_S = 60.0
+_DECIDED = (Label.REAL, Label.FAKE)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +70,6 @@ class _Scores:
 
 
 _NOT_JUDGED = _Scores()
-_DECIDED = (Label.REAL, Label.FAKE)
 
 
 @dataclass(slots=True)

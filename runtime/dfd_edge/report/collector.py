@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 4000
 """Points kept of one person: a little more than 13 minutes at 5 steps a second."""
+MAX_FRAME_RECORDS = 100_000
+"""Frame records that a page holds of all sources: five hours and a half at 5 Hz."""
+MAX_PEOPLE = 24
+"""People of one source whose scores and crops are kept."""
+MAX_EVENTS = 100
+"""Events of one source that a page lists."""
+MAX_PICTURE_BYTES = 24 << 20
+"""Bytes of pictures in a page; beyond, those of the least suspicious sources are dropped."""
 
 
 class Point(NamedTuple):
@@ -67,16 +75,6 @@ class Series:
         if len(self._points) >= self._limit:
             del self._points[1::2]
             self.every *= 2
-
-
-MAX_FRAME_RECORDS = 100_000
-"""Frame records that a page holds of all sources: five hours and a half at 5 Hz."""
-MAX_PEOPLE = 24
-"""People of one source whose scores and crops are kept."""
-MAX_EVENTS = 100
-"""Events of one source that a page lists."""
-MAX_PICTURE_BYTES = 24 << 20
-"""Bytes of pictures in a page; beyond, those of the least suspicious sources are dropped."""
 
 
 @dataclass(slots=True, eq=False)

@@ -32,6 +32,8 @@ FOLDER = Path(__file__).resolve().parent
 """Folder of the template, styles and script, which other pages of the project share."""
 #: Escapes, valid in JSON, of the characters that could end or open a script element.
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+_LIBRARIES = ("jinja2", "plotly")
+_SUFFIXES = (".html", ".htm")
 
 
 class Report(FileSink):
@@ -199,10 +201,6 @@ def _title(collector: Collector) -> str:
     if len(names) == 1:
         return PurePath(names[0]).name or names[0]
     return words.count(len(names), "source", "sources")
-
-
-_LIBRARIES = ("jinja2", "plotly")
-_SUFFIXES = (".html", ".htm")
 
 
 def check_report(path: Path) -> None:

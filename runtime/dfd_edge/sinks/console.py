@@ -23,6 +23,7 @@ STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.
 _REFRESH_S = 0.1
 _BAR_WIDTH = 24
 _CLEAR_LINE = "\r\x1b[K"
+_SHOWN_INTERVALS = 4
 
 
 class ProgressLine:
@@ -194,9 +195,6 @@ class LiveLines(Sink):
             self._labels[result.source] = result.label
             if changed and not sys.stderr.isatty():
                 self._printer.print(line)
-
-
-_SHOWN_INTERVALS = 4
 
 
 def verdict_line(verdict: Verdict) -> str:

@@ -28,6 +28,17 @@ from dfd_edge.version import version_of
 _SCHEMES = ("http", "https")
 _UNQUOTED = "%/:=&?~+!$,;'@()*[]-._"
 _MAX_RETRY_AFTER_S = 60.0
+logger = logging.getLogger(__name__)
+#: Seconds that `close` waits for deliveries.
+CLOSE_S = 2.0
+#: Length of the queue; when it is full, the oldest notification is dropped.
+CAPACITY = 100
+#: Attempts at one notification, about a minute in all.
+ATTEMPTS = 9
+_TIMEOUT_S = 5.0
+_FIRST_DELAY_S = 0.25
+_MAX_DELAY_S = 30.0
+_CLOSING_DELAY_S = 0.5
 
 
 class Refused(Exception):
@@ -164,21 +175,6 @@ def _cause(error: object, timeout_s: float) -> str:
         return "its answer is not HTTP"
     strerror = getattr(error, "strerror", None)
     return str(strerror or type(error).__name__)
-
-
-logger = logging.getLogger(__name__)
-
-#: Seconds that `close` waits for deliveries.
-CLOSE_S = 2.0
-#: Length of the queue; when it is full, the oldest notification is dropped.
-CAPACITY = 100
-#: Attempts at one notification, about a minute in all.
-ATTEMPTS = 9
-
-_TIMEOUT_S = 5.0
-_FIRST_DELAY_S = 0.25
-_MAX_DELAY_S = 30.0
-_CLOSING_DELAY_S = 0.5
 
 
 class Webhook(Sink):

@@ -27,6 +27,22 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SCALE = 0.4
 _LEAST_UNIT = 0.85
 _LINES = 360.0
+_ALPHA = 0.65
+_STRONG_LOGIT = 4.0
+"""Evidence drawn with the full tint where nothing in the map is stronger."""
+_GRID_PX = 176
+"""Largest size at which the map is smoothed; for larger crops it is stretched."""
+_FRAMED_SHARE = 0.5
+_SMALL_PX = 150
+"""Crops smaller than this get a thinner outline."""
+_SMOOTHED = 3
+"""Neighbours on each side over which a point of the outline is averaged."""
+_STRAIGHT_PX = 0.2
+"""Tolerance of the outline, in pixels of the smoothed map."""
+_TINTS = [
+    np.rint(np.arange(256) * (channel / 255.0)).astype(np.uint8) for channel in COLOURS[Label.FAKE]
+]
+"""Lookup tables: the blue, green and red that a tint of 0 to 255 adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +130,6 @@ def _tag_pad(unit: float) -> int:
 def _font(unit: float) -> tuple[float, int]:
     """Returns scale and thickness of text."""
     return _SCALE * unit, max(1, round(0.8 * unit))
-
-
-_ALPHA = 0.65
-_STRONG_LOGIT = 4.0
-"""Evidence drawn with the full tint where nothing in the map is stronger."""
-_GRID_PX = 176
-"""Largest size at which the map is smoothed; for larger crops it is stretched."""
-_FRAMED_SHARE = 0.5
-_SMALL_PX = 150
-"""Crops smaller than this get a thinner outline."""
-_SMOOTHED = 3
-"""Neighbours on each side over which a point of the outline is averaged."""
-_STRAIGHT_PX = 0.2
-"""Tolerance of the outline, in pixels of the smoothed map."""
-_TINTS = [
-    np.rint(np.arange(256) * (channel / 255.0)).astype(np.uint8) for channel in COLOURS[Label.FAKE]
-]
-"""Lookup tables: the blue, green and red that a tint of 0 to 255 adds."""
 
 
 def draw_evidence(crop: Image, evidence: NDArray[np.float32]) -> Image:

@@ -24,6 +24,18 @@ from dfd_edge.view.timeline import judging_rate
 
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 ASCII_LEVELS = "_.-:=+*#"
+_SPAN_S = 20.0
+_REFRESH_S = 0.2
+_SILENT_S = 2.0
+_HEAD_WIDTH = 13
+_INDENT = 8
+_PERSON_WIDTH = 22
+_MOST_CELLS = 40
+_LEAST_CELLS = 5
+_LEAST_NAME = 8
+_LEAST_WIDTH = 20
+_Segments = list[tuple[str, Label | None]]
+"""A line: pieces of text, each with the label that gives its colour."""
 
 
 def sparkline(
@@ -64,21 +76,6 @@ def sparkline(
         levels[min(len(levels) - 1, int(highest[cell] * len(levels)))] if cell in highest else " "
         for cell in range(cells)
     )
-
-
-_SPAN_S = 20.0
-_REFRESH_S = 0.2
-_SILENT_S = 2.0
-_HEAD_WIDTH = 13
-_INDENT = 8
-_PERSON_WIDTH = 22
-_MOST_CELLS = 40
-_LEAST_CELLS = 5
-_LEAST_NAME = 8
-_LEAST_WIDTH = 20
-
-_Segments = list[tuple[str, Label | None]]
-"""A line: pieces of text, each with the label that gives its colour."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,26 @@ from dfd_edge.view.overlay import Scene, ViewSettings, draw_help
 _OTHERS = re.compile(r"[^\w.-]+")
 _MOST_CHARACTERS = 48
 _COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+_PROBE = (
+    "import cv2, numpy\n"
+    "cv2.imshow('dfd-edge', numpy.zeros((16, 16, 3), numpy.uint8))\n"
+    "cv2.waitKey(1)\n"
+    "cv2.destroyAllWindows()\n"
+)
+_PROBE_TIMEOUT_S = 20.0
+_LEAST_SIDE_PX = 360
+_MOST_PX = (1600, 900)
+#: Keys and their actions, as listed by the help in the window.
+KEYS = (
+    ("q, Esc", "quit"),
+    ("space, p", "pause, go on"),
+    ("e", "evidence map"),
+    ("s", "save a still"),
+    ("h, ?", "this list"),
+)
+_ESCAPE = "\x1b"
+_SCREEN_PX = (1920, 1080)
+_STEP_PX = 40
 
 
 def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
@@ -65,17 +85,6 @@ def _stem(source: str) -> str:
     _, scheme, rest = source.partition("://")
     name = rest.partition("?")[0] if scheme else Path(source).stem
     return _OTHERS.sub("-", name)[:_MOST_CHARACTERS].strip("-._") or "still"
-
-
-_PROBE = (
-    "import cv2, numpy\n"
-    "cv2.imshow('dfd-edge', numpy.zeros((16, 16, 3), numpy.uint8))\n"
-    "cv2.waitKey(1)\n"
-    "cv2.destroyAllWindows()\n"
-)
-_PROBE_TIMEOUT_S = 20.0
-_LEAST_SIDE_PX = 360
-_MOST_PX = (1600, 900)
 
 
 @cache
@@ -162,19 +171,6 @@ def poll_key(wait_ms: int = 1) -> str:
         return ""
     code = key & 0xFFFF  # above it some backends say which modifiers are held
     return chr(code).lower() if code < 128 else ""
-
-
-#: Keys and their actions, as listed by the help in the window.
-KEYS = (
-    ("q, Esc", "quit"),
-    ("space, p", "pause, go on"),
-    ("e", "evidence map"),
-    ("s", "save a still"),
-    ("h, ?", "this list"),
-)
-_ESCAPE = "\x1b"
-_SCREEN_PX = (1920, 1080)
-_STEP_PX = 40
 
 
 @dataclass(slots=True)
