@@ -7,7 +7,6 @@ import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -54,9 +53,8 @@ class _Exit:
 _exit = _Exit()
 
 
-@contextlib.contextmanager
-def native_calls() -> Iterator[None]:
-    """Holds up the program's exit while the block calls native libraries.
+def native_calls() -> contextlib.AbstractContextManager[object]:
+    """Returns a block that holds up the program's exit while it calls native libraries.
 
     Python ends a daemon thread that returns from a native call after the exit has begun. C++
     libraries (onnxruntime, OpenCV) abort the process then. So the exit waits for such blocks in
@@ -67,12 +65,11 @@ def native_calls() -> Iterator[None]:
     """
     thread = threading.current_thread()
     if thread is threading.main_thread() or thread in _exit.awaited:
-        yield
-        return
+        return contextlib.nullcontext()
+    held = contextlib.ExitStack()
+    held.callback(_exit.awaited.discard, thread)
     _exit.awaited.add(thread)
-    try:
-        if _exit.begun:
-            raise SystemExit
-        yield
-    finally:
-        _exit.awaited.discard(thread)
+    if _exit.begun:
+        held.close()
+        raise SystemExit
+    return held
