@@ -157,7 +157,9 @@ def test_wheel_installs_the_commands(wheel: zipfile.ZipFile) -> None:
     assert set(scripts) == {"dfd-edge", "dfd-train", "dfd-export", "dfd-bench"}
     for target in scripts.values():
         module, _, function = target.partition(":")
-        source = wheel.read(module.replace(".", "/") + ".py").decode()
+        path = module.replace(".", "/")
+        (file,) = {f"{path}.py", f"{path}/__init__.py"} & set(wheel.namelist())
+        source = wheel.read(file).decode()
         assert re.search(rf"^def {function}\(", source, re.MULTILINE), target
 
 
