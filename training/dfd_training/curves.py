@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dfd_edge.outputs.files import written_whole
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 _PANELS = (
     ("loss", "Loss", "loss"),
@@ -28,9 +25,8 @@ def write_curves(history: pd.DataFrame, path: Path) -> None:
         path: of the picture; it is replaced once it is whole.
     """
     panels = [panel for panel in _PANELS if {panel[0], f"val_{panel[0]}"} & set(history.columns)]
-    figure, all_axes = plt.subplots(
-        1, len(panels), figsize=(5 * len(panels), 4), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)
     for axes, (name, title, unit) in zip(all_axes[0], panels, strict=True):
         for column, label, colour in (
             (name, "training", "C0"),
@@ -45,7 +41,6 @@ def write_curves(history: pd.DataFrame, path: Path) -> None:
         axes.legend()
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110)
-    plt.close(figure)
 
 
 def _changes(history: pd.DataFrame) -> list[tuple[float, str]]:

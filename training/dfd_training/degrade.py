@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from dfd_training.codecs import Codec, Coding, code
-from dfd_training.synthesis.colour import ColourChange, Picture, change_colour, draw_colour
+from dfd_training.synthesis.colour import ColourChange, change_colour, draw_colour
+from dfd_training.synthesis.detail import Picture
 
 _BLOCK = 16
 

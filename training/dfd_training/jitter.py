@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dfd_edge.faces import CropRegion, crop_region, extract_crop
 from dfd_edge.faces.crop import CROP_SCALE, cut
 from dfd_training.store import StoredCrop
-from dfd_training.synthesis.colour import Picture
+from dfd_training.synthesis.detail import Picture
 
 Crop = NDArray[np.uint8]
 

@@ -23,7 +23,7 @@ from dfd_training.jitter import Crop, Jitter, draw_jitter, to_input, work_crop
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis.balance import match_pair
 from dfd_training.synthesis.clip import nearest_pose
-from dfd_training.synthesis.colour import Picture
+from dfd_training.synthesis.detail import Picture
 from dfd_training.synthesis.forgery import ForgeryKind, forge
 
 _CROPPED_WIDTH = 1.25

@@ -224,6 +224,17 @@ def placing(root: Path) -> Callable[[str], str]:
     return place
 
 
+def portable(folder: Path) -> Callable[[Path | str], str]:
+    """How a table in a folder names files: relative where they lie below it, else absolute."""
+    base = os.path.abspath(folder).rstrip(os.sep) + os.sep  # noqa: PTH100 - absolute() keeps ".."
+
+    def name(file: Path | str) -> str:
+        path = os.path.abspath(file)  # noqa: PTH100
+        return path.removeprefix(base).replace(os.sep, "/")
+
+    return name
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV, whole or not at all; its folder is made where it is missing.
 

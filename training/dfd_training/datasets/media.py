@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dfd_training.datasets.relations import joined_groups, shares_with_later
-from dfd_training.table import COLUMNS, check_rows
+from dfd_training.table import COLUMNS, check_rows, portable
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
@@ -110,17 +110,6 @@ def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) ->
     ]
     table = pd.DataFrame(cells, columns=list(COLUMNS), dtype=str)
     return check_rows(name, table, folder, unlabelled=True)
-
-
-def portable(folder: Path) -> Callable[[Path | str], str]:
-    """How a table in a folder names files: relative where they lie below it, else absolute."""
-    base = os.path.abspath(folder).rstrip(os.sep) + os.sep  # noqa: PTH100 - absolute() keeps ".."
-
-    def name(file: Path | str) -> str:
-        path = os.path.abspath(file)  # noqa: PTH100
-        return path.removeprefix(base).replace(os.sep, "/")
-
-    return name
 
 
 def subfolder(folder: Path, name: str) -> Path | None:

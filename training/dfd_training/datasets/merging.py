@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfd_edge.errors import UsageError
-from dfd_training.datasets.media import portable
-from dfd_training.table import check_rows, placing, read_rows
+from dfd_training.table import check_rows, placing, portable, read_rows
 
 
 def merge_tables(paths: Sequence[Path], out: Path) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_training.generators.made import Picture
 from dfd_training.store import StoredCrop
+from dfd_training.synthesis.detail import Picture
 from dfd_training.synthesis.warp import similarity
 
 # Contours in the 468-point mesh.

@@ -19,9 +19,10 @@ from dfd_training.generators.head_model import (
     build_critic,
     build_head_model,
 )
-from dfd_training.generators.made import Picture, clip_works, photograph_works
+from dfd_training.generators.made import clip_works, photograph_works
 from dfd_training.generators.swap_model import painting_loss
 from dfd_training.store import CropStore, StoredCrop
+from dfd_training.synthesis.detail import Picture
 
 HEADS_FOLDER = "heads"
 MAX_CROPS = 2500

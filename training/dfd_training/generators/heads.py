@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_training.generators.head_fit import face_size, resize_to
-from dfd_training.generators.made import Picture
 from dfd_training.store import StoredCrop
-from dfd_training.synthesis.detail import unsharp
+from dfd_training.synthesis.detail import Picture, unsharp
 from dfd_training.synthesis.masks import WOBBLE_GRID, MaskRegion, soft_mask
 
 FACE_SIDES = (128, 160, 224)

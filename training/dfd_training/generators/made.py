@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.fitting.rows import training_rows
 from dfd_training.store import CropStore, Shard, shard_name
+from dfd_training.synthesis.detail import Picture
 
 MADE_FILE = "made.csv"
 MAX_STEP = 4
 """At 5 crops a second: made clips keep gaps below a second, after which a sequence starts anew."""
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

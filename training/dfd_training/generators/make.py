@@ -11,7 +11,6 @@ import numpy as np
 from dfd_training.generators.heads import Redraw, draw_redrawing, redraw_by, redraw_crops
 from dfd_training.generators.made import (
     MadeWriter,
-    Picture,
     Work,
     clip_works,
     file_rng,
@@ -21,6 +20,7 @@ from dfd_training.generators.swap import choose_donor, clip_colour, swap_clip
 from dfd_training.generators.swap_fit import People
 from dfd_training.generators.upscaler import Upscaler
 from dfd_training.store import CropStore, StoredCrop
+from dfd_training.synthesis.detail import Picture
 
 UPSCALED = "upscaled head"
 SWAPPED = "swap autoencoder"

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_training.generators.aligned import AlignedFace, align, geometry_map, place_back
-from dfd_training.generators.made import Picture
 from dfd_training.generators.swap_fit import People, mean_colour
 from dfd_training.generators.swap_model import FACE_SIDE, MAP_SIDE
 from dfd_training.store import StoredCrop
-from dfd_training.synthesis.detail import add_grain, unsharp
+from dfd_training.synthesis.detail import Picture, add_grain, unsharp
 from dfd_training.synthesis.masks import WOBBLE_GRID, MaskRegion, soft_mask
 from dfd_training.synthesis.transfer import ColourTransfer, transfer_colour
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.generators.head_fit import resize_to
 from dfd_training.generators.heads import Redraw
-from dfd_training.generators.made import Picture
 from dfd_training.generators.tfjs import list_models, read_layers_model
-from dfd_training.synthesis.detail import jpeg
+from dfd_training.synthesis.detail import Picture, jpeg
 
 MAX_FACTOR = 4
 MIN_SHRUNK_FACE = 70.0

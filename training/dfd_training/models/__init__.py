@@ -4,10 +4,10 @@ from dfd_training.models.backbone import Backbone, backbone_of
 from dfd_training.models.cost import ModelCost, measure
 from dfd_training.models.frame import EvidenceHead, build_frame_model
 from dfd_training.models.pretrained import ImageNetWeights, KerasWeights, PackagedWeights
-from dfd_training.models.registry import BACKBONES, HEADS
+from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_frame_model, load_sequence_model, save_model
 from dfd_training.models.scaling import PixelScaling
-from dfd_training.models.sequence import build_sequence_model
+from dfd_training.models.sequence import HEADS, build_sequence_model
 
 __all__ = [
     "BACKBONES",

@@ -10,9 +10,9 @@ from keras import layers, ops
 from dfd_edge.errors import UsageError
 from dfd_training.models.recurrent import verdict
 
-WIDTH = 64
-HEADS = 4
-WINDOW = 20
+_WIDTH = 64
+_ATTENTION_HEADS = 4
+_WINDOW = 20
 """Four seconds at 5 Hz."""
 
 _OUT_OF_SIGHT = -1e9
@@ -32,7 +32,7 @@ class WindowAttention(layers.Layer):  # type: ignore[misc] # Keras is untyped
         window: K, how many steps one attends to, itself included.
     """
 
-    def __init__(self, heads: int = HEADS, window: int = WINDOW, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, heads: int = _ATTENTION_HEADS, window: int = _WINDOW, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         if heads < 1 or window < 1:
             raise UsageError(f"heads is {heads} and window {window}; each is 1 or more")
@@ -108,6 +108,6 @@ def attention_head(
 
     Arguments and result are those of `gru_head`. A logit knows the last 20 steps and no older.
     """
-    x = layers.Dense(WIDTH, name="project")(features)
+    x = layers.Dense(_WIDTH, name="project")(features)
     x = WindowAttention(name="attention")(x, mask=mask)
     return verdict(layers.LayerNormalization(name="norm")(x), dropout)

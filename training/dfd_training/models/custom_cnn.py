@@ -12,10 +12,10 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-FEATURE_WIDTH = 128
+CUSTOM_CNN_WIDTH = 128
 """Units of the hidden layer."""
 
-_PAIRS = ((32, 5), (64, 3))
+_CUSTOM_CNN_PAIRS = ((32, 5), (64, 3))
 """Width and kernel of each pair of convolutions."""
 
 
@@ -29,7 +29,7 @@ def custom_cnn(input_size: int) -> keras.Model:
         A model from [B, S, S, 3] float32, RGB scaled to 0..1, to the hidden layer at each place,
         [B, S / 4, S / 4, 128].
     """
-    return _build(input_size, name="custom_cnn", flatten=False)
+    return _custom_cnn(input_size, name="custom_cnn", flatten=False)
 
 
 def custom_cnn_flatten(input_size: int) -> keras.Model:
@@ -42,13 +42,13 @@ def custom_cnn_flatten(input_size: int) -> keras.Model:
     Returns:
         A model from [B, S, S, 3] float32, RGB scaled to 0..1, to the hidden layer, [B, 1, 1, 128].
     """
-    return _build(input_size, name="custom_cnn_flatten", flatten=True)
+    return _custom_cnn(input_size, name="custom_cnn_flatten", flatten=True)
 
 
-def _build(input_size: int, *, name: str, flatten: bool) -> keras.Model:
+def _custom_cnn(input_size: int, *, name: str, flatten: bool) -> keras.Model:
     image = keras.Input((input_size, input_size, 3), name="scaled_image")
     x = image
-    for pair, (width, kernel) in enumerate(_PAIRS):
+    for pair, (width, kernel) in enumerate(_CUSTOM_CNN_PAIRS):
         for conv in range(2):
             x = layers.Conv2D(
                 width, kernel, padding="same", activation="relu", name=f"block{pair}_conv{conv}"
@@ -56,6 +56,6 @@ def _build(input_size: int, *, name: str, flatten: bool) -> keras.Model:
         x = layers.MaxPooling2D(2, name=f"block{pair}_pool")(x)
     # A dense layer on the flattened map is a convolution as large as the map.
     x = layers.Conv2D(
-        FEATURE_WIDTH, int(x.shape[1]) if flatten else 1, activation="relu", name="hidden_conv"
+        CUSTOM_CNN_WIDTH, int(x.shape[1]) if flatten else 1, activation="relu", name="hidden_conv"
     )(x)
     return keras.Model(image, x, name=name)

@@ -12,17 +12,17 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-FEATURE_WIDTH = 16
+MESONET_WIDTH = 16
 """Units of the hidden layer."""
 
-_CONVOLUTIONS = ((8, 3, 2), (8, 5, 2), (16, 5, 2), (16, 5, 4))
+_MESO_CONVOLUTIONS = ((8, 3, 2), (8, 5, 2), (16, 5, 2), (16, 5, 4))
 """Width, kernel and pooling of each; the paper's input of 256 pixels leaves a map of 8 x 8."""
 
-_MODULES = ((1, 4, 4, 2), (2, 4, 4, 2))
+_MESO_MODULES = ((1, 4, 4, 2), (2, 4, 4, 2))
 """Channels of each module's branches: plain, and with dilation 1, 2 and 3."""
 
-_LEAK = 0.1
-_DROPOUT = 0.5
+_MESO_LEAK = 0.1
+_MESO_DROPOUT = 0.5
 
 
 def meso4(input_size: int) -> keras.Model:
@@ -36,7 +36,7 @@ def meso4(input_size: int) -> keras.Model:
         A model from [B, S, S, 3] float32, RGB scaled to 0..1, to the hidden layer
         [B, 1, 1, 16].
     """
-    return _build(input_size, name="meso4", modules=0)
+    return _mesonet(input_size, name="meso4", modules=0)
 
 
 def meso_inception4(input_size: int) -> keras.Model:
@@ -44,26 +44,26 @@ def meso_inception4(input_size: int) -> keras.Model:
 
     Arguments and result are those of `meso4`.
     """
-    return _build(input_size, name="meso_inception4", modules=2)
+    return _mesonet(input_size, name="meso_inception4", modules=2)
 
 
-def _build(input_size: int, *, name: str, modules: int) -> keras.Model:
+def _mesonet(input_size: int, *, name: str, modules: int) -> keras.Model:
     image = keras.Input((input_size, input_size, 3), name="scaled_image")
     x = image
-    for index, (width, kernel, pool) in enumerate(_CONVOLUTIONS):
+    for index, (width, kernel, pool) in enumerate(_MESO_CONVOLUTIONS):
         block = f"block{index}"
         if index < modules:
-            x = _inception(x, _MODULES[index], name=block)
+            x = _inception(x, _MESO_MODULES[index], name=block)
         else:
             x = layers.Conv2D(
                 width, kernel, padding="same", activation="relu", name=f"{block}_conv"
             )(x)
         x = layers.BatchNormalization(name=f"{block}_bn")(x)
         x = layers.MaxPooling2D(pool, padding="same", name=f"{block}_pool")(x)
-    x = layers.Dropout(_DROPOUT, name="dropout0")(x)
-    x = layers.Conv2D(FEATURE_WIDTH, int(x.shape[1]), padding="valid", name="hidden_conv")(x)
-    x = layers.LeakyReLU(_LEAK, name="hidden_relu")(x)
-    x = layers.Dropout(_DROPOUT, name="dropout1")(x)
+    x = layers.Dropout(_MESO_DROPOUT, name="dropout0")(x)
+    x = layers.Conv2D(MESONET_WIDTH, int(x.shape[1]), padding="valid", name="hidden_conv")(x)
+    x = layers.LeakyReLU(_MESO_LEAK, name="hidden_relu")(x)
+    x = layers.Dropout(_MESO_DROPOUT, name="dropout1")(x)
     return keras.Model(image, x, name=name)
 
 

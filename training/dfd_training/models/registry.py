@@ -1,7 +1,7 @@
-"""The backbones and heads that can be trained and exported: one entry each.
+"""The backbones that can be trained and exported: one entry each.
 
-A new backbone is one `Backbone` entry here, a new head one function; the contract tests in
-`tests/` and the exporter pick them up from the registry.
+A new backbone is one `Backbone` entry here; the contract tests in `tests/` and the exporter pick it
+up from the registry.
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from dfd_training.models import (
-    attention,
-    custom_cnn,
-    efficientnet_lite,
-    mesonet,
-    pooling,
-    recurrent,
-)
+from dfd_training.models import efficientnet_lite
 from dfd_training.models.applications import Application
 from dfd_training.models.backbone import Backbone
+from dfd_training.models.custom_cnn import CUSTOM_CNN_WIDTH, custom_cnn, custom_cnn_flatten
+from dfd_training.models.mesonet import MESONET_WIDTH, meso4, meso_inception4
 from dfd_training.models.pretrained import KerasWeights, PackagedWeights
 from dfd_training.models.scaling import CAFFE, LITE, SIGNED, TORCH, UNIT, PixelScaling
 
@@ -209,40 +204,27 @@ BACKBONES: dict[str, Backbone] = {
         source="Simonyan and Zisserman, ICLR 2015",
     ),
     "custom_cnn": _own(
-        custom_cnn.custom_cnn,
+        custom_cnn,
         input_size=128,
-        feature_width=custom_cnn.FEATURE_WIDTH,
+        feature_width=CUSTOM_CNN_WIDTH,
         source="tutorials on deepfakes, with global pooling",
     ),
     "custom_cnn_flatten": _own(
-        custom_cnn.custom_cnn_flatten,
+        custom_cnn_flatten,
         input_size=128,
-        feature_width=custom_cnn.FEATURE_WIDTH,
+        feature_width=CUSTOM_CNN_WIDTH,
         source="tutorials on deepfakes",
     ),
     "meso4": _own(
-        mesonet.meso4,
+        meso4,
         input_size=256,
-        feature_width=mesonet.FEATURE_WIDTH,
+        feature_width=MESONET_WIDTH,
         source="Afchar et al., WIFS 2018",
     ),
     "meso_inception4": _own(
-        mesonet.meso_inception4,
+        meso_inception4,
         input_size=256,
-        feature_width=mesonet.FEATURE_WIDTH,
+        feature_width=MESONET_WIDTH,
         source="Afchar et al., WIFS 2018",
     ),
 }
-
-HeadLayers = Callable[[keras.KerasTensor, keras.KerasTensor, float], keras.KerasTensor]
-"""From features [B, T, F], mask [B, T] (True = a real step) and dropout to logits [B, T]."""
-
-HEADS: dict[str, HeadLayers] = {
-    "gru": recurrent.gru_head,
-    "gru_small": recurrent.gru_small_head,
-    "gru_single": recurrent.gru_single_head,
-    "lstm": recurrent.lstm_head,
-    "attention": attention.attention_head,
-    "mean": pooling.mean_head,
-}
-"""All of them causal: a logit depends on no later step, and padding behind the end on nothing."""

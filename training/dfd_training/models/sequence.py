@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.registry import HEADS
+from dfd_training.models.attention import attention_head
+from dfd_training.models.pooling import mean_head
+from dfd_training.models.recurrent import gru_head, gru_single_head, gru_small_head, lstm_head
+
+HeadLayers = Callable[[keras.KerasTensor, keras.KerasTensor, float], keras.KerasTensor]
+"""From features [B, T, F], mask [B, T] (True = a real step) and dropout to logits [B, T]."""
+
+HEADS: dict[str, HeadLayers] = {
+    "gru": gru_head,
+    "gru_small": gru_small_head,
+    "gru_single": gru_single_head,
+    "lstm": lstm_head,
+    "attention": attention_head,
+    "mean": mean_head,
+}
+"""All of them causal: a logit depends on no later step, and padding behind the end on nothing."""
 
 
 def build_sequence_model(

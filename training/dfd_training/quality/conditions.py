@@ -10,7 +10,7 @@ import numpy as np
 
 from dfd_training.codecs import Codec, Coding
 from dfd_training.degrade import Degradation, degrade
-from dfd_training.synthesis.colour import Picture
+from dfd_training.synthesis.detail import Picture
 
 _JPEG = Degradation(jpeg=40)
 _H264 = Degradation(coding=Coding(Codec.H264, loss=0.75))  # rate factor 36

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_training.store import StoredCrop
-from dfd_training.synthesis.colour import Picture
+from dfd_training.synthesis.detail import Picture
 
 GROWTH = 0.12
 """By how much the hull of the landmarks is grown, over the size of the face: masks of swaps

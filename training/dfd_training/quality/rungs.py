@@ -9,7 +9,8 @@ import numpy as np
 
 from dfd_training.degrade import Degradation, degrade
 from dfd_training.quality.conditions import shrink
-from dfd_training.synthesis.colour import ColourChange, Picture, change_colour
+from dfd_training.synthesis.colour import ColourChange, change_colour
+from dfd_training.synthesis.detail import Picture
 
 
 class Kind(StrEnum):

@@ -9,8 +9,6 @@ import numpy as np
 
 from dfd_training.synthesis.detail import Picture
 
-__all__ = ["ColourChange", "Picture", "change_colour", "draw_colour"]
-
 
 @dataclass(frozen=True, slots=True)
 class ColourChange:
