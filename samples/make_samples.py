@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from skimage import data as pictures
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.synthesis import BlendParameters, face_swap
-from dfd_training.synthesis.colour import ColourChange
-from dfd_training.synthesis.detail import DetailChange, DetailKind
-from dfd_training.synthesis.masks import WOBBLE_GRID, MaskRegion
+from dfd_training.augment.synthesis import BlendParameters
+from dfd_training.augment.synthesis import blend as face_swap
+from dfd_training.augment.synthesis.colour import ColourChange
+from dfd_training.augment.synthesis.detail import DetailChange, DetailKind
+from dfd_training.augment.synthesis.geometry import WOBBLE_GRID, MaskRegion
 
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 25

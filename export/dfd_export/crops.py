@@ -13,7 +13,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions, FaceDetector, crop_region, extract_crop
 from dfd_edge.manifest import FaceSpec
 from dfd_edge.sources import read_image
-from dfd_training.store import CropStore
+from dfd_training.data.store import CropStore
 
 MAX_CROPS = 16
 """As many as the gate's largest batch needs, twice over."""

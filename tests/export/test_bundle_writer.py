@@ -24,8 +24,8 @@ from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe
 from dfd_export.cli import main
 from dfd_export.crops import MAX_CROPS, face_spec, read_crops
 from dfd_export.gate.parity import ParityError
+from dfd_training.data.store import Shard
 from dfd_training.models import save_model
-from dfd_training.store import Shard
 from tiny_bundle import CARD, DECISION, make_crops, make_info
 
 SIZE = 64

@@ -18,8 +18,7 @@ from dfd_export.graphs.loop_graph import export_loop_graph
 from dfd_export.graphs.sequence_graph import describe_sequence_model
 from dfd_export.graphs.sequence_layers import UnsupportedLayer
 from dfd_training.models import HEADS
-from dfd_training.models.attention import WindowAttention
-from dfd_training.models.pooling import RunningMean
+from dfd_training.models.sequence import RunningMean, WindowAttention
 from sequence_models import (
     WIDTH,
     SequencePair,

@@ -34,8 +34,8 @@ from dfd_export.variants import (
 )
 from dfd_export.variants.int8 import quantize
 from dfd_export.variants.measure import check_changes, clip_labels, measure_changes
-from dfd_training.folds import assign_folds
-from dfd_training.store import CropStore, Shard
+from dfd_training.data.folds import assign_folds
+from dfd_training.data.store import CropStore, Shard
 from tiny_bundle import make_crops, make_sample
 
 SIZE = 64

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from skimage import data
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.prepare import prepare
-from dfd_training.store import CropStore, StoredCrop
-from dfd_training.synthesis import draw_swap, face_swap
-from dfd_training.table import read_table
+from dfd_training.augment.synthesis import blend as face_swap
+from dfd_training.augment.synthesis import draw_swap
+from dfd_training.data.prepare import prepare
+from dfd_training.data.store import CropStore, StoredCrop
+from dfd_training.data.table import read_table
 
 
 @pytest.fixture(scope="session")

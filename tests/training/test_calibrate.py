@@ -10,9 +10,9 @@ import pytest
 from dfd_edge.decision import Decision, Looks, calibrated
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import DecisionSpec, PersonScore
-from dfd_training.clips.sequences import ClipSequence, Variant, load_sequences, save_sequences
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.decision.files import decisions_from_json, decisions_to_json
+from dfd_training.sequence.sequences import ClipSequence, Variant, load_sequences, save_sequences
 
 
 def clip(rng: np.random.Generator, number: int, *, fake: bool, strength: float) -> ClipSequence:

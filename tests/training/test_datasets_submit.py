@@ -211,9 +211,9 @@ def test_test_rows_are_evaluated_when_asked_for(
 
 def test_data_commands_and_submissions_need_no_training_framework() -> None:
     code = (
-        "import sys, dfd_training.cli, dfd_training.datasets.checking\n"
-        "import dfd_training.submission.submitting, dfd_training.datasets.splitting\n"
-        "import dfd_training.datasets.faceforensics\n"
+        "import sys, dfd_training.cli, dfd_training.data.checking\n"
+        "import dfd_training.submission.submitting, dfd_training.data.splitting\n"
+        "import dfd_training.data.readers.faceforensics\n"
         "print([name for name in ('keras', 'tensorflow', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from dfd_edge import Detector
 from dfd_edge.manifest import CardInfo, Metric
 from dfd_training.cli import main
+from dfd_training.data.table import read_table
 from dfd_training.evaluation import Evaluation, evaluate, pairs_won, summarise
 from dfd_training.report import card_metrics, to_text, write_report
-from dfd_training.table import read_table
 
 
 @pytest.fixture(scope="module")

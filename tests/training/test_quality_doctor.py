@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dfd_edge.errors import SourceError, UsageError
 from dfd_training.cli import main
+from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.metrics import auc
 from dfd_training.quality.covering import Cover, covered, face_area
 from dfd_training.quality.doctor import examine
@@ -23,7 +24,6 @@ from dfd_training.quality.findings import Check, Finding
 from dfd_training.quality.quick import linear, out_of_fold, pairs_told_apart
 from dfd_training.quality.sample import Sample, measure
 from dfd_training.quality.selection import JudgedFile
-from dfd_training.store import CropStore, StoredCrop
 
 ALL, OWN = "against all real clips", "against own originals"
 

@@ -17,11 +17,11 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces import DetectorOptions, FaceDetector
 from dfd_edge.sources import VideoFile
 from dfd_training.cli import main
+from dfd_training.data.table import read_table
 from dfd_training.quality.climbing import Climber, RungResult, ShiftedFaces
 from dfd_training.quality.ladder import climb_all, clips_of, summarise_ladder
 from dfd_training.quality.recoding import H264File
 from dfd_training.quality.rungs import CLEAN, LADDER, Kind, Rung, distort
-from dfd_training.table import read_table
 
 SECONDS = 1.0
 

@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
-from dfd_training.fitting.rows import training_rows
+from dfd_training.data.folds import training_rows
+from dfd_training.data.store import CropStore
+from dfd_training.fitting.pairs import PairOptions, PairSampler
 from dfd_training.fitting.sources import draw_pairs
 from dfd_training.metrics import auc
 from dfd_training.models import build_frame_model, load_frame_model
-from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.quality.probe import Probe, ProbeOptions, fit_probe
-from dfd_training.store import CropStore
 
 SIZE = 64
 OPTIONS = ProbeOptions(pairs=60, held_out_pairs=24)

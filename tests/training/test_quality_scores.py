@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.cli import main
-from dfd_training.fitting.rows import training_rows
-from dfd_training.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.data.folds import training_rows
+from dfd_training.data.store import CropStore, shard_name
 from dfd_training.metrics import auc, estimate
 from dfd_training.models import build_frame_model, save_model
 from dfd_training.quality.bootstrap import GroupDraws
@@ -26,7 +27,6 @@ from dfd_training.quality.files import model_names
 from dfd_training.quality.score_report import scores_to_text, summarise_scores
 from dfd_training.quality.scoring import score_files
 from dfd_training.quality.selection import JudgedFile, Swaps, evenly, select_files
-from dfd_training.store import CropStore, shard_name
 
 
 @dataclass(frozen=True)

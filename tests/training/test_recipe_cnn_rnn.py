@@ -19,13 +19,13 @@ from dfd_edge.manifest import PersonScore
 from dfd_export.cli import main as export
 from dfd_export.gate import parity
 from dfd_training.cli import main as train
-from dfd_training.feature_cache import ClipFeatures, FeatureCache, hash_of
+from dfd_training.data.table import read_table
 from dfd_training.models import load_frame_model, load_sequence_model
 from dfd_training.recipes.clip_reading import ReadClips, features_of, first_crops, read_clips
 from dfd_training.recipes.cnn_rnn import clip_logits
 from dfd_training.recipes.decision import decide
 from dfd_training.recipes.networks import build_frozen_cnn, hash_of_weights
-from dfd_training.table import read_table
+from dfd_training.sequence.feature_cache import ClipFeatures, FeatureCache, hash_of
 
 FRAMES = 6
 SIZE = 64

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dfd_edge.manifest import CardInfo, Metric
+from dfd_training.augment.synthesis import ForgeryKind
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
 from dfd_training.decision.calibrate import FALSE_POSITIVE_TARGET, MISS_TARGET
-from dfd_training.fitting.rows import training_rows
-from dfd_training.folds import FOLD_SHARES
-from dfd_training.store import CropStore
-from dfd_training.synthesis import ForgeryKind
 
 _LIMITS = (
     "It judges faces only: a forged voice, text or background passes unseen, and so does a "

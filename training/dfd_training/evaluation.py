@@ -12,8 +12,8 @@ import pandas as pd
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sources import SourceItem, SourceKind
+from dfd_training.data.table import LABELS
 from dfd_training.metrics import METRICS, SURE, Estimate, estimate, rate_upper_bound
-from dfd_training.table import LABELS
 
 
 @dataclass(frozen=True)

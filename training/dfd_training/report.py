@@ -14,9 +14,9 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
+from dfd_training.data.table import COLUMNS
 from dfd_training.evaluation import Evaluation, Report
 from dfd_training.metrics import to_metric
-from dfd_training.table import COLUMNS
 
 METRIC_NAMES = {
     "auc": "AUC",

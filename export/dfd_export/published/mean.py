@@ -7,7 +7,7 @@ import keras
 from dfd_edge.errors import UsageError
 from dfd_export.published.ending import Weights
 from dfd_training.models import EvidenceHead
-from dfd_training.models.pooling import RunningMean
+from dfd_training.models.sequence import RunningMean
 
 
 def mean_model(kernel: Weights, bias: Weights) -> keras.Model:

@@ -21,7 +21,7 @@ from dfd_export.published.keras2 import as_keras3, nodes_as_keras3, without_slas
 from dfd_export.published.model_file import ModelFile
 from dfd_export.published.refusals import NOT_KERAS
 from dfd_export.published.tensorflow_calls import KINDS, keras_layer
-from dfd_training.models.scaling import ReverseChannels
+from dfd_training.models.backbone import ReverseChannels
 
 Config = dict[str, Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_export.published.graphs import Call, calls_before
-from dfd_training.models.scaling import CAFFE, SIGNED, TORCH, UNIT, PixelScaling, ReverseChannels
+from dfd_training.models.backbone import CAFFE, SIGNED, TORCH, UNIT, PixelScaling, ReverseChannels
 
 
 class Scaling(enum.StrEnum):

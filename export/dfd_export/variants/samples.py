@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_export.crops import cut_crops
-from dfd_training.folds import FOLD_SHARES, assign_folds
-from dfd_training.store import CropStore
+from dfd_training.data.folds import FOLD_SHARES, assign_folds
+from dfd_training.data.store import CropStore
 
 MAX_COMPARED = 4000
 """Crops of the comparison; whole files are left out beyond it, so that clips stay whole."""

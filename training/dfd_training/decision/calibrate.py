@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
-from dfd_training.clips.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 from dfd_training.decision.fold_metrics import clip_metrics, settling_metrics, threshold_metrics
 from dfd_training.decision.settling import Settling, fit_settling, looks_of
 from dfd_training.decision.thresholds import JudgedClips, fake_from, make_threshold, real_up_to
+from dfd_training.sequence.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 
 FALSE_POSITIVE_TARGET = 0.02
 MISS_TARGET = 0.10

@@ -11,7 +11,7 @@ import click
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import PRECISIONS
-from dfd_training.clips.cli import out_of_fold_sequences
+from dfd_training.sequence.cli import out_of_fold_sequences
 
 if TYPE_CHECKING:
     from dfd_edge.manifest import CardInfo, DecisionSpec
@@ -73,11 +73,11 @@ def calibrate_command(
     decision.json and card.json, which `dfd-export bundle` puts into the manifest.
     """
     from dfd_training.card import make_card
-    from dfd_training.clips.out_of_fold import read_out_of_fold
+    from dfd_training.data.store import CropStore
     from dfd_training.decision.calibrate import Calibration, calibrate
     from dfd_training.decision.files import decisions_to_json
-    from dfd_training.frame_scoring import shared_precisions
-    from dfd_training.store import CropStore
+    from dfd_training.models.scoring import shared_precisions
+    from dfd_training.sequence.out_of_fold import read_out_of_fold
 
     wanted = dict.fromkeys(("fp32", *(precisions or shared_precisions(list(frames)))))
     scored = out_of_fold_sequences(store, frames, sequence, precisions=list(wanted), seed=seed)
@@ -186,13 +186,13 @@ def evaluate_command(
     CSV tables and the same curves as PNG; files.csv and frames.csv have every score.
     """
     from dfd_edge import Detector
+    from dfd_training.data.table import read_table
     from dfd_training.evaluation import evaluate, summarise
     from dfd_training.report import card_metrics, to_text, write_report
     from dfd_training.results.fits import find_fit, place_from, read_fit
     from dfd_training.results.mistakes import worst_files, worst_mistakes
     from dfd_training.results.runs import graph_hashes
     from dfd_training.results.writing import PAGE, write_results
-    from dfd_training.table import read_table
 
     info = None if card is None else _read_card(card)
     fit = None if run is None else read_fit(run)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.manifest import DecisionSpec, Metric, PersonScore
-from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.decision.settling import Settling
 from dfd_training.decision.thresholds import JudgedClips, fake_from, rate_of
 from dfd_training.metrics import to_metric
 from dfd_training.quality.bootstrap import GroupDraws
+from dfd_training.sequence.sequences import ClipSequence, Variant
 
 REPORTED_RATES = (0.01, 0.05)
 _SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from dfd_edge.manifest import Metric
-from dfd_training.clips.sequences import MIN_STEPS, ClipSequence
+from dfd_training.sequence.sequences import MIN_STEPS, ClipSequence
 
 STEPS = (1.0, 2.0, 4.0, 8.0)
 DETAILS = (5.0, 10.0, 20.0, 40.0, 80.0)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.manifest import Metric, Threshold
-from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.metrics import rate_upper_bound
+from dfd_training.sequence.sequences import ClipSequence, Variant
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfd_training.data.table import LABELS
 from dfd_training.explore.detectors import DETECTORS, SAME_FACE, Pass, faces_of, overlap
 from dfd_training.explore.looking import Look
-from dfd_training.table import LABELS
 
 _FACES = {passes[0]: name for name, passes in DETECTORS.items() if len(passes) == 1}
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.version import version_of
+from dfd_training.data.table import read_csv_text, read_table
 from dfd_training.explore.choosing import draw_evenly
 from dfd_training.explore.detection import DetectorRow, detector_rows
 from dfd_training.explore.detectors import Searcher
@@ -40,7 +41,6 @@ from dfd_training.explore.writing import (
     unreadable_table,
     write_files,
 )
-from dfd_training.table import read_csv_text, read_table
 
 PAGE = "index.html"
 MAX_CLIPS = 24

@@ -9,13 +9,13 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
+from dfd_training.data.table import LABELS
 from dfd_training.explore.charts import BarChart, Series
 from dfd_training.explore.detection import DetectorRow
 from dfd_training.explore.detectors import DETECTORS
 from dfd_training.explore.looking import Look
 from dfd_training.explore.overview import count_labels, extensions, most_faked, percent
 from dfd_training.explore.reading import FileFacts
-from dfd_training.table import LABELS
 
 #: Green and red as people know them; the hatching and the words tell them apart too.
 LABEL_COLOURS = {"REAL": "#237a44", "FAKE": "#b3261e"}

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pandas as pd
 
-from dfd_training.table import LABELS
+from dfd_training.data.table import LABELS
 
 _LONGEST_VALUE = 60
 

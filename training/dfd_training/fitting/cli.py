@@ -13,8 +13,8 @@ from dfd_training.fitting.options import DEFAULT_BACKBONE, FitFrameOptions, Medi
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dfd_training.fitting.progress import FrameEpoch
-    from dfd_training.settings import Values
+    from dfd_training.fitting.record import FrameEpoch
+    from dfd_training.fitting.settings import Values
 
 PICTURE_MEMORY_MB = 4096
 _MEDIA = click.Choice([media.value for media in Media])
@@ -56,7 +56,7 @@ def settings_in(
     folder: Path, file: Path | None, *, resume: bool, kinds: dict[str, type[Any]]
 ) -> dict[str, Values]:
     """What a file of settings says; a run that is resumed is itself such a file."""
-    from dfd_training.settings import read_settings
+    from dfd_training.fitting.settings import read_settings
 
     own = folder / "settings.toml"
     if file is None and resume and own.is_file():
@@ -182,8 +182,8 @@ def fit_frame_command(
     self-blended ones and landmark swaps. The weights that separate the held-out fold best are
     kept in best.keras, what was set in settings.toml.
     """
-    from dfd_training.pairs import PairOptions
-    from dfd_training.settings import values_of_texts
+    from dfd_training.fitting.pairs import PairOptions
+    from dfd_training.fitting.settings import values_of_texts
 
     kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
     values = settings_in(out, settings_file, resume=resume, kinds=kinds)
@@ -206,8 +206,8 @@ _OPTIONS = FitFrameOptions.__slots__
 
 
 def _run(store: Path, out: Path, options: FitFrameOptions, pairs: Any, *, resume: bool) -> None:  # noqa: ANN401
+    from dfd_training.data.store import CropStore
     from dfd_training.fitting.frame import fit_frame
-    from dfd_training.store import CropStore
 
     bars = EpochBars(options)
     best = fit_frame(

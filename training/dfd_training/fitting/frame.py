@@ -13,30 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.curves import write_curves
-from dfd_training.fitting.averaging import WeightAverage
-from dfd_training.fitting.batches import FrameBatches
-from dfd_training.fitting.losses import LogitLoss, make_loss
-from dfd_training.fitting.optimizers import make_optimizer
+from dfd_training.data.store import CropStore
+from dfd_training.fitting.optimization import (
+    FitStage,
+    LogitLoss,
+    WeightAverage,
+    let_learn,
+    make_loss,
+    make_optimizer,
+    stages_of,
+)
 from dfd_training.fitting.options import FitFrameOptions
-from dfd_training.fitting.precision import compute_in_half, in_full, is_mixed
-from dfd_training.fitting.progress import (
+from dfd_training.fitting.pairs import PairOptions
+from dfd_training.fitting.precision import compute_in_half, fuse_batch_norms, in_full, is_mixed
+from dfd_training.fitting.record import (
     HISTORY_NAME,
     PROGRESS_NAME,
     FrameEpoch,
     FrameProgress,
     assign,
+    check_resumed,
+    data_facts,
     values_of,
+    write_curves,
+    write_record,
 )
-from dfd_training.fitting.record import check_resumed, data_facts, write_record
-from dfd_training.fitting.sources import CropSource, crop_sources
-from dfd_training.fitting.stages import FitStage, let_learn, stages_of
+from dfd_training.fitting.sources import CropSource, FrameBatches, crop_sources
 from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_frame_model, load_frame_model, save_model
-from dfd_training.models.fused_norm import fuse_batch_norms
-from dfd_training.models.shipped import bundle_folder, settle_norms
-from dfd_training.pairs import PairOptions
-from dfd_training.store import CropStore
+from dfd_training.models.bundle_weights import bundle_folder, settle_norms
 
 BEST_NAME = "best.keras"
 LAST_NAME = "last.keras"

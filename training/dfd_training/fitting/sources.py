@@ -4,21 +4,65 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dfd_edge.errors import UsageError
-from dfd_training.degrade import degrade, draw_degradation
-from dfd_training.fitting.options import Balance, FitFrameOptions
-from dfd_training.fitting.rows import divided_rows
-from dfd_training.jitter import Crop, draw_jitter, to_input, work_crop
-from dfd_training.pairs import PairOptions, PairSampler
-from dfd_training.store import CropStore
+from dfd_edge.errors import DfdError, UsageError
+from dfd_training.augment.degrade import degrade, draw_degradation
+from dfd_training.augment.jitter import Crop, draw_jitter, to_input, work_crop
+from dfd_training.data.families import leave_out
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
+from dfd_training.fitting.options import Balance, FitFrameOptions, Media
+from dfd_training.fitting.pairs import PairOptions, PairSampler
 
 Crops = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float32]
+
+
+def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to fit on and those of the held-out fold, of the media asked for.
+
+    Without a held-out fold (-1) all rows are fitted on, and those of fold 0 are told apart to
+    follow the fit; they choose nothing then that could be called held out.
+
+    Raises:
+        UsageError: A source or the fold does not exist, or one of the two parts is empty.
+    """
+    rows = training_rows(store)
+    if unknown := sorted(set(options.without_sources) - set(rows["source"])):
+        raise UsageError(f"source {unknown[0]!r} is not in the store: {sorted(set(rows.source))}")
+    rows = rows[~rows["source"].isin(options.without_sources)]
+    if options.without_families:
+        fitted, judged = leave_out(rows, options.without_families)
+        return only_media(fitted, options.train_on), only_media(judged, options.validate_on)
+    if not -1 <= options.holdout < len(FOLD_SHARES):
+        raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
+    held = rows["fold"] == max(options.holdout, 0)
+    training = only_media(rows if options.holdout < 0 else rows[~held], options.train_on)
+    validation = only_media(rows[held], options.validate_on)
+    for part, name, media in (
+        (training, "the folds to fit on have", options.train_on),
+        (validation, f"the held-out fold {max(options.holdout, 0)} has", options.validate_on),
+    ):
+        if part.empty:
+            raise UsageError(
+                f"{store.path}: {name} no crop (of {media}): add groups of files to the table, or "
+                "choose other media or another fold"
+            )
+    return training, validation
+
+
+def only_media(rows: pd.DataFrame, media: Media) -> pd.DataFrame:
+    """The rows of photographs or of clips."""
+    if media is Media.ALL:
+        return rows
+    crops_per_file = rows.groupby("shard")["shard"].transform("size")
+    still = (crops_per_file == 1) & (rows["time_s"] == 0.0)
+    return rows[still if media is Media.PHOTOGRAPHS else ~still]
 
 
 class CropSource(Protocol):
@@ -160,3 +204,57 @@ def _source(
         return PairSource(PairSampler(store, rows, pairs), views=views or wanted)
     except UsageError as error:
         raise UsageError(f"{store.path}: {name} ({len(rows)} crops): {error}") from error
+
+
+Float32 = NDArray[np.float32]
+
+
+class FrameBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyped
+    """Batches of one epoch; the same seed, epoch and index give the same batch.
+
+    Args:
+        source: of the crops.
+        epoch: counted from 0.
+        steps: batches.
+        batch_size: crops a batch.
+        seed: of the fit.
+        threads: that draw batches ahead.
+
+    Attributes:
+        error: why a batch could not be drawn. A backend may wrap what a drawing thread raises in
+            an error of its own.
+    """
+
+    def __init__(
+        self,
+        source: CropSource,
+        *,
+        epoch: int,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        threads: int,
+    ) -> None:
+        super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=6)
+        self.error: DfdError | None = None
+        self._source = source
+        self._epoch = epoch
+        self._steps = steps
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[Float32, Float32, Float32]:
+        """Return crops [batch, size, size, 3] in 0..255, labels, 1 for fake, and weights.
+
+        With two views the second half of the batch shows what the first half shows.
+        """
+        seed = (self._seed, self._epoch, index)
+        try:
+            crops, labels, weights = self._source.draw(self._batch_size, seed)
+        except DfdError as error:
+            self.error = error
+            raise
+        return crops.astype(np.float32), labels.astype(np.float32), weights

@@ -1,13 +1,11 @@
 """Frame and sequence models in Keras 3, on any of its backends."""
 
-from dfd_training.models.backbone import Backbone, backbone_of
-from dfd_training.models.cost import ModelCost, measure
-from dfd_training.models.frame import EvidenceHead, build_frame_model
-from dfd_training.models.pretrained import ImageNetWeights, KerasWeights, PackagedWeights
+from dfd_training.models.backbone import Backbone, PixelScaling, backbone_of
+from dfd_training.models.frame import EvidenceHead, ModelCost, build_frame_model, measure
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_frame_model, load_sequence_model, save_model
-from dfd_training.models.scaling import PixelScaling
 from dfd_training.models.sequence import HEADS, build_sequence_model
+from dfd_training.models.weights import ImageNetWeights, KerasWeights, PackagedWeights
 
 __all__ = [
     "BACKBONES",

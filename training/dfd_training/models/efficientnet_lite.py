@@ -19,7 +19,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.torch_weights import read_state_dict
+from dfd_training.models.weights import read_state_dict
 
 FEATURE_WIDTH = 1280
 """Channels of the last feature map."""

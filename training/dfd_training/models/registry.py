@@ -11,12 +11,25 @@ from collections.abc import Callable, Mapping
 import keras
 
 from dfd_training.models import efficientnet_lite
-from dfd_training.models.applications import Application
-from dfd_training.models.backbone import Backbone
-from dfd_training.models.custom_cnn import CUSTOM_CNN_WIDTH, custom_cnn, custom_cnn_flatten
-from dfd_training.models.mesonet import MESONET_WIDTH, meso4, meso_inception4
-from dfd_training.models.pretrained import KerasWeights, PackagedWeights
-from dfd_training.models.scaling import CAFFE, LITE, SIGNED, TORCH, UNIT, PixelScaling
+from dfd_training.models.backbone import (
+    CAFFE,
+    LITE,
+    SIGNED,
+    TORCH,
+    UNIT,
+    Application,
+    Backbone,
+    PixelScaling,
+)
+from dfd_training.models.small_cnns import (
+    CUSTOM_CNN_WIDTH,
+    MESONET_WIDTH,
+    custom_cnn,
+    custom_cnn_flatten,
+    meso4,
+    meso_inception4,
+)
+from dfd_training.models.weights import KerasWeights, PackagedWeights
 
 _KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 

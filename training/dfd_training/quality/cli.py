@@ -60,13 +60,13 @@ def score_command(
     pairs won (a fake above its own original) and shares of reals above thresholds, on clean and
     on degraded crops, and paired differences between models.
     """
-    from dfd_training.frame_scoring import FrameModel
+    from dfd_training.data.store import CropStore
+    from dfd_training.models.scoring import FrameModel
     from dfd_training.quality.conditions import Condition
     from dfd_training.quality.files import model_names, warn_of_leak, write_json
     from dfd_training.quality.score_report import scores_to_text, summarise_scores
     from dfd_training.quality.scoring import score_files
     from dfd_training.quality.selection import Swaps, select_files
-    from dfd_training.store import CropStore
 
     crops = CropStore(store)
     files = select_files(crops, split=split, fold=fold, swaps=Swaps(swaps), max_crops=max_crops)
@@ -137,10 +137,10 @@ def ladder_command(
     that was broken off goes on where it stopped. Writes ladder.json, ladder.csv, ladder.md,
     ladder.png and clips.csv.
     """
+    from dfd_training.data.table import read_table
     from dfd_training.quality.climbing import Climber
     from dfd_training.quality.ladder import climb_all, clips_of, summarise_ladder
     from dfd_training.quality.ladder_report import ladder_to_text, write_ladder
-    from dfd_training.table import read_table
 
     if max_seconds <= 0:
         raise UsageError(f"--max-seconds {max_seconds:g}: give a number above 0")
@@ -196,13 +196,13 @@ def doctor_data_command(
     Quick classifiers are judged on groups of footage that they did not see; on rows marked val
     they are fitted on the rows marked train.
     """
-    from dfd_training.frame_scoring import FrameModel
+    from dfd_training.data.store import CropStore
+    from dfd_training.models.scoring import FrameModel
     from dfd_training.quality.doctor import examine
     from dfd_training.quality.doctor_report import checks_to_text
     from dfd_training.quality.files import write_json
     from dfd_training.quality.sample import FEATURE_SIZE, clips_of_store, measure
     from dfd_training.quality.scoring import embedding
-    from dfd_training.store import CropStore
 
     crops = CropStore(store)
     model = None if frame is None else FrameModel.find(frame).open()
@@ -244,9 +244,9 @@ def probe_command(
     The pairs are drawn from the rows marked train of STORE as for `fit frame`. Writes best.keras,
     a frame model that `score` and `doctor-data` judge like any other.
     """
-    from dfd_training.pairs import PairOptions
+    from dfd_training.data.store import CropStore
+    from dfd_training.fitting.pairs import PairOptions
     from dfd_training.quality.probe import ProbeOptions, fit_probe
-    from dfd_training.store import CropStore
 
     options = ProbeOptions(pairs=pairs, holdout=holdout, seed=seed)
     with click.progressbar(
@@ -343,13 +343,13 @@ def crossfit_command(
     families.json), one chart (families.png) and each file's scores (scores.csv). A run that was
     broken off goes on where it stopped.
     """
-    from dfd_training.families import with_families
+    from dfd_training.data.families import with_families
+    from dfd_training.data.folds import training_rows
+    from dfd_training.data.store import CropStore
     from dfd_training.fitting.options import FitFrameOptions
-    from dfd_training.fitting.rows import training_rows
-    from dfd_training.pairs import PairOptions
+    from dfd_training.fitting.pairs import PairOptions
+    from dfd_training.fitting.settings import read_settings, values_of_texts
     from dfd_training.quality.crossfit import crossfit, to_markdown, write_crossfit
-    from dfd_training.settings import read_settings, values_of_texts
-    from dfd_training.store import CropStore
 
     kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
     values = read_settings(settings_file, kinds) if settings_file else {"fit": {}, "pairs": {}}

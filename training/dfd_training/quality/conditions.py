@@ -8,9 +8,9 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from dfd_training.codecs import Codec, Coding
-from dfd_training.degrade import Degradation, degrade
-from dfd_training.synthesis.detail import Picture
+from dfd_training.augment.codecs import Codec, Coding
+from dfd_training.augment.degrade import Degradation, degrade
+from dfd_training.augment.synthesis.detail import Picture
 
 _JPEG = Degradation(jpeg=40)
 _H264 = Degradation(coding=Coding(Codec.H264, loss=0.75))  # rate factor 36

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_training.store import StoredCrop
-from dfd_training.synthesis.detail import Picture
+from dfd_training.augment.synthesis.detail import Picture
+from dfd_training.data.store import StoredCrop
 
 GROWTH = 0.12
 """By how much the hull of the landmarks is grown, over the size of the face: masks of swaps

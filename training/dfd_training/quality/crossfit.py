@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.outputs.files import written_whole
-from dfd_training.families import leave_out
+from dfd_training.augment.jitter import Jitter, to_input, work_crop
+from dfd_training.data.families import leave_out
+from dfd_training.data.folds import training_rows
+from dfd_training.data.store import CropStore
+from dfd_training.data.table import is_fake
 from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.options import FitFrameOptions
-from dfd_training.fitting.progress import FrameEpoch
-from dfd_training.fitting.rows import training_rows
-from dfd_training.frame_scoring import FrameModel, FrameScorer
-from dfd_training.jitter import Jitter, to_input, work_crop
+from dfd_training.fitting.pairs import PairOptions
+from dfd_training.fitting.record import FrameEpoch
 from dfd_training.metrics import Estimate, Scores
-from dfd_training.pairs import PairOptions
+from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.quality.bootstrap import NOTHING, GroupDraws
 from dfd_training.quality.files import write_json
 from dfd_training.quality.selection import evenly
-from dfd_training.store import CropStore
-from dfd_training.table import is_fake
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,9 +13,9 @@ import pandas as pd
 
 from dfd_edge.errors import SourceError
 from dfd_edge.sources.formats import open_container
-from dfd_training.jitter import NO_JITTER, work_crop
+from dfd_training.augment.jitter import NO_JITTER, work_crop
+from dfd_training.data.store import CropStore
 from dfd_training.quality.selection import JudgedFile
-from dfd_training.store import CropStore
 
 
 def store_facts(store: CropStore, files: Sequence[JudgedFile]) -> pd.DataFrame:

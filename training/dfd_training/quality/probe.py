@@ -13,15 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from dfd_edge.errors import UsageError
-from dfd_training.fitting.rows import training_rows
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
+from dfd_training.fitting.pairs import PairOptions, PairSampler
 from dfd_training.fitting.sources import draw_pairs
-from dfd_training.folds import FOLD_SHARES
 from dfd_training.metrics import Labels, auc
 from dfd_training.models import build_frame_model, save_model
-from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.quality.quick import Features
 from dfd_training.quality.scoring import embedding
-from dfd_training.store import CropStore
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Inverse strengths of the penalty that are tried; the held-out fold chooses."""

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 
-from dfd_training.synthesis.detail import Picture
+from dfd_training.augment.synthesis.detail import Picture
 
 PRESET = "veryfast"
 """x264's; slower ones lose less at the same rate factor."""

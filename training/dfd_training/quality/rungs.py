@@ -7,10 +7,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from dfd_training.degrade import Degradation, degrade
+from dfd_training.augment.degrade import Degradation, degrade
+from dfd_training.augment.synthesis.colour import ColourChange, change_colour
+from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.quality.conditions import shrink
-from dfd_training.synthesis.colour import ColourChange, change_colour
-from dfd_training.synthesis.detail import Picture
 
 
 class Kind(StrEnum):

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.frame_scoring import FrameScorer
-from dfd_training.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.data.store import CropStore
 from dfd_training.metrics import Labels, Scores
+from dfd_training.models.scoring import FrameScorer
 from dfd_training.quality.covering import Cover, covered
 from dfd_training.quality.facts import media_facts, store_facts
 from dfd_training.quality.quick import Features
 from dfd_training.quality.selection import JudgedFile, select_files
-from dfd_training.store import CropStore
 
 CROPS = 6
 FEATURE_SIZE = 160

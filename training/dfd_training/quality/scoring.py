@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dfd_training.frame_scoring import FrameScorer
-from dfd_training.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.data.store import CropStore
 from dfd_training.models import build_frame_model
+from dfd_training.models.scoring import FrameScorer
 from dfd_training.quality.conditions import Condition, under
 from dfd_training.quality.selection import JudgedFile
-from dfd_training.store import CropStore
 
 CHUNK_CROPS = 256
 PREDICT_BATCH = 64

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.fitting.rows import training_rows
-from dfd_training.folds import FOLD_SHARES
-from dfd_training.store import CropStore
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
 
 MAX_CROPS = 12
 MAX_PHOTOGRAPHS = 150

@@ -63,7 +63,7 @@ def cnn_rnn_command(
     used, and no others. Features are computed once and kept: a run that was broken off goes on.
     `dfd-export bundle OUT --out OUT/bundle` makes a bundle of it.
     """
-    from dfd_training.table import read_table
+    from dfd_training.data.table import read_table
 
     options = CnnRnnOptions(**settings)  # type: ignore[arg-type] # click gives the fields' types
     rows = read_table(table, root=root)

@@ -16,7 +16,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.faces import extract_crop, middle_square
 from dfd_edge.sampling import FirstFrames
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
-from dfd_training.feature_cache import ClipFeatures, FeatureCache, hash_of
+from dfd_training.sequence.feature_cache import ClipFeatures, FeatureCache, hash_of
 
 logger = logging.getLogger(__name__)
 

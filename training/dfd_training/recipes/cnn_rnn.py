@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import CardInfo, Metric
 from dfd_edge.outputs.files import written_whole
-from dfd_training.clips.windows import pad
-from dfd_training.curves import write_curves
+from dfd_training.data.folds import assign_folds
+from dfd_training.data.table import is_fake
 from dfd_training.decision.files import decisions_to_json
-from dfd_training.feature_cache import FeatureCache
-from dfd_training.fitting.record import write_record
-from dfd_training.folds import assign_folds
+from dfd_training.fitting.record import write_curves, write_record
 from dfd_training.models import BACKBONES, save_model
 from dfd_training.recipes.clip_reading import ReadClips, first_crops, read_clips
 from dfd_training.recipes.decision import RecipeDecision, decide
@@ -40,7 +38,8 @@ from dfd_training.recipes.run_folder import (
     FRAME_NAME,
     SEQUENCE_NAME,
 )
-from dfd_training.table import is_fake
+from dfd_training.sequence.feature_cache import FeatureCache
+from dfd_training.sequence.windows import pad
 
 MAX_CROPS = 16
 """Pictures kept for the exporter's comparison."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Threshold
-from dfd_training.clips.sequences import ClipSequence, Variant
+from dfd_training.data.table import is_fake
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.metrics import METRICS, estimate, to_metric
-from dfd_training.table import is_fake
+from dfd_training.sequence.sequences import ClipSequence, Variant
 
 MIN_GROUPS = 3
 """With fewer groups of real or of fake clips nothing is calibrated."""

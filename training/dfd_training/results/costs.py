@@ -46,7 +46,7 @@ def model_cost(model: Path) -> tuple[int, int]:
         UsageError: The file cannot be loaded.
     """
     from dfd_training.models import load_frame_model  # noqa: PLC0415 - loads TensorFlow
-    from dfd_training.models.cost import measure  # noqa: PLC0415
+    from dfd_training.models.frame import measure  # noqa: PLC0415
 
     cost = measure(load_frame_model(model))
     return cost.parameters, cost.macs

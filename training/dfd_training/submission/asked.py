@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
-from dfd_training.datasets.dfdc import read_sample, sample_of, videos_in
-from dfd_training.table import read_rows
+from dfd_training.data.readers.dfdc import read_sample, sample_of, videos_in
+from dfd_training.data.table import read_rows
 
 
 def submission_files(source: Path, sample: Path | None = None) -> list[tuple[str, Path]]:

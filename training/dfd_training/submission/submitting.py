@@ -12,7 +12,7 @@ import pandas as pd
 
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
-from dfd_training.table import write_table
+from dfd_training.data.table import write_table
 
 UNDECIDED = 0.5
 """P(fake) of a video that cannot be judged: what costs least in log loss when nothing is known."""

@@ -11,7 +11,7 @@ import numpy as np
 from dfd_export.graphs.sequence_layers.affine import Affine, as_array
 from dfd_export.graphs.sequence_layers.graph import Layout, SequenceGraph, Steps
 from dfd_export.graphs.sequence_layers.registry import converts
-from dfd_training.models.attention import WindowAttention
+from dfd_training.models.sequence import WindowAttention
 
 
 @converts(WindowAttention)

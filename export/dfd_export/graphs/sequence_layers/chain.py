@@ -10,7 +10,7 @@ from keras import layers
 from dfd_edge.errors import UsageError
 from dfd_export.graphs.sequence_layers.pointwise import TRAINING_ONLY
 from dfd_export.graphs.sequence_layers.registry import is_known, known_kinds
-from dfd_training.models.pooling import RunningMean
+from dfd_training.models.sequence import RunningMean
 
 _REASONS = {
     "Bidirectional": (

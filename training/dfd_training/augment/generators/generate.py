@@ -1,0 +1,190 @@
+"""What each generator makes of a store: which files, how many crops, with what settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from dfd_training.augment.generators.redraw import (
+    Redraw,
+    Upscaler,
+    draw_redrawing,
+    redraw_by,
+    redraw_crops,
+)
+from dfd_training.augment.generators.swap import People, choose_donor, clip_colour, swap_clip
+from dfd_training.augment.generators.writer import (
+    MadeWriter,
+    Work,
+    clip_works,
+    file_rng,
+    photograph_works,
+)
+from dfd_training.augment.synthesis.detail import Picture
+from dfd_training.data.store import CropStore, StoredCrop
+
+UPSCALED = "upscaled head"
+SWAPPED = "swap autoencoder"
+REBUILT = "reconstructed head"
+REPAINTED = "repainted face"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeOptions:
+    """How much is made.
+
+    Attributes:
+        swap_crops: of a clip, for each swap.
+        swaps: different identities for each clip.
+        redraws: times that each clip and photograph is drawn anew, by other networks and settings.
+        head_crops: of a clip, for each redrawing.
+        photographs: that are drawn anew, at most so many, drawn by chance.
+        seed: of everything drawn.
+    """
+
+    swap_crops: int = 12
+    swaps: int = 2
+    redraws: int = 1
+    head_crops: int = 8
+    photographs: int = 800
+    seed: int = 0
+
+
+Progress = Callable[[int, int], None]
+"""Called after each file with the number of files done and of all."""
+
+_Maker = Callable[[Work, list[StoredCrop], np.random.Generator], tuple[list[Picture], str] | None]
+
+
+def _no_progress(done: int, total: int) -> None:
+    del done, total
+
+
+class Networks:
+    """Networks that draw a picture anew: head autoencoders, super-resolution, or both.
+
+    Args:
+        heads: autoencoders by their names.
+        upscaler: super-resolution networks, or None.
+    """
+
+    def __init__(
+        self, heads: dict[str, keras.Model] | None = None, upscaler: Upscaler | None = None
+    ) -> None:
+        self._heads = {name: redraw_by(model) for name, model in (heads or {}).items()}
+        self._upscaler = upscaler
+
+    def draw(self, rng: np.random.Generator, face_px: float) -> tuple[Redraw, str]:
+        """Draw a network for faces of this size; its name goes into the column `model`."""
+        # Both kinds alike, however many networks each has.
+        if self._upscaler is not None and (not self._heads or rng.random() < 0.5):
+            settings = self._upscaler.draw(rng, face_px)
+            return self._upscaler.redraw_by(settings), f"x{settings.factor}"
+        names = sorted(self._heads)
+        name = names[int(rng.integers(len(names)))]
+        return self._heads[name], name
+
+
+def make_redrawn(
+    store: CropStore,
+    networks: Networks,
+    generator: str,
+    options: MakeOptions | None = None,
+    *,
+    on_file: Progress = _no_progress,
+) -> int:
+    """Draw clips and photographs anew by networks: the face alone for `REPAINTED`, else all.
+
+    Args:
+        store: the crops.
+        networks: one is drawn for each file.
+        generator: the name under which the files are stored.
+        options: how much is made.
+        on_file: called after each file.
+
+    Returns:
+        How many files were made; those made before are not counted.
+    """
+    options = options or MakeOptions()
+
+    def make(
+        _: Work, crops: list[StoredCrop], rng: np.random.Generator
+    ) -> tuple[list[Picture], str]:
+        settings = draw_redrawing(rng, face_only=generator == REPAINTED)
+        redraw, name = networks.draw(rng, settings.face_px)
+        return redraw_crops(crops, redraw, settings), name
+
+    works = [*clip_works(store), *sample_photographs(store, options)]
+    jobs = [(work, number) for number in range(options.redraws) for work in works]
+    return _make(
+        store, generator, jobs, make, crops=options.head_crops, seed=options.seed, on_file=on_file
+    )
+
+
+def make_swaps(
+    store: CropStore,
+    model: keras.Model,
+    people: People,
+    options: MakeOptions | None = None,
+    *,
+    on_file: Progress = _no_progress,
+) -> int:
+    """Swap each clip for people of its own fold, of similar tone.
+
+    Returns:
+        How many files were made; those made before are not counted.
+    """
+    options = options or MakeOptions()
+
+    def make(
+        work: Work, crops: list[StoredCrop], rng: np.random.Generator
+    ) -> tuple[list[Picture], str] | None:
+        person = choose_donor(people, work.group, work.fold, clip_colour(crops), rng)
+        if person is None:
+            return None
+        return swap_clip(model, crops, person, rng), people.groups[person]
+
+    # Everybody once before anybody twice: a run that is broken off has made all clips alike.
+    jobs = [(work, number) for number in range(options.swaps) for work in clip_works(store)]
+    return _make(
+        store, SWAPPED, jobs, make, crops=options.swap_crops, seed=options.seed, on_file=on_file
+    )
+
+
+def _make(
+    store: CropStore,
+    generator: str,
+    jobs: Sequence[tuple[Work, int]],
+    make: _Maker,
+    *,
+    crops: int,
+    seed: int,
+    on_file: Progress,
+) -> int:
+    made = 0
+    with MadeWriter(store, generator) as writer:
+        for count, (work, number) in enumerate(jobs, start=1):
+            if not writer.done(work, number):
+                rng = file_rng(seed, generator, number, work.path)
+                positions = work.spread(crops, rng)
+                shard = store.shard(work.shard)
+                result = make(work, [shard.crop(position) for position in positions], rng)
+                if result is not None:
+                    pictures, model = result
+                    writer.add(work, number, positions, pictures, model=model)
+                    made += 1
+            on_file(count, len(jobs))
+    return made
+
+
+def sample_photographs(store: CropStore, options: MakeOptions) -> list[Work]:
+    """The photographs to work on: of every group one at most, drawn by chance."""
+    by_group: dict[str, Work] = {}
+    rng = np.random.default_rng((options.seed, 1))
+    works = photograph_works(store)
+    for number in rng.permutation(len(works)):
+        by_group.setdefault(works[number].group, works[number])
+    return sorted(list(by_group.values())[: options.photographs], key=lambda work: work.path)

@@ -1,0 +1,233 @@
+"""Crops that a generator made, written into the store beside the real ones that they come from.
+
+`made.csv` has the columns of the store's `index.csv`. A made file's path is
+`made/GENERATOR/NUMBER/PATH-OF-THE-REAL-FILE`, and its shard lies in `crops/` like any other. Each
+made crop keeps the box, landmarks, time and size of the real crop that it was made from, so that
+the two align to the pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_edge.errors import UsageError
+from dfd_training.augment.synthesis.detail import Picture
+from dfd_training.data.folds import training_rows
+from dfd_training.data.store import CropStore, Shard, shard_name
+
+MADE_FILE = "made.csv"
+MAX_STEP = 4
+"""At 5 crops a second: made clips keep gaps below a second, after which a sequence starts anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One person in one real file, whose crops a generator works on.
+
+    Attributes:
+        path: of the real file.
+        group: files that share footage or a person.
+        fold: the training fold of the group.
+        shard: of the real file.
+        positions: of its judged crops with landmarks, in order of time.
+    """
+
+    path: str
+    group: str
+    fold: int
+    shard: str
+    positions: tuple[int, ...]
+
+    def spread(self, count: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Choose at most `count` positions over the file, in steps of at most `MAX_STEP`."""
+        step = int(np.clip(np.ceil(len(self.positions) / count), 1, MAX_STEP))
+        span = (min(count, 1 + (len(self.positions) - 1) // step) - 1) * step
+        start = int(rng.integers(len(self.positions) - span))
+        return self.positions[start : start + span + 1 : step]
+
+
+def clip_works(store: CropStore) -> list[Work]:
+    """The real clips marked train; of several people in one clip the one seen most."""
+    return _works(store, stills=False)
+
+
+def photograph_works(store: CropStore) -> list[Work]:
+    """The real photographs marked train."""
+    return _works(store, stills=True)
+
+
+def _works(store: CropStore, *, stills: bool) -> list[Work]:
+    rows = training_rows(store)
+    rows = rows[(rows["label"] == "REAL") & rows["judged"] & rows["has_landmarks"]]
+    crops_per_file = rows.groupby("shard")["shard"].transform("size")
+    still = (crops_per_file == 1) & (rows["time_s"] == 0.0)
+    works: list[Work] = []
+    for shard, part in rows[still if stills else ~still].groupby("shard", sort=False):
+        person = part[part["track"] == part["track"].mode().iloc[0]].sort_values("time_s")
+        first = person.iloc[0]
+        works.append(
+            Work(
+                path=str(first["path"]),
+                group=str(first["group"]),
+                fold=int(first["fold"]),
+                shard=str(shard),
+                positions=tuple(int(position) for position in person["position"]),
+            )
+        )
+    return sorted(works, key=lambda work: work.path)
+
+
+def made_path(generator: str, number: int, real_path: str) -> str:
+    """The path under which a made file stands in `made.csv`."""
+    return f"made/{generator}/{number}/{real_path}"
+
+
+class MadeWriter:
+    """Writes made crops into a store.
+
+    Args:
+        store: the store whose real crops are worked on.
+        generator: its name, as `made.csv` is to give it.
+        save_every: files between two writings of `made.csv`.
+
+    Files that `made.csv` holds already count as done, so a run that was broken off goes on.
+    """
+
+    def __init__(self, store: CropStore, generator: str, *, save_every: int = 20) -> None:
+        self._store = store
+        self._generator = generator
+        self._save_every = save_every
+        self._path = store.path / MADE_FILE
+        self._rows = self._read()
+        self._waiting: list[pd.DataFrame] = []
+        self._done = set(self._rows["path"])
+        by_shard = store.index.sort_values("position").groupby("shard", sort=False)
+        self._real = {str(shard): part for shard, part in by_shard}
+
+    def __enter__(self) -> MadeWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.save()
+
+    def done(self, work: Work, number: int) -> bool:
+        """Whether this made file is there already."""
+        return made_path(self._generator, number, work.path) in self._done
+
+    def add(
+        self,
+        work: Work,
+        number: int,
+        positions: Sequence[int],
+        pictures: Sequence[Picture],
+        *,
+        model: str,
+    ) -> str:
+        """Write one made file.
+
+        Args:
+            work: the real file.
+            number: tells several made files of one real file apart.
+            positions: the real crops, in order of time.
+            pictures: a picture for each, uint8 [side, side, 3], BGR, of the real crop's size.
+            model: what made it, for the column `model`.
+
+        Returns:
+            The made file's path.
+
+        Raises:
+            UsageError: when a picture has another size than its real crop.
+        """
+        path = made_path(self._generator, number, work.path)
+        real = self._store.shard(work.shard)
+        for position, picture in zip(positions, pictures, strict=True):
+            side = _png_side(real.data[real.offsets[position] :])
+            if picture.shape != (side, side, 3):
+                raise UsageError(
+                    f"{path}: made a crop of shape {picture.shape} from one of {side} px"
+                )
+        made_shard(real, positions, pictures).save(self._store.path / "crops" / shard_name(path))
+        rows = (
+            self._real[work.shard]
+            .iloc[list(positions)]
+            .assign(
+                path=path,
+                label="FAKE",
+                original=work.path,
+                generator=self._generator,
+                model=model,
+                shard=shard_name(path),
+                position=np.arange(len(positions)),
+            )
+        )
+        self._waiting.append(rows)
+        self._done.add(path)
+        if len(self._waiting) >= self._save_every:
+            self.save()
+        return path
+
+    def save(self) -> None:
+        """Write `made.csv` under a temporary name and rename it, with what others added since."""
+        if not self._waiting:
+            return
+        mine = pd.concat(self._waiting, ignore_index=True)
+        others = self._read()
+        others = others[~others["path"].isin(set(mine["path"]))]
+        self._rows = pd.concat([others, mine], ignore_index=True) if len(others) else mine
+        partial = self._path.with_suffix(".partial")
+        self._rows.to_csv(partial, index=False)
+        partial.replace(self._path)
+        self._waiting = []
+
+    def _read(self) -> pd.DataFrame:
+        columns = list(self._store.index.columns)
+        if not self._path.is_file():
+            return pd.DataFrame(columns=columns)
+        try:
+            rows = pd.read_csv(
+                self._path, keep_default_na=False, dtype=self._store.index.dtypes.to_dict()
+            )
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+            raise UsageError(f"{self._path}: not a table of made crops: {error}") from error
+        if missing := [name for name in columns if name not in rows.columns]:
+            raise UsageError(f"{self._path}: lacks the columns {missing}: delete it and make again")
+        return rows[columns]
+
+
+def made_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture]) -> Shard:
+    """A shard of made pictures with the facts of the real crops that they were made from."""
+    encoded = [_encode(picture) for picture in pictures]
+    chosen = np.asarray(positions, np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(item) for item in encoded])])
+    facts = ("boxes", "landmarks", "time_s", "track", "face_px", "judged", "reason")
+    return dataclasses.replace(
+        real,
+        data=np.concatenate(encoded),
+        offsets=offsets.astype(np.int64),
+        **{name: getattr(real, name)[chosen] for name in facts},
+    )
+
+
+def _png_side(data: NDArray[np.uint8]) -> int:
+    """The side of a square picture, out of its header: to decode it would take far longer."""
+    return int.from_bytes(data[16:20].tobytes(), "big")
+
+
+def _encode(picture: Picture) -> NDArray[np.uint8]:
+    ok, encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise UsageError(f"a crop of shape {picture.shape} cannot be encoded as PNG")
+    return np.asarray(encoded, np.uint8).ravel()
+
+
+def file_rng(seed: int, *words: object) -> np.random.Generator:
+    """A source of chance of its own for each file, so that a resumed run draws alike."""
+    text = "/".join(str(word) for word in words).encode()
+    return np.random.default_rng([seed, *text])

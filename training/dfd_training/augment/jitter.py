@@ -1,0 +1,102 @@
+"""How a training crop is cut: the runtime's geometry, moved, scaled, turned, flipped a bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.faces import CropRegion, crop_region, extract_crop
+from dfd_edge.faces.crop import CROP_SCALE, cut
+from dfd_training.augment.synthesis.detail import Picture
+from dfd_training.data.store import StoredCrop
+
+Crop = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """How the model's crop differs from the runtime's: the same for both crops of a pair.
+
+    Attributes:
+        scale: factor of the side.
+        shift: along x and y, shares of the face's size.
+        flip: whether left and right change places.
+        turn: rotation round the face, degrees, counter-clockwise.
+    """
+
+    scale: float
+    shift: tuple[float, float]
+    flip: bool
+    turn: float = 0.0
+
+
+def draw_jitter(
+    rng: np.random.Generator,
+    *,
+    turn: float = 0.0,
+    widths: tuple[float, float] = (CROP_SCALE, CROP_SCALE),
+) -> Jitter:
+    """Draw a jitter: the detector's boxes move and breathe by a few hundredths.
+
+    Args:
+        rng: the source of chance.
+        turn: standard deviation of the rotation, degrees.
+        widths: least and greatest width of the crop, in faces.
+    """
+    dx, dy = rng.normal(0.0, 0.03, 2)
+    width = widths[0] if widths[0] == widths[1] else rng.uniform(*widths)
+    return Jitter(
+        scale=float(np.exp(rng.normal(0.0, 0.06)) * width / CROP_SCALE),
+        shift=(float(np.clip(dx, -0.08, 0.08)), float(np.clip(dy, -0.08, 0.08))),
+        flip=bool(rng.random() < 0.5),
+        turn=float(np.clip(rng.normal(0.0, turn), -3 * turn, 3 * turn)) if turn else 0.0,
+    )
+
+
+NO_JITTER = Jitter(scale=1.0, shift=(0.0, 0.0), flip=False)
+
+
+def work_crop(stored: StoredCrop, jitter: Jitter) -> StoredCrop:
+    """Cut the model's square out of a stored crop, at native size.
+
+    A rotation comes first, as a head is inclined before anything is forged. It resamples both
+    crops of a pair alike.
+    """
+    if jitter.turn:
+        stored = turned(stored, jitter.turn)
+    side = float(max(stored.box[2] - stored.box[0], stored.box[3] - stored.box[1]))
+    offset = np.array([*jitter.shift, *jitter.shift], np.float32) * side
+    region = crop_region(stored.box + offset, CROP_SCALE * jitter.scale)
+    origin = np.array([region.x0, region.y0], np.float32)
+    return StoredCrop(
+        image=np.ascontiguousarray(cut(stored.image, region)),
+        box=stored.box - np.tile(origin, 2),
+        landmarks=None if stored.landmarks is None else stored.landmarks - origin,
+    )
+
+
+def turned(stored: StoredCrop, degrees: float) -> StoredCrop:
+    """Rotate a stored crop round its face, counter-clockwise; what comes in repeats the border."""
+    centre = stored.box.reshape(2, 2).mean(axis=0)
+    matrix = cv2.getRotationMatrix2D(centre.tolist(), degrees, 1.0)
+    height, width = stored.image.shape[:2]
+    image = cv2.warpAffine(
+        stored.image,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    marks = stored.landmarks
+    if marks is not None:
+        marks = (marks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return StoredCrop(image=np.asarray(image, np.uint8), box=stored.box, landmarks=marks)
+
+
+def to_input(picture: Picture, size: int, *, flip: bool = False) -> Crop:
+    """Bring a square BGR picture to the model's input, RGB, by the runtime's own geometry."""
+    crop = extract_crop(picture, CropRegion(0, 0, picture.shape[0]), size)
+    return np.ascontiguousarray(crop[:, ::-1]) if flip else crop
