@@ -107,7 +107,8 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
     cls=GroupedOption,
     group=_PUBLISHED,
     type=click.FloatRange(min=0, min_open=True),
-    help="Side of a face's crop over the longer side of its box.  [default: 1.5]",
+    help="Side of a face's crop over the longer side of its box; models of dfd-train carry theirs, "
+    "except old ones.  [default: 1.5]",
 )
 @click.option(
     "--size",

@@ -40,6 +40,7 @@ from dfd_export.graphs.sequence_graph import (
     export_sequence_graph,
 )
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
+from dfd_training.models import crop_scale_of
 
 PARITY_FILE = "parity.json"
 
@@ -94,13 +95,21 @@ def write_bundle(
         How far graphs and models differ.
 
     Raises:
-        UsageError: A model cannot be exported, the crops do not fit, or `out` is taken.
+        UsageError: A model cannot be exported or was fitted on crops of another scale than the
+            bundle states, the crops do not fit, or `out` is taken.
         ParityError: A graph differs from its model. Nothing is written then.
     """
     check_free(out)
     features_model = frame_model
     if isinstance(features_model.output, dict) and "fake_logit" not in features_model.output:
         frame_model = single_step_model(features_model, sequence_model)
+    for model in (features_model, sequence_model):
+        carried = crop_scale_of(model)
+        if carried is not None and carried != info.crop_scale:
+            raise UsageError(
+                f"{model.name} was fitted on crops of {carried:g} times the face, the bundle would "
+                f"cut them at {info.crop_scale:g}: export models that were fitted on one store"
+            )
     frame = describe_frame_model(frame_model, crop_scale=info.crop_scale)
     sequence = describe_sequence_model(
         sequence_model,

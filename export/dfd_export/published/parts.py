@@ -26,11 +26,15 @@ from dfd_export.published.questions import Given, Question, open_questions
 from dfd_export.published.scaling import Scaling
 from dfd_export.published.sequence import PublishedSequence, build_sequence, open_sequence
 from dfd_export.published.unmeasured import unmeasured_card, unmeasured_decision
+from dfd_training.data.store import UNRECORDED_CROP_SCALE
 from dfd_training.models import load_frame_model, load_sequence_model
 
 WHOLE_FRAME = FaceSpec("none", "")
 """What a bundle says of its face detector when it judges whole frames."""
 
+_UNRECORDED = (
+    "{} carries no crop scale: {:g} times the face is taken; --crop-scale gives another one."
+)
 _MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
 _MASK_FIXED = (3, 11)
 """Before this Keras, a mask given to one layer did not reach the next."""
@@ -103,7 +107,10 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
     sequence = None
     if sequence_file is not None and not _is_own_sequence(sequence_file):
         sequence = open_sequence(sequence_file)
-    _check_given(frame_path, given, frame, sequence)
+    carried = _crop_scale(frame_file)
+    _check_given(frame_path, given, frame, sequence, carried)
+    if carried is None and sequence_file is not None:
+        carried = _crop_scale(sequence_file)
     if sequence_file is None and frame is not None and frame.ending is None:
         raise UsageError(
             f"{frame_path}: gives features and no verdict: give the sequence model that takes them "
@@ -126,16 +133,19 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
     else:
         sequence_model = mean_model(*_verdict(frame, frame_model, classes))
     whole_frames = given.crop == "frame"
+    unrecorded = UNRECORDED_CROP_SCALE if frame is None else CROP_SCALE
+    unstated = frame is None and given.crop_scale is None and carried is None
     return Parts(
         frame_model=frame_model,
         sequence_model=sequence_model,
         size=int(frame_model.inputs[0].shape[1]),
-        crop_scale=1.0 if whole_frames else given.crop_scale or CROP_SCALE,
+        crop_scale=1.0 if whole_frames else given.crop_scale or carried or unrecorded,
         face=WHOLE_FRAME if whole_frames else None,
         rate_hz=given.rate,
         person_score=PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE,
         sources=[_source(file) for file in (frame_file, sequence_file) if file is not None],
         facts=[
+            *([_UNRECORDED.format(frame_path.name, unrecorded)] if unstated else []),
             *(_frame_facts(frame, to_frame) if frame is not None and to_frame is not None else []),
             *(_sequence_facts(sequence) if sequence is not None else []),
             *([_MEAN] if sequence_path is None else []),
@@ -183,13 +193,27 @@ def _verdict(
     return verdict_weights(frame_model)
 
 
+def _crop_scale(file: ModelFile) -> float | None:
+    """The crop scale that a model of `dfd-train` carries; older ones carry none."""
+    scale = _graph(file).get("crop_scale")
+    return float(scale) if isinstance(scale, int | float) else None
+
+
 def _check_given(
-    path: Path, given: Given, frame: PublishedFrame | None, sequence: PublishedSequence | None
+    path: Path,
+    given: Given,
+    frame: PublishedFrame | None,
+    sequence: PublishedSequence | None,
+    carried: float | None,
 ) -> None:
     """Refuses options that the models answer themselves."""
     of_frame = ("scaling", "size", "channels", "crop", "crop_scale")
     for name in (*of_frame, "classes"):
-        applies = frame is not None or (name == "classes" and sequence is not None)
+        applies = (
+            frame is not None
+            or (name == "classes" and sequence is not None)
+            or (name == "crop_scale" and carried is None)
+        )
         if getattr(given, name) is not None and not applies:
             option = name.replace("_", "-")
             raise UsageError(

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 
 CROP_SCALE = 1.5
-"""Side of the model's crop over the size of the face box: the whole head and its border."""
+"""Default side of the model's crop over the size of the face box: the whole head and its border.
+
+`dfd-train prepare` records the scale that it cuts at; the runtime takes that of the bundle.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.faces import CropRegion, crop_region, extract_crop
-from dfd_edge.faces.crop import CROP_SCALE, cut
+from dfd_edge.faces.crop import cut
 from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.data.store import StoredCrop
 
@@ -37,19 +38,19 @@ def draw_jitter(
     rng: np.random.Generator,
     *,
     turn: float = 0.0,
-    widths: tuple[float, float] = (CROP_SCALE, CROP_SCALE),
+    scales: tuple[float, float] = (1.0, 1.0),
 ) -> Jitter:
     """Draw a jitter: the detector's boxes move and breathe by a few hundredths.
 
     Args:
         rng: the source of chance.
         turn: standard deviation of the rotation, degrees.
-        widths: least and greatest width of the crop, in faces.
+        scales: least and greatest side of the crop, over that of the model's crop.
     """
     dx, dy = rng.normal(0.0, 0.03, 2)
-    width = widths[0] if widths[0] == widths[1] else rng.uniform(*widths)
+    scale = scales[0] if scales[0] == scales[1] else rng.uniform(*scales)
     return Jitter(
-        scale=float(np.exp(rng.normal(0.0, 0.06)) * width / CROP_SCALE),
+        scale=float(np.exp(rng.normal(0.0, 0.06)) * scale),
         shift=(float(np.clip(dx, -0.08, 0.08)), float(np.clip(dy, -0.08, 0.08))),
         flip=bool(rng.random() < 0.5),
         turn=float(np.clip(rng.normal(0.0, turn), -3 * turn, 3 * turn)) if turn else 0.0,
@@ -69,9 +70,10 @@ def work_crop(stored: StoredCrop, jitter: Jitter) -> StoredCrop:
         stored = turned(stored, jitter.turn)
     side = float(max(stored.box[2] - stored.box[0], stored.box[3] - stored.box[1]))
     offset = np.array([*jitter.shift, *jitter.shift], np.float32) * side
-    region = crop_region(stored.box + offset, CROP_SCALE * jitter.scale)
+    region = crop_region(stored.box + offset, stored.crop_scale * jitter.scale)
     origin = np.array([region.x0, region.y0], np.float32)
-    return StoredCrop(
+    return dataclasses.replace(
+        stored,
         image=np.ascontiguousarray(cut(stored.image, region)),
         box=stored.box - np.tile(origin, 2),
         landmarks=None if stored.landmarks is None else stored.landmarks - origin,
@@ -93,7 +95,7 @@ def turned(stored: StoredCrop, degrees: float) -> StoredCrop:
     marks = stored.landmarks
     if marks is not None:
         marks = (marks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    return StoredCrop(image=np.asarray(image, np.uint8), box=stored.box, landmarks=marks)
+    return dataclasses.replace(stored, image=np.asarray(image, np.uint8), landmarks=marks)
 
 
 def to_input(picture: Picture, size: int, *, flip: bool = False) -> Crop:

@@ -365,10 +365,24 @@ def check_command(
 @click.option("--rate", default=5.0, show_default=True, help="Frames a second from clips.")
 @click.option("--max-frames", default=100, show_default=True, help="At most, from one clip.")
 @click.option(
+    "--crop-scale",
+    type=click.FloatRange(0.5, 2.0),
+    default=1.5,
+    show_default=True,
+    help="Side of the model's crop over the size of the face. Models fitted on the store carry it, "
+    "and the runtime cuts faces at it.",
+)
+@click.option(
     "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Processes."
 )
 def prepare_command(
-    table: Path, root: Path | None, out: Path, rate: float, max_frames: int, workers: int
+    table: Path,
+    root: Path | None,
+    out: Path,
+    rate: float,
+    max_frames: int,
+    crop_scale: float,
+    workers: int,
 ) -> None:
     """Cut the faces of every file of TABLE, with landmarks, into a crop store.
 
@@ -392,7 +406,7 @@ def prepare_command(
             rows,
             root or table.parent,
             out,
-            options=PrepareOptions(rate_hz=rate, max_frames=max_frames),
+            options=PrepareOptions(rate_hz=rate, max_frames=max_frames, crop_scale=crop_scale),
             workers=workers,
             on_done=advance,
         )

@@ -35,6 +35,7 @@ from dfd_training.data.store import (
     MAX_SIDE,
     REGION_SCALE,
     STORE_VERSION,
+    UNRECORDED_CROP_SCALE,
     Shard,
     shard_name,
 )
@@ -52,7 +53,7 @@ _FRONTAL = np.array(
 )
 
 
-def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector) -> Face:
+def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_scale: float) -> Face:
     """Find the face of a cropped picture.
 
     The detector is asked first, with its own tries; then once more with the picture's border
@@ -62,6 +63,7 @@ def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector) -> Face:
     Args:
         picture: uint8 [height, width, 3], BGR.
         detector: the runtime's.
+        crop_scale: side of the model's crop over the size of the face.
 
     Returns:
         The face, in pixels of the picture; score 0 where nothing was found.
@@ -73,18 +75,14 @@ def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector) -> Face:
     found = [_moved(face, -pad) for face in detector.detect(np.asarray(padded, np.uint8))]
     if faces := _plausible(found, picture):
         return faces[0]
-    return whole_picture(picture)
+    return _whole_picture(picture, crop_scale)
 
 
-def whole_picture(picture: NDArray[np.uint8]) -> Face:
-    """The face whose crop for the model is the whole picture, looking ahead; score 0.
-
-    Args:
-        picture: uint8 [height, width, 3].
-    """
+def _whole_picture(picture: NDArray[np.uint8], crop_scale: float) -> Face:
+    """The face whose crop for the model is the whole picture, looking ahead; score 0."""
     height, width = picture.shape[:2]
     centre = np.array([width, height], np.float32) / 2.0
-    side = max(height, width) / CROP_SCALE
+    side = max(height, width) / crop_scale
     corner = centre - side / 2.0
     return Face(
         box=np.concatenate([corner, corner + side]).astype(np.float32),
@@ -124,10 +122,24 @@ class PrepareOptions:
     Attributes:
         rate_hz: frames a second taken from a clip.
         max_frames: at most so many frames of a clip.
+        crop_scale: side of the model's crop over the size of the face, 0.5 to 2.
+
+    Raises:
+        UsageError: The crop scale is out of range.
     """
 
     rate_hz: float = RATE_HZ
     max_frames: int = 100
+    crop_scale: float = CROP_SCALE
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.crop_scale <= 2.0:
+            raise UsageError(f"crop scale {self.crop_scale:g} is out of range; 0.5 to 2")
+
+    @property
+    def region_scale(self) -> float:
+        """Side of a stored crop over the size of the face: room to move the model's crop."""
+        return max(REGION_SCALE, round(REGION_SCALE / CROP_SCALE * self.crop_scale, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +253,13 @@ def _crops(
     detector, _ = _models()
     if SourceItem.of(path).kind is SourceKind.IMAGE:
         image = read_image(path)
-        faces = [face_of_crop(image, detector)] if cropped else detector.detect(image)
+        faces = (
+            [face_of_crop(image, detector, crop_scale=options.crop_scale)]
+            if cropped
+            else detector.detect(image)
+        )
         if faces:
-            yield _cut_crop(image, TrackedFace(track=1, face=faces[0]), faces[0], 0.0)
+            yield _cut_crop(image, TrackedFace(track=1, face=faces[0]), faces[0], 0.0, options)
         return
     tracker = Tracker()
     crops: list[_Crop] = []
@@ -252,7 +268,7 @@ def _crops(
             faces = detector.detect(frame.image)
             tracked = tracker.update(faces, frame.time_s, frame.image)
             crops += [
-                _cut_crop(frame.image, item, face, frame.time_s)
+                _cut_crop(frame.image, item, face, frame.time_s, options)
                 for item, face in zip(tracked, faces, strict=True)
             ]
             if count >= options.max_frames:
@@ -276,11 +292,15 @@ def _kept_tracks(crops: list[_Crop], *, one_person: bool) -> set[int]:
 
 
 def _cut_crop(
-    frame: NDArray[np.uint8], tracked: TrackedFace, detected: Face, time_s: float
+    frame: NDArray[np.uint8],
+    tracked: TrackedFace,
+    detected: Face,
+    time_s: float,
+    options: PrepareOptions,
 ) -> _Crop:
     _, mesh = _models()
     box = tracked.face.box
-    region = crop_region(box, REGION_SCALE)
+    region = crop_region(box, options.region_scale)
     side = min(region.side, MAX_SIDE)
     picture = extract_crop(frame, region, side)
     scale = side / region.side
@@ -288,7 +308,7 @@ def _cut_crop(
     landmarks = mesh.landmarks(frame, detected)
     if landmarks is None:
         landmarks = np.full((468, 2), np.nan, np.float32)
-    model_crop = extract_crop(frame, crop_region(box, CROP_SCALE), ASSESSED_SIZE)
+    model_crop = extract_crop(frame, crop_region(box, options.crop_scale), ASSESSED_SIZE)
     quality = assess(tracked.face, model_crop)
     ok, encoded = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
@@ -361,13 +381,17 @@ def _write_settings(out: Path, options: PrepareOptions) -> None:
         "detector": DETECTOR_NAME,
         "detector_sha256": detector.sha256,
         "detector_options": detector.options.to_dict(),
-        "region_scale": REGION_SCALE,
+        "crop_scale": options.crop_scale,
+        "region_scale": options.region_scale,
         "max_side": MAX_SIDE,
         "rate_hz": options.rate_hz,
         "max_frames": options.max_frames,
     }
     path = out / "store.json"
-    if path.is_file() and (before := json.loads(path.read_text())) != settings:
+    before = settings
+    if path.is_file():
+        before = {"crop_scale": UNRECORDED_CROP_SCALE, **json.loads(path.read_text())}
+    if before != settings:
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         key = changed[0] if changed else "version"
         raise UsageError(

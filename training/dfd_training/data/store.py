@@ -3,7 +3,8 @@
 A store is a folder:
 
 ```
-store.json        version, detector (name, hash, options), region scale, largest side, rate
+store.json        version, detector (name, hash, options), crop scale, region scale, largest side,
+                  rate, most frames of a clip
 index.csv         one row a crop: the table's columns, and shard, position, track, time_s,
                   face_px (size of the face in the file), judged, reason
 skipped.csv       path and reason of each file that gave no crop
@@ -21,7 +22,10 @@ crops/HASH.npz    one shard a file:
     reason        text [n], why not
 ```
 
-A stored crop is a square of `REGION_SCALE` face sizes, wider than the model's crop, so that
+The crop scale is the side of the model's crop over the size of the face's box. Models fitted on the
+store carry it, and so do the bundles made of them: the runtime cuts faces at the bundle's scale.
+
+A stored crop is a square of `region_scale` face sizes, wider than the model's crop, so that
 training may shift and scale the model's crop inside it. It keeps the file's own pixels up to a side
 of `MAX_SIDE`, a face of 290 px: a crop shrunk here and once more in training would be blurrier than
 the runtime's, which is shrunk once. PNG keeps its pixels exactly: another
@@ -49,6 +53,12 @@ STORE_VERSION = 1
 REGION_SCALE = 2.2
 MAX_SIDE = 640
 
+UNRECORDED_CROP_SCALE = 1.5
+"""The crop scale of stores and models that do not state one.
+
+All of them were cut at it: it was a constant of the program until stores recorded theirs.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCrop:
@@ -58,11 +68,13 @@ class StoredCrop:
         image: uint8 [side, side, 3], BGR.
         box: float32 [4], the face in pixels of `image`.
         landmarks: float32 [468, 2] in pixels of `image`, or None.
+        crop_scale: Side of the model's crop over the size of the face.
     """
 
     image: NDArray[np.uint8]
     box: NDArray[np.float32]
     landmarks: NDArray[np.float32] | None
+    crop_scale: float
 
 
 @dataclass(frozen=True)
@@ -82,8 +94,8 @@ class Shard:
     def __len__(self) -> int:
         return len(self.time_s)
 
-    def crop(self, position: int) -> StoredCrop:
-        """Decode one crop."""
+    def crop(self, position: int, *, crop_scale: float) -> StoredCrop:
+        """Decode one crop; the crop scale is the store's."""
         picture = self.data[self.offsets[position] : self.offsets[position + 1]]
         image = cv2.imdecode(picture, cv2.IMREAD_COLOR)
         if image is None:
@@ -93,6 +105,7 @@ class Shard:
             image=np.asarray(image, np.uint8),
             box=self.boxes[position],
             landmarks=None if np.isnan(landmarks).any() else landmarks,
+            crop_scale=crop_scale,
         )
 
     def save(self, path: Path) -> None:
@@ -136,6 +149,9 @@ class CropStore:
     Attributes:
         index: one row a crop of a file of the table.
         made: one row a crop that a generator made from one of those; may be empty.
+        settings: what `store.json` says, the crop scale always among it.
+        crop_scale: side of the model's crop over the size of the face.
+        rate_hz: frames a second taken from clips.
 
     Raises:
         UsageError: when the folder is no store, or was written by another version.
@@ -152,7 +168,8 @@ class CropStore:
                 f"{STORE_VERSION}: prepare it again"
             )
         self.path = path
-        self.settings: dict[str, object] = settings
+        self.crop_scale = float(settings.get("crop_scale", UNRECORDED_CROP_SCALE))
+        self.settings: dict[str, object] = {**settings, "crop_scale": self.crop_scale}
         self.rate_hz = float(settings["rate_hz"])
         self.index = _read_index(path / "index.csv")
         made = path / "made.csv"
@@ -172,7 +189,7 @@ class CropStore:
         key = (name, position)
         if key in self._pictures:
             return self._pictures[key]
-        crop = self.shard(name).crop(position)
+        crop = self.shard(name).crop(position, crop_scale=self.crop_scale)
         if crop.image.nbytes <= self._picture_bytes_left:
             self._picture_bytes_left -= crop.image.nbytes
             self._pictures[key] = crop

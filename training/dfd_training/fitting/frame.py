@@ -40,8 +40,14 @@ from dfd_training.fitting.record import (
 )
 from dfd_training.fitting.sources import CropSource, FrameBatches, crop_sources
 from dfd_training.metrics import accuracy, auc
-from dfd_training.models import build_frame_model, load_frame_model, save_model
+from dfd_training.models import (
+    build_frame_model,
+    load_frame_model,
+    save_model,
+    with_crop_scale,
+)
 from dfd_training.models.bundle_weights import bundle_folder, settle_norms
+from dfd_training.models.scoring import FrameModel
 
 BEST_NAME = "best.keras"
 LAST_NAME = "last.keras"
@@ -83,10 +89,12 @@ def fit_frame(
         UsageError: when `out` holds a run and `resume` is False or the settings are others, the
             rows do not suffice, or a crop cannot be read.
     """
-    options, pairs = options or FitFrameOptions(), pairs or PairOptions()
+    options = options or FitFrameOptions()
+    pairs = (pairs or PairOptions()).at_crop_scale(store.crop_scale)
     begun = (out / LAST_NAME).exists()
     if begun and not resume:
         raise UsageError(f"{out}: holds a run already: give --resume or another --out")
+    _check_crop_scale(store, out / LAST_NAME if begun else None, options, pairs)
     tables = {"fit": options, "pairs": pairs}
     if begun:
         check_resumed(out, tables)
@@ -99,8 +107,9 @@ def fit_frame(
     keras.utils.set_random_seed(options.seed)
     training, validation = crop_sources(store, options, pairs)
     held = _HeldOut.draw(validation, options)
-    model = (
-        load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training)
+    model = with_crop_scale(
+        load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training),
+        store.crop_scale,
     )
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, tables, data=data_facts(store))
@@ -288,6 +297,46 @@ def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -
     if bundle_folder(options.weights) is not None:
         settle_norms(model, training.draw(_SETTLING_CROPS, (options.seed, _SETTLING))[0])
     return model
+
+
+def _check_crop_scale(
+    store: CropStore, last: Path | None, options: FitFrameOptions, pairs: PairOptions
+) -> None:
+    """Refuse a fit whose parts are about crops of different scales.
+
+    Args:
+        store: The crops.
+        last: The model that is resumed, if any.
+        options: Of the fit; its weights may come from another frame model.
+        pairs: Of the drawing of pairs, with the widths of the crops.
+
+    Raises:
+        UsageError: The model to go on from was fitted on crops of another scale, or no pair is cut
+            as the fitted model will be given its crops.
+    """
+    scale = store.crop_scale
+    if last is not None:
+        if (begun := FrameModel.find(last).crop_scale) != scale:
+            raise UsageError(
+                f"{last}: the run was begun with crop scale {begun:g}, that of {store.path} is "
+                f"{scale:g}: give the same store or another --out"
+            )
+    elif not options.other_crop_scale:
+        start = bundle_folder(options.weights)
+        if start is None and Path(options.weights).suffix == ".keras":
+            start = Path(options.weights)
+        if start is not None and (before := FrameModel.find(start).crop_scale) != scale:
+            raise UsageError(
+                f"--weights {options.weights}: fitted on crops of {before:g} times the face, the "
+                f"crop scale of {store.path} is {scale:g}: prepare a store with --crop-scale "
+                f"{before:g}, or give --fit other_crop_scale=true to go on at {scale:g}"
+            )
+    if not pairs.closest <= scale <= pairs.widest:
+        raise UsageError(
+            f"crops of {pairs.closest:g} to {pairs.widest:g} faces (closest, widest) leave out the "
+            f"crop scale of {store.path}, {scale:g}, at which the model will be used: choose "
+            "widths around it, or prepare a store with another --crop-scale"
+        )
 
 
 def _is_done(progress: FrameProgress, options: FitFrameOptions) -> bool:

@@ -56,6 +56,8 @@ class FitFrameOptions:
         backbone: name in the registry.
         weights: "imagenet", "none", "shipped", a file of weights, or a `.keras` frame model or a
             bundle to go on from.
+        other_crop_scale: Whether such a model may have been fitted on crops of another scale than
+            the store's.
         train_on: which rows are trained on.
         validate_on: which rows of the held-out fold choose the best weights.
         holdout: the fold that is not trained on; -1 trains on all rows marked train.
@@ -103,6 +105,7 @@ class FitFrameOptions:
 
     backbone: str = DEFAULT_BACKBONE
     weights: str = "imagenet"
+    other_crop_scale: bool = False
     train_on: Media = Media.ALL
     validate_on: Media = Media.ALL
     holdout: int = 0

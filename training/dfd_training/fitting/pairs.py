@@ -7,6 +7,7 @@ without fakes of its own gets synthesised ones.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.crop import CROP_SCALE
 from dfd_training.augment.degrade import degrade, draw_degradation
 from dfd_training.augment.jitter import Crop, Jitter, draw_jitter, to_input, work_crop
 from dfd_training.augment.synthesis.clip import nearest_pose
@@ -53,9 +53,9 @@ class PairOptions:
         codec_share: share of pairs that pass a video codec.
         families: true fakes are drawn evenly over their families, those without an original too,
             beside a real face of like size; else inside each source, with their originals only.
-        closest: least width of a crop, in faces, and
-        widest: the most; both crops of a pair have the same. A picture that is a face crop is cut
-            at no more than 1.25.
+        closest: least width of a crop, in faces; 0 for the store's crop scale.
+        widest: greatest width, likewise; both crops of a pair have the same. With `families`, a
+            picture that is a face crop is cut at no more than 1.25.
         cutout_share: share of pairs in which a part of both crops is covered.
         turn: standard deviation of a rotation of both crops, in degrees; 0 for none.
     """
@@ -76,17 +76,24 @@ class PairOptions:
     donor_candidates: int = 10
     codec_share: float = 0.25
     families: bool = False
-    closest: float = CROP_SCALE
-    widest: float = CROP_SCALE
+    closest: float = 0.0
+    widest: float = 0.0
     cutout_share: float = 0.0
     turn: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.closest <= self.widest <= 2.0:
+        widths = [width for width in (self.closest, self.widest) if width]
+        if widths != sorted(widths) or not all(0.5 <= width <= 2.0 for width in widths):
             raise UsageError(
                 f"widths of crops from {self.closest} to {self.widest} faces; 0.5 to 2.0, the "
                 "smaller one first"
             )
+
+    def at_crop_scale(self, crop_scale: float) -> PairOptions:
+        """Returns the options with the widths that are 0 set to the store's crop scale."""
+        return dataclasses.replace(
+            self, closest=self.closest or crop_scale, widest=self.widest or crop_scale
+        )
 
     def widths(self, file: CropFile) -> tuple[float, float]:
         """Least and greatest width of a crop of a file, in faces."""
@@ -146,7 +153,7 @@ class PairSampler:
         self, store: CropStore, rows: pd.DataFrame, options: PairOptions | None = None
     ) -> None:
         self._store = store
-        self.options = options or PairOptions()
+        self.options = (options or PairOptions()).at_crop_scale(store.crop_scale)
         self._sources = _sources(rows, store.made, families=self.options.families)
         if not self._sources:
             raise UsageError("no real crop with landmarks among the rows")
@@ -185,8 +192,13 @@ class PairSampler:
         files = source.groups[int(rng.integers(len(source.groups)))]
         file = files[int(rng.integers(len(files)))]
         place = int(rng.integers(len(file.positions)))
-        jitter = draw_jitter(rng, turn=self.options.turn, widths=self.options.widths(file))
+        jitter = self._jitter(self.options.widths(file), rng)
         return _Spot(source, file, place, jitter)
+
+    def _jitter(self, widths: tuple[float, float], rng: np.random.Generator) -> Jitter:
+        """A jitter for crops of some widths in faces."""
+        low, high = (width / self._store.crop_scale for width in widths)
+        return draw_jitter(rng, turn=self.options.turn, scales=(low, high))
 
     def _of_a_family(
         self, rng: np.random.Generator
@@ -210,7 +222,7 @@ class PairSampler:
             min(ends)
             for ends in zip(self.options.widths(file), self.options.widths(real), strict=True)
         )
-        jitter = draw_jitter(rng, turn=self.options.turn, widths=(low, high))
+        jitter = self._jitter((low, high), rng)
         crops = [
             work_crop(self._store.crop(part.shard, int(part.positions[where])), jitter)
             for part, where in ((real, at), (file, place))

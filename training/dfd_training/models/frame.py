@@ -15,7 +15,9 @@ from dfd_edge.errors import UsageError
 from dfd_training.models.backbone import backbone_of
 from dfd_training.models.bundle_weights import bundle_folder, read_frame_graph
 from dfd_training.models.registry import BACKBONES
-from dfd_training.models.saving import load_frame_model
+from dfd_training.models.saving import load_keras_file
+
+FRAME_OUTPUTS = ("features", "fake_logit", "evidence")
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -113,6 +115,28 @@ def build_frame_model(
     else:
         entry.load(convolutions, weights)
     return model
+
+
+def load_frame_model(path: Path) -> keras.Model:
+    """Loads what `build_frame_model` built, trained or not.
+
+    Raises:
+        UsageError: The file is missing, is no model, or is not a frame model.
+    """
+    model = load_keras_file(path)
+    outputs = model.output
+    if not isinstance(outputs, dict) or not {"features", "fake_logit"} <= outputs.keys():
+        raise UsageError(
+            f"{path}: not a frame model (its outputs are {_names(outputs)}, not "
+            f"{', '.join(FRAME_OUTPUTS)}); give a file that `dfd-train fit frame` wrote"
+        )
+    return model
+
+
+def _names(outputs: object) -> str:
+    if isinstance(outputs, dict):
+        return ", ".join(outputs)
+    return "one unnamed tensor" if not isinstance(outputs, list) else f"{len(outputs)} tensors"
 
 
 def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:

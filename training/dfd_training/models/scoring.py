@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.session import Session
+from dfd_training.data.store import UNRECORDED_CROP_SCALE, CropStore
 from dfd_training.models import load_frame_model
+from dfd_training.models.saving import read_crop_scale
 
 _PREDICT_BATCH = 64
 
@@ -46,21 +47,41 @@ class FrameModel:
         path: A `.keras` file, or the folder of a bundle.
         precision: Variant of the frame graph; "fp32" for a `.keras` file.
         digest: Hash of what computes, hexadecimal.
+        crop_scale: Side of its crops over the size of the face.
     """
 
     path: Path
     precision: str
     digest: str
+    crop_scale: float
 
     @classmethod
-    def find(cls, path: Path, precision: str = "fp32") -> FrameModel:
+    def find(
+        cls, path: Path, precision: str = "fp32", *, store: CropStore | None = None
+    ) -> FrameModel:
         """Looks at a model without running it.
+
+        Args:
+            path: A `.keras` file, or the folder of a bundle.
+            precision: Variant of the frame graph.
+            store: The store whose crops it is to score, if any.
 
         Raises:
             UsageError: There is none, it has no such precision, or it takes crops of another
-                width than those that stores are cut to.
+                scale than those of the store.
             BundleError: The bundle is damaged.
         """
+        model = cls._find(path, precision)
+        if store is not None and model.crop_scale != store.crop_scale:
+            raise UsageError(
+                f"{path}: takes crops of {model.crop_scale:g} times the face, the crop scale of "
+                f"{store.path} is {store.crop_scale:g}: prepare a store with --crop-scale "
+                f"{model.crop_scale:g}"
+            )
+        return model
+
+    @classmethod
+    def _find(cls, path: Path, precision: str) -> FrameModel:
         if not path.is_dir():
             if not path.is_file():
                 raise UsageError(f"{path}: no such frame model: give a .keras file or a bundle")
@@ -69,7 +90,8 @@ class FrameModel:
                     f"{path}: a Keras model has no {precision}: give the bundle that "
                     f"dfd-export bundle --{precision} makes of it"
                 )
-            return cls(path, precision, hashlib.sha256(path.read_bytes()).hexdigest())
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            return cls(path, precision, digest, read_crop_scale(path) or UNRECORDED_CROP_SCALE)
         manifest = Bundle.load(path).manifest
         variants = manifest.frame.variants
         if precision not in variants:
@@ -77,12 +99,8 @@ class FrameModel:
                 f"{path}: has no {precision}, only {', '.join(variants)}: add it with dfd-export "
                 "variant"
             )
-        if manifest.frame.crop_scale != CROP_SCALE:
-            raise UsageError(
-                f"{path}: takes crops of {manifest.frame.crop_scale:g} times the face, this "
-                f"program cuts them at {CROP_SCALE:g}"
-            )
-        return cls(path, precision, manifest.files[variants[precision].file].sha256)
+        digest = manifest.files[variants[precision].file].sha256
+        return cls(path, precision, digest, manifest.frame.crop_scale)
 
     def open(self) -> FrameScorer:
         """Loads it; graphs run on the CPU, on one thread."""

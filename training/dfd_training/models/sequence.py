@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
+from dfd_training.models.saving import load_keras_file
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -248,3 +250,19 @@ def build_sequence_model(
     mask = keras.Input((None,), dtype="bool", name="mask")
     logits = HEADS[head](features, mask, dropout)
     return keras.Model({"features": features, "mask": mask}, logits, name=f"sequence_{head}")
+
+
+def load_sequence_model(path: Path) -> keras.Model:
+    """Loads what `build_sequence_model` built, trained or not.
+
+    Raises:
+        UsageError: The file is missing, is no model, or is not a sequence model.
+    """
+    model = load_keras_file(path)
+    inputs = {tensor.name: len(tensor.shape) for tensor in model.inputs}
+    if inputs != {"features": 3, "mask": 2}:
+        raise UsageError(
+            f"{path}: not a sequence model (its inputs are {', '.join(inputs)}, not features, "
+            "mask); give a file that `dfd-train fit sequence` wrote"
+        )
+    return model

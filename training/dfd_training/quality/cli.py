@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.crop import CROP_SCALE
 from dfd_training.fitting.cli import PICTURE_MEMORY_MB, EpochBars, settings_option
 
 
@@ -73,7 +72,7 @@ def score_command(
     models = {}
     for name, path in model_names(frames).items():
         warn_of_leak(path, split, fold)
-        models[name] = FrameModel.find(path).open()
+        models[name] = FrameModel.find(path, store=crops).open()
     with click.progressbar(length=len(files), label="judging", file=sys.stderr) as bar:
         scores = score_files(
             crops,
@@ -205,7 +204,7 @@ def doctor_data_command(
     from dfd_training.quality.scoring import embedding
 
     crops = CropStore(store)
-    model = None if frame is None else FrameModel.find(frame).open()
+    model = None if frame is None else FrameModel.find(frame, store=crops).open()
     embed = embedding(FEATURE_SIZE)
     splits = [split] if split == "train" else [split, "train"]
     samples = []
@@ -315,9 +314,8 @@ def quality_command(runs: Path, page: Path, before: Path | None, draws: int) -> 
     "widths",
     type=float,
     multiple=True,
-    default=(CROP_SCALE,),
-    show_default=True,
-    help="Width of the judged crops, in faces; several are averaged.",
+    help="Width of the judged crops, in faces; several are averaged.  [default: the store's crop "
+    "scale]",
 )
 @click.option(
     "--pooling",

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.outputs.files import written_whole
 from dfd_training.augment.jitter import Jitter, to_input, work_crop
 from dfd_training.data.families import leave_out
@@ -84,7 +83,7 @@ def crossfit(
     *,
     options: FitFrameOptions,
     pairs: PairOptions,
-    widths: tuple[float, ...] = (CROP_SCALE,),
+    widths: tuple[float, ...] = (),
     on_fit: Callable[[tuple[str, ...]], None] = lambda _: None,
     on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -99,7 +98,8 @@ def crossfit(
         leave_outs: Families that are left out together, for each fit.
         options: Of every fit; what is left out and what is kept is set here.
         pairs: Of the drawing of pairs.
-        widths: Of the judged crops, in faces; the logits of several are averaged.
+        widths: Of the judged crops, in faces; the logits of several are averaged. By default the
+            store's crop scale.
         on_fit: Called with the families left out before each fit.
         on_epoch: Called with each epoch's row of the history.
         on_step: Called after each batch, with the epoch.
@@ -113,6 +113,7 @@ def crossfit(
         UsageError: A family does not exist, or a folder holds a run with other settings.
     """
     parts: list[pd.DataFrame] = []
+    widths = widths or (store.crop_scale,)
     rows = training_rows(store)
     for families in leave_outs:
         on_fit(families)
@@ -137,7 +138,7 @@ def judge_held_out(
     rows: pd.DataFrame,
     scorer: FrameScorer,
     *,
-    widths: tuple[float, ...] = (CROP_SCALE,),
+    widths: tuple[float, ...] = (),
 ) -> pd.DataFrame:
     """Judges up to 12 crops of each file.
 
@@ -145,11 +146,13 @@ def judge_held_out(
         store: The crops.
         rows: Of its index, with the column `family`.
         scorer: The frame model.
-        widths: Of the crops, in faces; the logits of several are averaged.
+        widths: Of the crops, in faces; the logits of several are averaged. By default the store's
+            crop scale.
 
     Returns:
         One row a file, as `crossfit` has it, without `fit`.
     """
+    widths = widths or (store.crop_scale,)
     rows = rows[rows["judged"]]
     files = [part.sort_values(["time_s", "track"]) for _, part in rows.groupby("shard")]
     found: list[dict[str, object]] = []
@@ -357,7 +360,7 @@ def _judged(
         known = pd.read_csv(path, keep_default_na=False)
         if len(known) and known["model"].iloc[0] == key:
             return known.drop(columns="model")
-    scores = judge_held_out(store, held, FrameModel.find(best).open(), widths=widths)
+    scores = judge_held_out(store, held, FrameModel.find(best, store=store).open(), widths=widths)
     scores["left_out"] = scores["family"].isin(left)
     with written_whole(path) as partial:
         scores.assign(model=key).to_csv(partial, index=False)
@@ -378,5 +381,5 @@ def _chunks(files: list[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
 def _input(
     store: CropStore, shard: str, position: int, width: float, scorer: FrameScorer
 ) -> NDArray[np.uint8]:
-    jitter = Jitter(scale=width / CROP_SCALE, shift=(0.0, 0.0), flip=False)
+    jitter = Jitter(scale=width / store.crop_scale, shift=(0.0, 0.0), flip=False)
     return to_input(work_crop(store.crop(shard, position), jitter).image, scorer.input_size)

@@ -18,7 +18,7 @@ from dfd_training.data.store import CropStore
 from dfd_training.fitting.pairs import PairOptions, PairSampler
 from dfd_training.fitting.sources import draw_pairs
 from dfd_training.metrics import Labels, auc
-from dfd_training.models import build_frame_model, save_model
+from dfd_training.models import build_frame_model, save_model, with_crop_scale
 from dfd_training.quality.quick import Features
 from dfd_training.quality.scoring import embedding
 
@@ -124,7 +124,7 @@ def fit_probe(
     bias = regression.intercept_ - kernel @ scaler.mean_
     model.get_layer("evidence_head").set_weights([kernel[:, None], bias])
     out.mkdir(parents=True, exist_ok=True)
-    save_model(model, out / "best.keras")
+    save_model(with_crop_scale(model, store.crop_scale), out / "best.keras")
     settings = {"options": dataclasses.asdict(options), "pairs": dataclasses.asdict(pairs)}
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     return Probe(out / "best.keras", strength, area)

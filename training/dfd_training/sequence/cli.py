@@ -63,6 +63,7 @@ def fit_sequence_command(
     The head that ships is fitted without fold 0, like the first frame model. Features are
     computed once and cached in the run's folder.
     """
+    from dfd_training.data.store import CropStore
     from dfd_training.fitting.settings import values_of_texts
     from dfd_training.sequence.fit import fit_sequence
     from dfd_training.sequence.windows import FitSequenceOptions
@@ -79,7 +80,14 @@ def fit_sequence_command(
             f"held out: AUC {row['val_auc']:.4f}"
         )
 
-    result = fit_sequence(sequences, out, options=options, resume=resume, on_epoch=tell)
+    result = fit_sequence(
+        sequences,
+        out,
+        crop_scale=CropStore(store).crop_scale,
+        options=options,
+        resume=resume,
+        on_epoch=tell,
+    )
     areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
     click.echo(f"clip AUC by fold: {areas}")
     click.echo(f"sequence model: {result.path}")

@@ -93,7 +93,8 @@ def extract_sequences(
         By precision, the sequences, each time in the same order.
 
     Raises:
-        UsageError: when a fold has no model, a model lacks a precision, or there is no clip.
+        UsageError: when a fold has no model, a model lacks a precision or takes crops of another
+            scale than the store's, or there is no clip.
     """
     tracks = list_tracks(store)
     if not tracks:
@@ -102,7 +103,7 @@ def extract_sequences(
     for track in list_made(store):
         made.setdefault(track.person, []).append(track)
     sequences: dict[str, list[ClipSequence]] = {precision: [] for precision in precisions}
-    for fold, scorers, size in _scorers(tracks, models, precisions):
+    for fold, scorers, size in _scorers(store, tracks, models, precisions):
         part = [track for track in tracks if track.fold == fold]
         for number, track in enumerate(part):
             others = [other for other in part if other.row["group"] != track.row["group"]]
@@ -134,11 +135,12 @@ def extract_photographs(
         By precision, the sequences; none where the store has no photographs.
 
     Raises:
-        UsageError: when a fold has no model or a model lacks a precision.
+        UsageError: when a fold has no model, or a model lacks a precision or takes crops of another
+            scale than the store's.
     """
     tracks = list_photographs(store, seed=seed)
     sequences: dict[str, list[ClipSequence]] = {precision: [] for precision in precisions}
-    for fold, scorers, size in _scorers(tracks, models, precisions):
+    for fold, scorers, size in _scorers(store, tracks, models, precisions):
         part = [track for track in tracks if track.fold == fold]
         for number, track in enumerate(part):
             rng = np.random.default_rng((seed, fold, number))
@@ -150,13 +152,13 @@ def extract_photographs(
 
 
 def _scorers(
-    tracks: list[Track], models: FoldModels, precisions: Sequence[str]
+    store: CropStore, tracks: list[Track], models: FoldModels, precisions: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, FrameScorer], int]]:
     """For each fold its frame models by precision, loaded one fold at a time, and their size."""
     folds = sorted({track.fold for track in tracks})
     if missing := [fold for fold in folds if fold not in models]:
         raise UsageError(f"folds {missing} have no frame model: give one for each of {folds}")
-    found = {(f, p): FrameModel.find(models[f], p) for f in folds for p in precisions}
+    found = {(f, p): FrameModel.find(models[f], p, store=store) for f in folds for p in precisions}
     for fold in folds:
         scorers = {precision: found[fold, precision].open() for precision in precisions}
         (size,) = {scorer.input_size for scorer in scorers.values()}

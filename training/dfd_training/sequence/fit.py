@@ -20,7 +20,7 @@ from dfd_edge.errors import UsageError
 from dfd_training.fitting.optimization import make_loss
 from dfd_training.fitting.record import assign, numbered, values_of, write_curves, write_record
 from dfd_training.metrics import accuracy, auc
-from dfd_training.models import build_sequence_model, save_model
+from dfd_training.models import build_sequence_model, save_model, with_crop_scale
 from dfd_training.sequence.out_of_fold import digest_of, score_sequences, write_out_of_fold
 from dfd_training.sequence.sequences import ClipSequence
 from dfd_training.sequence.windows import FitSequenceOptions, WindowBatches
@@ -102,6 +102,7 @@ def fit_sequence(
     sequences: list[ClipSequence],
     out: Path,
     *,
+    crop_scale: float,
     options: FitSequenceOptions | None = None,
     resume: bool = False,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
@@ -120,6 +121,8 @@ def fit_sequence(
     Args:
         sequences: of all folds.
         out: the run's folder.
+        crop_scale: side of the crops behind the features, over the size of the face; the models
+            carry it.
         options: how to fit.
         resume: go on where a fit of the same options on the same sequences was broken off.
         on_epoch: called with fold and figures after each epoch.
@@ -151,20 +154,25 @@ def fit_sequence(
         history.to_csv(out / f"history_fold{fold}.csv", index=False)
         write_curves(history, out / f"curves_fold{fold}.png")
     width = sequences[0].features.shape[1]
-    save_model(_head(fits[0].values[fits[0].best_epoch], width, options), out / SEQUENCE_NAME)
+    best = _head(fits[0].values[fits[0].best_epoch], width, options)
+    save_model(with_crop_scale(best, crop_scale), out / SEQUENCE_NAME)
     logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(sequences)
     heads: dict[int, keras.Model] = {}
     for fold, rows in held.items():
         others = [fit.best_epoch for other, fit in fits.items() if other != fold]
         epoch = int(np.median(others)) if others else fits[fold].best_epoch
         epoch = min(epoch, len(fits[fold].logits) - 1)
-        heads[fold] = _head(fits[fold].values[epoch], width, options)
+        heads[fold] = with_crop_scale(_head(fits[fold].values[epoch], width, options), crop_scale)
         ends = np.cumsum([len(sequences[i].frame_logit) for i in rows])
         for i, part in zip(rows, np.split(fits[fold].logits[epoch], ends[:-1]), strict=True):
             logits[i] = part
     write_out_of_fold(out, sequences, logits, heads)
     fold_auc = {fold: max(row["val_auc"] for row in fit.history) for fold, fit in fits.items()}
-    data = {"sequences": len(sequences), "sha256": digest_of(sequences)}
+    data = {
+        "sequences": len(sequences),
+        "sha256": digest_of(sequences),
+        "crop_scale": crop_scale,
+    }
     write_record(out, {"fit": options}, data=data, fold_auc=fold_auc)
     for fold in held:
         (out / f"fold{fold}.progress.npz").unlink()

@@ -170,8 +170,8 @@ def _make(
             if not writer.done(work, number):
                 rng = file_rng(seed, generator, number, work.path)
                 positions = work.spread(crops, rng)
-                shard = store.shard(work.shard)
-                result = make(work, [shard.crop(position) for position in positions], rng)
+                crops_of_file = [store.crop(work.shard, position) for position in positions]
+                result = make(work, crops_of_file, rng)
                 if result is not None:
                     pictures, model = result
                     writer.add(work, number, positions, pictures, model=model)

@@ -132,7 +132,7 @@ def gather_heads(store: CropStore, *, seed: int = 0) -> NDArray[np.uint8]:
     chosen = [*clips[:MAX_CROPS], *(photographs[number] for number in drawn)]
     if not chosen:
         raise UsageError(f"{store.path}: no judged real crop marked train")
-    return np.stack([_tile(store.shard(s).crop(p), rng)[:, :, ::-1] for s, p in chosen])
+    return np.stack([_tile(store.crop(s, p), rng)[:, :, ::-1] for s, p in chosen])
 
 
 def _tile(crop: StoredCrop, rng: np.random.Generator) -> Picture:

@@ -140,8 +140,8 @@ def gather_faces(store: CropStore, *, min_faces: int = MIN_FACES) -> tuple[Faces
 
 def _faces_of(store: CropStore, work: Work) -> list[AlignedFace]:
     step = -(-len(work.positions) // MAX_FACES_A_CLIP)
-    shard = store.shard(work.shard)
-    return [align(shard.crop(position), FACE_SIDE) for position in work.positions[::step]]
+    positions = work.positions[::step]
+    return [align(store.crop(work.shard, position), FACE_SIDE) for position in positions]
 
 
 def mean_colour(faces: list[NDArray[np.uint8]]) -> tuple[float, float, float]:
