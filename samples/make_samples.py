@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from skimage import data as pictures
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.augment.synthesis import BlendParameters
-from dfd_training.augment.synthesis import blend as face_swap
+from dfd_training.augment.synthesis import BlendParameters, face_swap
 from dfd_training.augment.synthesis.colour import ColourChange
 from dfd_training.augment.synthesis.detail import DetailChange, DetailKind
 from dfd_training.augment.synthesis.geometry import WOBBLE_GRID, MaskRegion

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.augment.synthesis import blend as face_swap
-from dfd_training.augment.synthesis import draw_swap
+from dfd_training.augment.synthesis import draw_swap, face_swap
 from dfd_training.data.prepare import prepare
 from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.data.table import read_table
@@ -48,14 +47,14 @@ def landmarks_of(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def astronaut_crop(astronaut: NDArray[np.uint8]) -> StoredCrop:
     """The portrait as a crop with its landmarks."""
     face = FaceDetector().detect(astronaut)[0]
-    return StoredCrop(astronaut, face.box, landmarks_of(astronaut))
+    return StoredCrop(astronaut, face.box, landmarks_of(astronaut), 1.5)
 
 
 @pytest.fixture(scope="session")
 def hopper_crop(hopper: NDArray[np.uint8]) -> StoredCrop:
     """The other portrait as a crop with its landmarks."""
     face = FaceDetector().detect(hopper)[0]
-    return StoredCrop(hopper, face.box, landmarks_of(hopper))
+    return StoredCrop(hopper, face.box, landmarks_of(hopper), 1.5)
 
 
 def write_clip(path: Path, frames: list[NDArray[np.uint8]], fps: int = 10) -> None:

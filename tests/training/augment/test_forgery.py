@@ -27,7 +27,7 @@ def tilted_crop(astronaut_crop: StoredCrop) -> StoredCrop:
     turn = cv2.getRotationMatrix2D((150, 120), 4.0, 1.04)
     image = cv2.warpAffine(astronaut_crop.image, turn, (300, 300), borderMode=cv2.BORDER_REFLECT)
     marks = move_points(astronaut_crop.landmarks, turn)
-    return StoredCrop(np.asarray(image, np.uint8), astronaut_crop.box, marks)
+    return StoredCrop(np.asarray(image, np.uint8), astronaut_crop.box, marks, 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_donor_seen_from_the_side_is_not_bent_to_the_front(astronaut_crop: Sto
     assert astronaut_crop.landmarks is not None
     sideways = express(astronaut_crop.landmarks, dataclasses.replace(STILL, yaw=60.0))
     white = np.full_like(astronaut_crop.image, 255)
-    donor = StoredCrop(white, astronaut_crop.box, sideways)
+    donor = StoredCrop(white, astronaut_crop.box, sideways, 1.5)
     pairs = [
         forge(ForgeryKind.FACE_SWAP, astronaut_crop, np.random.default_rng(seed), donor=donor)
         for seed in range(10)

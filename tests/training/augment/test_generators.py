@@ -168,7 +168,10 @@ def _check_made(store: CropStore, generator: str) -> pd.DataFrame:
         real = store.shard(str(real_rows["shard"].iloc[0]))
         for row, number in zip(part.itertuples(), range(len(shard)), strict=True):
             twin = int(np.flatnonzero(real.time_s == shard.time_s[number])[0])
-            fake, original = shard.crop(number), real.crop(twin)
+            fake, original = (
+                stored.crop(place, crop_scale=1.5)
+                for stored, place in ((shard, number), (real, twin))
+            )
             np.testing.assert_array_equal(fake.box, original.box)
             np.testing.assert_array_equal(fake.landmarks, original.landmarks)
             assert fake.image.shape == original.image.shape
@@ -182,7 +185,9 @@ def _check_made(store: CropStore, generator: str) -> pd.DataFrame:
 
 def _changes(store: CropStore, row: pd.Series) -> NDArray[np.int64]:
     """How far a made crop differs from its real one, [side, side, 3]."""
-    fake = Shard.load(store.path / "crops" / row["shard"]).crop(int(row["position"]))
+    fake = Shard.load(store.path / "crops" / row["shard"]).crop(
+        int(row["position"]), crop_scale=1.5
+    )
     real_rows = store.index[store.index["path"] == row["original"]]
     twin = real_rows[real_rows["time_s"] == row["time_s"]].iloc[0]
     real = store.crop(twin["shard"], int(twin["position"]))

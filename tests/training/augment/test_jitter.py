@@ -17,7 +17,7 @@ def crop_with_dots() -> StoredCrop:
     for x, y in marks.astype(int):
         image[y - 2 : y + 3, x - 2 : x + 3] = 255
     box = np.array([60.0, 60.0, 140.0, 140.0], np.float32)
-    return StoredCrop(image=image, box=box, landmarks=marks)
+    return StoredCrop(image=image, box=box, landmarks=marks, crop_scale=1.5)
 
 
 @pytest.mark.parametrize("degrees", [-12.0, 5.0, 20.0])

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfd_training.augment.synthesis import blend as face_swap
-from dfd_training.augment.synthesis import blend as self_blend
-from dfd_training.augment.synthesis import draw_blend
+from dfd_training.augment.synthesis import draw_blend, face_swap, self_blend
 from dfd_training.augment.synthesis.colour import ColourTransfer, transfer_colour
 from dfd_training.augment.synthesis.detail import DetailChange, DetailKind, change_detail
 from dfd_training.augment.synthesis.geometry import MaskRegion, soft_mask, warp_face

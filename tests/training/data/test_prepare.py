@@ -131,7 +131,7 @@ def test_what_is_no_face_in_a_cropped_picture_is_not_taken_for_one(astronaut: np
     picture[20:170, 20:170] = cv2.resize(astronaut, (150, 150), interpolation=cv2.INTER_AREA)
     detector = FaceDetector()
     assert detector.detect(picture), "the detector sees it"
-    face = face_of_crop(picture, detector)
+    face = face_of_crop(picture, detector, crop_scale=1.5)
     assert face.score == 0.0
     assert face.box == pytest.approx([100, 100, 500, 500])
 

@@ -62,7 +62,7 @@ sequences = [
 options = FitSequenceOptions(
     head="gru_small", epochs=1, steps=2, batch_size=4, max_steps=8, loss=LossKind.FOCAL
 )
-fit = fit_sequence(sequences, out / "sequence", options=options)
+fit = fit_sequence(sequences, out / "sequence", crop_scale=1.5, options=options)
 features = np.load(out / "features.npy")
 mask = np.ones(features.shape[:2], bool)
 model = load_sequence_model(fit.path)

@@ -130,7 +130,7 @@ def test_a_run_tells_how_it_was_made(run: Path, start: Path) -> None:
     kinds = {"fit": FitFrameOptions, "pairs": PairOptions}
     settings = read_settings(run / "settings.toml", kinds)
     assert FitFrameOptions(**settings["fit"]) == _from(start)
-    assert PairOptions(**settings["pairs"]) == PAIRS
+    assert PairOptions(**settings["pairs"]) == PAIRS.at_crop_scale(1.5)
     facts = json.loads((run / "run.json").read_text())
     assert facts["options"]["holdout"] == 0
     assert facts["versions"]["keras"] == keras.version()

@@ -168,7 +168,7 @@ def test_padding() -> None:
 def test_a_head_learns_what_only_time_shows(sequences: list[ClipSequence], tmp_path: Path) -> None:
     """Frame by frame the classes have the same mean; the head must find the flicker."""
     options = FitSequenceOptions(epochs=12, steps=15, batch_size=16, max_steps=16, patience=12)
-    result = fit_sequence(sequences, tmp_path, options=options)
+    result = fit_sequence(sequences, tmp_path, crop_scale=1.5, options=options)
     assert sorted(result.fold_auc) == [0, 1, 2]
     assert np.mean(list(result.fold_auc.values())) > 0.85
     logits = read_out_of_fold(tmp_path, sequences)
@@ -192,7 +192,7 @@ def test_a_broken_off_fit_goes_on_and_its_heads_score_other_precisions(
     options = FitSequenceOptions(
         head="gru_small", epochs=2, steps=2, batch_size=8, max_steps=10, patience=9
     )
-    fit_sequence(sequences, tmp_path / "whole", options=options)
+    fit_sequence(sequences, tmp_path / "whole", crop_scale=1.5, options=options)
     whole = read_out_of_fold(tmp_path / "whole", sequences)
 
     class PowerCut(Exception):
@@ -204,11 +204,12 @@ def test_a_broken_off_fit_goes_on_and_its_heads_score_other_precisions(
 
     out = tmp_path / "cut"
     with pytest.raises(PowerCut):
-        fit_sequence(sequences, out, options=options, on_epoch=cut)
+        fit_sequence(sequences, out, crop_scale=1.5, options=options, on_epoch=cut)
     told: list[tuple[int, float]] = []
     fit_sequence(
         sequences,
         out,
+        crop_scale=1.5,
         options=options,
         resume=True,
         on_epoch=lambda fold, row: told.append((fold, row["epoch"])),
@@ -263,7 +264,7 @@ def test_folds_without_both_kinds_are_refused(
     ]
     for some, message in cases:
         with pytest.raises(UsageError, match=message):
-            fit_sequence(some, tmp_path)
+            fit_sequence(some, tmp_path, crop_scale=1.5)
 
 
 def test_settings_of_the_sequence_model_are_read_before_anything_is_computed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dfd_training
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.quality import crop_detail
@@ -20,6 +22,7 @@ from dfd_training.data.folds import training_rows
 from dfd_training.data.store import CropStore, shard_name
 from dfd_training.models import build_frame_model, save_model
 from dfd_training.models.scoring import FrameModel, shared_precisions
+from dfd_training.sequence import extraction
 from dfd_training.sequence.extraction import (
     cached_sequences,
     extract_photographs,
@@ -153,6 +156,32 @@ def test_sequences_are_computed_once_for_each_precision(
     assert len(calls) == len(list_tracks(store)), "only int8 was missing"
     load(*BOTH)
     assert not calls
+
+
+def test_cached_sequences_are_found_by_what_they_depend_on(
+    store: CropStore, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is raised on purpose and the settings; never names of source files."""
+    models = dict.fromkeys(range(3), bundle)
+
+    def key(store: CropStore = store, seed: int = 0, precision: str = "fp32") -> str:
+        return extraction._digest(store, models, precision, seed)
+
+    first = key()
+    monkeypatch.setattr(dfd_training, "__file__", str(tmp_path / "moved" / "__init__.py"))
+    assert key() == first, "where the source files lie is no matter"
+    others = {key(seed=1), key(precision="int8")}
+    folder = Path(shutil.copytree(store.path, tmp_path / "store"))
+    assert key(CropStore(folder)) == first, "nor where the store lies"
+    settings = json.loads((folder / "store.json").read_text())
+    (folder / "store.json").write_text(json.dumps({**settings, "max_frames": 50}))
+    others.add(key(CropStore(folder)))
+    (folder / "store.json").write_text(json.dumps(settings))
+    (folder / "index.csv").write_text((folder / "index.csv").read_text() + "\n")
+    others.add(key(CropStore(folder)))
+    monkeypatch.setattr(extraction, "EXTRACTION_VERSION", extraction.EXTRACTION_VERSION + 1)
+    others.add(key())
+    assert len(others - {first}) == 5
 
 
 def test_keras_files_and_bundles_are_told_apart(bundle: Path, tmp_path: Path) -> None:

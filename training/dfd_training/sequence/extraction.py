@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import dfd_training
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.quality import crop_detail
 from dfd_training.augment.degrade import degrade, draw_degradation
@@ -33,6 +33,13 @@ from dfd_training.sequence.sequences import (
     load_sequences,
     save_sequences,
 )
+
+EXTRACTION_VERSION = 1
+"""To be raised by whoever changes what the same crops, models and seed give.
+
+That is this module, and what it draws from: degradations, codecs, jitter and synthesis. Sequences
+in caches of other versions are computed anew.
+"""
 
 MIN_MARKED_SHARE = 0.8
 DONOR_CANDIDATES = 4
@@ -350,7 +357,7 @@ def cached_sequences(
     seed: int = 0,
     on_clip: Callable[[], None] = lambda: None,
 ) -> dict[str, list[ClipSequence]]:
-    """The sequences, from the cache in `folder` where models, crops, code and seed are the same.
+    """Returns sequences, cached in `folder` by models, crops, version and seed.
 
     Args:
         store: the crops.
@@ -373,16 +380,21 @@ def cached_sequences(
 
 
 def _digest(store: CropStore, models: FoldModels, precision: str, seed: int) -> str:
-    digest = hashlib.sha256(f"{precision} {seed}".encode())
-    for name in ("index.csv", "made.csv"):
-        if (store.path / name).is_file():
-            digest.update((store.path / name).read_bytes())
-    # What draws and makes the crops counts as well: precisions are compared on the same ones.
-    package = Path(dfd_training.__file__).parent
-    own = ("degrade.py", "codecs.py", "jitter.py", "pairs.py", "synthesis/*.py")
-    for name in (*own, "clips/extraction.py"):
-        for source in sorted(package.glob(name)):
-            digest.update(source.read_bytes())
-    for fold in sorted(models):
-        digest.update(f"{fold} {FrameModel.find(models[fold], precision).digest}".encode())
-    return digest.hexdigest()[:16]
+    """Hash of all that sequences depend on, in hexadecimal: precisions are compared on one draw.
+
+    Raises:
+        UsageError: A model takes crops of another scale than the store's.
+    """
+    tables = [path for name in ("index.csv", "made.csv") if (path := store.path / name).is_file()]
+    settings = {
+        "version": EXTRACTION_VERSION,
+        "precision": precision,
+        "seed": seed,
+        "store": store.settings,
+        "tables": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables},
+        "models": {
+            fold: FrameModel.find(models[fold], precision, store=store).digest
+            for fold in sorted(models)
+        },
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
