@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from dfd_edge.errors import UsageError
+from dfd_edge.schema import SchemaError, from_plain, to_plain
 
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -20,14 +19,14 @@ Values = dict[str, Any]
 
 
 def values_of_texts(kind: type[Any], settings: Iterable[str]) -> Values:
-    """Read settings that were given as text.
+    """Reads settings that were given as text.
 
     Args:
-        kind: a dataclass whose fields are truth values, numbers, texts, enums or tuples of texts.
-        settings: texts such as "true_share=0.5"; the parts of a tuple have commas between them.
+        kind: A dataclass whose fields are truth values, numbers, texts, enums or tuples of texts.
+        settings: Texts such as "true_share=0.5"; the parts of a tuple have commas between them.
 
     Raises:
-        UsageError: for a text without "=", an unknown name, or a value that does not fit.
+        UsageError: A text has no "=", an unknown name, or a value that does not fit.
     """
     types = _types(kind)
     values: Values = {}
@@ -37,23 +36,21 @@ def values_of_texts(kind: type[Any], settings: Iterable[str]) -> Values:
             listed = ", ".join(f"{key}={shown}" for key, shown in _defaults(kind).items())
             raise UsageError(f"setting {setting!r} is unknown; known, with their values: {listed}")
         try:
-            values[name] = _of_text(types[name], text)
-        except (KeyError, ValueError) as error:
-            raise UsageError(
-                f"setting {name}={text}: not a value of the kind {_described(types[name])}"
-            ) from error
+            values[name] = from_plain(types[name], _plain(types[name], text), f"setting {name}")
+        except SchemaError as error:
+            raise UsageError(str(error)) from error
     return values
 
 
 def read_settings(path: Path, kinds: Mapping[str, type[Any]]) -> dict[str, Values]:
-    """Read a TOML file of settings.
+    """Reads a TOML file of settings.
 
     Args:
-        path: of the file.
-        kinds: a dataclass for each table that the file may have.
+        path: The file.
+        kinds: A dataclass for each table that the file may have.
 
     Returns:
-        For each of the tables what the file says.
+        The values in each of the tables.
 
     Raises:
         UsageError: The file is missing or no TOML, has a table or a name that is unknown, or a
@@ -77,21 +74,23 @@ def read_settings(path: Path, kinds: Mapping[str, type[Any]]) -> dict[str, Value
                     f"{path}: {table}.{name} is unknown; known in [{table}]: {', '.join(types)}"
                 )
             try:
-                read[table][name] = _of_toml(types[name], value)
-            except ValueError as error:
-                raise UsageError(
-                    f"{path}: {table}.{name} is {value!r}; {_described(types[name])} is wanted"
-                ) from error
+                read[table][name] = from_plain(types[name], value, f"{table}.{name}")
+            except SchemaError as error:
+                raise UsageError(f"{path}: {error}") from error
     return read
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
-    """Write dataclasses as TOML tables that `read_settings` reads."""
+    """Writes dataclasses as TOML tables that `read_settings` reads."""
     lines: list[str] = []
     for table, options in tables.items():
-        values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-        lines += [f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in values.items()), ""]
-    return "\n".join(lines)
+        # JSON's numbers, truth values, texts and lists are TOML's, but for the character 127.
+        entries = (
+            f"{name} = {json.dumps(value, ensure_ascii=False)}"
+            for name, value in to_plain(options).items()
+        )
+        lines += [f"[{table}]", *entries, ""]
+    return "\n".join(lines).replace("\x7f", "\\u007f")
 
 
 def _types(kind: type[Any]) -> dict[str, Any]:
@@ -107,53 +106,15 @@ def _defaults(kind: type[Any]) -> dict[str, str]:
     }
 
 
-def _of_text(kind: Any, text: str) -> object:  # noqa: ANN401 - a type, of any sort
+def _plain(kind: Any, text: str) -> object:  # noqa: ANN401 - a type, of any sort
+    """Returns the value that TOML would have for a text; the text itself where it has none."""
     if kind is bool:
-        return _TRUTHS[text.lower()]
-    if kind is float:
-        return _finite(float(text))
-    if kind is int or kind is str or _is_enum(kind):
-        return kind(text)
-    return tuple(part for part in text.split(",") if part)
-
-
-def _of_toml(kind: Any, value: object) -> object:  # noqa: ANN401 - a type, of any sort
-    """Check a value of TOML; a whole number will do for a float, and nothing for another kind."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind in (bool, int, float, str):
-        if type(value) is not kind:
-            raise ValueError
-        return _finite(value) if isinstance(value, float) else value
-    if _is_enum(kind):
-        return kind(value)
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError
-    return tuple(value)
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-def _is_enum(kind: Any) -> bool:  # noqa: ANN401 - a type, of any sort
-    return isinstance(kind, type) and issubclass(kind, StrEnum)
-
-
-def _described(kind: Any) -> str:  # noqa: ANN401 - a type, of any sort
-    if _is_enum(kind):
-        return "one of " + ", ".join(kind)
-    return kind.__name__ if isinstance(kind, type) else "list of texts"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
-    # A JSON string is a TOML basic string, but for the character 127.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _TRUTHS.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    if get_origin(kind) is tuple:
+        return [part for part in text.split(",") if part]
+    return text
