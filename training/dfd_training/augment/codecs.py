@@ -81,10 +81,10 @@ class Coding:
     """One pass through a codec.
 
     Attributes:
-        codec: which.
+        codec: The codec.
         loss: 0 for the best quality of the codec's usual range, 1 for the worst.
-        drift: how far the picture moves from frame to frame, pixels right and down.
-        frames: frames coded, the picture the last of them.
+        drift: Motion of the picture from frame to frame, pixels right and down.
+        frames: Frames coded, the picture the last of them.
     """
 
     codec: Codec
@@ -94,11 +94,11 @@ class Coding:
 
 
 def code(picture: Picture, coding: Coding) -> Picture:
-    """Send a picture through a codec, 4:2:0.
+    """Sends a picture through a codec, 4:2:0.
 
     Args:
         picture: uint8 [height, width, 3], BGR; odd sides are padded for coding.
-        coding: codec, quality and motion.
+        coding: Codec, quality and motion.
 
     Returns:
         uint8, same shape.

@@ -1,9 +1,9 @@
 """Degradations that go over real and fake alike.
 
-What cameras, codecs and messengers do to a picture must not tell a network its label. Both
-classes therefore pass through here with parameters from the same draw, after any synthesis, in
-the order in which footage meets them: light, sensor, the camera's own processing, optics, a first
-coding at a size, and perhaps a second on the way.
+The traces of cameras, codecs and messengers must not give a picture's label away. Both classes
+therefore pass through here with parameters from the same draw, after any synthesis, in the order
+in which footage meets them: light, sensor, the camera's own processing, optics, a first coding at a
+size, and perhaps a second on the way.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Recapture:
     """A screen filmed by a camera: the screen's grid beats with the sensor's.
 
     Attributes:
-        frequency: waves a pixel along x and y.
-        amplitude: of the moire, share of the brightness.
-        fade: how far blacks are lifted, share of the range.
+        frequency: Waves a pixel along x and y.
+        amplitude: Strength of the moire, share of the brightness.
+        fade: Lift of the blacks, share of the range.
     """
 
     frequency: tuple[float, float]
@@ -46,23 +46,23 @@ class Recapture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:
-    """What happens to one picture, or to all frames of one clip.
+    """The degradation of one picture, or of all frames of one clip.
 
     Attributes:
-        colour: change of colour, contrast and gamma, or None.
-        noise: standard deviation in grey levels; 0 for none.
-        smear: strength of a smoothing that keeps edges, as denoisers and beauty filters do,
+        colour: Change of colour, contrast and gamma, or None.
+        noise: Standard deviation in grey levels; 0 for none.
+        smear: Strength of a smoothing that keeps edges, as denoisers and beauty filters do,
             0 to 1.
-        sharpen: amount of unsharp masking; 0 for none.
-        blur: standard deviation in pixels; 0 for none.
-        motion: length of a motion blur in pixels, and its angle in radians; 0 for none.
-        recapture: a screen filmed, or None.
-        scale: the picture is shrunk by this, coded, and brought back; 1 for none.
-        jpeg: quality, or None.
-        grid: x and y offset of the 8x8 block grid from the picture's corner, pixels.
-        coding: a pass through a video codec in the place of JPEG, or None.
-        second_jpeg: quality of a second pass on another grid, or None.
-        second_coding: a second pass through a video codec, or None.
+        sharpen: Amount of unsharp masking; 0 for none.
+        blur: Standard deviation in pixels; 0 for none.
+        motion: Length of a motion blur in pixels, and its angle in radians; 0 for none.
+        recapture: A screen filmed, or None.
+        scale: The picture is shrunk by this, coded, and brought back; 1 for none.
+        jpeg: Quality, or None.
+        grid: X and y offset of the 8x8 block grid from the picture's corner, pixels.
+        coding: A pass through a video codec in the place of JPEG, or None.
+        second_jpeg: Quality of a second pass on another grid, or None.
+        second_coding: A second pass through a video codec, or None.
     """
 
     colour: ColourChange | None = None
@@ -83,12 +83,12 @@ class Degradation:
 def draw_degradation(
     rng: np.random.Generator, *, codec_share: float = 0.4, always: bool = False
 ) -> Degradation:
-    """Draw a degradation; about one picture in four stays as it is but for its colour.
+    """Draws a degradation; about one picture in four changes in colour only.
 
     Args:
-        rng: the source of chance.
-        codec_share: share of pictures that pass a video codec; others may pass JPEG.
-        always: every picture passes a codec or JPEG.
+        rng: Random generator.
+        codec_share: Share of pictures that pass a video codec; others may pass JPEG.
+        always: Every picture passes a codec or JPEG.
     """
     colour = draw_colour(rng, 0.5) if rng.random() < 0.6 else None
     if rng.random() < 0.25 and not always:
@@ -114,7 +114,7 @@ def draw_degradation(
 
 
 def draw_coding(rng: np.random.Generator) -> Coding:
-    """Draw a pass through a video codec."""
+    """Draws a pass through a video codec."""
     codecs = list(_CODEC_SHARES)
     shares = np.array(list(_CODEC_SHARES.values()))
     return Coding(
@@ -133,12 +133,12 @@ def _draw_recapture(rng: np.random.Generator) -> Recapture:
 
 
 def degrade(image: Picture, degradation: Degradation, rng: np.random.Generator) -> Picture:
-    """Degrade a picture.
+    """Degrades a picture.
 
     Args:
         image: uint8 [height, width, 3], BGR.
-        degradation: what to do.
-        rng: the source of the noise.
+        degradation: The degradation.
+        rng: Random generator of the noise.
 
     Returns:
         uint8, same shape.
@@ -168,7 +168,7 @@ def degrade(image: Picture, degradation: Degradation, rng: np.random.Generator) 
 
 
 def _captured(image: Picture, degradation: Degradation, rng: np.random.Generator) -> Picture:
-    """What happens before a first coding: light, sensor, the camera's processing, optics."""
+    """Applies all that precedes a first coding: light, sensor, the camera's processing, optics."""
     if degradation.colour is not None:
         image = change_colour(image, degradation.colour)
     if degradation.noise > 0:
@@ -190,7 +190,7 @@ def _captured(image: Picture, degradation: Degradation, rng: np.random.Generator
 
 
 def _noisy(image: Picture, sigma: float, rng: np.random.Generator) -> Picture:
-    """Noise of the sensor, fine in brightness and coarse in colour."""
+    """Adds sensor noise, fine in brightness and coarse in colour."""
     height, width = image.shape[:2]
     fine = rng.standard_normal((height, width, 1), np.float32) * np.float32(sigma)
     coarse = rng.standard_normal((height // 2 + 1, width // 2 + 1, 3), np.float32)
@@ -199,7 +199,7 @@ def _noisy(image: Picture, sigma: float, rng: np.random.Generator) -> Picture:
 
 
 def _moving(image: Picture, length: float, angle: float) -> Picture:
-    """Blur along a line, as of a hand-held camera or a turning head."""
+    """Blurs along a line, as of a hand-held camera or a turning head."""
     side = int(np.ceil(length)) | 1
     kernel = np.zeros((side, side), np.uint8)
     half = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
@@ -218,7 +218,7 @@ def _recaptured(image: Picture, recapture: Recapture) -> Picture:
 
 
 def _jpeg(image: Picture, quality: int, grid: tuple[int, int]) -> Picture:
-    """Compress as JPEG with the block grid shifted, as in a crop out of a larger picture."""
+    """Compresses as JPEG with the block grid shifted, as in a crop out of a larger picture."""
     height, width = image.shape[:2]
     left, top = grid
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""How a training crop is cut: the runtime's geometry, moved, scaled, turned, flipped a bit."""
+"""Jitter of training crops: the runtime's geometry, moved, scaled, turned and flipped a bit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Crop = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """How the model's crop differs from the runtime's: the same for both crops of a pair.
+    """The difference between the model's crop and the runtime's; both crops of a pair share it.
 
     Attributes:
-        scale: factor of the side.
-        shift: along x and y, shares of the face's size.
-        flip: whether left and right change places.
-        turn: rotation round the face, degrees, counter-clockwise.
+        scale: Factor of the side.
+        shift: Along x and y, shares of the face's size.
+        flip: Whether left and right change places.
+        turn: Rotation round the face, degrees, counter-clockwise.
     """
 
     scale: float
@@ -40,12 +40,12 @@ def draw_jitter(
     turn: float = 0.0,
     scales: tuple[float, float] = (1.0, 1.0),
 ) -> Jitter:
-    """Draw a jitter: the detector's boxes move and breathe by a few hundredths.
+    """Draws a jitter: the detector's boxes move and breathe by a few hundredths.
 
     Args:
-        rng: the source of chance.
-        turn: standard deviation of the rotation, degrees.
-        scales: least and greatest side of the crop, over that of the model's crop.
+        rng: Random generator.
+        turn: Standard deviation of the rotation, degrees.
+        scales: Least and greatest side of the crop, over that of the model's crop.
     """
     dx, dy = rng.normal(0.0, 0.03, 2)
     scale = scales[0] if scales[0] == scales[1] else rng.uniform(*scales)
@@ -61,7 +61,7 @@ NO_JITTER = Jitter(scale=1.0, shift=(0.0, 0.0), flip=False)
 
 
 def work_crop(stored: StoredCrop, jitter: Jitter) -> StoredCrop:
-    """Cut the model's square out of a stored crop, at native size.
+    """Cuts the model's square out of a stored crop, at native size.
 
     A rotation comes first, as a head is inclined before anything is forged. It resamples both
     crops of a pair alike.
@@ -81,7 +81,7 @@ def work_crop(stored: StoredCrop, jitter: Jitter) -> StoredCrop:
 
 
 def turned(stored: StoredCrop, degrees: float) -> StoredCrop:
-    """Rotate a stored crop round its face, counter-clockwise; what comes in repeats the border."""
+    """Rotates a stored crop round its face, counter-clockwise; new pixels repeat the border."""
     centre = stored.box.reshape(2, 2).mean(axis=0)
     matrix = cv2.getRotationMatrix2D(centre.tolist(), degrees, 1.0)
     height, width = stored.image.shape[:2]
@@ -99,6 +99,6 @@ def turned(stored: StoredCrop, degrees: float) -> StoredCrop:
 
 
 def to_input(picture: Picture, size: int, *, flip: bool = False) -> Crop:
-    """Bring a square BGR picture to the model's input, RGB, by the runtime's own geometry."""
+    """Brings a square BGR picture to the model's input, RGB, by the runtime's own geometry."""
     crop = extract_crop(picture, CropRegion(0, 0, picture.shape[0]), size)
     return np.ascontiguousarray(crop[:, ::-1]) if flip else crop

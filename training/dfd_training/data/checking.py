@@ -1,4 +1,4 @@
-"""Whether a table and the files that it names agree."""
+"""Checks of a table against the files that it names."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BLOCK = 1 << 20
 
 @dataclass
 class TableCheck:
-    """What a check found.
+    """The findings of a check.
 
     Attributes:
-        missing: rows whose file is not there.
-        unreadable: what is wrong with files that are there, by path.
-        superfluous: media files below the table's folder that no row names.
-        duplicates: paths of files of one content that stand in two splits or under two labels.
-        repeated: paths of files of one content within one split and label.
-        classes: what is wrong with the classes of a split.
+        missing: Rows whose file is not there.
+        unreadable: Faults of files that are there, by path.
+        superfluous: Media files below the table's folder that no row names.
+        duplicates: Paths of files of one content that stand in two splits or under two labels.
+        repeated: Paths of files of one content within one split and label.
+        classes: Faults of the classes of a split.
     """
 
     missing: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class TableCheck:
 
     @property
     def faults(self) -> int:
-        """How much must be mended; superfluous and repeated files need not be."""
+        """Number of faults to mend; superfluous and repeated files are none."""
         return len(self.missing) + len(self.unreadable) + len(self.duplicates) + len(self.classes)
 
 
@@ -56,16 +56,16 @@ def check_table(
     quick: bool = False,
     on_file: Callable[[], None] = lambda: None,
 ) -> TableCheck:
-    """Hold a table against its files.
+    """Checks a table against its files.
 
     Pictures are decoded; of videos the first frame is, by the runtime's own readers. Contents are
     compared by SHA-256 where files have one size.
 
     Args:
-        rows: as `read_rows` gives them.
-        root: the folder that relative paths start from.
-        quick: look at the first bytes of each file only, and compare no contents.
-        on_file: called after each row.
+        rows: As `read_rows` gives them.
+        root: The folder that relative paths start from.
+        quick: Look at the first bytes of each file only, and compare no contents.
+        on_file: Called after each row.
 
     Returns:
         What was found.
@@ -95,7 +95,7 @@ def check_table(
 
 
 def fault_of(file: Path, *, quick: bool = False) -> str:
-    """What is wrong with a media file, in a line; empty where it can be read."""
+    """Returns the fault of a media file in one line; empty where it can be read."""
     try:
         if quick:
             head = read_head(file)
@@ -137,7 +137,7 @@ def _sha256(file: str) -> str:
 
 
 def _unnamed(files: set[str], root: Path) -> Iterator[str]:
-    """Media files that no row names: below the root if a row is, and beside those of the rows."""
+    """Yields media files that no row names: below the root, if a row is, and beside the rows'."""
     top = os.path.realpath(root)
     below = [file for file in files if file.startswith(top.rstrip(os.sep) + os.sep)]
     place = placing(Path(top))

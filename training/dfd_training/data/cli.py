@@ -23,7 +23,7 @@ _Command = Callable[..., Any]
 
 
 def _to_table(command: _Command) -> _Command:
-    """Options of every command that makes a table from a layout."""
+    """Adds the options of every command that makes a table from a layout."""
     for option in (
         click.option("--one-class", is_flag=True, help="Accept real footage or fakes alone."),
         click.option("--name", default="", help="Of the data set.  [default: the folder's]"),
@@ -34,7 +34,7 @@ def _to_table(command: _Command) -> _Command:
 
 
 def _class_names(command: _Command) -> _Command:
-    """Options that say what stands for the classes."""
+    """Adds the options that name the classes."""
     for label in ("fake", "real"):
         command = click.option(
             f"--{label}",
@@ -319,7 +319,7 @@ def sample_command(
 def check_command(
     context: click.Context, table: Path, root: Path | None, quick: bool, out: Path | None, show: int
 ) -> None:
-    """Hold TABLE against its files; exits with 1 when something must be mended.
+    """Check TABLE against its files; exits with 1 when something must be mended.
 
     Rows without a file, files without a row, files that cannot be read, one content in two splits
     or under two labels, classes that are missing.

@@ -28,7 +28,7 @@ _GENERATOR_EXPONENT = 0.5
 
 
 def family_of(kind: str, generator: str) -> str:
-    """The family of a fake.
+    """Returns the family of a fake.
 
     Args:
         kind: As the table has it, such as "swap" or "talking head"; may be empty.
@@ -36,7 +36,7 @@ def family_of(kind: str, generator: str) -> str:
 
     Returns:
         The method for FaceForensics++, "DFD" for Google's set, "DFDC" for that set, else the kind;
-        swaps of other tools are one family. The generator where the table gives no kind.
+        Swaps of other tools are one family. The generator where the table gives no kind.
     """
     if "DeepFakeDetection" in generator:
         return DFD
@@ -106,7 +106,7 @@ def leave_out(rows: pd.DataFrame, families: tuple[str, ...]) -> tuple[pd.DataFra
 
 
 def _draw(*words: str) -> int:
-    """A number that chance gave these words once."""
+    """Returns a fixed pseudo-random number for words."""
     return zlib.crc32("\n".join(words).encode())
 
 
@@ -115,12 +115,12 @@ class CropFile:
     """The judged crops of one file of a store.
 
     Attributes:
-        shard: its name in the store.
+        shard: Its name in the store.
         positions: int64 [n], of the crops in the shard.
         time_s: float64 [n].
         track: int64 [n], the person.
         face_px: float64 [n], size of the face in the file.
-        cropped: whether the file is a face crop, with nothing around the face.
+        cropped: Whether the file is a face crop, with nothing around the face.
     """
 
     shard: str
@@ -136,12 +136,12 @@ class CropFile:
         return len(self.positions) == 1 and float(self.time_s[0]) == 0.0
 
     def nearest(self, time_s: float) -> int:
-        """The place of the crop that is nearest in time."""
+        """Returns the place of the crop that is nearest in time."""
         return int(np.argmin(np.abs(self.time_s - time_s)))
 
 
 def crop_files(rows: pd.DataFrame) -> dict[str, CropFile]:
-    """The files of rows of an index, by their shards."""
+    """Returns the files of rows of an index, by their shards."""
     cropped = rows["cropped"] if "cropped" in rows else pd.Series("", index=rows.index)
     return {
         str(shard): CropFile(
@@ -166,7 +166,7 @@ class TrueFake:
 
 @dataclass(frozen=True)
 class _Branch:
-    """The choices at one level, and the share of each."""
+    """The choices at one level of a draw, and the share of each."""
 
     parts: list[_Branch] | list[TrueFake]
     shares: NDArray[np.float64]
@@ -212,7 +212,7 @@ class FakeFamilies:
         return bool(self._root.parts)
 
     def draw(self, rng: np.random.Generator) -> TrueFake:
-        """Draws one."""
+        """Draws one fake."""
         found: _Branch | TrueFake = self._root
         while isinstance(found, _Branch):
             found = found.parts[int(rng.choice(len(found.parts), p=found.shares))]

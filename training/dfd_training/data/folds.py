@@ -16,22 +16,22 @@ FOLD_SHARES = (0.2, 0.4, 0.4)
 def assign_folds(
     rows: pd.DataFrame, *, shares: tuple[float, ...] = FOLD_SHARES, seed: int = 0
 ) -> pd.Series[int]:
-    """Deal the groups of each source into folds.
+    """Deals the groups of each source into folds.
 
     Groups share footage or a person, so none is split. Each source is dealt by itself, so that
     every fold sees every source that has enough groups; small sources are dealt together. No
     fold stays empty where there are enough groups.
 
     Args:
-        rows: columns `group` and `source`.
-        shares: share of each fold, summing to 1.
-        seed: of the deal.
+        rows: Columns `group` and `source`.
+        shares: Share of each fold, summing to 1.
+        seed: Seed of the deal.
 
     Returns:
         The fold of each row, 0 to len(shares) - 1, with the rows' index.
 
     Raises:
-        UsageError: when the shares do not sum to 1.
+        UsageError: When the shares do not sum to 1.
     """
     if abs(sum(shares) - 1.0) > 1e-6 or min(shares) <= 0:
         raise UsageError(f"fold shares {shares} must be positive and sum to 1")
@@ -50,7 +50,7 @@ def assign_folds(
 
 
 def _deal(groups: list[str], shares: NDArray[np.float64]) -> dict[str, int]:
-    """Deal groups one by one to the fold that lacks most of its share."""
+    """Deals groups one by one to the fold that lacks most of its share."""
     counts = np.zeros(len(shares))
     fold_of: dict[str, int] = {}
     for group in groups:
@@ -61,7 +61,7 @@ def _deal(groups: list[str], shares: NDArray[np.float64]) -> dict[str, int]:
 
 
 def _fill_empty(fold_of: dict[str, int], folds: int) -> None:
-    """Give each empty fold a group of the fullest one, as long as there are enough groups."""
+    """Gives each empty fold a group of the fullest one, as long as there are enough groups."""
     for fold in range(folds):
         counts = np.bincount(list(fold_of.values()), minlength=folds)
         if counts[fold] == 0 and counts.max() > 1:
@@ -70,7 +70,7 @@ def _fill_empty(fold_of: dict[str, int], folds: int) -> None:
 
 
 def training_rows(store: CropStore) -> pd.DataFrame:
-    """The rows of a store that are marked train, with their fold in the column `fold`.
+    """Returns the rows of a store that are marked train, with the column `fold`.
 
     Raises:
         UsageError: No row is marked train.

@@ -1,4 +1,4 @@
-"""From labelled photographs and clips to face crops with landmarks, with the runtime's own eyes."""
+"""Preparation: labelled photographs and clips to face crops, with the runtime's own detector."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _FRONTAL = np.array(
 
 
 def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_scale: float) -> Face:
-    """Find the face of a cropped picture.
+    """Finds the face of a cropped picture.
 
     The detector is asked first, with its own tries; then once more with the picture's border
     repeated round it. What is much smaller than the picture, or beside its middle, is not the
@@ -62,8 +62,8 @@ def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_sca
 
     Args:
         picture: uint8 [height, width, 3], BGR.
-        detector: the runtime's.
-        crop_scale: side of the model's crop over the size of the face.
+        detector: The runtime's.
+        crop_scale: Side of the model's crop over the size of the face.
 
     Returns:
         The face, in pixels of the picture; score 0 where nothing was found.
@@ -79,7 +79,7 @@ def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_sca
 
 
 def _whole_picture(picture: NDArray[np.uint8], crop_scale: float) -> Face:
-    """The face whose crop for the model is the whole picture, looking ahead; score 0."""
+    """Returns the face whose crop for the model is the whole picture, looking ahead; score 0."""
     height, width = picture.shape[:2]
     centre = np.array([width, height], np.float32) / 2.0
     side = max(height, width) / crop_scale
@@ -117,12 +117,12 @@ ASSESSED_SIZE = 160
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """How files become crops.
+    """Options of the preparation.
 
     Attributes:
-        rate_hz: frames a second taken from a clip.
-        max_frames: at most so many frames of a clip.
-        crop_scale: side of the model's crop over the size of the face, 0.5 to 2.
+        rate_hz: Frames a second taken from a clip.
+        max_frames: At most so many frames of a clip.
+        crop_scale: Side of the model's crop over the size of the face, 0.5 to 2.
 
     Raises:
         UsageError: The crop scale is out of range.
@@ -144,7 +144,7 @@ class PrepareOptions:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of one file: the number of its crops, or why there is none."""
+    """The outcome of one file: the number of its crops, or why there is none."""
 
     path: str
     crops: int
@@ -172,24 +172,24 @@ def prepare(
     workers: int = 1,
     on_done: Callable[[Prepared], None] = lambda _: None,
 ) -> Counter[str]:
-    """Cut the faces of every file of a table and write a crop store.
+    """Cuts the faces of every file of a table and writes a crop store.
 
     A run that was broken off goes on where it stopped: files whose shard exists are not read
     again. A picture that the table calls cropped always gives a crop, if need be itself.
 
     Args:
-        table: as `read_table` gives it.
-        root: the folder that relative paths start from.
-        out: the store's folder, made where it does not exist.
-        options: sampling of clips.
-        workers: processes that work side by side.
-        on_done: called after each file.
+        table: As `read_table` gives it.
+        root: The folder that relative paths start from.
+        out: The store's folder, made where it does not exist.
+        options: Sampling of clips.
+        workers: Processes that work side by side.
+        on_done: Called after each file.
 
     Returns:
         How many files gave crops ("done"), and how many were skipped for each reason.
 
     Raises:
-        UsageError: when `out` holds crops that were made with other settings.
+        UsageError: When `out` holds crops that were made with other settings.
     """
     options = options or PrepareOptions()
     (out / "crops").mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ _MODELS: tuple[FaceDetector, FaceMesh] | None = None
 
 
 def _models() -> tuple[FaceDetector, FaceMesh]:
-    """The face models of this worker process, opened once."""
+    """Returns the face models of this worker process, opened once."""
     global _MODELS  # noqa: PLW0603 - one per worker process
     if _MODELS is None:
         _MODELS = (FaceDetector(threads=1), FaceMesh(threads=1))
@@ -278,7 +278,7 @@ def _crops(
 
 
 def _kept_tracks(crops: list[_Crop], *, one_person: bool) -> set[int]:
-    """The people of a clip; of a clip whose label is one person's, the one seen most."""
+    """Returns the tracks of a clip to keep; for a label of one person, the one seen most."""
     seen: Counter[int] = Counter()
     for crop in crops:
         seen[crop.track] += 1

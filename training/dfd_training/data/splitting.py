@@ -1,4 +1,4 @@
-"""Dealing files into train, val and test so that no footage and no person is on two sides."""
+"""Splits, balanced samples and class weights of tables, with related files kept together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Sampled:
     """A balanced sample.
 
     Attributes:
-        table: its rows, in the table's order.
-        pairs: fakes whose original is in the sample.
-        notes: what could not be as asked, a line each.
+        table: Its rows, in the table's order.
+        pairs: Fakes whose original is in the sample.
+        notes: What could not be done as asked, a line each.
     """
 
     table: pd.DataFrame
@@ -29,22 +29,22 @@ class Sampled:
 
 
 def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> Sampled:
-    """Draw as many reals as fakes, a fake with its original wherever there is one.
+    """Draws as many reals as fakes, a fake with its original wherever there is one.
 
     Pairs of an original and one fake of it are drawn first; where they are not enough, the
     others fill up. So no original is lost while its fake is kept, but where the original is not
     a REAL row.
 
     Args:
-        rows: as `read_rows` gives them.
-        per_class: rows of each class; as many as the smaller class has where that is fewer.
-        seed: of the draw.
+        rows: As `read_rows` gives them.
+        per_class: Rows of each class; as many as the smaller class has where that is fewer.
+        seed: Seed of the draw.
 
     Returns:
         The rows; what loses its original keeps its group.
 
     Raises:
-        UsageError: for a number below 1, or an empty class.
+        UsageError: For a number below 1, or an empty class.
     """
     if per_class < 1:
         raise UsageError(f"--per-class {per_class}: give 1 or more")
@@ -81,7 +81,7 @@ def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> Sampled
 def _pairs(
     rows: pd.DataFrame, fake: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Places of an original and one fake of it, each original once, in an order drawn at random."""
+    """Returns rows of an original and one fake of it, each original once, in random order."""
     place = {path: i for i, path in enumerate(rows["path"])}
     originals = rows["original"].to_list()
     fake_of: dict[int, int] = {}
@@ -94,10 +94,10 @@ def _pairs(
 
 
 def class_weights(rows: pd.DataFrame) -> dict[str, float]:
-    """Weights under which both classes count alike: n / (2 n_class), 1 in the mean over rows.
+    """Returns weights that balance the classes: n / (2 n_class), 1 in the mean over rows.
 
     Raises:
-        UsageError: for an empty class.
+        UsageError: For an empty class.
     """
     fake = is_fake(rows)
     for label, there in ((REAL, (~fake).any()), (FAKE, fake.any())):
@@ -110,13 +110,13 @@ def class_weights(rows: pd.DataFrame) -> dict[str, float]:
 
 
 class Relations:
-    """Keys that are joined with one another: a union-find with path halving (Tarjan, 1975)."""
+    """Disjoint sets of keys, with path halving (Tarjan, 1975)."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
 
     def find(self, key: str) -> str:
-        """The key that stands for all that this one is joined with."""
+        """Returns the key that stands for all that this one is joined with."""
         parent = self._parent
         parent.setdefault(key, key)
         while parent[key] != key:
@@ -125,17 +125,17 @@ class Relations:
         return key
 
     def join(self, keys: Iterable[str]) -> None:
-        """Join keys; the least of them in the order of text stands for all."""
+        """Joins keys; the least of them in the order of text stands for all."""
         roots = sorted({self.find(key) for key in keys})
         for root in roots[1:]:
             self._parent[root] = roots[0]
 
 
 def joined_groups(keys: Sequence[Iterable[str]]) -> list[str]:
-    """Groups of files that share a key, directly or by way of other files.
+    """Returns groups of files that share a key, directly or by way of other files.
 
     Args:
-        keys: of each file, such as the people in it; one or more a file.
+        keys: Keys of each file, such as the people in it; one or more a file.
 
     Returns:
         The group of each file, named after the least key in it.
@@ -148,15 +148,15 @@ def joined_groups(keys: Sequence[Iterable[str]]) -> list[str]:
 
 
 def shares_with_later(keys: Sequence[Iterable[str]], splits: Sequence[str]) -> list[bool]:
-    """Which files share a key with a split that is to be kept cleaner than their own.
+    """Returns which files share a key with a split that is to be kept cleaner than their own.
 
     Args:
-        keys: of each file, such as the people in it.
-        splits: of each file: test is kept cleanest, then val; all others are training.
+        keys: Keys of each file, such as the people in it.
+        splits: Split of each file: test is kept cleanest, then val; all others are training.
 
     Returns:
         True for a file of val that shares a key with test, and for a file of training that
-        shares one with test or with what is left of val.
+        Shares one with test or with what is left of val.
     """
     listed = [frozenset(own) for own in keys]
     taken: set[str] = set()
@@ -178,8 +178,8 @@ class Dealt:
     """A table with its new splits.
 
     Attributes:
-        table: the rows; `group` joins all that belongs together, `split` is filled in.
-        notes: what the reader should know, a line each.
+        table: The rows; `group` joins all that belongs together, `split` is filled in.
+        notes: Notes for the reader, a line each.
     """
 
     table: pd.DataFrame
@@ -195,7 +195,7 @@ def split_table(
     keep: bool = False,
     together: Sequence[str] = (),
 ) -> Dealt:
-    """Deal the rows of a table.
+    """Deals the rows of a table.
 
     Rows belong together that share a group, or are a fake and its original, directly or by way
     of others (connected components). Components are dealt whole, the largest first, each to the
@@ -203,19 +203,19 @@ def split_table(
     as scikit-learn's StratifiedGroupKFold does.
 
     Args:
-        rows: as `read_rows` gives them.
-        val: share of the rows for val, in [0, 1).
-        test: share for test.
-        seed: of the order in which components of one size are dealt.
-        keep: rows that have a split keep it, and so does what belongs to them; the shares are of
+        rows: As `read_rows` gives them.
+        val: Share of the rows for val, in [0, 1).
+        test: Share for test.
+        seed: Seed of the order in which components of one size are dealt.
+        keep: Rows that have a split keep it, and so does what belongs to them; the shares are of
             the others.
-        together: more columns whose equal values must not be divided, such as `model`.
+        together: More columns whose equal values must not be divided, such as `model`.
 
     Returns:
         The table, and what could not be as asked.
 
     Raises:
-        UsageError: for shares out of range, an empty class, what belongs together but has two
+        UsageError: For shares out of range, an empty class, what belongs together but has two
             splits, or too few components for both classes in every split.
     """
     shares = {"train": 1.0 - val - test, "val": val, "test": test}
@@ -250,7 +250,7 @@ def split_table(
 
 
 def components(rows: pd.DataFrame, together: Sequence[str] = ()) -> pd.Series[str]:
-    """The component of each row: what shares a group, an original, or a value of `together`."""
+    """Returns the component of each row: rows that share a group, an original, or a `together`."""
     columns = ["group", *together]
     own = filled(rows)["group"]
     keys: list[list[str]] = []
@@ -303,7 +303,7 @@ def _deal(
 
 
 def _greedy(counts: Counts, order: NDArray[np.int64], shares: Counts) -> NDArray[np.int64]:
-    """The side of each component: that where the distance to the shares grows least.
+    """Returns the side of each component: the one where the distance to the shares grows least.
 
     The distance is chi-squared's, relative to the share: large components are dealt in proportion
     too, where the plain square would give all of them to the largest side.
@@ -322,7 +322,7 @@ def _greedy(counts: Counts, order: NDArray[np.int64], shares: Counts) -> NDArray
 
 
 def _give_both_classes(chosen: NDArray[np.int64], classes: Counts, sides: list[str]) -> None:
-    """Move small components to sides that lack a class, from those that can spare them.
+    """Moves small components to sides that lack a class, from those that can spare them.
 
     Raises:
         UsageError: There are too few components.
@@ -348,7 +348,7 @@ def _give_both_classes(chosen: NDArray[np.int64], classes: Counts, sides: list[s
 
 
 def tally(table: pd.DataFrame) -> list[str]:
-    """Counts of a table by split and label, a line each."""
+    """Returns counts of a table by split and label, a line each."""
     fake = filled(table).assign(label=table["label"].where(table["label"] != "", "unlabelled"))
     lines = []
     for split in [s for s in SPLITS if (fake["split"] == s).any()]:

@@ -1,4 +1,4 @@
-"""The crop store: what `dfd-train prepare` writes and every later command reads.
+"""The crop store, which `dfd-train prepare` writes and every later command reads.
 
 A store is a folder:
 
@@ -95,7 +95,7 @@ class Shard:
         return len(self.time_s)
 
     def crop(self, position: int, *, crop_scale: float) -> StoredCrop:
-        """Decode one crop; the crop scale is the store's."""
+        """Decodes one crop; the crop scale is the store's."""
         picture = self.data[self.offsets[position] : self.offsets[position + 1]]
         image = cv2.imdecode(picture, cv2.IMREAD_COLOR)
         if image is None:
@@ -109,7 +109,7 @@ class Shard:
         )
 
     def save(self, path: Path) -> None:
-        """Write the shard under a temporary name and rename it: a shard is whole or absent."""
+        """Writes the shard under a temporary name and renames it: a shard is whole or absent."""
         partial = path.with_suffix(".partial")
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         with partial.open("wb") as stream:
@@ -118,7 +118,7 @@ class Shard:
 
     @classmethod
     def load(cls, path: Path) -> Shard:
-        """Read a shard; nothing in it is ever unpickled.
+        """Reads a shard; nothing in it is ever unpickled.
 
         Raises:
             UsageError: The file is missing or damaged.
@@ -135,7 +135,7 @@ class Shard:
 
 
 def shard_name(file_path: str) -> str:
-    """Name of the shard of one file of the table."""
+    """Returns the name of the shard of one file of the table."""
     return hashlib.sha256(file_path.encode()).hexdigest()[:20] + ".npz"
 
 
@@ -143,18 +143,18 @@ class CropStore:
     """Reads a crop store.
 
     Args:
-        path: the folder that `dfd-train prepare` wrote.
-        picture_memory_mb: decoded pictures are kept in memory up to so many megabytes.
+        path: The folder that `dfd-train prepare` wrote.
+        picture_memory_mb: Decoded pictures are kept in memory up to so many megabytes.
 
     Attributes:
-        index: one row a crop of a file of the table.
-        made: one row a crop that a generator made from one of those; may be empty.
-        settings: what `store.json` says, the crop scale always among it.
-        crop_scale: side of the model's crop over the size of the face.
-        rate_hz: frames a second taken from clips.
+        index: One row a crop of a file of the table.
+        made: One row a crop that a generator made from one of those; may be empty.
+        settings: The content of `store.json`, always with the crop scale.
+        crop_scale: Side of the model's crop over the size of the face.
+        rate_hz: Frames a second taken from clips.
 
     Raises:
-        UsageError: when the folder is no store, or was written by another version.
+        UsageError: When the folder is no store, or was written by another version.
     """
 
     def __init__(self, path: Path, *, picture_memory_mb: int = 0) -> None:
@@ -179,13 +179,13 @@ class CropStore:
         self._picture_bytes_left = picture_memory_mb * 2**20
 
     def shard(self, name: str) -> Shard:
-        """Return a shard, kept in memory from its first use on."""
+        """Returns a shard, kept in memory from its first use on."""
         if name not in self._cache:
             self._cache[name] = Shard.load(self.path / "crops" / name)
         return self._cache[name]
 
     def crop(self, name: str, position: int) -> StoredCrop:
-        """Decode one crop of a shard; its picture may be shared and must not be written to."""
+        """Decodes one crop of a shard; its picture may be shared and must not be written to."""
         key = (name, position)
         if key in self._pictures:
             return self._pictures[key]

@@ -34,7 +34,7 @@ CROPPED = ("yes", "no", "")
 
 
 def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False) -> pd.DataFrame:
-    """Read and check a table of labelled files (CSV), and fill in what it leaves out.
+    """Reads and checks a table of labelled files (CSV), and fills in what it leaves out.
 
     Columns: `path` (relative to the table's folder, or absolute) and `label` (REAL or FAKE);
     optional `original` (for a fake, the file it was made from), `generator`, `kind` (of a fake,
@@ -44,15 +44,15 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
     `dataset` and `cropped` (yes where the picture is a face crop already).
 
     Args:
-        path: of the table.
-        root: the folder that relative paths start from; by default the table's own.
-        unlabelled: rows may be without a label, which is right for judging only.
+        path: The table.
+        root: The folder that relative paths start from; by default the table's own.
+        unlabelled: Rows may be without a label, which is right for judging only.
 
     Returns:
         One row a file, in the table's order, all columns present as text.
 
     Raises:
-        UsageError: for a missing file or column, an unknown label or split, a file listed twice
+        UsageError: For a missing file or column, an unknown label or split, a file listed twice
             (also once by its absolute and once by its relative path), a fake without its original
             in the table or in another split than it, or a group on both sides of a split.
     """
@@ -62,18 +62,18 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
 
 
 def read_rows(path: Path, *, root: Path | None = None, unlabelled: bool = False) -> pd.DataFrame:
-    """Read and check a table as it is: what it leaves out stays empty.
+    """Reads and checks a table as it is: what it leaves out stays empty.
 
     Args:
-        path: of the table.
-        root: the folder that relative paths start from; by default the table's own.
-        unlabelled: rows may be without a label.
+        path: The table.
+        root: The folder that relative paths start from; by default the table's own.
+        unlabelled: Rows may be without a label.
 
     Returns:
         One row a file, in the table's order, all columns present as text.
 
     Raises:
-        UsageError: as `read_table` does, apart from what stands on both sides of a split.
+        UsageError: As `read_table` does, apart from what stands on both sides of a split.
     """
     table = read_csv_text(path)
     if missing := [name for name in REQUIRED if name not in table]:
@@ -86,7 +86,7 @@ def read_rows(path: Path, *, root: Path | None = None, unlabelled: bool = False)
 
 
 def read_csv_text(path: Path) -> pd.DataFrame:
-    """Read a CSV file with every cell as the text that it is: "0" and "REAL " stay what they are.
+    """Reads a CSV file with every cell as text: "0" and "REAL " stay what they are.
 
     Raises:
         UsageError: The file is missing or no CSV table.
@@ -103,19 +103,19 @@ def read_csv_text(path: Path) -> pd.DataFrame:
 def check_rows(
     name: str, table: pd.DataFrame, root: Path, *, unlabelled: bool = False
 ) -> pd.DataFrame:
-    """Check rows with all columns of a table.
+    """Checks rows with all columns of a table.
 
     Args:
-        name: what errors call the table.
-        table: all of `COLUMNS`, as text.
-        root: the folder that relative paths start from.
-        unlabelled: rows may be without a label.
+        name: Name of the table in errors.
+        table: All of `COLUMNS`, as text.
+        root: The folder that relative paths start from.
+        unlabelled: Rows may be without a label.
 
     Returns:
         The rows, each `original` spelt as the `path` of its row.
 
     Raises:
-        UsageError: as `read_rows` does.
+        UsageError: As `read_rows` does.
     """
     if table.empty:
         raise UsageError(f"{name}: the table has no rows")
@@ -163,12 +163,12 @@ def _check_values(name: str, table: pd.DataFrame, *, unlabelled: bool) -> None:
 
 
 def _row_number(where: pd.Series[bool]) -> int:
-    """Line of the first marked row in the file, whose first line is the header."""
+    """Returns the line of the first marked row in the file, whose first line is the header."""
     return int(np.argmax(where.to_numpy())) + 2
 
 
 def filled(table: pd.DataFrame) -> pd.DataFrame:
-    """Fill in the split, source and group of rows that leave them out; see `read_table`."""
+    """Fills in the split, source and group of rows that leave them out; see `read_table`."""
     table = table.copy()
     table["split"] = table["split"].where(table["split"] != "", "train")
     # A fake comes from where its original comes from: pairs are drawn inside a source.
@@ -184,11 +184,11 @@ def filled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_sides(name: str, table: pd.DataFrame) -> None:
-    """Refuse groups and pairs that stand on both sides of a split.
+    """Refuses groups and pairs that stand on both sides of a split.
 
     Args:
-        name: what errors call the table.
-        table: filled in.
+        name: Name of the table in errors.
+        table: Filled in.
 
     Raises:
         UsageError: There is one.
@@ -209,7 +209,7 @@ def check_sides(name: str, table: pd.DataFrame) -> None:
 
 
 def placing(root: Path) -> Callable[[str], str]:
-    """How files of a table are told apart: a function from a path to the absolute one.
+    """Returns a function from a path in a table to the absolute one, by which files are compared.
 
     Links among the folders are followed (each looked at once), the file itself is not touched.
     """
@@ -226,7 +226,7 @@ def placing(root: Path) -> Callable[[str], str]:
 
 
 def portable(folder: Path) -> Callable[[Path | str], str]:
-    """How a table in a folder names files: relative where they lie below it, else absolute."""
+    """Returns a function that names files for a table: relative below its folder, else absolute."""
     base = os.path.abspath(folder).rstrip(os.sep) + os.sep  # noqa: PTH100 - absolute() keeps ".."
 
     def name(file: Path | str) -> str:
@@ -237,7 +237,7 @@ def portable(folder: Path) -> Callable[[Path | str], str]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all; its folder is made where it is missing.
+    """Writes a table as CSV, whole or not at all; its folder is made where it is missing.
 
     Raises:
         UsageError: It cannot be written there.
@@ -251,10 +251,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def is_fake(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows are fakes: bool [n].
+    """Returns which rows are fakes: bool [n].
 
     Raises:
-        UsageError: for any label but REAL and FAKE, numbers included: compared with "FAKE", a
+        UsageError: For any label but REAL and FAKE, numbers included: compared with "FAKE", a
             column of numbers would make every row real.
     """
     unknown = ~table["label"].isin(LABELS)
@@ -265,12 +265,12 @@ def is_fake(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def check_classes(name: str, table: pd.DataFrame, *, per_split: bool = False) -> None:
-    """Refuse rows that lack a class.
+    """Refuses rows that lack a class.
 
     Args:
-        name: what errors call the table.
-        table: rows with a label.
-        per_split: look at each split by itself; rows without one count as train.
+        name: Name of the table in errors.
+        table: Rows with a label.
+        per_split: Look at each split by itself; rows without one count as train.
 
     Raises:
         UsageError: There is no REAL or no FAKE row, in all or in a split.
@@ -287,7 +287,7 @@ def check_classes(name: str, table: pd.DataFrame, *, per_split: bool = False) ->
 
 
 def merge_tables(paths: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Merge tables into one that lies in another folder.
+    """Merges tables into one that lies in another folder.
 
     Paths are made relative to the new table where the file lies below its folder, else absolute.
     Splits are kept as they are. A table without the column `dataset` counts as a set of its own,
@@ -295,8 +295,8 @@ def merge_tables(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     the set's name; two tables of one set share theirs.
 
     Args:
-        paths: of the tables.
-        out: of the new table.
+        paths: The tables.
+        out: The new table.
 
     Returns:
         The rows in the tables' order, all columns, checked; what the tables leave out stays empty.
@@ -322,12 +322,12 @@ def merge_tables(paths: Sequence[Path], out: Path) -> pd.DataFrame:
 
 
 def read_moved(path: Path, folder: Path, *, root: Path | None = None) -> pd.DataFrame:
-    """The rows of a table as a table in another folder would name them."""
+    """Returns the rows of a table as a table in another folder would name them."""
     return move_rows(read_rows(path, root=root), root or path.parent, folder)
 
 
 def move_rows(rows: pd.DataFrame, root: Path, folder: Path) -> pd.DataFrame:
-    """Rows whose paths start from `root`, named as a table in `folder` would name them."""
+    """Returns rows whose paths start from `root`, named as a table in `folder` would name them."""
     place, spelt = placing(root), portable(folder.resolve())
 
     def moved(text: str) -> str:
@@ -342,7 +342,7 @@ def _read(path: Path, name: str, folder: Path) -> pd.DataFrame:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for each table, of its file, with its folder where that is not enough."""
+    """Returns a name for each table, of its file, with its folder where that is not enough."""
     stems = Counter(path.stem for path in paths)
     names = [
         path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}"

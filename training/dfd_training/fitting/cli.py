@@ -31,7 +31,7 @@ settings_option = click.option(
 
 
 def share(text: str) -> float:
-    """Read a share from 0 to 1, or `all` or `none`; click tells what is wrong with it."""
+    """Reads a share from 0 to 1, or `all` or `none`; click reports a fault."""
     try:
         value = {"all": 1.0, "none": 0.0}[text] if text in ("all", "none") else float(text)
     except ValueError:
@@ -42,7 +42,7 @@ def share(text: str) -> float:
 
 
 def given_options(names: Collection[str]) -> Values:
-    """Those of the running command's parameters that were given on the command line."""
+    """Returns the running command's parameters that were given on the command line."""
     ctx = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return {
@@ -55,7 +55,7 @@ def given_options(names: Collection[str]) -> Values:
 def settings_in(
     folder: Path, file: Path | None, *, resume: bool, kinds: dict[str, type[Any]]
 ) -> dict[str, Values]:
-    """What a file of settings says; a run that is resumed is itself such a file."""
+    """Returns the values in a file of settings; a run that is resumed has one of its own."""
     from dfd_training.fitting.settings import read_settings
 
     own = folder / "settings.toml"
@@ -238,7 +238,7 @@ class EpochBars:
         self._bar: Any = None
 
     def step(self, epoch: int) -> None:
-        """Count one batch."""
+        """Counts one batch."""
         if self._bar is None:
             self._bar = click.progressbar(
                 length=self._options.steps,
@@ -249,7 +249,7 @@ class EpochBars:
         self._bar.update(1)
 
     def tell(self, row: FrameEpoch) -> None:
-        """End the epoch's bar and print its figures."""
+        """Ends the epoch's bar and prints its figures."""
         self.close()
         click.echo(
             f"epoch {row.epoch + 1}/{self._options.epochs} ({row.stage}): loss {row.loss:.4f}, "
@@ -258,7 +258,7 @@ class EpochBars:
         )
 
     def close(self) -> None:
-        """End the epoch's bar."""
+        """Ends the epoch's bar."""
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None

@@ -68,25 +68,25 @@ def fit_frame(
     on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Fit the frame model and keep the weights that separate the held-out fold best.
+    """Fits the frame model and keeps the weights that separate the held-out fold best.
 
     Writes `best.keras`, `last.keras`, `history.csv`, `curves.png`, `settings.toml` and `run.json`
     into `out`, and `progress.npz` to go on from, with more epochs too.
 
     Args:
-        store: the crops; only rows marked train are read.
-        out: the run's folder.
-        options: of the fit.
-        pairs: of the drawing of pairs.
-        resume: go on where a broken-off run of the same settings stopped.
-        on_epoch: called with each epoch's row of the history.
-        on_step: called after each batch, with the epoch.
+        store: The crops; only rows marked train are read.
+        out: The run's folder.
+        options: Options of the fit.
+        pairs: Options of the drawing of pairs.
+        resume: Go on where a broken-off run of the same settings stopped.
+        on_epoch: Called with each epoch's row of the history.
+        on_step: Called after each batch, with the epoch.
 
     Returns:
         The path of `best.keras`.
 
     Raises:
-        UsageError: when `out` holds a run and `resume` is False or the settings are others, the
+        UsageError: When `out` holds a run and `resume` is False or the settings are others, the
             rows do not suffice, or a crop cannot be read.
     """
     options = options or FitFrameOptions()
@@ -153,7 +153,7 @@ class _HeldOut:
 
 
 class _Fit:
-    """A fit from where it stands on."""
+    """A fit, from its last epoch on."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class _Fit:
             fuse_batch_norms(model)
 
     def run(self) -> None:
-        """Go through what is left of the stages."""
+        """Runs the stages that are left."""
         if _is_done(self._progress, self._options):
             return
         for stage in stages_of(self._options):
@@ -206,7 +206,7 @@ class _Fit:
                     return
 
     def _compiled(self, stage: FitStage) -> keras.Model:
-        """A model of the logit alone, which shares the weights, ready to go on with a stage."""
+        """Returns a compiled model of the logit alone, which shares the weights, for a stage."""
         let_learn(self._model, stage)
         trainer = keras.Model(self._model.input, self._model.output["fake_logit"])
         optimizer = make_optimizer(self._options, stage, mixed=self._mixed)
@@ -259,7 +259,7 @@ class _Fit:
         self._on_epoch(row)
 
     def _train(self, trainer: keras.Model, epoch: int) -> dict[str, float]:
-        """One epoch; its loss, accuracy and AUC."""
+        """Trains one epoch and returns its loss, accuracy and AUC."""
         batches = FrameBatches(
             self._training,
             epoch=epoch,
@@ -302,7 +302,7 @@ def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -
 def _check_crop_scale(
     store: CropStore, last: Path | None, options: FitFrameOptions, pairs: PairOptions
 ) -> None:
-    """Refuse a fit whose parts are about crops of different scales.
+    """Refuses a fit whose parts are about crops of different scales.
 
     Args:
         store: The crops.
@@ -348,7 +348,7 @@ def _is_done(progress: FrameProgress, options: FitFrameOptions) -> bool:
 def _held_loss(
     loss: LogitLoss, options: FitFrameOptions, held: _HeldOut, logits: NDArray[np.float32]
 ) -> float:
-    """The fit's loss on the held-out crops, of which there is one view each."""
+    """Returns the fit's loss on the held-out crops, of which there is one view each."""
     if options.consistency:
         loss = make_loss(
             options.loss,

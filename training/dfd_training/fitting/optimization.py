@@ -1,4 +1,4 @@
-"""What a fit minimises, in Keras' own operations."""
+"""Optimisation of a fit: loss, optimiser, stages and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfd_training.models import backbone_of
 
 @keras.saving.register_keras_serializable("dfd_training")
 class LogitLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
-    """Binary cross-entropy of logits, focal if asked for, and how far two views are apart.
+    """Binary cross-entropy of logits, optionally focal, and the distance between two views.
 
     Labels and logits have one shape, [B] of crops or [B, T] of steps, and so has the loss, so that
     weights can be given to each.
@@ -48,7 +48,7 @@ class LogitLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
         self._consistency = consistency
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        """Return the loss of every element of labels and logits."""
+        """Returns the loss of every element of labels and logits."""
         smooth = y_true * (1.0 - self._smoothing) + 0.5 * self._smoothing
         loss = ops.softplus(y_pred) - smooth * y_pred
         if self._gamma:
@@ -73,7 +73,7 @@ def make_loss(
     alpha: float,
     consistency: float = 0.0,
 ) -> LogitLoss:
-    """The loss of a name; plain cross-entropy takes neither gamma nor alpha."""
+    """Builds the loss of a kind; plain cross-entropy takes neither gamma nor alpha."""
     if kind is LossKind.FOCAL:
         return LogitLoss(smoothing=smoothing, gamma=gamma, alpha=alpha, consistency=consistency)
     return LogitLoss(smoothing=smoothing, consistency=consistency)
@@ -89,10 +89,10 @@ class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is 
     the learning rate stay high for longer.
 
     Args:
-        decay: of the average, a step of `AVERAGE_EVERY` batches.
+        decay: Decay of the average, a step of `AVERAGE_EVERY` batches.
 
     Attributes:
-        weights: the averages in the order of the model's weights; None before the first batch.
+        weights: The averages in the order of the model's weights; None before the first batch.
     """
 
     def __init__(self, decay: float) -> None:
@@ -101,7 +101,7 @@ class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is 
         self.weights: list[NDArray[np.float32]] | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Fold the current weights in, every tenth batch."""
+        """Folds the current weights in, every tenth batch."""
         del logs
         if batch % AVERAGE_EVERY:
             return
@@ -115,7 +115,7 @@ class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is 
 
 
 class StageName(StrEnum):
-    """What learns."""
+    """Names of the stages, after the layers that learn."""
 
     WHOLE = "whole"
     HEAD = "head"
@@ -127,12 +127,12 @@ class FitStage:
     """Consecutive epochs in which the same layers learn, by a schedule of their own.
 
     Attributes:
-        name: of the stage.
-        first: its first epoch, counted from 0.
-        epochs: how many.
-        learning_rate: at the start of the cosine.
-        share: of the backbone's layers, from the top, that learn.
-        freeze_norms: whether the backbone's batch norms stay in inference mode.
+        name: Name of the stage.
+        first: Its first epoch, counted from 0.
+        epochs: Number of epochs.
+        learning_rate: At the start of the cosine.
+        share: Share of the backbone's layers, from the top, that learn.
+        freeze_norms: Whether the backbone's batch norms stay in inference mode.
     """
 
     name: StageName
@@ -144,7 +144,7 @@ class FitStage:
 
 
 def stages_of(options: FitFrameOptions) -> tuple[FitStage, ...]:
-    """The stages of a fit, in their order.
+    """Returns the stages of a fit, in their order.
 
     Batch norms stay in inference mode wherever the head learns first: their statistics would
     move away from those that the frozen layers were trained with.
@@ -169,7 +169,7 @@ def stages_of(options: FitFrameOptions) -> tuple[FitStage, ...]:
 
 
 def let_learn(model: keras.Model, stage: FitStage) -> None:
-    """Set which layers of a frame model learn; those of the head always do.
+    """Sets which layers of a frame model learn; those of the head always do.
 
     A compiled model must be compiled again.
     """
@@ -186,7 +186,7 @@ def let_learn(model: keras.Model, stage: FitStage) -> None:
 
 
 def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models in it, in their order."""
+    """Yields the layers of a model and of the models in it, in their order."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _leaves(layer)
@@ -201,12 +201,12 @@ _FLOOR = 0.01
 def make_optimizer(
     options: FitFrameOptions, stage: FitStage, *, mixed: bool
 ) -> keras.optimizers.Optimizer:
-    """Build the optimiser, with a linear ramp and a cosine over the stage (SGDR: ICLR 2017).
+    """Builds the optimiser, with a linear ramp and a cosine over the stage (SGDR: ICLR 2017).
 
     Args:
-        options: kind, weight decay, momentum, clipping.
-        stage: its epochs and learning rate.
-        mixed: scale the loss, so that gradients of float16 do not vanish.
+        options: Kind, weight decay, momentum, clipping.
+        stage: Its epochs and learning rate.
+        mixed: Scale the loss, so that gradients of float16 do not vanish.
     """
     total = stage.epochs * options.steps
     ramp = max(1, min(_MAX_RAMP, total // 10))

@@ -1,7 +1,7 @@
 """Training pairs: one real and one fake crop, drawn one to one inside every source.
 
-What a network learns first is where a picture comes from. So each pair's real and fake come
-from the same source, are cut with the same jitter and go through the same degradation; a source
+A network learns first where a picture comes from. So the real and the fake of a pair come from
+the same source, are cut with the same jitter and go through the same degradation; a source
 without fakes of its own gets synthesised ones.
 """
 
@@ -33,31 +33,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """How pairs are drawn.
+    """Options of the drawing of pairs.
 
     Attributes:
-        input_size: side of the crops in pixels.
-        true_share: share of true fakes, in files that have them.
-        true_source_weight: sources with true fakes are drawn so many times more often.
-        made_share: share of generators' fakes, in files that have them; what true fakes leave.
-        made_matched: share of generators' fakes whose real crop is brought to their sharpness.
-        true_matched: share of true fakes whose real crop is.
-        self_blend: weight of self-blended images among the fakes synthesised on the fly.
-        face_swap: weight of landmark swaps.
-        part_swap: weight of swapped mouths, eyes and lower faces.
-        reenacted: weight of faces warped to another expression.
-        rebuilt: weight of whole crops with a generator's traces.
-        photograph_share: share of pairs from photographs; the others come from clips.
-        source_exponent: a source is drawn by this power of its number of groups.
-        donor_candidates: people looked at for one of similar pose.
-        codec_share: share of pairs that pass a video codec.
-        families: true fakes are drawn evenly over their families, those without an original too,
+        input_size: Side of the crops in pixels.
+        true_share: Share of true fakes, in files that have them.
+        true_source_weight: Sources with true fakes are drawn so many times more often.
+        made_share: Share of generators' fakes, in files that have them; what true fakes leave.
+        made_matched: Share of generators' fakes whose real crop is brought to their sharpness.
+        true_matched: Share of true fakes whose real crop is.
+        self_blend: Weight of self-blended images among the fakes synthesised on the fly.
+        face_swap: Weight of landmark swaps.
+        part_swap: Weight of swapped mouths, eyes and lower faces.
+        reenacted: Weight of faces warped to another expression.
+        rebuilt: Weight of whole crops with a generator's traces.
+        photograph_share: Share of pairs from photographs; the others come from clips.
+        source_exponent: A source is drawn by this power of its number of groups.
+        donor_candidates: People looked at for one of similar pose.
+        codec_share: Share of pairs that pass a video codec.
+        families: True fakes are drawn evenly over their families, those without an original too,
             beside a real face of like size; else inside each source, with their originals only.
-        closest: least width of a crop, in faces; 0 for the store's crop scale.
-        widest: greatest width, likewise; both crops of a pair have the same. With `families`, a
+        closest: Least width of a crop, in faces; 0 for the store's crop scale.
+        widest: Greatest width, likewise; both crops of a pair have the same. With `families`, a
             picture that is a face crop is cut at no more than 1.25.
-        cutout_share: share of pairs in which a part of both crops is covered.
-        turn: standard deviation of a rotation of both crops, in degrees; 0 for none.
+        cutout_share: Share of pairs in which a part of both crops is covered.
+        turn: Standard deviation of a rotation of both crops, in degrees; 0 for none.
     """
 
     input_size: int = 160
@@ -96,12 +96,12 @@ class PairOptions:
         )
 
     def widths(self, file: CropFile) -> tuple[float, float]:
-        """Least and greatest width of a crop of a file, in faces."""
+        """Returns least and greatest width of a crop of a file, in faces."""
         most = _CROPPED_WIDTH if file.cropped and self.families else self.widest
         return min(self.closest, most), min(self.widest, most)
 
     def kind_shares(self) -> dict[ForgeryKind, float]:
-        """The share of each kind among the fakes synthesised on the fly, summing to 1."""
+        """Returns the share of each kind among the fakes synthesised on the fly, summing to 1."""
         weights = {
             ForgeryKind.SELF_BLEND: self.self_blend,
             ForgeryKind.FACE_SWAP: self.face_swap,
@@ -119,7 +119,7 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class _Spot:
-    """Where a pair is drawn: one crop of a file, and how it is cut."""
+    """The place of a pair: one crop of a file, and its jitter."""
 
     source: _Source
     file: CropFile
@@ -140,13 +140,13 @@ class PairSampler:
     """Draws pairs of a real and a fake crop.
 
     Args:
-        store: the crop store.
-        rows: the part of the store's index to draw from; generators' fakes of these files come in
+        store: The crop store.
+        rows: The part of the store's index to draw from; generators' fakes of these files come in
             by themselves.
-        options: shares and sizes.
+        options: Shares and sizes.
 
     Raises:
-        UsageError: when the rows hold no judged real crop with landmarks.
+        UsageError: When the rows hold no judged real crop with landmarks.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class PairSampler:
         self._kinds, self._kind_shares = list(shares), np.array(list(shares.values()))
 
     def draw(self, rng: np.random.Generator) -> tuple[Crop, Crop]:
-        """Draw one pair.
+        """Draws one pair.
 
         Returns:
             The real and the fake crop, uint8 [size, size, 3], RGB.
@@ -172,7 +172,7 @@ class PairSampler:
         return self.draw_views(rng, 1)[0]
 
     def draw_views(self, rng: np.random.Generator, views: int) -> list[tuple[Crop, Crop]]:
-        """Draw one pair and degrade it several times, each time by another draw.
+        """Draws one pair and degrades it several times, each time by another draw.
 
         Returns:
             One pair a view, as `draw` gives it.
@@ -187,7 +187,7 @@ class PairSampler:
         return [self._view(pair, jitter, rng, coded=not related) for _ in range(views)]
 
     def _spot(self, rng: np.random.Generator) -> _Spot:
-        """A real crop: of a source by its weight, a group and a file of it."""
+        """Returns a real crop: of a source by its weight, a group and a file of it."""
         source = self._sources[int(rng.choice(len(self._sources), p=self._weights))]
         files = source.groups[int(rng.integers(len(source.groups)))]
         file = files[int(rng.integers(len(files)))]
@@ -196,14 +196,14 @@ class PairSampler:
         return _Spot(source, file, place, jitter)
 
     def _jitter(self, widths: tuple[float, float], rng: np.random.Generator) -> Jitter:
-        """A jitter for crops of some widths in faces."""
+        """Returns a jitter for crops of some widths in faces."""
         low, high = (width / self._store.crop_scale for width in widths)
         return draw_jitter(rng, turn=self.options.turn, scales=(low, high))
 
     def _of_a_family(
         self, rng: np.random.Generator
     ) -> tuple[tuple[Picture, Picture], Jitter, bool]:
-        """A true fake beside its original, or else beside a real face of like size.
+        """Returns a true fake beside its original, or else beside a real face of like size.
 
         Returns:
             The pair, how it is cut, and whether the two are of one footage.
@@ -245,7 +245,7 @@ class PairSampler:
         *,
         coded: bool = False,
     ) -> tuple[Crop, Crop]:
-        """The pair as the model sees it; `coded` sends it through a codec in any case."""
+        """Returns the pair as the model sees it; `coded` sends it through a codec in any case."""
         size = self.options.input_size
         if coded:
             pair = brought_to_one_size(pair)
@@ -264,7 +264,7 @@ class PairSampler:
         return work_crop(self._store.crop(spot.file.shard, int(position)), spot.jitter)
 
     def _ready_fake(self, spot: _Spot, rng: np.random.Generator) -> tuple[Picture, Picture] | None:
-        """A real crop and a stored fake that shows the same; None when none is drawn."""
+        """Returns a real crop and a stored fake that shows the same; None when none is drawn."""
         true_fakes = spot.source.fakes.get(spot.file.shard, [])
         made = spot.source.made.get(spot.file.shard, {})
         share = self.options.made_matched
@@ -290,7 +290,7 @@ class PairSampler:
     def _synthesise(
         self, real: StoredCrop, spot: _Spot, rng: np.random.Generator
     ) -> tuple[Picture, Picture]:
-        """Make a fake on the fly, of a kind drawn by its share."""
+        """Makes a fake on the fly, of a kind drawn by its share."""
         kind = self._kinds[int(rng.choice(len(self._kinds), p=self._kind_shares))]
         donor = neighbour = None
         if kind in (ForgeryKind.FACE_SWAP, ForgeryKind.PART_SWAP):
@@ -307,7 +307,7 @@ class PairSampler:
     def _donor(
         self, real: StoredCrop, source: _Source, file: CropFile, rng: np.random.Generator
     ) -> StoredCrop | None:
-        """Another person of the same source, the nearest in pose of a few."""
+        """Returns another person of the same source, the nearest in pose of a few."""
         candidates: list[tuple[str, int]] = []
         for _ in range(self.options.donor_candidates):
             files = source.groups[int(rng.integers(len(source.groups)))]
@@ -337,7 +337,7 @@ class PairSampler:
 
 
 def brought_to_one_size(pair: tuple[Picture, Picture]) -> tuple[Picture, Picture]:
-    """Shrink the larger of two square crops to the side of the smaller: size must tell no label."""
+    """Shrinks the larger of two square crops to the smaller's side: size must give nothing away."""
     side = min(picture.shape[0] for picture in pair)
     first, second = (
         picture
@@ -349,7 +349,7 @@ def brought_to_one_size(pair: tuple[Picture, Picture]) -> tuple[Picture, Picture
 
 
 def cut_out(first: Crop, second: Crop, rng: np.random.Generator) -> None:
-    """Cover the same rectangle of both crops with one grey, in place (DeVries and Taylor, 2017)."""
+    """Covers one rectangle of both crops with one grey, in place (DeVries and Taylor, 2017)."""
     size = first.shape[0]
     width, height = (int(side) for side in rng.integers(size // 8, size // 3, 2))
     x, y = int(rng.integers(size - width)), int(rng.integers(size - height))
@@ -389,7 +389,7 @@ def _fakes_of(
     *,
     families: bool,
 ) -> dict[str, list[CropFile]]:
-    """The true fakes of each real file, by the real file's shard."""
+    """Returns the true fakes of each real file, by the real file's shard."""
     found: dict[str, list[CropFile]] = {}
     alone = 0
     for row in facts[facts["label"] == "FAKE"].itertuples():
@@ -404,7 +404,7 @@ def _fakes_of(
 
 
 def _made_of(made: pd.DataFrame, shard_of: dict[str, str]) -> dict[str, dict[str, list[CropFile]]]:
-    """Generators' fakes of each real file: by the real file's shard, then by generator."""
+    """Returns generators' fakes of each real file: by the real file's shard, then by generator."""
     found: dict[str, dict[str, list[CropFile]]] = {}
     files = crop_files(made)
     for row in made.drop_duplicates("shard").itertuples():

@@ -1,4 +1,4 @@
-"""What is left of how a run was made: its settings, to be given again, and the facts around it."""
+"""The record of a run: settings, facts, progress to go on from, and curves."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 def write_record(
     out: Path, tables: Mapping[str, Any], *, data: Mapping[str, object], **results: object
 ) -> None:
-    """Write `settings.toml` and `run.json` into a run's folder.
+    """Writes `settings.toml` and `run.json` into a run's folder.
 
     Args:
-        out: the folder.
-        tables: the dataclasses of settings by the names of their tables; those of the fit itself
+        out: The folder.
+        tables: The dataclasses of settings by the names of their tables; those of the fit itself
             are called `fit`. Programs find them in `run.json` too, there as `options`.
-        data: what the run was made from.
-        results: more for `run.json`.
+        data: Facts about the run's data.
+        results: More for `run.json`.
     """
     with written_whole(out / SETTINGS_NAME) as partial:
         partial.write_text(to_toml(tables), "utf-8")
@@ -70,7 +70,7 @@ def write_record(
 
 
 def check_resumed(out: Path, tables: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run with other settings than it was begun with.
+    """Refuses to go on with a run with other settings than it was begun with.
 
     Raises:
         UsageError: A setting is another; how many epochs there are at most may change.
@@ -90,7 +90,7 @@ def check_resumed(out: Path, tables: Mapping[str, Any]) -> None:
 
 
 def data_facts(store: CropStore) -> dict[str, object]:
-    """What a store holds: its settings, its rows, and the hashes of its tables."""
+    """Returns the facts of a store: settings, numbers of rows, hashes of its tables."""
     tables = [path for path in (store.path / "index.csv", store.path / "made.csv") if path.exists()]
     return {
         "store": store.settings,
@@ -101,7 +101,7 @@ def data_facts(store: CropStore) -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what computes; backends as far as they are installed."""
+    """Returns the versions of Python, libraries and those backends that are installed."""
     found = {"python": platform.python_version()}
     for name in (*_DISTRIBUTIONS, *_BACKENDS):
         try:
@@ -112,7 +112,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, object]:
-    """The system, its processor, its cores and the GPUs that Keras' backend sees."""
+    """Returns the system, its processor, its cores and the GPUs that Keras' backend sees."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": platform.platform(),
@@ -133,15 +133,15 @@ class FrameEpoch:
     """One row of a fit's history.
 
     Attributes:
-        epoch: counted from 0.
-        stage: what learnt: whole, head or upper.
-        loss: of training, mean over the epoch.
-        accuracy: of training, share of crops on their side of logit 0.
-        auc: of training, in 200 bins of the score, over the batches as the weights changed.
-        val_loss: the same loss on the held-out fold, by averaged weights, as the next two.
-        val_accuracy: share of held-out crops on their side of logit 0.
-        val_auc: area under the ROC curve on the held-out fold.
-        seconds: that the epoch took, validation included.
+        epoch: Counted from 0.
+        stage: Name of the stage: whole, head or upper.
+        loss: Training loss, mean over the epoch.
+        accuracy: Training accuracy, share of crops on their side of logit 0.
+        auc: Training AUC, in 200 bins of the score, over the batches as the weights changed.
+        val_loss: The same loss on the held-out fold, by averaged weights, as the next two.
+        val_accuracy: Share of held-out crops on their side of logit 0.
+        val_auc: Area under the ROC curve on the held-out fold.
+        seconds: That the epoch took, validation included.
     """
 
     epoch: int
@@ -160,10 +160,10 @@ class FrameProgress:
     """A fit after some of its epochs.
 
     Attributes:
-        history: one row an epoch.
-        variables: of the model, states of its random numbers included.
-        average: the moving average of its weights.
-        optimizer: its variables, of the last row's stage.
+        history: One row an epoch.
+        variables: Variables of the model, states of its random numbers included.
+        average: The moving average of its weights.
+        optimizer: Its variables, of the last row's stage.
     """
 
     history: list[FrameEpoch] = field(default_factory=list)
@@ -172,7 +172,7 @@ class FrameProgress:
     optimizer: Arrays = field(default_factory=list)
 
     def is_done(self, *, epochs: int, warmup_epochs: int, patience: int) -> bool:
-        """Whether no epoch is left: all were done, or too many without a better AUC.
+        """Returns whether no epoch is left: all were done, or too many without a better AUC.
 
         Epochs of the warm-up do not count as such.
         """
@@ -184,11 +184,11 @@ class FrameProgress:
         return len(self.history) - 1 - max(best, warmup_epochs) >= patience
 
     def table(self) -> pd.DataFrame:
-        """The history as `history.csv` has it."""
+        """Returns the history as `history.csv` has it."""
         return pd.DataFrame([dataclasses.asdict(row) for row in self.history])
 
     def save(self, folder: Path) -> None:
-        """Write `progress.npz`, then `history.csv`, each whole."""
+        """Writes `progress.npz`, then `history.csv`, each whole."""
         rows = [dataclasses.asdict(row) for row in self.history]
         arrays: dict[str, Any] = {"history": np.array(json.dumps(rows))}
         for name in ("variables", "average", "optimizer"):
@@ -200,7 +200,7 @@ class FrameProgress:
 
     @classmethod
     def load(cls, folder: Path) -> FrameProgress:
-        """Read what `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
             UsageError: The file is missing or damaged.
@@ -220,18 +220,18 @@ _PARTS = ("variables", "average", "optimizer")
 
 
 def values_of(variables: Sequence[keras.Variable]) -> Arrays:
-    """The values of Keras variables."""
+    """Returns the values of Keras variables."""
     return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
-    """Give Keras variables the values that `values_of` took."""
+    """Gives Keras variables the values that `values_of` took."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def numbered(saved: Any, name: str) -> Arrays:  # noqa: ANN401 - an NpzFile
-    """The arrays `name.0`, `name.1` … of an `.npz` file."""
+    """Returns the arrays `name.0`, `name.1` … of an `.npz` file."""
     count = sum(key.startswith(f"{name}.") for key in saved.files)
     return [saved[f"{name}.{number}"] for number in range(count)]
 
@@ -244,12 +244,12 @@ _PANELS = (
 
 
 def write_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draw loss, accuracy and AUC of training and of the held-out fold over the epochs, as PNG.
+    """Draws loss, accuracy and AUC of training and of the held-out fold over the epochs, as PNG.
 
     Args:
-        history: columns `epoch`, and `loss`, `accuracy`, `auc`, each also with `val_` before it;
+        history: Columns `epoch`, and `loss`, `accuracy`, `auc`, each also with `val_` before it;
             a panel that has neither is left out. Where a column `stage` changes, a line is drawn.
-        path: of the picture; it is replaced once it is whole.
+        path: The picture; it is replaced once it is whole.
     """
     panels = [panel for panel in _PANELS if {panel[0], f"val_{panel[0]}"} & set(history.columns)]
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
@@ -271,7 +271,7 @@ def write_curves(history: pd.DataFrame, path: Path) -> None:
 
 
 def _changes(history: pd.DataFrame) -> list[tuple[float, str]]:
-    """The first epoch of each stage but the first, and what it is called."""
+    """Returns the first epoch and the name of each stage but the first."""
     if "stage" not in history:
         return []
     begins = history[history["stage"] != history["stage"].shift()].iloc[1:]

@@ -1,4 +1,4 @@
-"""Where the crops of a batch come from: pairs one to one, or crops as the table has them."""
+"""Sources of the crops of a batch: pairs one to one, or crops as the table has them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = NDArray[np.float32]
 
 
 def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows to fit on and those of the held-out fold, of the media asked for.
+    """Returns the rows to fit on and those of the held-out fold, of the chosen media.
 
     Without a held-out fold (-1) all rows are fitted on, and those of fold 0 are told apart to
     follow the fit; they choose nothing then that could be called held out.
@@ -57,7 +57,7 @@ def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFra
 
 
 def only_media(rows: pd.DataFrame, media: Media) -> pd.DataFrame:
-    """The rows of photographs or of clips."""
+    """Returns the rows of photographs or of clips."""
     if media is Media.ALL:
         return rows
     crops_per_file = rows.groupby("shard")["shard"].transform("size")
@@ -69,15 +69,15 @@ class CropSource(Protocol):
     """Draws crops with their labels."""
 
     def draw(self, count: int, seed: tuple[int, ...]) -> tuple[Crops, Labels, Weights]:
-        """Draw crops; the same seed gives the same.
+        """Draws crops; the same seed gives the same.
 
         Args:
-            count: how many; even.
-            seed: of the draw.
+            count: Number of crops; even.
+            seed: Seed of the draw.
 
         Returns:
             Crops uint8 [count, size, size, 3], RGB; labels, 1 for fake; what each weighs in the
-            loss, 1 on average.
+            Loss, 1 on average.
         """
 
 
@@ -85,8 +85,8 @@ class PairSource:
     """Pairs of a real and a fake crop, one to one inside every source.
 
     Args:
-        sampler: of the pairs.
-        views: how often each pair is degraded and shown; all pairs of a view stand together.
+        sampler: Sampler of the pairs.
+        views: Times that a pair is degraded and shown; all pairs of a view stand together.
     """
 
     def __init__(self, sampler: PairSampler, views: int = 1) -> None:
@@ -94,7 +94,7 @@ class PairSource:
         self._views = views
 
     def draw(self, count: int, seed: tuple[int, ...]) -> tuple[Crops, Labels, Weights]:
-        """Draw half as many pairs, or a quarter where each is shown twice: see `CropSource`."""
+        """Draws half as many pairs, or a quarter where each is shown twice: see `CropSource`."""
         pairs = count // 2 // self._views
         crops, labels = draw_pairs(self._sampler, pairs, seed=seed, views=self._views)
         return crops, labels, np.ones(len(labels), np.float32)
@@ -108,12 +108,12 @@ class TableSource:
     drawn alike for both classes.
 
     Args:
-        store: the crop store.
-        rows: the part of its index to draw from.
-        options: the size of the crops, and how they are turned and degraded.
+        store: The crop store.
+        rows: The part of its index to draw from.
+        options: The size of the crops, and how they are turned and degraded.
 
     Raises:
-        UsageError: when a class has no judged crop among the rows.
+        UsageError: When a class has no judged crop among the rows.
     """
 
     def __init__(self, store: CropStore, rows: pd.DataFrame, options: PairOptions) -> None:
@@ -134,7 +134,7 @@ class TableSource:
         self.class_weights = (len(self._files) / (2 * reals), len(self._files) / (2 * fakes))
 
     def draw(self, count: int, seed: tuple[int, ...]) -> tuple[Crops, Labels, Weights]:
-        """Draw crops: see `CropSource`."""
+        """Draws crops: see `CropSource`."""
         rng = np.random.default_rng(seed)
         drawn = [self._crop(rng) for _ in range(count)]
         labels = np.array([fake for _, fake in drawn], np.int64)
@@ -154,7 +154,7 @@ class TableSource:
 def draw_pairs(
     sampler: PairSampler, count: int, *, seed: tuple[int, ...], views: int = 1
 ) -> tuple[Crops, Labels]:
-    """Draw pairs, real and fake alternating; with several views, all pairs a view.
+    """Draws pairs, real and fake alternating; with several views, all pairs a view.
 
     Returns:
         uint8 [2 views count, size, size, 3] and labels int64, 1 for fake.
@@ -168,10 +168,10 @@ def draw_pairs(
 def crop_sources(
     store: CropStore, options: FitFrameOptions, pairs: PairOptions
 ) -> tuple[CropSource, CropSource]:
-    """What the fit draws from, and what validation draws from.
+    """Returns the sources of the fit and of the validation.
 
     Raises:
-        UsageError: when one of the two has nothing to draw.
+        UsageError: When one of the two has nothing to draw.
     """
     training, validation = divided_rows(store, options)
     held = max(options.holdout, 0)
@@ -213,15 +213,15 @@ class FrameBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is unty
     """Batches of one epoch; the same seed, epoch and index give the same batch.
 
     Args:
-        source: of the crops.
-        epoch: counted from 0.
-        steps: batches.
-        batch_size: crops a batch.
-        seed: of the fit.
-        threads: that draw batches ahead.
+        source: Source of the crops.
+        epoch: Counted from 0.
+        steps: Batches.
+        batch_size: Crops a batch.
+        seed: Seed of the fit.
+        threads: That draw batches ahead.
 
     Attributes:
-        error: why a batch could not be drawn. A backend may wrap what a drawing thread raises in
+        error: Why a batch could not be drawn. A backend may wrap what a drawing thread raises in
             an error of its own.
     """
 
@@ -247,7 +247,7 @@ class FrameBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is unty
         return self._steps
 
     def __getitem__(self, index: int) -> tuple[Float32, Float32, Float32]:
-        """Return crops [batch, size, size, 3] in 0..255, labels, 1 for fake, and weights.
+        """Returns crops [batch, size, size, 3] in 0..255, labels, 1 for fake, and weights.
 
         With two views the second half of the batch shows what the first half shows.
         """

@@ -1,4 +1,9 @@
-"""What an entry of the registry says of a backbone."""
+"""Backbones: how one is built, how its pixels are scaled, and how its weights are read.
+
+Scaling inside networks of `keras.applications` is left out or cut off: it is part of the frame
+model, so that nobody has to remember it, and the exporter folds it into the first convolution as
+far as rounding and padding allow.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +134,7 @@ class PixelScaling:
 
 
 def _plain(value: Channels) -> float | list[float]:
-    """Keras writes lists into its files, but no tuples."""
+    """Returns tuples as lists: Keras writes no tuples into its files."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -175,7 +180,7 @@ class Backbone:
         feature_width: F.
         weights: Where its ImageNet weights come from; None where there are none.
         suffix: What the name of a file of weights ends in, and
-        read: how such a file is read.
+        read: Reader of such a file.
         source: The paper.
     """
 
@@ -218,7 +223,7 @@ class Backbone:
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
-    """The backbone inside a frame model of `build_frame_model`, which shares its weights.
+    """Returns the backbone inside a frame model of `build_frame_model`, which shares its weights.
 
     Raises:
         UsageError: The model has none, since another program built it.

@@ -34,7 +34,7 @@ Array = NDArray[np.float32]
 
 
 def bundle_folder(weights: str) -> Path | None:
-    """The bundle that the name of weights stands for; None where it stands for something else."""
+    """Returns the bundle that a name of weights stands for, or None."""
     if weights == SHIPPED:
         return DEFAULT_BUNDLE
     path = Path(weights)
@@ -115,7 +115,7 @@ def settle_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
 
 
 def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[Array, Array]]:
-    """Kernel, in the order of ONNX, and bias of each convolution, in the graph's order."""
+    """Yields kernel, in the order of ONNX, and bias of each convolution, in the graph's order."""
     from onnx import numpy_helper  # noqa: PLC0415
 
     known = {tensor.name: tensor for tensor in graph.initializer}
@@ -134,7 +134,7 @@ def _convolutions(graph: onnx.GraphProto) -> Iterator[tuple[Array, Array]]:
 def _normed_convolutions(
     model: keras.Model,
 ) -> Iterator[tuple[keras.layers.Layer, keras.layers.BatchNormalization]]:
-    """Each convolution of the backbone with the batch norm behind it.
+    """Yields each convolution of the backbone with the batch norm behind it.
 
     Raises:
         UsageError: One has none.

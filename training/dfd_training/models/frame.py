@@ -1,4 +1,4 @@
-"""The frame model: a face crop to features, a logit, and a map of where the logit comes from."""
+"""The frame model: from a face crop to features, a logit and an evidence map; and its cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAME_OUTPUTS = ("features", "fake_logit", "evidence")
 class EvidenceHead(layers.Layer):  # type: ignore[misc] # Keras is untyped
     """Global pooling and one logit, with the class-activation map (Zhou et al., CVPR 2016).
 
-    The logit's weights, applied at each place of the map instead of to its mean, tell how much
+    The logit's weights, applied at each place of the map instead of to its mean, give what
     each place adds: without dropout the mean of `evidence` is `fake_logit`.
 
     Args:
@@ -84,7 +84,7 @@ def build_frame_model(
     Returns:
         A model from `image` [B, S, S, 3], RGB 0..255 (uint8 or float32), to a dict of float32:
         `features` [B, F], `fake_logit` [B] (higher = more fake) and, unless the backbone's last
-        map is a single place, `evidence` [B, h, w], whose mean is `fake_logit`.
+        Map is a single place, `evidence` [B, h, w], whose mean is `fake_logit`.
 
     Raises:
         UsageError: The backbone is unknown, a number is out of range, or the weights cannot be
@@ -140,7 +140,7 @@ def _names(outputs: object) -> str:
 
 
 def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:
-    """All weights of a frame model with the same backbone, whatever size its crops have."""
+    """Takes all weights of a frame model with the same backbone, whatever size its crops have."""
     start = load_frame_model(path)
     found = backbone_of(start).name
     if found != backbone:
@@ -157,7 +157,7 @@ def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """What a frame model costs.
+    """The cost of a frame model.
 
     Attributes:
         parameters: Numbers in all weights, statistics of batch norms included.
@@ -169,7 +169,11 @@ class ModelCost:
 
 
 def measure(model: keras.Model) -> ModelCost:
-    """Counts a model of `build_frame_model` at its own input size."""
+    """Counts parameters and multiply-accumulates of a frame model at its own input size.
+
+    Multiply-accumulates are those of convolutions and matrix products, one multiply with its add
+    as one, as papers count them. `dfd-export inspect` counts the exported graph alike.
+    """
     return ModelCost(model.count_params(), sum(_macs(layer) for layer in _leaves(model)))
 
 
@@ -182,7 +186,7 @@ def _leaves(model: keras.Model) -> Iterator[layers.Layer]:
 
 
 def _macs(layer: layers.Layer) -> int:
-    """Products that one layer sums up for one crop; pictures are [B, h, w, C]."""
+    """Returns the multiply-accumulates of one layer for one crop; pictures are [B, h, w, C]."""
     match layer:
         case EvidenceHead():
             height, width, channels = layer.input.shape[1:]
@@ -201,5 +205,5 @@ def _macs(layer: layers.Layer) -> int:
 
 
 def _is_shown(layer: EvidenceHead) -> bool:
-    """Whether the map is an output of frame models with this head."""
+    """Returns whether the map is an output of frame models with this head."""
     return tuple(layer.input.shape[1:3]) != (1, 1)

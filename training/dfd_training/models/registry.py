@@ -49,7 +49,7 @@ def _application(
     first_layer: str | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Backbone:
-    """A network of `keras.applications`; `file` is an address, or a path below Keras' own."""
+    """Returns a network of `keras.applications`; `file` is an address, or a path below Keras'."""
     address = file if file.startswith("https:") else f"{_KERAS_FILES}/{file}"
     network = Application(
         function=function, name=name, options=options or {}, first_layer=first_layer
@@ -69,7 +69,7 @@ def _application(
 def _lite(
     build: Callable[[int], keras.Model], name: str, file: str, *, input_size: int
 ) -> Backbone:
-    """A network of the EfficientNet-Lite family."""
+    """Returns a network of the EfficientNet-Lite family."""
     return Backbone(
         build=build,
         input_size=input_size,
@@ -90,7 +90,7 @@ def _lite(
 def _own(
     build: Callable[[int], keras.Model], *, input_size: int, feature_width: int, source: str
 ) -> Backbone:
-    """A small network that is trained from scratch, on pixels of 0..1."""
+    """Returns a small network that is trained from scratch, on pixels of 0..1."""
     return Backbone(
         build=build,
         input_size=input_size,

@@ -1,7 +1,7 @@
-"""Frame models that score crops: Keras files as they are fitted, and exported graphs as they ship.
+"""Frame models that score crops: fitted Keras files, and exported graphs as they ship.
 
-What is decided on a variant's logits has to rest on that variant's logits. So the graphs of a
-bundle run here as they do on the edge, by the runtime's own session.
+A variant's decision has to rest on that variant's logits. So the graphs of a bundle run here as
+they do on the edge, by the runtime's own session.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FrameScorer(Protocol):
         """Side of its crops in pixels."""
 
     def score(self, crops: Crops) -> tuple[Floats, Floats]:
-        """Features float32 [n, F] and logits float32 [n] of crops uint8 [n, S, S, 3], RGB."""
+        """Returns features [n, F] and logits [n], float32, of crops uint8 [n, S, S, 3], RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class FrameModel:
     Attributes:
         path: A `.keras` file, or the folder of a bundle.
         precision: Variant of the frame graph; "fp32" for a `.keras` file.
-        digest: Hash of what computes, hexadecimal.
+        digest: SHA-256 of the file that computes, hexadecimal.
         crop_scale: Side of its crops over the size of the face.
     """
 
@@ -59,7 +59,7 @@ class FrameModel:
     def find(
         cls, path: Path, precision: str = "fp32", *, store: CropStore | None = None
     ) -> FrameModel:
-        """Looks at a model without running it.
+        """Finds a model without running it.
 
         Args:
             path: A `.keras` file, or the folder of a bundle.
@@ -111,7 +111,7 @@ class FrameModel:
 
 
 def shared_precisions(paths: list[Path]) -> tuple[str, ...]:
-    """The precisions that all of these frame models have, fp32 first."""
+    """Returns the precisions that all of these frame models have, fp32 first."""
     names = ["fp32"]
     if all(path.is_dir() for path in paths):
         carried = [Bundle.load(path).manifest.frame.variants for path in paths]

@@ -1,4 +1,9 @@
-"""The sequence model: the features of a clip's steps to a logit after each of them."""
+"""The sequence model: from the features of a clip's steps to a logit after each of them.
+
+A new head is one function and one entry of `HEADS`. The mean head averages what frames alone say:
+the baseline that a recurrent head must beat. The attention head looks back over a window of the
+last steps, never ahead.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from dfd_training.models.saving import load_keras_file
 
 @keras.saving.register_keras_serializable("dfd_training")
 class RunningMean(layers.Layer):  # type: ignore[misc] # Keras is untyped
-    """The mean over the steps so far, padding left out: [B, T, C] to [B, T, C]."""
+    """Mean over the steps so far, padding left out: [B, T, C] to [B, T, C]."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -96,7 +101,7 @@ def _stack(
     x: keras.KerasTensor,
     mask: keras.KerasTensor,
 ) -> keras.KerasTensor:
-    """Recurrent layers one after the other, a batch norm between two of them."""
+    """Stacks recurrent layers, with a batch norm between two of them."""
     kind = cell.__name__.lower()
     for index, width in enumerate(widths):
         x = cell(width, return_sequences=True, name=f"{kind}{index}")(x, mask=mask)
@@ -162,7 +167,7 @@ class WindowAttention(layers.Layer):  # type: ignore[misc] # Keras is untyped
     def call(
         self, x: keras.KerasTensor, mask: keras.KerasTensor | None = None
     ) -> keras.KerasTensor:
-        """Maps steps [B, T, C] to [B, T, C]; where mask [B, T] is False, nobody attends."""
+        """Maps steps [B, T, C] to [B, T, C]; no step attends to one where mask [B, T] is False."""
         width = x.shape[-1]
         split = (*ops.shape(x)[:2], -1, self.heads, width // self.heads)
         query = ops.matmul(x, self.query_kernel) + self.query_bias
@@ -190,7 +195,7 @@ class WindowAttention(layers.Layer):  # type: ignore[misc] # Keras is untyped
         return {**super().get_config(), "heads": self.heads, "window": self.window}
 
     def _windows(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """From [B, T, C] to [B, T, K, C]: of each step the K steps up to it, zeros before all."""
+        """Returns the K steps up to each step, [B, T, K, C] of [B, T, C]; zeros before."""
         steps = ops.arange(ops.shape(x)[1])[:, None] + ops.arange(self.window)
         before = [[0, 0], [self.window - 1, 0], [0, 0]]
         return ops.take(ops.pad(x, before), steps, axis=1)
@@ -234,8 +239,8 @@ def build_sequence_model(
 
     Returns:
         A model from a dict of `features` [B, T, F] float32 and `mask` [B, T] bool (True = a real
-        step, False = padding after the end) to `fake_logit` [B, T] float32, the verdict after
-        each step (higher = more fake).
+        Step, False = padding after the end) to `fake_logit` [B, T] float32, the verdict after
+        Each step (higher = more fake).
 
     Raises:
         UsageError: The head is unknown or a number is out of range.

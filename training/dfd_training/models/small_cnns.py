@@ -1,10 +1,16 @@
-"""The small network that tutorials on deepfakes begin with, with and without its flattened map.
+"""Small networks that are trained from scratch: the tutorials' CNN, and MesoNet's two.
 
-Two 5x5 convolutions of 32 channels and two 3x3 ones of 64, each pair with max pooling after it,
-then a hidden layer of 128. Flattened, the hidden layer sees the whole map at once and holds nearly
-all of the weights. With global pooling it is applied at each place of the map, and the mean is
-taken after it: a network of 1 % of the weights, whose map tells where the score comes from, at any
-size of the picture.
+The CNN that tutorials on deepfakes begin with: two 5x5 convolutions of 32 channels and two 3x3 ones
+of 64, each pair followed by max pooling, then a hidden layer of 128. Flattened, the hidden layer
+sees the whole map at once and holds nearly all of the weights. With global pooling it is applied at
+each place of the map, and the mean is taken after it: 1 % of the weights, an evidence map, any
+input size.
+
+Meso4 and MesoInception4 (Afchar, Nozick, Yamagishi and Echizen, "MesoNet: a Compact Facial Video
+Forgery Detection Network", WIFS 2018): four convolutions, each with ReLU, batch norm and max
+pooling, then a hidden layer of 16 with leaky ReLU between two dropouts. MesoInception4 begins with
+two modules of dilated convolutions instead. The hidden layer, which sees the whole map, is a
+convolution as large as the map, so that features come as a map of one place.
 """
 
 from __future__ import annotations
@@ -119,7 +125,7 @@ def _mesonet(input_size: int, *, name: str, modules: int) -> keras.Model:
 def _inception(
     x: keras.KerasTensor, widths: tuple[int, int, int, int], *, name: str
 ) -> keras.KerasTensor:
-    """1x1 convolutions, three of them with a dilated 3x3 one after it, side by side."""
+    """Joins 1x1 convolutions side by side, three of them followed by a dilated 3x3 one."""
     branches = []
     for dilation, width in enumerate(widths):
         branch = layers.Conv2D(width, 1, activation="relu", name=f"{name}_point{dilation}")(x)

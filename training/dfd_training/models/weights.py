@@ -1,4 +1,11 @@
-"""Where a backbone's ImageNet weights come from: a package, or the official file for Keras."""
+"""ImageNet weights of backbones: sources, and a reader of torch's legacy format.
+
+Weights come from a package, or from Keras' official files. torch's legacy format (`torch.save`
+before 1.6) is five pickles in a row: a magic number, a protocol version, facts about the machine,
+the state dict, the list of storage keys; then, for each key, an int64 count and that many raw
+little-endian numbers. A pickle may name any function for the reader to call, so this reader knows a
+handful of names and refuses every other. It needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +35,10 @@ class ImageNetWeights(Protocol):
 
     @property
     def source(self) -> str:
-        """Where they come from, in a few words."""
+        """Short name of their origin."""
 
     def find(self) -> Path:
-        """The file on this machine; fetched first where it has to be.
+        """Returns the file on this machine, fetched if need be.
 
         Raises:
             UsageError: It cannot be had.
@@ -60,7 +67,7 @@ class PackagedWeights:
         return f"package {self.package}"
 
     def find(self) -> Path:
-        """The file inside the installed package.
+        """Returns the file inside the installed package.
 
         Raises:
             UsageError: The package is not installed.
@@ -101,7 +108,7 @@ class KerasWeights:
         return self.file
 
     def find(self) -> Path:
-        """The file in Keras' cache; `keras.utils.get_file` fetches it where it is not there.
+        """Returns the file in Keras' cache; `keras.utils.get_file` fetches it if it is not there.
 
         Raises:
             UsageError: It is not there and cannot be fetched, or is another file.
@@ -128,7 +135,7 @@ class KerasWeights:
 
 
 def keras_home() -> Path:
-    """Keras' folder, in which `models` is its cache of weights: `KERAS_HOME` or `~/.keras`."""
+    """Returns Keras' folder, whose `models` is its cache of weights: `KERAS_HOME` or `~/.keras`."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 

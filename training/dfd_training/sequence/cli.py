@@ -1,4 +1,4 @@
-"""`dfd-train fit sequence`, and what other commands need of it."""
+"""`dfd-train fit sequence`, and the out-of-fold sequences that calibration needs too."""
 
 from __future__ import annotations
 
@@ -102,15 +102,15 @@ def out_of_fold_sequences(
     seed: int = 0,
     photographs: bool = False,
 ) -> dict[str, list[ClipSequence]]:
-    """The sequences of a store by precision, with a progress bar; cached in a folder.
+    """Returns the sequences of a store by precision, with a progress bar; cached in a folder.
 
     Args:
-        store: the crop store.
-        frames: the frame model of each fold.
-        folder: of the cache.
-        precisions: of the frame models.
-        seed: of what is drawn.
-        photographs: of the real photographs in the place of the clips.
+        store: The crop store.
+        frames: The frame model of each fold.
+        folder: Folder of the cache.
+        precisions: Precisions of the frame models.
+        seed: Seed of everything drawn.
+        photographs: Score the real photographs instead of the clips.
     """
     from dfd_training.data.store import CropStore
     from dfd_training.sequence.extraction import (
@@ -140,7 +140,7 @@ def out_of_fold_sequences(
 
 
 def _check_holdout(model: Path, fold: int) -> None:
-    """Refuse a model whose run says that it was fitted on the fold that it is to score."""
+    """Refuses a model whose run says that it was fitted on the fold that it is to score."""
     run = model.parent / "run.json"
     if run.is_file():
         held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")

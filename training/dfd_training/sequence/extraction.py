@@ -1,4 +1,4 @@
-"""Makes the sequences of all clips marked train, with the frame model that never saw each."""
+"""Extraction: sequences of all clips marked train, by frame models that never saw them."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ Crops = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _Case:
-    """What one sequence is made of, before any model has scored it.
+    """The material of one sequence, before any model has scored it.
 
     Attributes:
-        track: whose it is.
-        variant: what was done to the crops.
-        copy: number among those of the same variant.
-        generator: what made a fake of it; "" for a real clip.
+        track: The person.
+        variant: Treatment of the crops.
+        copy: Number among those of the same variant.
+        generator: Generator of a fake; "" for a real clip.
         crops: uint8 [T, size, size, 3], RGB.
-        like: for a fake of a generator, the variant of the real clip that it is matched with.
+        like: For a fake of a generator, the variant of the real clip that it is matched with.
         steps: int64, the steps of the real clip that the generator was given.
     """
 
@@ -87,20 +87,20 @@ def extract_sequences(
     seed: int = 0,
     on_clip: Callable[[], None] = lambda: None,
 ) -> dict[str, list[ClipSequence]]:
-    """Compute the sequences of all clips marked train.
+    """Computes the sequences of all clips marked train.
 
     Args:
-        store: the crops.
-        models: for each fold, the frame model that was fitted without it.
-        precisions: variants of the frame models; all of them score the same crops.
-        seed: of degradations and synthesis.
-        on_clip: called after each track.
+        store: The crops.
+        models: For each fold, the frame model that was fitted without it.
+        precisions: Variants of the frame models; all of them score the same crops.
+        seed: Seed of degradations and synthesis.
+        on_clip: Called after each track.
 
     Returns:
         By precision, the sequences, each time in the same order.
 
     Raises:
-        UsageError: when a fold has no model, a model lacks a precision or takes crops of another
+        UsageError: When a fold has no model, a model lacks a precision or takes crops of another
             scale than the store's, or there is no clip.
     """
     tracks = list_tracks(store)
@@ -134,7 +134,7 @@ def extract_photographs(
     seed: int = 0,
     on_clip: Callable[[], None] = lambda: None,
 ) -> dict[str, list[ClipSequence]]:
-    """Score real photographs marked train, as they are and degraded: sequences of one step.
+    """Scores real photographs marked train, as they are and degraded: sequences of one step.
 
     The arguments are those of `extract_sequences`.
 
@@ -142,7 +142,7 @@ def extract_photographs(
         By precision, the sequences; none where the store has no photographs.
 
     Raises:
-        UsageError: when a fold has no model, or a model lacks a precision or takes crops of another
+        UsageError: When a fold has no model, or a model lacks a precision or takes crops of another
             scale than the store's.
     """
     tracks = list_photographs(store, seed=seed)
@@ -161,7 +161,7 @@ def extract_photographs(
 def _scorers(
     store: CropStore, tracks: list[Track], models: FoldModels, precisions: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, FrameScorer], int]]:
-    """For each fold its frame models by precision, loaded one fold at a time, and their size."""
+    """Yields each fold's frame models by precision, loaded one fold at a time, and their size."""
     folds = sorted({track.fold for track in tracks})
     if missing := [fold for fold in folds if fold not in models]:
         raise UsageError(f"folds {missing} have no frame model: give one for each of {folds}")
@@ -180,7 +180,7 @@ def _footage(
     rng: np.random.Generator,
     variants: tuple[Variant, ...] = CLIP_VARIANTS,
 ) -> list[_Case]:
-    """A clip as it is and degraded."""
+    """Returns the cases of a clip as it is and degraded."""
     stored = _stored(store, track)
     generator = "" if track.row["label"] == "REAL" else str(track.row["generator"] or "unknown")
     return [
@@ -203,7 +203,7 @@ def _synthesised(
     size: int,
     rng: np.random.Generator,
 ) -> list[_Case]:
-    """Fakes of a real clip; none where the mesh saw no face in many of its crops."""
+    """Returns fakes of a real clip; none where the mesh saw no face in many of its crops."""
     stored = _stored(store, track)
     # Frames without landmarks stay untouched, so that a clip of them would be no fake.
     if sum(crop.landmarks is not None for crop in stored) < MIN_MARKED_SHARE * len(stored):
@@ -229,7 +229,7 @@ def _synthesised(
 def _donors(
     store: CropStore, stored: list[StoredCrop], others: list[Track], rng: np.random.Generator
 ) -> list[StoredCrop]:
-    """Crops of another person, of those looked at the nearest in pose."""
+    """Returns crops of another person, the nearest in pose of a few candidates."""
     pose = next(crop.landmarks for crop in stored if crop.landmarks is not None)
     candidates: list[list[StoredCrop]] = []
     for number in rng.permutation(len(others))[:DONOR_CANDIDATES]:
@@ -258,7 +258,7 @@ def _made(
     size: int,
     rng: np.random.Generator,
 ) -> list[_Case]:
-    """A fake that a generator made, to be matched with the real clip at the same times.
+    """Returns a generator's fake, to be matched with the real clip at the same times.
 
     Generators are given some of a clip's crops, farther apart than the runtime's; without the
     real clip at those times the distance between two steps would tell a fake.
@@ -275,7 +275,7 @@ def _made(
 
 
 def _scored(scorer: FrameScorer, cases: list[_Case]) -> list[ClipSequence]:
-    """The sequences of one person of one clip."""
+    """Returns the sequences of one person of one clip."""
     sequences = [_sequence(scorer, case) for case in cases]
     for case in cases:
         if case.steps is not None:
@@ -321,19 +321,19 @@ def _stored(store: CropStore, track: Track) -> list[StoredCrop]:
 
 
 def _plain(stored: list[StoredCrop], size: int) -> Crops:
-    """The crops as the runtime cuts them."""
+    """Returns the crops as the runtime cuts them."""
     return np.stack([to_input(work_crop(crop, NO_JITTER).image, size) for crop in stored])
 
 
 def _degraded(stored: list[StoredCrop], size: int, rng: np.random.Generator) -> Crops:
-    """The crops cut a little differently, all with one degradation."""
+    """Returns the crops cut a little differently, all with one degradation."""
     jitter, degradation = draw_jitter(rng), draw_degradation(rng)
     pictures = [degrade(work_crop(crop, jitter).image, degradation, rng) for crop in stored]
     return np.stack([to_input(picture, size, flip=jitter.flip) for picture in pictures])
 
 
 class Extract(Protocol):
-    """`extract_sequences` or `extract_photographs`."""
+    """Type of `extract_sequences` and `extract_photographs`."""
 
     def __call__(
         self,
@@ -344,7 +344,7 @@ class Extract(Protocol):
         seed: int,
         on_clip: Callable[[], None],
     ) -> dict[str, list[ClipSequence]]:
-        """Sequences by precision."""
+        """Returns sequences by precision."""
 
 
 def cached_sequences(
@@ -360,13 +360,13 @@ def cached_sequences(
     """Returns sequences, cached in `folder` by models, crops, version and seed.
 
     Args:
-        store: the crops.
-        models: for each fold, the frame model that was fitted without it.
-        folder: of the cache.
+        store: The crops.
+        models: For each fold, the frame model that was fitted without it.
+        folder: Folder of the cache.
         extract: `extract_sequences` or `extract_photographs`, which the rest is for.
-        precisions: of the frame models.
-        seed: of what is drawn.
-        on_clip: called after each track that is computed.
+        precisions: Precisions of the frame models.
+        seed: Seed of everything drawn.
+        on_clip: Called after each track that is computed.
     """
     name = "photographs" if extract is extract_photographs else "sequences"
     paths = {p: folder / f"{name}-{_digest(store, models, p, seed)}.npz" for p in precisions}
@@ -380,7 +380,7 @@ def cached_sequences(
 
 
 def _digest(store: CropStore, models: FoldModels, precision: str, seed: int) -> str:
-    """Hash of all that sequences depend on, in hexadecimal: precisions are compared on one draw.
+    """Returns a hash of all that sequences depend on, in hexadecimal.
 
     Raises:
         UsageError: A model takes crops of another scale than the store's.

@@ -1,4 +1,4 @@
-"""Features of clips on disk, found again by what they were computed from."""
+"""Cache of clip features on disk, keyed by the clip's bytes and the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipFeatures:
-    """What a network says of the first frames of a clip.
+    """Features of the first frames of a clip.
 
     Attributes:
         features: float32 [T, F], one row a frame, T at least 1.
@@ -38,7 +38,7 @@ class FeatureCache:
 
     Args:
         folder: Made with the first entry.
-        network: What the features depend on besides the clip: backbone, weights, sizes.
+        network: Everything else that the features depend on: backbone, weights, sizes.
     """
 
     def __init__(self, folder: Path, network: str) -> None:
@@ -46,7 +46,7 @@ class FeatureCache:
         self._network = hashlib.sha256(network.encode()).hexdigest()
 
     def load(self, clip: str) -> ClipFeatures | None:
-        """The features of a clip; None where there are none, or none that can be used.
+        """Returns the features of a clip; None where there are none, or none that can be used.
 
         Args:
             clip: SHA-256 of its bytes, as `hash_of` gives it.
@@ -94,7 +94,7 @@ class FeatureCache:
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """Returns the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         OSError: It cannot be read.

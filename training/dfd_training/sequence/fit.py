@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SequenceFit:
-    """What a fit gave: the path of the shipped head, and each fold's AUC."""
+    """The result of a fit: path of the shipped head, and each fold's AUC."""
 
     path: Path
     fold_auc: dict[int, float]
@@ -43,10 +43,10 @@ class _FoldFit:
     """A head fitted without a fold, epoch by epoch.
 
     Attributes:
-        history: what each epoch said of the fold.
-        values: the model's variables after each epoch.
+        history: Figures of the fold after each epoch.
+        values: The model's variables after each epoch.
         logits: float32, those of the fold's sequences after each epoch, end to end.
-        optimizer: its variables after the last epoch.
+        optimizer: Its variables after the last epoch.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -56,18 +56,18 @@ class _FoldFit:
 
     @property
     def best_epoch(self) -> int:
-        """The first of those with the highest AUC."""
+        """First epoch with the highest AUC."""
         return int(np.argmax([row["val_auc"] for row in self.history]))
 
     def is_done(self, options: FitSequenceOptions) -> bool:
-        """Whether no epoch is left."""
+        """Returns whether no epoch is left."""
         last = len(self.history) - 1
         return last + 1 >= options.epochs or (
             last >= 0 and last - self.best_epoch >= options.patience
         )
 
     def save(self, path: Path, digest: str) -> None:
-        """Write it as `.npz`; a file of that name is replaced once it is whole."""
+        """Writes the state as `.npz`; a file of that name is replaced once it is whole."""
         arrays: dict[str, Any] = {"digest": np.array(digest)}
         arrays["history"] = np.array(json.dumps(self.history))
         for epoch, (values, logits) in enumerate(zip(self.values, self.logits, strict=True)):
@@ -81,7 +81,7 @@ class _FoldFit:
 
     @classmethod
     def load(cls, path: Path, digest: str) -> _FoldFit:
-        """Read what `save` wrote of the same fit; what another fit left is of no use."""
+        """Reads the state that `save` wrote; one of another fit is left aside."""
         with np.load(path, allow_pickle=False) as saved:
             if str(saved["digest"]) != digest:
                 logger.warning(
@@ -107,7 +107,7 @@ def fit_sequence(
     resume: bool = False,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda *_: None,
 ) -> SequenceFit:
-    """Fit one head a fold, each without its fold, and keep the one without fold 0.
+    """Fits one head a fold, each without its fold, and keeps the one without fold 0.
 
     The head that ships was fitted without fold 0, as the frame model that ships was; fold 0 chose
     its epoch. Each fold's out-of-fold logits come from the head fitted without it, after as many
@@ -119,16 +119,16 @@ def fit_sequence(
     `curves_foldK.png`, `settings.toml` and `run.json` into `out`.
 
     Args:
-        sequences: of all folds.
-        out: the run's folder.
-        crop_scale: side of the crops behind the features, over the size of the face; the models
+        sequences: Sequences of all folds.
+        out: The run's folder.
+        crop_scale: Side of the crops behind the features, over the size of the face; the models
             carry it.
-        options: how to fit.
-        resume: go on where a fit of the same options on the same sequences was broken off.
-        on_epoch: called with fold and figures after each epoch.
+        options: Options of the fit.
+        resume: Go on where a fit of the same options on the same sequences was broken off.
+        on_epoch: Called with fold and figures after each epoch.
 
     Raises:
-        UsageError: when a fold lacks real or fake sequences.
+        UsageError: When a fold lacks real or fake sequences.
     """
     options = options or FitSequenceOptions()
     out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def fit_sequence(
 
 
 def _check_folds(sequences: list[ClipSequence], held: dict[int, list[int]]) -> None:
-    """Refuse folds that could not be judged, or leave nothing to fit on."""
+    """Refuses folds that could not be judged, or leave nothing to fit on."""
     if 0 not in held or len(held) < 2:
         raise UsageError(
             f"the clips fall into the folds {sorted(held)}: fold 0 and another are needed; add "
@@ -202,7 +202,7 @@ def _fit_one(
     options: FitSequenceOptions,
     after_epoch: Callable[[dict[str, float]], None],
 ) -> None:
-    """Fit the head without a fold, from where `fit` stands on."""
+    """Fits the head without a fold, from the last epoch of `fit` on."""
     keras.utils.set_random_seed(options.seed)
     model = _compiled(training[0].features.shape[1], options)
     if fit.history:
@@ -268,7 +268,7 @@ def _compiled(width: int, options: FitSequenceOptions) -> keras.Model:
 
 
 def _head(values: list[NDArray[Any]], width: int, options: FitSequenceOptions) -> keras.Model:
-    """The model with variables of some epoch."""
+    """Builds the model with the variables of an epoch."""
     model = build_sequence_model(feature_width=width, head=options.head, dropout=options.dropout)
     assign(model.variables, values)
     return model

@@ -30,13 +30,13 @@ def write_out_of_fold(
     logits: Sequence[Logits],
     heads: dict[int, keras.Model],
 ) -> None:
-    """Write the out-of-fold logits of sequences and the heads that gave them.
+    """Writes the out-of-fold logits of sequences and the heads that gave them.
 
     Args:
-        folder: gets `out_of_fold.npz` and a `headK.keras` for each fold K.
-        sequences: those that the heads were fitted on.
+        folder: Gets `out_of_fold.npz` and a `headK.keras` for each fold K.
+        sequences: Those that the heads were fitted on.
         logits: float32 [T] of each.
-        heads: for each fold, the one that was fitted without it.
+        heads: For each fold, the one that was fitted without it.
     """
     for fold, head in heads.items():
         save_model(head, _head_path(folder, fold))
@@ -53,17 +53,17 @@ def write_out_of_fold(
 
 
 def read_out_of_fold(folder: Path, sequences: Sequence[ClipSequence]) -> list[Logits]:
-    """The out-of-fold sequence logits of sequences, one float32 [T] each.
+    """Returns the out-of-fold sequence logits of sequences, one float32 [T] each.
 
     Those that `fit_sequence` wrote where it was fitted on these very sequences; else the heads
     that it left score them, as with features of another precision.
 
     Args:
-        folder: that `fit_sequence` wrote.
-        sequences: the same clips that it was fitted on.
+        folder: That `fit_sequence` wrote.
+        sequences: The same clips that it was fitted on.
 
     Raises:
-        UsageError: when there are no scores, or the sequences are of other clips, another seed or
+        UsageError: When there are no scores, or the sequences are of other clips, another seed or
             other frame models.
     """
     path = folder / SCORES_NAME
@@ -90,7 +90,7 @@ def read_out_of_fold(folder: Path, sequences: Sequence[ClipSequence]) -> list[Lo
 
 
 def digest_of(sequences: Sequence[ClipSequence]) -> str:
-    """Tells sets of sequences apart: a hash of their frame logits and paths."""
+    """Returns a hash of the paths and frame logits of sequences."""
     digest = hashlib.sha256()
     for sequence in sequences:
         digest.update(sequence.path.encode())
@@ -101,7 +101,7 @@ def digest_of(sequences: Sequence[ClipSequence]) -> str:
 def score_sequences(
     model: keras.Model, features: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Logits after each step, one float32 [T] for each features float32 [T, F]."""
+    """Returns logits after each step, one float32 [T] for features float32 [T, F] each."""
     # Sequences of like length go together, their length rounded up: Keras traces few shapes.
     buckets: dict[int, list[int]] = {}
     for number, part in enumerate(features):
@@ -124,7 +124,7 @@ def _name(sequence: ClipSequence) -> str:
 
 
 def _same_clips(arrays: dict[str, NDArray[np.generic]], sequences: Sequence[ClipSequence]) -> bool:
-    """Whether scores are of the same clips, by frame models that say much the same of them."""
+    """Returns whether scores are of the same clips, with much the same frame logits."""
     if "names" not in arrays or arrays["names"].tolist() != [_name(s) for s in sequences]:
         return False
     before = np.asarray(arrays["frame_logit"], np.float64)

@@ -1,4 +1,6 @@
-"""Out-of-fold features of whole clips: what the sequence model and the calibration rest on.
+"""People of clips: as rows of crops, and as sequences of out-of-fold features.
+
+The sequence model and the calibration rest on these sequences.
 
 A frame model's features of clips that it was trained on look better than those of new clips.
 So each clip's features come from the frame model that was fitted without the clip's fold. Each
@@ -25,7 +27,7 @@ MIN_STEPS = 4
 
 
 class Variant(StrEnum):
-    """What was done to a clip."""
+    """Treatments of a clip."""
 
     PLAIN = "plain"
     DEGRADED = "degraded"
@@ -35,7 +37,7 @@ class Variant(StrEnum):
 
 
 FOOTAGE = (Variant.PLAIN, Variant.DEGRADED)
-"""Variants that are a whole clip of real footage, or of a fake that somebody made."""
+"""Treatments that keep a whole clip of real footage, or of a true fake."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,16 @@ class ClipSequence:
     """One person of one clip, in order of time.
 
     Attributes:
-        path: of the clip.
-        group: of the clip.
-        source: of the clip.
-        fold: the fold that the frame model did not see.
-        variant: what was done to it; `synthesised`: forged on the fly, `made`: by a generator of
+        path: The clip.
+        group: Group of the clip.
+        source: Source of the clip.
+        fold: The fold that the frame model did not see.
+        variant: Its treatment; `synthesised`: forged on the fly, `made`: by a generator of
             the store, `matched`: a real clip at the times of such a fake.
-        copy: number of the sequence among those of the same clip and variant.
-        fake: whether it is one, true or synthesised.
-        true_fake: whether it is a deepfake that somebody made.
-        generator: what made a fake, the kind of forgery for synthesised ones; "" for real ones.
+        copy: Number of the sequence among those of the same clip and variant.
+        fake: Whether it is one, true or synthesised.
+        true_fake: Whether it is a deepfake that somebody made.
+        generator: Generator of a fake, the kind of forgery for synthesised ones; "" for real ones.
         features: float32 [T, F].
         frame_logit: float32 [T].
         detail: float32 [T], variance of the Laplacian of each crop: low where it is blurred.
@@ -81,7 +83,7 @@ _TEXTS = ("path", "group", "source", "variant", "generator")
 
 
 def save_sequences(sequences: Sequence[ClipSequence], path: Path) -> None:
-    """Write sequences to one `.npz`: what each step has end to end, facts as text and numbers."""
+    """Writes sequences to one `.npz`: values of steps end to end, facts as text and numbers."""
     partial = path.with_suffix(".partial")
     columns = {
         name: np.array([getattr(sequence, name) for sequence in sequences])
@@ -97,7 +99,7 @@ def save_sequences(sequences: Sequence[ClipSequence], path: Path) -> None:
 
 
 def load_sequences(path: Path) -> list[ClipSequence]:
-    """Read what `save_sequences` wrote."""
+    """Reads what `save_sequences` wrote."""
     with np.load(path, allow_pickle=False) as saved:
         arrays = {name: saved[name] for name in saved.files}
     ends = np.cumsum(arrays["lengths"])
@@ -127,9 +129,9 @@ class Track:
     """One person of one clip, or of one fake that a generator made from it.
 
     Attributes:
-        row: a row of the store's index, with the column `fold`.
-        shard: of the file.
-        positions: in the shard, in order of time.
+        row: A row of the store's index, with the column `fold`.
+        shard: Shard of the file.
+        positions: In the shard, in order of time.
         time_s: float64, of each.
         face_px: float32, of each.
     """
@@ -141,7 +143,7 @@ class Track:
     face_px: NDArray[np.float32]
 
     def only(self, steps: NDArray[np.int64]) -> Track:
-        """Some steps of it."""
+        """Returns the track with some of its steps."""
         return Track(
             self.row, self.shard, self.positions[steps], self.time_s[steps], self.face_px[steps]
         )
@@ -153,17 +155,17 @@ class Track:
 
     @property
     def person(self) -> tuple[str, int]:
-        """The clip of real footage and the person in it; a made fake has its original's."""
+        """The clip of real footage and the person in it; a generated fake has its original's."""
         return str(self.row["original"] or self.row["path"]), int(self.row["track"])
 
 
 def list_tracks(store: CropStore) -> list[Track]:
-    """The people of all clips marked train, cut where they were out of sight."""
+    """Returns the people of all clips marked train, split where they were out of sight."""
     return _tracks(training_rows(store), max_gap_s=MAX_GAP_S)
 
 
 def list_made(store: CropStore) -> list[Track]:
-    """The fakes that generators made of those clips; each lies in its original's fold."""
+    """Returns the fakes that generators made of those clips; each lies in its original's fold."""
     rows = training_rows(store)
     fold_of = dict(zip(rows["path"], rows["fold"], strict=True))
     made = store.made[store.made["original"].isin(fold_of.keys())].copy()
@@ -172,7 +174,7 @@ def list_made(store: CropStore) -> list[Track]:
 
 
 def list_photographs(store: CropStore, *, seed: int = 0) -> list[Track]:
-    """Real photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold."""
+    """Returns real photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold."""
     rows = training_rows(store)
     alone = rows.groupby("shard")["shard"].transform("size") == 1
     real = rows[alone & (rows["time_s"] == 0.0) & rows["judged"] & (rows["label"] == "REAL")]

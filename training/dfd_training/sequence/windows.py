@@ -17,23 +17,23 @@ from dfd_training.sequence.sequences import MIN_STEPS, ClipSequence, Variant
 
 @dataclass(frozen=True, slots=True)
 class FitSequenceOptions:
-    """How the sequence model is fitted.
+    """Options of the fit of the sequence model.
 
     Attributes:
-        head: name in the registry.
-        epochs: at most so many.
-        steps: batches an epoch.
-        batch_size: sequences a batch, half of them fake.
-        max_steps: longest window shown in training, steps.
-        learning_rate: of AdamW, at the start of the cosine.
-        weight_decay: of AdamW.
-        dropout: share of values dropped.
+        head: Name in the registry.
+        epochs: At most so many.
+        steps: Batches an epoch.
+        batch_size: Sequences a batch, half of them fake.
+        max_steps: Longest window shown in training, steps.
+        learning_rate: Learning rate of AdamW at the start of the cosine.
+        weight_decay: Weight decay of AdamW.
+        dropout: Share of values dropped.
         loss: "binary_crossentropy" or "focal".
-        focal_gamma: how much the focal loss plays down steps that are told well.
-        focal_alpha: weight of fakes in the focal loss; reals weigh 1 less that.
-        label_smoothing: of the loss.
-        patience: epochs without a better AUC before the fit ends.
-        seed: of everything drawn.
+        focal_gamma: Strength with which the focal loss plays down well classified steps.
+        focal_alpha: Weight of fakes in the focal loss; reals weigh 1 less that.
+        label_smoothing: Label smoothing of the loss.
+        patience: Epochs without a better AUC before the fit ends.
+        seed: Seed of everything drawn.
     """
 
     head: str = "gru"
@@ -87,7 +87,7 @@ class WindowBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is unt
     def __getitem__(
         self, index: int
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]:
-        """Return inputs, labels [B, T] and weights [B, T] (0 on padding)."""
+        """Returns inputs, labels [B, T] and weights [B, T] (0 on padding)."""
         rng = np.random.default_rng((self._options.seed, self._epoch, index))
         windows: list[tuple[NDArray[np.float32], bool]] = []
         for _ in range(self._options.batch_size // 2):
@@ -109,7 +109,7 @@ class WindowBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is unt
 def pad(
     features: list[NDArray[np.float32]], length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Stack sequences [t, F] into [n, length, F], zeros behind; the mask is True on real steps."""
+    """Stacks sequences [t, F] into [n, length, F], zeros behind; the mask is True on real steps."""
     stacked = np.zeros((len(features), length, features[0].shape[1]), np.float32)
     mask = np.zeros((len(features), length), np.bool_)
     for row, part in enumerate(features):
@@ -119,7 +119,7 @@ def pad(
 
 
 def _like(fake: ClipSequence, reals: list[ClipSequence], rng: np.random.Generator) -> ClipSequence:
-    """A real sequence whose steps are as far apart as those of the fake, where there is one."""
+    """Draws a real sequence whose steps are as far apart as the fake's, where there is one."""
     sparse = fake.variant is Variant.MADE
     alike = [real for real in reals if (real.variant is Variant.MATCHED) == sparse] or reals
     return alike[int(rng.integers(len(alike)))]
@@ -128,7 +128,7 @@ def _like(fake: ClipSequence, reals: list[ClipSequence], rng: np.random.Generato
 def _pools(
     sequences: list[ClipSequence],
 ) -> list[list[tuple[list[ClipSequence], list[ClipSequence]]]]:
-    """For each source its groups, and of each group the real and the fake sequences.
+    """Returns the groups of each source, and of each group the real and the fake sequences.
 
     A group belongs to the source of its real footage.
     """

@@ -1,4 +1,4 @@
-"""`dfd-train generate`: train networks that make fakes, and make them from a store's crops."""
+"""`dfd-train generate`: networks that generate fakes from a store's crops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GENERATORS = click.Choice(["swap", "heads", "all"])
 
 @click.group()
 def generate() -> None:
-    """Train networks that make fakes, and add their fakes to a crop store."""
+    """Train networks that generate fakes, and add their fakes to a crop store."""
     # Both are read when TensorFlow and OpenCV first work: further threads would only contend
     # with a training run beside this one.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -109,9 +109,9 @@ def make_command(
     photographs: int,
     seed: int,
 ) -> None:
-    """Make fakes from the real crops of STORE that are marked train, and store them beside.
+    """Generate fakes from the real crops of STORE that are marked train, and store them beside.
 
-    Writes shards into STORE/crops and their rows into STORE/made.csv. Files that are made
+    Writes shards into STORE/crops and their rows into STORE/made.csv. Files that exist
     already are left as they are, so that a broken-off run goes on.
     """
     from dfd_training.augment.generators.generate import (
@@ -138,7 +138,7 @@ def make_command(
         seed=seed,
     )
     if generators is None and upscaler is None:
-        raise UsageError("nothing to make fakes with: give --generators, --upscaler or both")
+        raise UsageError("nothing to generate fakes with: give --generators, --upscaler or both")
     networks = None if upscaler is None else Upscaler(upscaler)
     heads = {} if generators is None else _load_heads(generators)
     jobs = {

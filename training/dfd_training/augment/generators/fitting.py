@@ -1,4 +1,4 @@
-"""What fitting any generator needs: a budget of time, a falling rate, checkpoints to go on from."""
+"""The fit of a generator: time budget, falling learning rate, checkpoints and the loss."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Told = Callable[[float, float], None]
 
 @dataclass(frozen=True, slots=True)
 class GeneratorFitOptions:
-    """How a generator is fitted.
+    """Options of the fit of a generator.
 
     Attributes:
-        minutes: of training, those before a break included.
-        rounds: of batches, instead of the minutes; 0 for as many as the minutes hold.
-        batch_size: pictures a batch.
-        learning_rate: of Adam, at the start of the cosine.
-        steps: batches between two checkpoints.
-        threads: threads that draw batches.
-        seed: of everything drawn.
+        minutes: Minutes of training, those before a break included.
+        rounds: Rounds of batches, instead of the minutes; 0 for as many as the minutes hold.
+        batch_size: Pictures a batch.
+        learning_rate: Learning rate of Adam at the start of the cosine.
+        steps: Batches between two checkpoints.
+        threads: Threads that draw batches.
+        seed: Seed of everything drawn.
     """
 
     minutes: float = 15.0
@@ -48,20 +48,20 @@ class GeneratorFitOptions:
 
 
 def rate_at(share: float, base: float) -> float:
-    """A cosine from `base` down to a twentieth of it, `share` of the way."""
+    """Returns a cosine decay from `base` to a twentieth of it, after `share` of the way."""
     return base * (0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * min(1.0, share)))))
 
 
 @dataclass
 class FitState:
-    """How far a fit is, kept beside its weights as `fit.json`."""
+    """The state of a fit, kept beside its weights as `fit.json`."""
 
     seconds: float = 0.0
     rounds: int = 0
     losses: list[float] | None = None
 
     def save(self, folder: Path) -> None:
-        """Write under a temporary name and rename."""
+        """Writes the file under a temporary name and renames it."""
         partial = folder / "fit.partial"
         facts = {"seconds": self.seconds, "rounds": self.rounds, "losses": self.losses or []}
         partial.write_text(json.dumps(facts))
@@ -69,10 +69,10 @@ class FitState:
 
     @classmethod
     def load(cls, folder: Path) -> FitState:
-        """Read; a fresh state where there is none.
+        """Reads the file; a fresh state where there is none.
 
         Raises:
-            UsageError: when the file is damaged.
+            UsageError: When the file is damaged.
         """
         path = folder / "fit.json"
         if not path.is_file():
@@ -93,16 +93,16 @@ def run_fit(
     options: GeneratorFitOptions,
     on_round: Told = lambda share, loss: None,
 ) -> FitState:
-    """Fit until the time is used, saving weights and state after each round of batches.
+    """Fits until the time is used, saving weights and state after each round of batches.
 
     Args:
-        model: whose weights are saved as `model.weights.h5`, and read where they are there.
-        batches: the batches of a round, by its number.
-        train: fits on them and returns the loss.
-        set_rate: sets the learning rate.
-        folder: of weights and state.
-        options: time, rate.
-        on_round: told after each round.
+        model: The model; its weights are saved as `model.weights.h5`, and read if they are there.
+        batches: The batches of a round, by its number.
+        train: Fits on them and returns the loss.
+        set_rate: Sets the learning rate.
+        folder: Folder of weights and state.
+        options: Time, rate.
+        on_round: Called after each round.
     """
     weights = folder / "model.weights.h5"
     state = FitState.load(folder) if weights.is_file() else FitState()
@@ -121,21 +121,21 @@ def run_fit(
 
 
 def _share(state: FitState, options: GeneratorFitOptions) -> float:
-    """How much of the fit is done."""
+    """Returns how much of the fit is done, from 0 to 1."""
     if options.rounds:
         return state.rounds / options.rounds
     return state.seconds / (60.0 * options.minutes)
 
 
 def save_weights_whole(model: Any, path: Path) -> None:  # noqa: ANN401 - Keras is untyped
-    """Save weights under a temporary name and rename: they are whole or as before."""
+    """Saves weights under a temporary name and renames the file: it is whole or as before."""
     partial = path.with_name("partial.weights.h5")
     model.save_weights(partial)
     partial.replace(path)
 
 
 def painting_loss(truth: Any, painted: Any) -> Any:  # noqa: ANN401 - tensors of any backend
-    """Weighted L1, L1 of edges and structural dissimilarity (Wang et al., 2004).
+    """Returns weighted L1, L1 of edges and structural dissimilarity (Wang et al., 2004), summed.
 
     Args:
         truth: float32 [b, h, w, 4]: RGB in 0..1, and what a pixel counts.

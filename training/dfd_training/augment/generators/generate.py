@@ -1,4 +1,4 @@
-"""What each generator makes of a store: which files, how many crops, with what settings."""
+"""The fakes that each generator makes from a store: files, numbers of crops and settings."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ REPAINTED = "repainted face"
 
 @dataclass(frozen=True, slots=True)
 class MakeOptions:
-    """How much is made.
+    """How many fakes are generated.
 
     Attributes:
-        swap_crops: of a clip, for each swap.
-        swaps: different identities for each clip.
-        redraws: times that each clip and photograph is drawn anew, by other networks and settings.
-        head_crops: of a clip, for each redrawing.
-        photographs: that are drawn anew, at most so many, drawn by chance.
-        seed: of everything drawn.
+        swap_crops: Crops of a clip for each swap.
+        swaps: Different identities for each clip.
+        redraws: Times that each clip and photograph is drawn anew, by other networks and settings.
+        head_crops: Crops of a clip for each redrawing.
+        photographs: Photographs that are drawn anew, at most, chosen at random.
+        seed: Seed of everything drawn.
     """
 
     swap_crops: int = 12
@@ -67,8 +67,8 @@ class Networks:
     """Networks that draw a picture anew: head autoencoders, super-resolution, or both.
 
     Args:
-        heads: autoencoders by their names.
-        upscaler: super-resolution networks, or None.
+        heads: Autoencoders by their names.
+        upscaler: Super-resolution networks, or None.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Networks:
         self._upscaler = upscaler
 
     def draw(self, rng: np.random.Generator, face_px: float) -> tuple[Redraw, str]:
-        """Draw a network for faces of this size; its name goes into the column `model`."""
+        """Draws a network for faces of this size; its name goes into the column `model`."""
         # Both kinds alike, however many networks each has.
         if self._upscaler is not None and (not self._heads or rng.random() < 0.5):
             settings = self._upscaler.draw(rng, face_px)
@@ -96,14 +96,14 @@ def make_redrawn(
     *,
     on_file: Progress = _no_progress,
 ) -> int:
-    """Draw clips and photographs anew by networks: the face alone for `REPAINTED`, else all.
+    """Draws clips and photographs anew by networks: the face alone for `REPAINTED`, else all.
 
     Args:
-        store: the crops.
-        networks: one is drawn for each file.
-        generator: the name under which the files are stored.
-        options: how much is made.
-        on_file: called after each file.
+        store: The crops.
+        networks: One is drawn for each file.
+        generator: The name under which the files are stored.
+        options: How many fakes are generated.
+        on_file: Called after each file.
 
     Returns:
         How many files were made; those made before are not counted.
@@ -132,7 +132,7 @@ def make_swaps(
     *,
     on_file: Progress = _no_progress,
 ) -> int:
-    """Swap each clip for people of its own fold, of similar tone.
+    """Swaps each clip for people of its own fold, of similar tone.
 
     Returns:
         How many files were made; those made before are not counted.
@@ -181,7 +181,7 @@ def _make(
 
 
 def sample_photographs(store: CropStore, options: MakeOptions) -> list[Work]:
-    """The photographs to work on: of every group one at most, drawn by chance."""
+    """Returns the photographs to work on: at most one a group, drawn at random."""
     by_group: dict[str, Work] = {}
     rng = np.random.default_rng((options.seed, 1))
     works = photograph_works(store)

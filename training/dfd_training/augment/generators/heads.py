@@ -1,4 +1,4 @@
-"""Networks that reconstruct a whole head, so that a decoder's texture lies over all of it."""
+"""Autoencoders of whole heads, fitted against a patch critic: decoder texture over all of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATCH_SIDE = 96
 
 
 class Upsampling(StrEnum):
-    """How a decoder enlarges; each leaves traces of its own."""
+    """The upsampling of a decoder; each kind leaves traces of its own."""
 
     TRANSPOSED = "transposed"
     NEAREST = "nearest"
@@ -41,9 +41,9 @@ class HeadPlan:
     """One autoencoder of whole crops.
 
     Attributes:
-        upsampling: of the decoder.
-        shrink: the code is so many times smaller than the picture: 4 or 8.
-        code: channels of the code.
+        upsampling: Upsampling of the decoder.
+        shrink: The code is so many times smaller than the picture: 4 or 8.
+        code: Channels of the code.
     """
 
     upsampling: Upsampling
@@ -52,7 +52,7 @@ class HeadPlan:
 
     @property
     def name(self) -> str:
-        """Names the network's folder."""
+        """Name of the network's folder."""
         return f"{self.upsampling}{self.shrink}"
 
 
@@ -65,7 +65,7 @@ _WIDTHS = (24, 40, 64)
 
 
 def build_head_model(plan: HeadPlan) -> keras.Model:
-    """Build an autoencoder: float32 [b, h, w, 3], RGB in 0..1, in and out.
+    """Builds an autoencoder: float32 [b, h, w, 3], RGB in 0..1, in and out.
 
     It is fully convolutional: height and width are any multiple of `plan.shrink`.
     """
@@ -95,7 +95,7 @@ def _enlarged(values: Any, width: int, upsampling: Upsampling) -> Any:  # noqa: 
 
 
 def build_critic() -> keras.Model:
-    """A critic of patches (Isola et al., 2017): a logit for each patch of about 30 pixels."""
+    """Builds a patch critic (Isola et al., 2017): a logit for each patch of about 30 pixels."""
     picture = keras.Input((PATCH_SIDE, PATCH_SIDE, 3))
     values = picture
     for width in (16, 32, 48):
@@ -112,13 +112,13 @@ FACE_SIDES = (110.0, 240.0)
 
 
 def gather_heads(store: CropStore, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Tiles of crops of clips and photographs marked train, uint8 [n, 160, 160, 3], RGB.
+    """Returns tiles of crops of clips and photographs marked train, uint8 [n, 160, 160, 3], RGB.
 
     The tiles show faces of `FACE_SIDES` pixels, as far as the footage has them, and their
     surroundings.
 
     Raises:
-        UsageError: when there is no crop.
+        UsageError: When there is no crop.
     """
     rng = np.random.default_rng(seed)
     clips = [
@@ -146,12 +146,12 @@ def _tile(crop: StoredCrop, rng: np.random.Generator) -> Picture:
 
 
 def face_size(crop: StoredCrop) -> float:
-    """The larger side of the face's box, pixels."""
+    """Returns the larger side of the face's box in pixels."""
     return float(max(crop.box[2] - crop.box[0], crop.box[3] - crop.box[1]))
 
 
 def resize_to(image: Picture, side: int) -> Picture:
-    """Resize a square picture, by areas where it shrinks."""
+    """Resizes a square picture, by areas where it shrinks."""
     if image.shape[0] == side:
         return image
     kernel = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
@@ -171,7 +171,7 @@ class HeadBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyp
         return self._options.steps
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the same pictures twice, float32 [b, 96, 96, 3] in 0..1."""
+        """Returns the same pictures twice, float32 [b, 96, 96, 3] in 0..1."""
         rng = np.random.default_rng((self._options.seed, self._number, index))
         size = self._options.batch_size
         chosen = rng.integers(len(self._heads), size=size)
@@ -228,13 +228,13 @@ class HeadTrainer:
         model.compile(optimizer=optimizer, loss=loss, jit_compile=False, **options)
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the autoencoder, and a quarter of it for the critic."""
+        """Sets the learning rate of the autoencoder, and a quarter of it for the critic."""
         self._alone.optimizer.learning_rate = rate
         self._joined.optimizer.learning_rate = rate
         self._critic.optimizer.learning_rate = rate / 4
 
     def train(self, batches: HeadBatches, number: int) -> float:
-        """Train on the batches of a round; returns the loss of reconstruction."""
+        """Trains on the batches of a round; returns the loss of reconstruction."""
         if number < self.WARM_ROUNDS:
             return float(self._alone.fit(batches, epochs=1, verbose=0).history["loss"][0])
         self._joined.reset_metrics()  # Keras averages losses from one call to the next
@@ -275,12 +275,12 @@ def fit_heads(
     *,
     on_round: Told = lambda share, loss: None,
 ) -> FitState:
-    """Fit one autoencoder of whole heads; a broken-off fit goes on.
+    """Fits one autoencoder of whole heads; a broken-off fit goes on.
 
     Writes `model.weights.h5` and `fit.json` into `out`/heads/PLAN.
 
     Raises:
-        UsageError: when the store holds no real crop marked train.
+        UsageError: When the store holds no real crop marked train.
     """
     options = options or GeneratorFitOptions()
     folder = out / HEADS_FOLDER / plan.name
@@ -305,10 +305,10 @@ def fit_heads(
 
 
 def load_head(folder: Path, plan: HeadPlan) -> keras.Model:
-    """Load a fitted autoencoder of whole heads.
+    """Loads a fitted autoencoder of whole heads.
 
     Raises:
-        UsageError: when there is none in the folder.
+        UsageError: When there is none in the folder.
     """
     weights = folder / HEADS_FOLDER / plan.name / "model.weights.h5"
     model = build_head_model(plan)

@@ -1,9 +1,12 @@
 """Heads and faces drawn anew by a network: the same person, in the network's texture.
 
-What still tells the best of live swaps is that a network painted the face while hair, neck and
-background are a camera's pixels; of a wholly generated head, that all of it is painted. Both are
-made here from a real crop: it is brought to the side at which a generator would work, goes
-through a network, comes back to its size, and is kept whole or inside a mask of the face.
+The best live swaps are still given away by a face that a network painted beside hair, neck and
+background of a camera's pixels; a wholly generated head, by being painted all over. Both are
+imitated from a real crop: it is brought to the side at which a generator would work, goes through a
+network, comes back to its size, and is kept whole or inside a mask of the face.
+
+The networks are head autoencoders, or super-resolution networks, which invent detail in their own
+texture: many generators end in one, and swap tools run one over the pasted face.
 """
 
 from __future__ import annotations
@@ -35,16 +38,16 @@ Redraw = Callable[[Picture], Picture]
 
 @dataclass(frozen=True, slots=True)
 class RedrawSettings:
-    """How the crops of one clip are drawn anew.
+    """Settings with which the crops of one clip are drawn anew.
 
     Attributes:
-        face_px: size of the face where the network works.
-        sharpen: amount of unsharp masking at the crop's size; 0 for none.
+        face_px: Size of the face where the network works.
+        sharpen: Amount of unsharp masking at the crop's size; 0 for none.
         kernel: OpenCV's interpolation of the enlargement.
-        keep_colours: give the drawing the crop's own colours and shading.
-        face_only: keep the drawing inside the mask alone.
-        grow: scale of the mask round its centre.
-        feather: blur of its edge, share of the face's size.
+        keep_colours: Give the drawing the crop's own colours and shading.
+        face_only: Keep the drawing inside the mask alone.
+        grow: Scale of the mask round its centre.
+        feather: Blur of its edge, share of the face's size.
         wobble: float32 [6, 6, 2], deformation of the mask, shares of the face's size.
     """
 
@@ -59,7 +62,7 @@ class RedrawSettings:
 
 
 def draw_redrawing(rng: np.random.Generator, *, face_only: bool) -> RedrawSettings:
-    """Draw the settings of one clip."""
+    """Draws the settings of one clip."""
     return RedrawSettings(
         face_px=int(rng.choice(FACE_SIDES)),
         sharpen=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.35 else 0.0,
@@ -75,12 +78,12 @@ def draw_redrawing(rng: np.random.Generator, *, face_only: bool) -> RedrawSettin
 def redraw_crops(
     crops: Sequence[StoredCrop], redraw: Redraw, settings: RedrawSettings
 ) -> list[Picture]:
-    """Draw crops anew, whole or inside the face; each keeps its size.
+    """Draws crops anew, whole or inside the face; each keeps its size.
 
     Args:
-        crops: with landmarks where `settings.face_only`.
-        redraw: the network.
-        settings: of the clip.
+        crops: With landmarks where `settings.face_only`.
+        redraw: The network.
+        settings: Settings of the clip.
 
     Returns:
         A picture a crop, uint8 BGR.
@@ -132,7 +135,7 @@ def _redraw_square(
 
 
 def _with_colours_of(drawn: Picture, image: Picture, sigma: float) -> Picture:
-    """Take all that is coarser than `sigma` pixels from the crop."""
+    """Replaces all that is coarser than `sigma` pixels by the crop's own."""
     step = max(1, round(sigma / 3))
     side = image.shape[0]
     small = max(4, side // step)
@@ -143,7 +146,7 @@ def _with_colours_of(drawn: Picture, image: Picture, sigma: float) -> Picture:
 
 
 def redraw_by(model: keras.Model, multiple: int = 8) -> Redraw:
-    """Wrap a head autoencoder, RGB in 0..1, whose sides must be multiples of `multiple`."""
+    """Wraps a head autoencoder, RGB in 0..1, whose sides must be multiples of `multiple`."""
 
     def redraw(picture: Picture) -> Picture:
         side = picture.shape[0]
@@ -158,7 +161,7 @@ def redraw_by(model: keras.Model, multiple: int = 8) -> Redraw:
 
 
 def blend(face: Picture, base: Picture, mask: NDArray[np.float32]) -> Picture:
-    """Lay one picture over another: mask x face + (1 - mask) x base."""
+    """Lays one picture over another: mask x face + (1 - mask) x base."""
     values = base + mask[:, :, None] * (face.astype(np.float32) - base)
     return np.asarray(np.rint(values).clip(0, 255), np.uint8)
 
@@ -169,11 +172,11 @@ MIN_SHRUNK_FACE = 70.0
 
 @dataclass(frozen=True, slots=True)
 class ShrinkSettings:
-    """How pictures are shrunk before a network enlarges them.
+    """Settings with which pictures are shrunk before a network enlarges them.
 
     Attributes:
-        factor: of the network.
-        soften: blur before shrinking, as a share of the factor; 0 averages areas.
+        factor: Factor of the network.
+        soften: Blur before shrinking, as a share of the factor; 0 averages areas.
         quality: JPEG quality of the shrunk picture, or None.
     """
 
@@ -186,10 +189,10 @@ class Upscaler:
     """The super-resolution networks of one package, by their factor.
 
     Args:
-        package: a `.tgz` with layers models of TensorFlow.js, input and output RGB in 0..255.
+        package: A `.tgz` with layers models of TensorFlow.js, input and output RGB in 0..255.
 
     Raises:
-        UsageError: when the package cannot be read or holds no network that enlarges a picture
+        UsageError: When the package cannot be read or holds no network that enlarges a picture
             by 2 to 4.
     """
 
@@ -205,11 +208,11 @@ class Upscaler:
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """By how much the networks enlarge."""
+        """Factors by which the networks enlarge."""
         return tuple(sorted(self._models))
 
     def draw(self, rng: np.random.Generator, face_px: float) -> ShrinkSettings:
-        """Draw settings under which a face of this size keeps its features."""
+        """Draws settings under which a face of this size keeps its features."""
         able = [factor for factor in self.factors if face_px / factor >= MIN_SHRUNK_FACE]
         return ShrinkSettings(
             factor=int(rng.choice(able or [min(self.factors)])),
@@ -218,7 +221,7 @@ class Upscaler:
         )
 
     def redraw_by(self, settings: ShrinkSettings) -> Redraw:
-        """Shrinking and enlarging as one step that keeps a picture's size."""
+        """Returns shrinking and enlarging as one step that keeps a picture's size."""
 
         def redraw(picture: Picture) -> Picture:
             side = picture.shape[0]
@@ -228,7 +231,7 @@ class Upscaler:
         return redraw
 
     def enlarge(self, picture: Picture, factor: int) -> Picture:
-        """Enlarge a picture, uint8 [h, w, 3] BGR, to [factor h, factor w, 3]."""
+        """Enlarges a picture, uint8 [h, w, 3] BGR, to [factor h, factor w, 3]."""
         large = _run(self._models[factor], picture[None, :, :, ::-1].astype(np.float32))[0]
         return np.ascontiguousarray(np.rint(large[:, :, ::-1]).clip(0, 255).astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""Swaps by the fitted autoencoder: another person painted, recoloured and pasted, as tools do."""
+"""The fit of the swap autoencoder, and swaps by it: painted, recoloured and pasted, as tools do."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Faces:
 
 @dataclass(frozen=True)
 class People:
-    """Whom the decoder can paint.
+    """The people that the decoder can paint.
 
     Attributes:
-        groups: the group of each person; its place is the person's number.
-        folds: the training fold of each.
-        colours: mean colour of each one's faces, CIELAB as OpenCV has it in 8 bits.
+        groups: The group of each person; its place is the person's number.
+        folds: The training fold of each.
+        colours: Mean colour of each one's faces, CIELAB as OpenCV has it in 8 bits.
     """
 
     groups: tuple[str, ...]
@@ -77,17 +77,17 @@ class People:
     colours: tuple[tuple[float, float, float], ...]
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Writes the people as JSON."""
         rows = zip(self.groups, self.folds, self.colours, strict=True)
         facts = [{"group": g, "fold": f, "colour": list(c)} for g, f, c in rows]
         path.write_text(json.dumps(facts, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> People:
-        """Read what `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
-            UsageError: when there is no such file, or it is no list of people.
+            UsageError: When there is no such file, or it is no list of people.
         """
         try:
             facts = json.loads(path.read_text())
@@ -103,10 +103,10 @@ class People:
 
 
 def gather_faces(store: CropStore, *, min_faces: int = MIN_FACES) -> tuple[Faces, People]:
-    """Align the faces of everybody of whom the clips marked train show enough.
+    """Aligns the faces of all people of whom the clips marked train show enough.
 
     Raises:
-        UsageError: when fewer than two people are left.
+        UsageError: When fewer than two people are left.
     """
     by_group: dict[str, list[Work]] = {}
     for work in clip_works(store):
@@ -145,7 +145,7 @@ def _faces_of(store: CropStore, work: Work) -> list[AlignedFace]:
 
 
 def mean_colour(faces: list[NDArray[np.uint8]]) -> tuple[float, float, float]:
-    """Mean CIELAB of the middle of aligned BGR faces."""
+    """Returns mean CIELAB of the middle of aligned BGR faces."""
     quarter = FACE_SIDE // 4
     middles = np.concatenate([face[quarter:-quarter, quarter:-quarter] for face in faces])
     light, a, b = cv2.mean(cv2.cvtColor(middles, cv2.COLOR_BGR2LAB))[:3]
@@ -153,7 +153,7 @@ def mean_colour(faces: list[NDArray[np.uint8]]) -> tuple[float, float, float]:
 
 
 class FaceBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyped
-    """Batches of one round: everybody is drawn alike, however long their clips."""
+    """Batches of one round: all people are drawn alike, however long their clips."""
 
     def __init__(self, faces: Faces, options: GeneratorFitOptions, number: int) -> None:
         super().__init__(workers=options.threads, use_multiprocessing=False, max_queue_size=4)
@@ -167,7 +167,7 @@ class FaceBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is untyp
         return self._options.steps
 
     def __getitem__(self, index: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
-        """Return the inputs, and RGB with what a pixel counts, float32 [b, 96, 96, 4]."""
+        """Returns the inputs, and RGB with what a pixel counts, float32 [b, 96, 96, 4]."""
         rng = np.random.default_rng((self._options.seed, self._number, index))
         size = self._options.batch_size
         people = rng.integers(self._people, size=size)
@@ -200,12 +200,12 @@ def fit_swap(
     on_round: Told = lambda share, loss: None,
     min_faces: int = MIN_FACES,
 ) -> FitState:
-    """Fit the swap autoencoder on the clips marked train; a broken-off fit goes on.
+    """Fits the swap autoencoder on the clips marked train; a broken-off fit goes on.
 
     Writes `people.json`, `model.weights.h5` and `fit.json` into `out`/swap.
 
     Raises:
-        UsageError: when the clips show fewer than two people, or `out` was fitted on others.
+        UsageError: When the clips show fewer than two people, or `out` was fitted on others.
     """
     options = options or GeneratorFitOptions()
     folder = out / SWAP_FOLDER
@@ -240,10 +240,10 @@ def fit_swap(
 
 
 def load_swap(folder: Path) -> tuple[keras.Model, People]:
-    """Load a fitted swap autoencoder and its people.
+    """Loads a fitted swap autoencoder and its people.
 
     Raises:
-        UsageError: when there is none in the folder.
+        UsageError: When there is none in the folder.
     """
     people = People.load(folder / SWAP_FOLDER / "people.json")
     weights = folder / SWAP_FOLDER / "model.weights.h5"
@@ -272,17 +272,17 @@ _REGIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PasteSettings:
-    """How painted faces are laid into the crops of one clip.
+    """Settings with which painted faces are laid into the crops of one clip.
 
     Attributes:
-        region: the mask's hull.
-        grow: scale of the mask round its centre; below 1 it is eroded.
-        feather: blur of its edge, share of the face's size.
+        region: The mask's hull.
+        grow: Scale of the mask round its centre; below 1 it is eroded.
+        feather: Blur of its edge, share of the face's size.
         wobble: float32 [6, 6, 2], deformation of the mask, shares of the face's size.
-        transfer: how the face takes the scene's colours.
-        transfer_share: how far.
-        sharpen: amount of unsharp masking; 0 for none.
-        grain: deviation of the grain laid over the face, grey levels; 0 for none.
+        transfer: Transfer of the scene's colours to the face.
+        transfer_share: Share of that transfer, in [0, 1].
+        sharpen: Amount of unsharp masking; 0 for none.
+        grain: Deviation of the grain laid over the face, grey levels; 0 for none.
         kernel: OpenCV's interpolation of the enlargement.
     """
 
@@ -297,7 +297,7 @@ class PasteSettings:
     kernel: int
 
     def jittered(self, rng: np.random.Generator) -> PasteSettings:
-        """The settings a frame later: the mask's edge wanders, the colours flicker a little."""
+        """Returns the settings one frame later: the mask's edge wanders, the colours flicker."""
         wobble = 0.9 * self.wobble + rng.normal(0, 0.004, self.wobble.shape)
         return dataclasses.replace(
             self,
@@ -308,7 +308,7 @@ class PasteSettings:
 
 
 def draw_paste(rng: np.random.Generator) -> PasteSettings:
-    """Draw the settings of one clip."""
+    """Draws the settings of one clip."""
     regions, transfers = list(_REGIONS), list(_TRANSFERS)
     region = regions[int(rng.choice(len(regions), p=list(_REGIONS.values())))]
     transfer = transfers[int(rng.choice(len(transfers), p=list(_TRANSFERS.values())))]
@@ -336,15 +336,15 @@ def choose_donor(
     *,
     among: int = 5,
 ) -> int | None:
-    """A person of the same fold and another group, of the nearest in tone.
+    """Returns a person of the same fold and another group, one of the nearest in tone.
 
     Args:
-        people: whom the decoder can paint.
-        group: of the clip that is to be swapped.
-        fold: of the clip; identities of another fold are never used.
-        colour: the clip's mean face colour, CIELAB.
-        rng: the source of chance.
-        among: so many of the nearest are drawn from.
+        people: The people that the decoder can paint.
+        group: Group of the clip that is to be swapped.
+        fold: Fold of the clip; identities of another fold are never used.
+        colour: The clip's mean face colour, CIELAB.
+        rng: Random generator.
+        among: Number of the nearest to draw from.
 
     Returns:
         The person's number, or None when there is nobody else.
@@ -369,7 +369,7 @@ def choose_donor(
 def paint(
     model: keras.Model, faces: Sequence[AlignedFace], person: int, *, batch_size: int = 16
 ) -> list[Picture]:
-    """Paint a person with the poses and expressions of other faces.
+    """Paints a person with the poses and expressions of other faces.
 
     Returns:
         A picture a face, uint8 [96, 96, 3], BGR.
@@ -396,14 +396,14 @@ def paste(
     settings: PasteSettings,
     rng: np.random.Generator,
 ) -> Picture:
-    """Lay a painted face over a crop.
+    """Lays a painted face over a crop.
 
     Args:
-        crop: the real crop, with landmarks.
-        face: the same, aligned.
+        crop: The real crop, with landmarks.
+        face: The same, aligned.
         painted: uint8 [96, 96, 3], BGR.
-        settings: mask, colours, detail.
-        rng: of the grain.
+        settings: Mask, colours, detail.
+        rng: Random generator of the grain.
 
     Returns:
         uint8 BGR of the crop's size.
@@ -437,7 +437,7 @@ def swap_clip(
     person: int,
     rng: np.random.Generator,
 ) -> list[Picture]:
-    """Swap the face of all crops of a clip for one person's, with one draw of settings."""
+    """Swaps the face of all crops of a clip for one person's, with one draw of settings."""
     faces = [align(crop, FACE_SIDE) for crop in crops]
     settings = draw_paste(rng)
     pictures: list[Picture] = []
@@ -448,5 +448,5 @@ def swap_clip(
 
 
 def clip_colour(crops: Sequence[StoredCrop]) -> tuple[float, float, float]:
-    """Mean CIELAB of the faces of a clip."""
+    """Returns mean CIELAB of the faces of a clip."""
     return mean_colour([align(crop, FACE_SIDE).image for crop in crops])

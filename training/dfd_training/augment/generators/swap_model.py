@@ -1,9 +1,12 @@
-"""The swap autoencoder: one encoder for everybody, a decoder that paints the person asked for.
+"""The swap autoencoder and the aligned faces that it takes.
 
-The plan of the swap tools since 2017 (one encoder, a decoder for each person), with a decoder
-that a person's embedding modulates (Perez et al., "FiLM", 2018), so that a hundred people share
-what they have in common. The encoder's code is narrow: expression, gaze and light pass, the
-person does not. Contours of the face show the decoder where eyes and mouth are.
+One encoder for all people, one decoder that paints the person it is given: the plan of the swap
+tools since 2017 (one encoder, a decoder for each person), with a decoder modulated by a person's
+embedding (Perez et al., "FiLM", 2018), so that a hundred people share what they have in common. The
+encoder's code is narrow: expression, gaze and light pass, the person does not. Contours of the face
+show the decoder where eyes and mouth are.
+
+Faces are brought to one place and size, as swap tools train on them, and back into the picture.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ class SwapPlan:
     """Sizes of the network.
 
     Attributes:
-        people: the decoder's persons.
-        code: width of the encoder's code.
-        widths: channels of the decoder at 6, 12, 24 and 48 pixels.
+        people: The decoder's persons.
+        code: Width of the encoder's code.
+        widths: Channels of the decoder at 6, 12, 24 and 48 pixels.
     """
 
     people: int
@@ -42,10 +45,10 @@ class SwapPlan:
 
 @keras.saving.register_keras_serializable(package="dfd_training")
 class PixelShuffle(layers.Layer):  # type: ignore[misc] # Keras is untyped
-    """Turn channels into pixels (Shi et al., 2016): [b, h, w, 4 c] to [b, 2 h, 2 w, c]."""
+    """Channels into pixels (Shi et al., 2016): [b, h, w, 4 c] to [b, 2 h, 2 w, c]."""
 
     def call(self, inputs: Any) -> Any:  # noqa: ANN401 - a tensor of any backend
-        """Rearrange."""
+        """Rearranges [b, h, w, 4 c] to [b, 2 h, 2 w, c]."""
         _, height, width, depth = inputs.shape
         channels = depth // 4
         parts = ops.reshape(inputs, (-1, height, width, 2, 2, channels))
@@ -54,7 +57,7 @@ class PixelShuffle(layers.Layer):  # type: ignore[misc] # Keras is untyped
 
 
 def build_swap_model(plan: SwapPlan) -> keras.Model:
-    """Build the autoencoder.
+    """Builds the autoencoder.
 
     Inputs: `face` float32 [b, 96, 96, 3], RGB in 0..1, of anybody; `map` float32 [b, 48, 48, 3],
     contours of the face to paint, in 0..1; `person` int32 [b]. Output: float32 [b, 96, 96, 3],
@@ -141,11 +144,11 @@ class AlignedFace:
 
 
 def align(crop: StoredCrop, side: int) -> AlignedFace:
-    """Turn, scale and shift a crop so that eyes and mouth lie where the template has them.
+    """Turns, scales and shifts a crop so that eyes and mouth lie where the template has them.
 
     Args:
-        crop: with landmarks.
-        side: of the aligned square, pixels.
+        crop: With landmarks.
+        side: Side of the aligned square, pixels.
     """
     assert crop.landmarks is not None
     anchors = np.stack([crop.landmarks[list(pair)].mean(axis=0) for pair in _ANCHORS])
@@ -165,7 +168,7 @@ def align(crop: StoredCrop, side: int) -> AlignedFace:
 def place_back(
     face: Picture, matrix: NDArray[np.float64], side: int, *, kernel: int = cv2.INTER_CUBIC
 ) -> tuple[Picture, NDArray[np.float32]]:
-    """Bring an aligned face back to where it was in the crop.
+    """Brings an aligned face back to where it was in the crop.
 
     Returns:
         The face, uint8 [side, side, 3], and where the aligned square lies in the crop, float32
@@ -185,12 +188,12 @@ def place_back(
 
 
 def geometry_map(landmarks: NDArray[np.float32], side: int, map_side: int) -> NDArray[np.uint8]:
-    """Draw the contours of face, nose, eyes, brows and mouth.
+    """Draws the contours of face, nose, eyes, brows and mouth.
 
     Args:
         landmarks: float32 [468, 2], pixels of a square of `side`.
-        side: of the square.
-        map_side: of the drawing.
+        side: Side of the square.
+        map_side: Side of the drawing.
 
     Returns:
         uint8 [map_side, map_side, 3]: face and nose; eyes and brows; lips and open mouth.
@@ -214,7 +217,7 @@ def geometry_map(landmarks: NDArray[np.float32], side: int, map_side: int) -> ND
 
 
 def loss_weights(landmarks: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
-    """What a pixel counts in the loss: uint8 [side, side], the face 80, eyes and mouth 255."""
+    """Returns each pixel's weight in the loss: uint8 [side, side], face 80, eyes and mouth 255."""
     points = np.round(landmarks * 16).astype(np.int32)
     weights = np.full((side, side), 20, np.uint8)
     cv2.fillConvexPoly(weights, cv2.convexHull(points), 80, cv2.LINE_AA, shift=4)
@@ -226,7 +229,7 @@ def loss_weights(landmarks: NDArray[np.float32], side: int) -> NDArray[np.uint8]
 
 
 def random_warp(image: Picture, rng: np.random.Generator) -> Picture:
-    """Deform a face by a random grid, as Faceswap does, so that the encoder learns no outline."""
+    """Deforms a face by a random grid, as Faceswap does, so that the encoder learns no outline."""
     side = image.shape[0]
     grid = np.linspace(0, side - 1, 5, dtype=np.float32)
     places = np.stack(np.meshgrid(grid, grid), axis=2)

@@ -1,4 +1,4 @@
-"""Read a Keras model that was saved for TensorFlow.js ("layers model") into Keras 3.
+"""Reader of Keras models that were saved for TensorFlow.js ("layers models") into Keras 3.
 
 Such a model is `model.json`, which holds the layers and the list of weights, and files of raw
 weights in the list's order. Packages of image super-resolution carry networks in this form; here
@@ -23,10 +23,10 @@ _INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def list_models(package: Path) -> list[str]:
-    """The names of all `model.json` in a package (`.tgz`).
+    """Returns the names of all `model.json` in a package (`.tgz`).
 
     Raises:
-        UsageError: when the file is missing or is no such archive.
+        UsageError: When the file is missing or is no such archive.
     """
     with _open(package) as archive:
         names = [name for name in archive.getnames() if posixpath.basename(name) == "model.json"]
@@ -34,14 +34,14 @@ def list_models(package: Path) -> list[str]:
 
 
 def read_layers_model(package: Path, name: str) -> keras.Model:
-    """Build the model that a package holds under a name, with its weights.
+    """Builds the model that a package holds under a name, with its weights.
 
     Args:
-        package: a `.tgz`.
-        name: of the `model.json` in it.
+        package: A `.tgz`.
+        name: Name of the `model.json` in it.
 
     Raises:
-        UsageError: when the package cannot be read, holds a kind of layer that is not known here,
+        UsageError: When the package cannot be read, holds a kind of layer that is not known here,
             or weights that do not fit.
     """
     with _open(package) as archive:

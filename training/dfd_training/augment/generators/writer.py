@@ -1,4 +1,4 @@
-"""Crops that a generator made, written into the store beside the real ones that they come from.
+"""Generated crops, written into the store beside the real ones that they were made from.
 
 `made.csv` has the columns of the store's `index.csv`. A made file's path is
 `made/GENERATOR/NUMBER/PATH-OF-THE-REAL-FILE`, and its shard lies in `crops/` like any other. Each
@@ -32,11 +32,11 @@ class Work:
     """One person in one real file, whose crops a generator works on.
 
     Attributes:
-        path: of the real file.
-        group: files that share footage or a person.
-        fold: the training fold of the group.
-        shard: of the real file.
-        positions: of its judged crops with landmarks, in order of time.
+        path: The real file.
+        group: Files that share footage or a person.
+        fold: The training fold of the group.
+        shard: Shard of the real file.
+        positions: Positions of its judged crops with landmarks, in order of time.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Work:
     positions: tuple[int, ...]
 
     def spread(self, count: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """Choose at most `count` positions over the file, in steps of at most `MAX_STEP`."""
+        """Chooses at most `count` positions over the file, in steps of at most `MAX_STEP`."""
         step = int(np.clip(np.ceil(len(self.positions) / count), 1, MAX_STEP))
         span = (min(count, 1 + (len(self.positions) - 1) // step) - 1) * step
         start = int(rng.integers(len(self.positions) - span))
@@ -54,12 +54,12 @@ class Work:
 
 
 def clip_works(store: CropStore) -> list[Work]:
-    """The real clips marked train; of several people in one clip the one seen most."""
+    """Returns the real clips marked train; of several people in a clip, the one seen most."""
     return _works(store, stills=False)
 
 
 def photograph_works(store: CropStore) -> list[Work]:
-    """The real photographs marked train."""
+    """Returns the real photographs marked train."""
     return _works(store, stills=True)
 
 
@@ -85,17 +85,17 @@ def _works(store: CropStore, *, stills: bool) -> list[Work]:
 
 
 def made_path(generator: str, number: int, real_path: str) -> str:
-    """The path under which a made file stands in `made.csv`."""
+    """Returns the path under which a generated file stands in `made.csv`."""
     return f"made/{generator}/{number}/{real_path}"
 
 
 class MadeWriter:
-    """Writes made crops into a store.
+    """Writes generated crops into a store.
 
     Args:
-        store: the store whose real crops are worked on.
-        generator: its name, as `made.csv` is to give it.
-        save_every: files between two writings of `made.csv`.
+        store: The store whose real crops are worked on.
+        generator: Its name, as `made.csv` is to give it.
+        save_every: Files between two writings of `made.csv`.
 
     Files that `made.csv` holds already count as done, so a run that was broken off goes on.
     """
@@ -118,7 +118,7 @@ class MadeWriter:
         self.save()
 
     def done(self, work: Work, number: int) -> bool:
-        """Whether this made file is there already."""
+        """Returns whether this generated file is there already."""
         return made_path(self._generator, number, work.path) in self._done
 
     def add(
@@ -130,20 +130,20 @@ class MadeWriter:
         *,
         model: str,
     ) -> str:
-        """Write one made file.
+        """Writes one generated file.
 
         Args:
-            work: the real file.
-            number: tells several made files of one real file apart.
-            positions: the real crops, in order of time.
-            pictures: a picture for each, uint8 [side, side, 3], BGR, of the real crop's size.
-            model: what made it, for the column `model`.
+            work: The real file.
+            number: Number of the generated file among those of one real file.
+            positions: The real crops, in order of time.
+            pictures: A picture for each, uint8 [side, side, 3], BGR, of the real crop's size.
+            model: The network that made it, for the column `model`.
 
         Returns:
             The made file's path.
 
         Raises:
-            UsageError: when a picture has another size than its real crop.
+            UsageError: When a picture has another size than its real crop.
         """
         path = made_path(self._generator, number, work.path)
         real = self._store.shard(work.shard)
@@ -174,7 +174,7 @@ class MadeWriter:
         return path
 
     def save(self) -> None:
-        """Write `made.csv` under a temporary name and rename it, with what others added since."""
+        """Writes `made.csv` whole, with the rows that others added since."""
         if not self._waiting:
             return
         mine = pd.concat(self._waiting, ignore_index=True)
@@ -202,7 +202,7 @@ class MadeWriter:
 
 
 def made_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture]) -> Shard:
-    """A shard of made pictures with the facts of the real crops that they were made from."""
+    """Returns a shard of generated pictures with the facts of the real crops behind them."""
     encoded = [_encode(picture) for picture in pictures]
     chosen = np.asarray(positions, np.int64)
     offsets = np.concatenate([[0], np.cumsum([len(item) for item in encoded])])
@@ -216,7 +216,7 @@ def made_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture
 
 
 def _png_side(data: NDArray[np.uint8]) -> int:
-    """The side of a square picture, out of its header: to decode it would take far longer."""
+    """Returns the side of a square PNG from its header, which is far quicker than decoding."""
     return int.from_bytes(data[16:20].tobytes(), "big")
 
 
@@ -228,6 +228,6 @@ def _encode(picture: Picture) -> NDArray[np.uint8]:
 
 
 def file_rng(seed: int, *words: object) -> np.random.Generator:
-    """A source of chance of its own for each file, so that a resumed run draws alike."""
+    """Returns a random generator of its own for each file, so that a resumed run draws alike."""
     text = "/".join(str(word) for word in words).encode()
     return np.random.default_rng([seed, *text])

@@ -1,4 +1,11 @@
-"""The parameters of one forgery, drawn once and drifting over the frames of a clip."""
+"""Blends of one face over another: self-blended images, and face swaps by landmarks.
+
+The parameters of a forgery are drawn once and drift over the frames of a clip.
+
+Self-blending lays a face over a changed copy of itself (Shiohara and Yamasaki, "Detecting Deepfakes
+with Self-Blended Images", CVPR 2022). What remains to be seen is the border between two versions of
+one face: a network that finds such borders finds them in swaps by tools that it has never seen.
+"""
 
 from __future__ import annotations
 
@@ -65,23 +72,23 @@ _SHARPEST_EDGE, _SOFTEST_EDGE = 0.003, 0.11
 
 @dataclass(frozen=True, slots=True)
 class BlendParameters:
-    """How a source face is laid over a target face.
+    """The parameters with which a source face is laid over a target face.
 
     Attributes:
-        region: which part of the face is replaced.
-        grow: scale of the mask round its centre.
+        region: The part of the face that is replaced.
+        grow: Scale of the mask round its centre.
         wobble: float32 [6, 6, 2], deformation of the mask, shares of the face's size.
-        feather: blur of the mask's edge, share of the face's size.
-        ratio: opacity of the source inside the mask, in (0, 1].
+        feather: Blur of the mask's edge, share of the face's size.
+        ratio: Opacity of the source inside the mask, in (0, 1].
         shift: float32 [2], displacement of the source, shares of the face's size.
-        zoom: scale of the source.
-        colour: change of colour between the two.
-        detail: change of sharpness and scale between the two.
+        zoom: Scale of the source.
+        colour: Change of colour between the two.
+        detail: Change of sharpness and scale between the two.
         change_target: True when the target's copy is changed instead of the source's.
-        colour_share: how far a swap matches the target's colours, in [0, 1].
-        transfer: how a swap matches the target's colours.
-        turn: rotation of the source, degrees.
-        keep_shape: how far a swap keeps the donor's own shape of face, in [0, 1].
+        colour_share: Share of a swap's match of the target's colours, in [0, 1].
+        transfer: Method of a swap's match of the target's colours.
+        turn: Rotation of the source, degrees.
+        keep_shape: Share of the donor's own shape of face that a swap keeps, in [0, 1].
     """
 
     region: MaskRegion
@@ -100,7 +107,7 @@ class BlendParameters:
     keep_shape: float = 0.0
 
     def drifted(self, rng: np.random.Generator) -> BlendParameters:
-        """The parameters a frame later: place and edge of the mask wander a little."""
+        """Returns the parameters one frame later: place and edge of the mask wander a little."""
         return dataclasses.replace(
             self,
             wobble=(0.9 * self.wobble + rng.normal(0, 0.006, self.wobble.shape)).astype(np.float32),
@@ -109,7 +116,7 @@ class BlendParameters:
         )
 
     def mask(self, landmarks: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """The opacity of the source, float32 [height, width] in [0, ratio]."""
+        """Returns the opacity of the source, float32 [height, width] in [0, ratio]."""
         mask = soft_mask(
             landmarks,
             shape,
@@ -121,7 +128,7 @@ class BlendParameters:
         return mask * np.float32(self.ratio)
 
     def box(self, landmarks: NDArray[np.float32], shape: tuple[int, int]) -> Box:
-        """The part of a picture of height and width `shape` outside of which the mask is 0."""
+        """Returns the part of a picture of this height and width outside which the mask is 0."""
         points = landmarks[list(self.region.value)]
         size = float(np.ptp(landmarks, axis=0).max())
         grown = (self.grow - 1.0) * float(np.ptp(points, axis=0).max()) / 2
@@ -131,7 +138,7 @@ class BlendParameters:
 
 
 def draw_blend(rng: np.random.Generator) -> BlendParameters:
-    """Draw the parameters of one forgery."""
+    """Draws the parameters of one forgery."""
     region = draw_region(rng, _REGIONS)
     # In half of the forgeries the colours differ as little as careful tools leave them.
     strength = float(rng.uniform(0.5, 1.0) if rng.random() < 0.5 else rng.uniform(0.0, 0.5))
@@ -155,7 +162,7 @@ def draw_blend(rng: np.random.Generator) -> BlendParameters:
 
 
 def draw_swap(rng: np.random.Generator) -> BlendParameters:
-    """Draw the parameters of a swap of a whole face: softer and less transparent than a blend."""
+    """Draws the parameters of a swap of a whole face: softer and less transparent than a blend."""
     drawn = draw_blend(rng)
     return dataclasses.replace(
         drawn,
@@ -166,28 +173,28 @@ def draw_swap(rng: np.random.Generator) -> BlendParameters:
 
 
 def draw_part(rng: np.random.Generator) -> BlendParameters:
-    """Draw the parameters of a swap of the mouth, the eyes or the lower face."""
+    """Draws the parameters of a swap of the mouth, the eyes or the lower face."""
     return dataclasses.replace(draw_swap(rng), region=draw_region(rng, _PARTS))
 
 
 def draw_region(rng: np.random.Generator, shares: dict[MaskRegion, float]) -> MaskRegion:
-    """Draw one of some regions by their shares, which add up to 1."""
+    """Draws one of some regions by their shares, which add up to 1."""
     return tuple(shares)[int(rng.choice(len(shares), p=tuple(shares.values())))]
 
 
 def draw_transfer(rng: np.random.Generator) -> ColourTransfer:
-    """Draw a colour transfer, about as often as tools use it."""
+    """Draws a colour transfer, about as often as tools use it."""
     return tuple(_TRANSFERS)[int(rng.choice(len(_TRANSFERS), p=tuple(_TRANSFERS.values())))]
 
 
 def lay_over(source: Picture, target: Picture, mask: NDArray[np.float32]) -> Picture:
-    """Blend two pictures: mask x source + (1 - mask) x target, uint8 in and out."""
+    """Blends two pictures: mask x source + (1 - mask) x target, uint8 in and out."""
     # The sum of the weights is 1 but for 1e-5 that OpenCV adds: rounding hides it.
     return np.asarray(cv2.blendLinear(source, target, mask, 1.0 - mask), np.uint8)
 
 
 def lay_into(source: Picture, target: Picture, mask: NDArray[np.float32], box: Box) -> Picture:
-    """A copy of the target, blended inside a box with a source of the box's size."""
+    """Returns a copy of the target, blended inside a box with a source of the box's size."""
     result = target.copy()
     result[box.inside] = lay_over(source, box.cut(target), mask)
     return result
@@ -200,7 +207,7 @@ class LaidFace:
     Attributes:
         face: uint8 [height, width, 3], BGR, of the box's size.
         mask: float32 [height, width], its opacity.
-        box: the part of the picture that it covers.
+        box: The part of the picture that it covers.
     """
 
     face: Picture
@@ -208,23 +215,23 @@ class LaidFace:
     box: Box
 
     def over(self, target: Picture) -> Picture:
-        """A copy of a picture with the face laid over it."""
+        """Returns a copy of a picture with the face laid over it."""
         return lay_into(self.face, target, self.mask, self.box)
 
     def spread_mask(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The mask over a picture of some shape, float32 [height, width]."""
+        """Returns the mask over a picture of some shape, float32 [height, width]."""
         return self.box.spread(self.mask, (shape[0], shape[1]))
 
 
 def self_blend(
     image: Picture, landmarks: NDArray[np.float32], parameters: BlendParameters
 ) -> Picture:
-    """Make a fake of one face by blending two copies of it.
+    """Makes a fake of one face by blending two copies of it.
 
     Args:
         image: uint8 [height, width, 3], BGR.
         landmarks: float32 [468, 2], pixels.
-        parameters: the forgery.
+        parameters: The forgery.
 
     Returns:
         uint8 [height, width, 3], BGR; the input is not changed.
@@ -242,12 +249,12 @@ def laid_copy(
     *,
     change: bool = True,
 ) -> LaidFace:
-    """The face of a copy, moved a little, as it will lie over another.
+    """Returns the face of a copy, moved a little, as it will lie over another.
 
     Args:
         source: uint8 [height, width, 3], BGR.
         landmarks: float32 [468, 2], pixels.
-        parameters: the forgery.
+        parameters: The forgery.
         change: False where `source` is already as it shall be.
     """
     box = parameters.box(landmarks, source.shape[:2])
@@ -262,7 +269,7 @@ def laid_copy(
 def changed_copy(
     image: Picture, landmarks: NDArray[np.float32], parameters: BlendParameters
 ) -> Picture:
-    """The copy with the forgery's change of colour and of detail, over the whole picture."""
+    """Returns the copy with the forgery's changes of colour and detail over the whole picture."""
     size = float(np.ptp(landmarks, axis=0).max())
     coloured = change_colour(image, parameters.colour)
     return change_detail(coloured, parameters.detail, face_px=size)
@@ -271,7 +278,7 @@ def changed_copy(
 def move_copy(
     image: Picture, landmarks: NDArray[np.float32], parameters: BlendParameters
 ) -> Picture:
-    """The copy shifted, turned and scaled by the forgery's little amounts."""
+    """Returns the copy shifted, turned and scaled by the forgery's small amounts."""
     size = float(np.ptp(landmarks, axis=0).max())
     x, y = (float(value) for value in landmarks.mean(axis=0))
     move = cv2.getRotationMatrix2D((x, y), parameters.turn, parameters.zoom)
@@ -295,7 +302,7 @@ def face_swap(
     *,
     poisson: bool = False,
 ) -> Picture:
-    """Lay a donor's face over a target's.
+    """Lays a donor's face over a target's.
 
     The donor is warped triangle by triangle onto the target's landmarks, given the target's
     colours and blended: by the feathered mask, or by Poisson blending (Perez et al., "Poisson
@@ -306,14 +313,14 @@ def face_swap(
         target_landmarks: float32 [468, 2], pixels of `target`.
         donor: uint8 [any, any, 3], BGR.
         donor_landmarks: float32 [468, 2], pixels of `donor`.
-        parameters: mask, opacity, transfer of colour and change of detail.
-        poisson: blend gradients instead of colours.
+        parameters: Mask, opacity, transfer of colour and change of detail.
+        poisson: Blend gradients instead of colours.
 
     Returns:
         uint8 [height, width, 3], BGR; the inputs are not changed.
 
     Raises:
-        UsageError: when the target's landmarks span no area.
+        UsageError: When the target's landmarks span no area.
     """
     laid = laid_face(target, target_landmarks, donor, donor_landmarks, parameters)
     if poisson:
@@ -332,10 +339,10 @@ def laid_face(
     donor_landmarks: NDArray[np.float32],
     parameters: BlendParameters,
 ) -> LaidFace:
-    """Bring a donor's face to the place, the colours and the detail in which it will lie.
+    """Brings a donor's face to the place, colours and detail in which it will lie.
 
     Raises:
-        UsageError: when the target's landmarks span no area.
+        UsageError: When the target's landmarks span no area.
     """
     size = float(np.ptp(target_landmarks, axis=0).max())
     onto = _own_shape(target_landmarks, donor_landmarks, parameters.keep_shape, size)
@@ -365,7 +372,7 @@ def laid_face(
 def _own_shape(
     target: NDArray[np.float32], donor: NDArray[np.float32], share: float, size: float
 ) -> NDArray[np.float32]:
-    """The target's landmarks, moved towards the donor's shape by a share or a little distance."""
+    """Moves the target's landmarks towards the donor's shape, by a share or a short distance."""
     if share <= 0:
         return target
     away = move_points(donor, similarity(donor, target)) - target
@@ -374,7 +381,7 @@ def _own_shape(
 
 
 def _poisson(face: Picture, target: Picture, mask: NDArray[np.float32]) -> Picture | None:
-    """Poisson blending; None where the mask is empty or touches the picture's border."""
+    """Blends gradients; None where the mask is empty or touches the picture's border."""
     inside = (mask > 0.3).astype(np.uint8) * 255
     x, y, width, height = cv2.boundingRect(inside)
     touches = x < 2 or y < 2 or x + width > mask.shape[1] - 2 or y + height > mask.shape[0] - 2

@@ -36,17 +36,17 @@ from dfd_training.data.store import StoredCrop
 
 @dataclass(frozen=True, slots=True)
 class TemporalFaults:
-    """What goes wrong from frame to frame; nothing by default.
+    """Faults from frame to frame; none by default.
 
     Attributes:
-        flicker: deviation of the forged part's colours, grey levels.
-        fading: greatest loss of its opacity in a frame, in [0, 1].
-        jitter: deviation of its place, share of the face's size.
+        flicker: Deviation of the forged part's colours, grey levels.
+        fading: Greatest loss of its opacity in a frame, in [0, 1].
+        jitter: Deviation of its place, share of the face's size.
         drifting: True where the donor's frames follow one another whatever the target's pose, so
             that the identity changes slowly.
         frozen_mouth: True where the mouth of one frame is seen in all.
         late: True where each frame is forged by the landmarks of the frame before.
-        dropout: share of frames left real, in runs.
+        dropout: Share of frames left real, in runs.
     """
 
     flicker: float = 0.0
@@ -63,7 +63,7 @@ _RUN = 2.5  # mean length in frames of a run of dropped frames
 
 
 def draw_faults(rng: np.random.Generator) -> TemporalFaults:
-    """Draw the faults of one clip: one clip in five has none, most have one or two."""
+    """Draws the faults of one clip: one clip in five has none, most have one or two."""
     if rng.random() < 0.2:
         return NO_FAULTS
     return TemporalFaults(
@@ -78,7 +78,7 @@ def draw_faults(rng: np.random.Generator) -> TemporalFaults:
 
 
 def flickering(laid: LaidFace, faults: TemporalFaults, rng: np.random.Generator) -> LaidFace:
-    """The forged part with one frame's chance colours and opacity."""
+    """Returns the forged part with the random colours and opacity of one frame."""
     if faults.fading > 0:
         opacity = np.float32(1.0 - rng.uniform(0.0, faults.fading))
         laid = dataclasses.replace(laid, mask=laid.mask * opacity)
@@ -88,7 +88,7 @@ def flickering(laid: LaidFace, faults: TemporalFaults, rng: np.random.Generator)
 def flickering_picture(
     picture: Picture, faults: TemporalFaults, rng: np.random.Generator
 ) -> Picture:
-    """A picture with one frame's chance colours."""
+    """Returns a picture with the random colours of one frame."""
     if faults.flicker <= 0:
         return picture
     common = rng.normal(0.0, faults.flicker)
@@ -98,7 +98,7 @@ def flickering_picture(
 
 
 def draw_dropped(count: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which of some frames are left real, in runs; never more than half of them."""
+    """Returns which frames are left real, in runs; never more than half of them."""
     dropped = np.zeros(count, bool)
     wanted = min(round(share * count), count // 2)
     # Tries that fall on dropped frames add nothing: their number is bounded.
@@ -134,10 +134,10 @@ class _Face:
     """One frame with landmarks, as the forgery sees it.
 
     Attributes:
-        crop: the frame.
+        crop: The frame.
         marks: float32 [468, 2], the landmarks that the forgery goes by.
-        number: of the frame among those with landmarks.
-        count: how many there are.
+        number: Number of the frame among those with landmarks.
+        count: Number of those frames.
     """
 
     crop: StoredCrop
@@ -162,25 +162,25 @@ def synthesise_clip(
     kind: ForgeryKind | None = None,
     faults: TemporalFaults | None = None,
 ) -> list[Picture]:
-    """Make a fake of a clip.
+    """Makes a fake of a clip.
 
     The parameters of the forgery are drawn once and are the same in all frames; its place and
     edge wander, and more goes wrong where faults say so.
 
     Args:
-        frames: crops of one person in order of time; those without landmarks stay untouched.
-        rng: the source of chance.
-        donors: crops of another person, for a face swap. Where their poses are far from most of
+        frames: Crops of one person in order of time; those without landmarks stay untouched.
+        rng: Random generator.
+        donors: Crops of another person, for a face swap. Where their poses are far from most of
             the frames', the frames are blended with themselves instead.
-        kind: what is done; None swaps faces where there are donors, and else blends each frame
+        kind: Kind of forgery; None swaps faces where there are donors, and else blends each frame
             with itself.
-        faults: what goes wrong from frame to frame; None draws it.
+        faults: Faults from frame to frame; None draws them.
 
     Returns:
         One picture a frame, uint8 BGR, of the frame's own size.
 
     Raises:
-        UsageError: when a face swap has no donor with landmarks.
+        UsageError: When a face swap has no donor with landmarks.
     """
     usable = [donor for donor in donors if donor.landmarks is not None]
     if kind is None:
@@ -211,7 +211,7 @@ def synthesise_clip(
 
 
 def nearest_pose(landmarks: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> int:
-    """Which of `others`, brought to unit size, lies nearest to `landmarks` (float32 [468, 2])."""
+    """Returns the index of the pose among `others` that is nearest to `landmarks`, at unit size."""
     shape = _unit_shape(landmarks)
     return int(np.argmin([np.abs(_unit_shape(other) - shape).mean() for other in others]))
 
@@ -239,7 +239,7 @@ def _far_share(frames: Sequence[StoredCrop], donors: Sequence[StoredCrop]) -> fl
 def _seen_marks(
     frames: Sequence[StoredCrop], number: int, faults: TemporalFaults, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The landmarks that a forger with these faults goes by."""
+    """Returns the landmarks that a forger with these faults goes by."""
     frame = frames[number]
     marks = _marks(frame)
     if faults.late and number > 0:
@@ -281,7 +281,7 @@ _Layer = Callable[[_Face, BlendParameters], LaidFace]
 
 
 def _laying(parameters: BlendParameters, faults: TemporalFaults, layer: _Layer) -> _Forger:
-    """Lay something over each frame, its place wandering."""
+    """Lays something over each frame, its place wandering."""
     wandering = parameters
 
     def forge_frame(face: _Face, rng: np.random.Generator) -> Picture:
@@ -320,7 +320,7 @@ def _donor_face(donors: list[StoredCrop], *, drifting: bool) -> _Layer:
 
 
 def _other_frame(frames: list[StoredCrop], lag: int) -> _Layer:
-    """The part comes from a frame some steps away: lips that belong to other words."""
+    """Returns a layer with a part of the frame some steps away: lips that belong to other words."""
 
     def layer(face: _Face, parameters: BlendParameters) -> LaidFace:
         other = frames[(face.number + lag) % len(frames)]
@@ -342,7 +342,7 @@ def _mouth_of(frame: StoredCrop) -> Callable[[Picture, NDArray[np.float32]], Pic
 def _reenacting(
     frames: list[StoredCrop], faults: TemporalFaults, rng: np.random.Generator
 ) -> _Forger:
-    """One frame moved by the motion of all, or each frame by a motion of its own."""
+    """Moves one frame by the motion of all, or each frame by a motion of its own."""
     reenactment = draw_reenactment(rng)
     source = frames[int(rng.integers(len(frames)))]
     fixed = rng.random() < 0.5
@@ -366,7 +366,7 @@ def _reenacting(
 
 
 def _wander(expression: ExpressionChange, rng: np.random.Generator) -> ExpressionChange:
-    """The expression a frame later, most of the way kept."""
+    """Returns the expression one frame later, most of it kept."""
     new = draw_expression(rng)
     mixed = {
         field.name: 0.8 * getattr(expression, field.name) + 0.4 * getattr(new, field.name)

@@ -17,11 +17,11 @@ class ColourChange:
     """A change of colour.
 
     Attributes:
-        offset: added to blue, green and red, in grey levels.
-        contrast: factor round mid-grey.
-        gamma: exponent.
-        saturation: factor.
-        hue: shift in degrees.
+        offset: Added to blue, green and red, in grey levels.
+        contrast: Factor round mid-grey.
+        gamma: Exponent.
+        saturation: Factor.
+        hue: Shift in degrees.
     """
 
     offset: tuple[float, float, float]
@@ -32,7 +32,7 @@ class ColourChange:
 
 
 def draw_colour(rng: np.random.Generator, strength: float = 1.0) -> ColourChange:
-    """Draw a change of colour; `strength` 1 is about what SBI uses."""
+    """Draws a change of colour; `strength` 1 is about what SBI uses."""
     blue, green, red = rng.uniform(-18, 18, 3) * strength
     return ColourChange(
         offset=(float(blue), float(green), float(red)),
@@ -44,7 +44,7 @@ def draw_colour(rng: np.random.Generator, strength: float = 1.0) -> ColourChange
 
 
 def change_colour(image: Picture, change: ColourChange) -> Picture:
-    """Apply a change of colour to a BGR picture (uint8)."""
+    """Applies a change of colour to a BGR picture (uint8)."""
     levels = np.arange(256, dtype=np.float32)
     curve = 255.0 * (levels / 255.0) ** change.gamma
     curve = (curve - 127.5) * change.contrast + 127.5
@@ -65,7 +65,7 @@ _MIN_SAMPLES = 16
 
 
 class ColourTransfer(Enum):
-    """How the colours of a source face are matched to those of a target.
+    """Transfer of a target's colours to a source face, as swap tools do it.
 
     `REINHARD`: mean and deviation of each channel in CIELAB (Reinhard et al., "Color Transfer
     between Images", 2001). `COVARIANCE`: mean and covariance of the three channels, a linear
@@ -87,14 +87,14 @@ def transfer_colour(
     *,
     method: ColourTransfer = ColourTransfer.REINHARD,
 ) -> Picture:
-    """Give the source the target's colours inside a mask.
+    """Gives the source the target's colours inside a mask.
 
     Args:
         source: uint8 [height, width, 3], BGR.
         target: uint8, same shape.
         mask: float32 [height, width]; statistics are taken where it exceeds 0.5.
         share: 0 leaves the source as it is, 1 matches it wholly.
-        method: what is matched.
+        method: The statistics that are matched.
 
     Returns:
         uint8, same shape; the source itself when the mask is all but empty.
@@ -141,7 +141,7 @@ def _reinhard(
 def _covariance(
     source: Picture, here: NDArray[np.float64], there: NDArray[np.float64], share: float
 ) -> Picture:
-    """Match the covariance by its symmetric roots, the directions limited in gain."""
+    """Matches the covariance by its symmetric roots, the directions limited in gain."""
     root_there = _root(np.cov(there.T), 0.5)
     matrix = root_there @ _root(np.cov(here.T), -0.5)
     left, gains, right = np.linalg.svd(matrix)
@@ -159,7 +159,7 @@ def _root(covariance: NDArray[np.float64], exponent: float) -> NDArray[np.float6
 
 
 def _histogram(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The level of equal rank; smoothed, since an exact match would tear gradients."""
+    """Returns the level of equal rank; smoothed, since an exact match would tear gradients."""
     levels = np.arange(257) - 0.5
     ranks = np.concatenate([[0], np.cumsum(np.histogram(here, levels)[0])]) / len(here)
     others = np.concatenate([[0], np.cumsum(np.histogram(there, levels)[0])]) / len(there)

@@ -1,4 +1,4 @@
-"""Changes of detail: what tools and codecs do to the sharpness and the noise of a face."""
+"""Changes of detail: sharpness and noise of a face after tools and codecs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL_MARGIN = 1.25
 
 
 class DetailKind(Enum):
-    """How the detail of a copy is changed."""
+    """Kinds of change of a copy's detail."""
 
     NONE = "none"
     SHRINK = "shrink"
@@ -37,10 +37,10 @@ class DetailChange:
     """A change of detail.
 
     Attributes:
-        kind: what is done.
-        strength: how strongly, from 0 to 1.
-        sharpen_after: amount of unsharp masking afterwards, as tools offer it; 0 for none.
-        seed: of the noise.
+        kind: The kind of change.
+        strength: Strength of the change, from 0 to 1.
+        sharpen_after: Amount of unsharp masking afterwards, as tools offer it; 0 for none.
+        seed: Seed of the noise.
     """
 
     kind: DetailKind
@@ -63,7 +63,7 @@ _LOSSES = (DetailKind.SHRINK, DetailKind.MODEL_SIDE, DetailKind.BLUR, DetailKind
 
 
 def draw_detail(rng: np.random.Generator) -> DetailChange:
-    """Draw a change of detail: mostly a loss, since swap models work at low resolution."""
+    """Draws a change of detail: mostly a loss, since swap models work at low resolution."""
     kinds = tuple(_SHARES)
     kind = kinds[int(rng.choice(len(kinds), p=tuple(_SHARES.values())))]
     sharpened = kind in _LOSSES and rng.random() < 0.3
@@ -76,12 +76,12 @@ def draw_detail(rng: np.random.Generator) -> DetailChange:
 
 
 def change_detail(image: Picture, change: DetailChange, *, face_px: float = 0.0) -> Picture:
-    """Apply a change of detail to a BGR picture (uint8).
+    """Applies a change of detail to a BGR picture (uint8).
 
     Args:
         image: uint8 [height, width, 3].
-        change: what to do.
-        face_px: size of the face in pixels; 0 takes two thirds of the picture's width.
+        change: The change.
+        face_px: Size of the face in pixels; 0 takes two thirds of the picture's width.
     """
     face_px = face_px or image.shape[1] / 1.5
     strength = change.strength
@@ -115,7 +115,7 @@ def change_detail(image: Picture, change: DetailChange, *, face_px: float = 0.0)
 def shrink_and_back(
     image: Picture, factor: float, *, up: int = cv2.INTER_CUBIC, down: int = cv2.INTER_AREA
 ) -> Picture:
-    """Shrink a picture and bring it back: the resolution of a smaller one."""
+    """Shrinks a picture and brings it back: the resolution of a smaller one."""
     height, width = image.shape[:2]
     size = (max(8, round(width * factor)), max(8, round(height * factor)))
     small = cv2.resize(image, size, interpolation=down)
@@ -123,13 +123,13 @@ def shrink_and_back(
 
 
 def unsharp(image: Picture, amount: float, sigma: float) -> Picture:
-    """Unsharp masking."""
+    """Sharpens by unsharp masking."""
     blurred = cv2.GaussianBlur(image, (0, 0), sigma)
     return np.asarray(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0), np.uint8)
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
-    """Compress and decode."""
+    """Compresses as JPEG and decodes."""
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert decoded is not None
@@ -137,7 +137,7 @@ def jpeg(image: Picture, quality: int) -> Picture:
 
 
 def smear(image: Picture, strength: float) -> Picture:
-    """Flatten texture between edges, as denoising and beautifying do, and weak networks.
+    """Flattens texture between edges, as denoisers, beauty filters and weak networks do.
 
     The picture's finest detail, what a small blur takes away, is kept only where it exceeds a
     threshold: wavelet shrinkage (Donoho and Johnstone, 1994) with one band.
@@ -157,13 +157,13 @@ def _shrinkage(threshold: float) -> Picture:
 def add_grain(
     image: Picture, deviation: float, rng: np.random.Generator, *, size: float = 1.0
 ) -> Picture:
-    """Add noise that is the same in all three channels.
+    """Adds noise that is the same in all three channels.
 
     Args:
         image: uint8 [height, width, 3].
-        deviation: standard deviation in grey levels.
-        rng: the source of chance.
-        size: of the grains, in pixels.
+        deviation: Standard deviation in grey levels.
+        rng: Random generator.
+        size: Size of the grains in pixels.
     """
     height, width = image.shape[:2]
     rows = max(2, round(height / size))
@@ -178,7 +178,7 @@ def add_grain(
 
 
 def grain(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Normal noise of deviation 1, float32 [height, width], at most 768 on a side.
+    """Returns normal noise of deviation 1, float32 [height, width], at most 768 on a side.
 
     It is cut at random out of one large field: to draw it anew would cost more than all else.
     """

@@ -4,6 +4,10 @@ The real picture of a pair is often changed too: whatever the forgery does to th
 colour, sharpness or size happens to real footage as well, and must not tell the label. What is
 left to learn is what only a forgery leaves: two kinds of picture in one, a border, a warp, the
 period of a decoder.
+
+Forging also softens a face: it is warped, shrunk and painted by a network. Real footage is soft as
+well, by its lens, its codec or its size, and a network that learns "soft is fake" calls it fake. So
+the two pictures of a pair are brought to equal sharpness.
 """
 
 from __future__ import annotations
@@ -49,22 +53,22 @@ _SIGMAS = (0.9, 1.8, 3.5)
 
 
 def sharpness(picture: Picture, box: Box) -> float:
-    """Mean square of the Laplacian inside a box, at the size at which a model sees the crop."""
+    """Returns the mean squared Laplacian inside a box, at the size at which a model sees it."""
     laplacian = _laplacian(picture, box)
     return float((laplacian * laplacian).mean()) if laplacian.size else 0.0
 
 
 def match_sharpness(picture: Picture, box: Box, wanted: float, rng: np.random.Generator) -> Picture:
-    """Soften or sharpen a whole picture until its sharpness inside a box is as wanted.
+    """Softens or sharpens a whole picture until its sharpness inside a box is as wanted.
 
     The picture is mixed with a softer copy of itself. Blurring is linear, so the sharpness of
     the mixture is a quadratic in its share, and its root is the share to take.
 
     Args:
         picture: uint8 [height, width, 3].
-        box: where sharpness is measured.
-        wanted: the sharpness to reach; it is not reached where it would take strong sharpening.
-        rng: chooses how the picture is softened, by a blur or by shrinking.
+        box: Where sharpness is measured.
+        wanted: The sharpness to reach; it is not reached where it would take strong sharpening.
+        rng: Chooses how the picture is softened, by a blur or by shrinking.
 
     Returns:
         uint8, same shape.
@@ -93,13 +97,13 @@ def match_sharpness(picture: Picture, box: Box, wanted: float, rng: np.random.Ge
 def match_pair(
     real: Picture, fake: Picture, landmarks: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[Picture, Picture]:
-    """Bring the two faces of a pair to about equal sharpness.
+    """Brings the two faces of a pair to about equal sharpness.
 
     Args:
         real: uint8 [height, width, 3], BGR.
         fake: uint8, same shape.
         landmarks: float32 [468, 2] of the face, pixels.
-        rng: the source of chance.
+        rng: Random generator.
 
     Returns:
         The two pictures, one of them softened or sharpened as a whole.
@@ -132,7 +136,7 @@ def _laplacian(picture: Picture, box: Box) -> NDArray[np.float32]:
 
 
 class ForgeryKind(StrEnum):
-    """What is done to a face.
+    """Kinds of forgery.
 
     `SELF_BLEND`: a part of the face is laid over a changed copy of itself. `FACE_SWAP`: the face
     of another person is laid over it. `PART_SWAP`: mouth, eyes or lower face of another frame, of
@@ -150,7 +154,7 @@ class ForgeryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """A pair.
+    """A real and a forged picture.
 
     Attributes:
         real: uint8 [height, width, 3], BGR.
@@ -182,19 +186,19 @@ def forge(
     donor: StoredCrop | None = None,
     neighbour: StoredCrop | None = None,
 ) -> Forged:
-    """Forge a picture, and make the real picture that it is to be told from.
+    """Forges a picture, and prepares the real picture that it is to be told from.
 
     Args:
-        kind: what is done.
-        target: the real face, with landmarks; it is not changed.
-        rng: the source of chance.
-        donor: another person of similar pose; a `FACE_SWAP` needs one. One whose pose is far from
+        kind: The kind of change.
+        target: The real face, with landmarks; it is not changed.
+        rng: Random generator.
+        donor: Another person of similar pose; a `FACE_SWAP` needs one. One whose pose is far from
             the target's is not used, and the target is blended with itself.
-        neighbour: another frame of the same clip, for `PART_SWAP` and `REENACTED`; without one
+        neighbour: Another frame of the same clip, for `PART_SWAP` and `REENACTED`; without one
             these move the target's own features.
 
     Raises:
-        UsageError: when the target has no landmarks, they span no area, or a needed donor is
+        UsageError: When the target has no landmarks, they span no area, or a needed donor is
             missing.
     """
     if target.landmarks is None:
@@ -223,7 +227,7 @@ def forge(
 def near_crop(
     other: StoredCrop | None, landmarks: NDArray[np.float32], farthest: float
 ) -> StoredCrop | None:
-    """The other crop, if its face has nearly the same shape and pose."""
+    """Returns the other crop, if its face has nearly the same shape and pose."""
     if other is None or other.landmarks is None:
         return None
     size = max(float(np.ptp(landmarks, axis=0).max()), 1.0)
@@ -302,7 +306,7 @@ def _own_part(
     parameters: BlendParameters,
     rng: np.random.Generator,
 ) -> LaidFace:
-    """The part of the face with another expression, as it will lie over the picture."""
+    """Returns the part of the face with another expression, as it will lie over the picture."""
     box = parameters.box(landmarks, image.shape[:2])
     points = box.points(landmarks)
     driven = express(points, draw_expression(rng, pose=False))
@@ -361,7 +365,7 @@ def _mostly_matched(
 
 
 def _resampled(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Mostly the picture shifted by less than a pixel: forging resamples, and so do cameras."""
+    """Usually shifts the picture by less than a pixel: forging resamples, and so do cameras."""
     if rng.random() < 0.3:
         return picture
     move = np.array([[1.0, 0.0, rng.uniform(-0.5, 0.5)], [0.0, 1.0, rng.uniform(-0.5, 0.5)]])

@@ -1,4 +1,4 @@
-"""Which part of a face is replaced: hulls of landmarks, deformed and feathered."""
+"""Geometry of forgeries: masks of a face's parts, warps onto other landmarks, boxes."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def soft_mask(
     wobble: NDArray[np.float32],
     feather: float,
 ) -> NDArray[np.float32]:
-    """Draw a feathered mask of a part of a face.
+    """Draws a feathered mask of a part of a face: a hull of landmarks, deformed.
 
     Args:
         landmarks: float32 [468, 2], pixels.
-        shape: height and width of the picture.
-        region: which part.
-        grow: the hull is scaled by this round its centre.
+        shape: Height and width of the picture.
+        region: The part of the face.
+        grow: The hull is scaled by this round its centre.
         wobble: float32 [6, 6, 2], displacements of a coarse grid over the face, as shares of the
             face's size; the hull's edge follows them.
-        feather: standard deviation of the blur, as a share of the face's size.
+        feather: Standard deviation of the blur, as a share of the face's size.
 
     Returns:
         float32 [height, width] in [0, 1].
@@ -92,7 +92,7 @@ def _deformed_hull(
     grow: float,
     displacement: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """The convex hull, its edge moved by a coarse field over the face: float32 [n, 2]."""
+    """Returns the convex hull, its edge moved by a coarse field over the face: float32 [n, 2]."""
     points = landmarks[list(region.value)]
     centre = points.mean(axis=0)
     hull = cv2.convexHull(((points - centre) * grow + centre).astype(np.float32))[:, 0]
@@ -118,14 +118,14 @@ def warp_face(
     target_landmarks: NDArray[np.float32],
     shape: tuple[int, int],
 ) -> tuple[Picture, NDArray[np.uint8]]:
-    """Warp a face onto other landmarks, piecewise affine over a Delaunay mesh.
+    """Warps a face onto other landmarks, piecewise affine over a Delaunay mesh.
 
     Returns:
         The face, uint8 [height, width, 3], BGR, and 255 where it lies, uint8 [height, width];
-        elsewhere the picture means nothing.
+        Elsewhere the picture means nothing.
 
     Raises:
-        UsageError: when the target's landmarks span no area.
+        UsageError: When the target's landmarks span no area.
     """
     height, width = shape
     to_points = target_landmarks[WARP_POINTS].astype(np.float64)
@@ -167,7 +167,7 @@ def warp_face(
 def _triangles(
     to_points: NDArray[np.float64], from_points: NDArray[np.float64], shape: tuple[int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Triangles of the mesh inside a picture, int32 [n, 3], and their maps, float32 [n, 3, 2]."""
+    """Returns triangles inside a picture, int32 [n, 3], and their maps, float32 [n, 3, 2]."""
     try:
         triangles = Delaunay(to_points).simplices
     except QhullError as error:
@@ -190,15 +190,15 @@ def smooth_field(
     reach: float,
     fade: float,
 ) -> NDArray[np.float32]:
-    """Spread the moves of some points smoothly over a picture.
+    """Spreads the moves of some points smoothly over a picture.
 
     Args:
         points: float32 [n, 2], pixels.
         moves: float32 [n, 2], pixels.
-        shape: height and width of the picture.
-        reach: standard deviation of the weights of a point, pixels; small keeps neighbouring
+        shape: Height and width of the picture.
+        reach: Standard deviation of the weights of a point, pixels; small keeps neighbouring
             points apart, such as the two lips.
-        fade: distance from the nearest points over which the moves fall to nothing, pixels.
+        fade: Distance from the nearest points over which the moves fall to nothing, pixels.
 
     Returns:
         float32 [32, 32, 2] over the whole picture, pixels: bring it to size by `cv2.resize`.
@@ -225,13 +225,13 @@ def sample_field(
     *,
     matrix: NDArray[np.float64] | None = None,
 ) -> Picture:
-    """Move a picture by a smooth field.
+    """Moves a picture by a smooth field.
 
     Args:
         image: uint8 [any, any, 3].
         field: float32 [rows, columns, 2] over the result: where each place takes its colour
             from, relative to itself, in pixels.
-        shape: height and width of the result.
+        shape: Height and width of the result.
         matrix: float64 [2, 3], from the result's pixels to those of `image`; None where they
             are the same.
 
@@ -253,7 +253,7 @@ def sample_field(
 def similarity(
     from_points: NDArray[np.float32], to_points: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """The turn, scale and shift that bring points nearest to others, float64 [2, 3].
+    """Returns the turn, scale and shift that bring points nearest to others, float64 [2, 3].
 
     Least squares (Umeyama, 1991), in complex numbers.
     """
@@ -267,7 +267,7 @@ def similarity(
 
 
 def move_points(points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Points under a map [2, 3], float32 [n, 2]."""
+    """Maps points by a matrix [2, 3]: float32 [n, 2]."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
@@ -290,22 +290,22 @@ class Box(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def cut(self, picture: Picture) -> Picture:
-        """A copy of the part."""
+        """Returns a copy of the part."""
         return np.ascontiguousarray(picture[self.inside])
 
     def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Points of the picture, float32 [n, 2], in pixels of the part."""
+        """Returns the picture's points, float32 [n, 2], in pixels of the part."""
         return points - np.array([self.left, self.top], np.float32)
 
     def spread(self, mask: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """A mask of the part as one of a whole picture of height and width `shape`."""
+        """Returns a mask of the part as one of a whole picture of height and width `shape`."""
         whole = np.zeros(shape, np.float32)
         whole[self.inside] = mask
         return whole
 
 
 def points_box(points: NDArray[np.float32], shape: tuple[int, int], *, margin: float = 0.0) -> Box:
-    """The box of some points, wider by a margin in pixels, inside a picture of `shape`.
+    """Returns the bounding box of points, wider by a margin in pixels, inside a picture of `shape`.
 
     Where the points lie outside the picture, it is the nearest pixel.
     """

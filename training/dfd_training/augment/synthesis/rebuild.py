@@ -1,7 +1,7 @@
 """Rebuilt pictures: chains that leave the traces of networks which paint a whole picture.
 
-What a decoder leaves is not softness, which lenses and codecs leave as well, but the period of
-its upsampling (Zhang, Karaman and Chang, "Detecting and Simulating Artifacts in GAN Fake
+A decoder leaves not softness, which lenses and codecs leave as well, but the period of its
+upsampling (Zhang, Karaman and Chang, "Detecting and Simulating Artifacts in GAN Fake
 Images", WIFS 2019), skin without texture between edges that are sharp, and grain that no sensor
 made or none at all.
 """
@@ -19,7 +19,7 @@ from dfd_training.augment.synthesis.detail import Picture, add_grain, smear, uns
 
 
 class Upsampling(Enum):
-    """How a small picture is brought to size."""
+    """Upsampling of a small picture."""
 
     NONE = "none"
     NEAREST = "nearest"
@@ -30,18 +30,18 @@ class Upsampling(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """How a picture is rebuilt.
+    """Parameters of the rebuilding of a picture.
 
     Attributes:
-        side: side of the rendered picture, share of the picture's.
-        upsampling: of the last layer, by 2.
+        side: Side of the rendered picture, share of the picture's.
+        upsampling: Upsampling of the last layer, by 2.
         grid: float32 [period, period, 3], gains of the phases of the grid, about 1; of period 1
             where there is no grid.
-        smear: loss of texture, from 0 (none) to 1.
-        sharpen: amount of unsharp masking after it.
-        grain: deviation of the painted grain, grey levels; 0 for none.
-        grain_px: size of its grains, pixels.
-        chroma: scale at which colour is kept.
+        smear: Loss of texture, from 0 (none) to 1.
+        sharpen: Amount of unsharp masking after it.
+        grain: Deviation of the painted grain, grey levels; 0 for none.
+        grain_px: Size of its grains, pixels.
+        chroma: Scale at which colour is kept.
         fringe: float [2], displacement of the colours, pixels.
     """
 
@@ -61,7 +61,7 @@ _SMALLEST_UPSAMPLED_PX = 176
 
 
 def draw_rebuild(rng: np.random.Generator, width: int) -> Rebuild:
-    """Draw how a picture of some width is rebuilt; a grid or flattened skin is always there."""
+    """Draws parameters for a picture of some width, always with a grid or flattened skin."""
     side = min(1.0, float(rng.choice(_SIDES_PX)) / width)
     upsampling = tuple(Upsampling)[int(rng.choice(5, p=(0.2, 0.2, 0.15, 0.15, 0.3)))]
     if side * width < _SMALLEST_UPSAMPLED_PX:
@@ -100,12 +100,12 @@ def _draw_grid(rng: np.random.Generator, period: int) -> NDArray[np.float32]:
 
 
 def rebuild(image: Picture, parameters: Rebuild, rng: np.random.Generator) -> Picture:
-    """Rebuild a whole picture.
+    """Rebuilds a whole picture.
 
     Args:
         image: uint8 [height, width, 3], BGR.
-        parameters: how.
-        rng: the source of the grain.
+        parameters: How.
+        rng: The source of the grain.
 
     Returns:
         uint8, same shape; the input is not changed.
@@ -131,7 +131,7 @@ def rebuild(image: Picture, parameters: Rebuild, rng: np.random.Generator) -> Pi
 
 
 def _decode(image: Picture, side: tuple[int, int], upsampling: Upsampling) -> Picture:
-    """The picture at the side of the network's output, its last layer an upsampling by 2."""
+    """Returns the picture at the network's output side, after a last upsampling by 2."""
     if upsampling is Upsampling.NONE:
         return np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_AREA), np.uint8)
     half = (-(-side[0] // 2), -(-side[1] // 2))
@@ -162,7 +162,7 @@ def _with_grid(image: Picture, grid: NDArray[np.float32]) -> Picture:
 
 
 def _recolour(image: Picture, scale: float, fringe: tuple[float, float]) -> Picture:
-    """Keep colour at a lower resolution than brightness, and a little beside it."""
+    """Keeps colour at a lower resolution than brightness, and a little beside it."""
     height, width = image.shape[:2]
     luma, *chroma = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb))
     planes = cv2.merge(chroma)

@@ -41,13 +41,13 @@ class ExpressionChange:
     """A change of expression and pose; lengths are shares of the face's height.
 
     Attributes:
-        jaw: how far the lower lip and the chin drop.
-        smile: how far the corners of the mouth go outwards and up.
-        brows: how far the brows rise.
-        lids: how far the eyes close, in [0, 1].
-        yaw: turn of the head to the side, degrees.
-        pitch: nod, degrees.
-        roll: tilt, degrees.
+        jaw: Drop of the lower lip and the chin.
+        smile: Motion of the corners of the mouth, outwards and up.
+        brows: Rise of the brows.
+        lids: Closing of the eyes, in [0, 1].
+        yaw: Turn of the head to the side, degrees.
+        pitch: Nod, degrees.
+        roll: Tilt, degrees.
     """
 
     jaw: float
@@ -60,10 +60,10 @@ class ExpressionChange:
 
 
 def draw_expression(rng: np.random.Generator, *, pose: bool = True) -> ExpressionChange:
-    """Draw a change, one that a talking head makes within a second.
+    """Draws a change, one that a talking head makes within a second.
 
     Args:
-        rng: the source of chance.
+        rng: Random generator.
         pose: False leaves the head where it is.
     """
     turns = rng.normal(0.0, (5.0, 3.5, 3.0)) * (pose and rng.random() < 0.75)
@@ -79,13 +79,13 @@ def draw_expression(rng: np.random.Generator, *, pose: bool = True) -> Expressio
 
 
 def express(landmarks: NDArray[np.float32], change: ExpressionChange) -> NDArray[np.float32]:
-    """Where the landmarks lie after a change of expression and pose.
+    """Returns the landmarks after a change of expression and pose.
 
     The turns take the head for an ellipsoid: depth is not known, and small turns need little.
 
     Args:
         landmarks: float32 [468, 2], pixels.
-        change: what moves.
+        change: The change.
 
     Returns:
         float32 [468, 2].
@@ -154,16 +154,16 @@ _GAPE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Reenactment:
-    """How a face is moved.
+    """Parameters of the motion of a face.
 
     Attributes:
-        reach: how far a landmark's own motion reaches, share of the face's size.
-        fade: how far beyond the face the motion reaches, share of the face's size.
-        repair: how strongly torn places are painted over, in [0, 1].
-        rendered_side: side of the rendered square in pixels.
-        smear: loss of texture, from 0 (none) to 1.
-        sharpen: amount of unsharp masking at the end.
-        inside_mouth: brightness of a mouth that is opened, share of its surroundings'.
+        reach: Reach of a landmark's own motion, share of the face's size.
+        fade: Reach of the motion beyond the face, share of the face's size.
+        repair: Strength with which torn places are painted over, in [0, 1].
+        rendered_side: Side of the rendered square in pixels.
+        smear: Loss of texture, from 0 (none) to 1.
+        sharpen: Amount of unsharp masking at the end.
+        inside_mouth: Brightness of a mouth that is opened, share of its surroundings'.
     """
 
     reach: float
@@ -176,7 +176,7 @@ class Reenactment:
 
 
 def draw_reenactment(rng: np.random.Generator) -> Reenactment:
-    """Draw how a face is moved; in half of the draws the whole head comes along."""
+    """Draws the motion's parameters; in half of the draws the whole head comes along."""
     whole_head = rng.random() < 0.5
     return Reenactment(
         reach=float(rng.uniform(0.03, 0.07)),
@@ -197,14 +197,14 @@ def reenact(
     *,
     placed: tuple[NDArray[np.float64], tuple[int, int]] | None = None,
 ) -> Picture:
-    """Move a face from its landmarks onto others.
+    """Moves a face from its landmarks onto others.
 
     Args:
         image: uint8 [height, width, 3], BGR.
         landmarks: float32 [468, 2] of the face in pixels of the result.
         driven: float32 [468, 2] in pixels of the result: where they shall lie.
-        reenactment: how.
-        placed: the map [2, 3] from pixels of the result to those of `image`, and the result's
+        reenactment: How.
+        placed: The map [2, 3] from pixels of the result to those of `image`, and the result's
             height and width; None when the two are the same.
 
     Returns:
@@ -236,7 +236,7 @@ def reenact(
 
 
 def _border_window(side: int) -> NDArray[np.float32]:
-    """1 inside, falling to 0 at the border, so that nothing is drawn in from outside."""
+    """Returns 1 inside, falling to 0 at the border, so that nothing is drawn in from outside."""
     place = (np.arange(side, dtype=np.float32) + 0.5) / side
     edge = np.clip(np.minimum(place, 1.0 - place) / 0.12, 0.0, 1.0)
     edge = edge * edge * (3.0 - 2.0 * edge)
@@ -244,7 +244,7 @@ def _border_window(side: int) -> NDArray[np.float32]:
 
 
 def _repair(image: Picture, field: NDArray[np.float32], strength: float, size: float) -> Picture:
-    """Paint softly over places where the field tears or squeezes the picture."""
+    """Paints softly over places where the field tears or squeezes the picture."""
     height, width = image.shape[:2]
     cell = width / field.shape[1]
     slope_y, slope_x = np.gradient(field, cell, axis=(0, 1))
@@ -264,7 +264,7 @@ def _paint_mouth(
     brightness: float,
     size: float,
 ) -> Picture:
-    """Darken the inside of a mouth that the motion opened: no pixel of the picture shows it."""
+    """Darkens the inside of a mouth that the motion opened: no pixel of the picture shows it."""
     lips = driven[list(INNER_LIPS)]
     opened = float(
         np.hypot(*(driven[14] - driven[13])) - np.hypot(*(landmarks[14] - landmarks[13]))

@@ -32,15 +32,15 @@ _FAKE = re.compile(r"(id\d+)_(id\d+)_(\d+)")
 
 
 def read_celeb_df(folder: Path, *, use_list: bool = True, by_footage: bool = False) -> Imported:
-    """Read the three folders, and the published list of test clips.
+    """Reads the three folders, and the published list of test clips.
 
     The list divides clips, not people: training files with a person, or footage, of a test clip
     are left out and counted.
 
     Args:
-        folder: holds the three folders.
-        use_list: mark the clips of List_of_testing_videos.txt as test.
-        by_footage: what must not stand on both sides is footage, not a person, as in the figures
+        folder: Holds the three folders.
+        use_list: Mark the clips of List_of_testing_videos.txt as test.
+        by_footage: Keep footage, not people, on one side of the split, as in the figures
             that are published for this set.
 
     Raises:
@@ -119,7 +119,7 @@ def _row(
 
 
 def _read_list(path: Path) -> set[str]:
-    """Names of the test clips; the list's own label must agree with the folder."""
+    """Returns the names of the test clips; the list's own label must agree with the folder."""
     names: set[str] = set()
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():

@@ -17,12 +17,12 @@ PICTURES = "faces_224"
 def read_deepfake_faces(
     folder: Path, *, pictures: str = PICTURES, names: LabelNames | None = None
 ) -> Imported:
-    """Read metadata.csv (videoname, label, original) and the pictures of the same stem.
+    """Reads metadata.csv (videoname, label, original) and the pictures of the same stem.
 
     Args:
-        folder: holds metadata.csv and the folder of pictures.
-        pictures: name of that folder.
-        names: what stands for the classes in the column label; by default REAL and FAKE.
+        folder: Holds metadata.csv and the folder of pictures.
+        pictures: Name of that folder.
+        names: Names of the classes in the column label; by default REAL and FAKE.
 
     Raises:
         UsageError: Something is missing, a clip is named twice, or a label is unknown.
@@ -76,7 +76,7 @@ def read_deepfake_faces(
 
 
 def _without_unlisted_originals(found: Imported) -> Imported:
-    """Originals whose picture is there but that have no row are no originals in the table."""
+    """Drops originals that have a picture but no row: they are no originals in the table."""
     rows = {row.file for row in found.rows}
     found.rows = [
         row if row.original is None or row.original in rows else replace(row, original=None)

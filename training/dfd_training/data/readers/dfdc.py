@@ -22,14 +22,14 @@ SAMPLE = "sample_submission.csv"
 
 
 def read_dfdc(folders: Sequence[Path], *, by_part: bool = False) -> Imported:
-    """Read parts of DFDC: each folder, or the folders below it, that hold a metadata.json.
+    """Reads parts of DFDC: each folder, or the folders below it, that hold a metadata.json.
 
     Files that are in the folder or in metadata.json only are told and left out, and so is an
     original that is missing: its fakes still share a group.
 
     Args:
-        folders: one or more.
-        by_part: files of one part share a group. DFDC names no people; those of one part may
+        folders: One or more.
+        by_part: Files of one part share a group. DFDC names no people; those of one part may
             appear in several of its clips.
 
     Raises:
@@ -88,7 +88,7 @@ def _read_part(part: Path, by_part: bool, result: Imported) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Read a metadata.json.
+    """Reads a metadata.json.
 
     Returns:
         By file name: `label` (REAL or FAKE), `original` and `split` (empty where not given).
@@ -126,11 +126,11 @@ def _entry(path: Path, name: str, entry: Any) -> dict[str, str]:  # noqa: ANN401
 
 
 def read_unlabelled(folder: Path, sample: Path | None = None) -> Imported:
-    """Read a test folder: its videos without labels.
+    """Reads a test folder: its videos without labels.
 
     Args:
-        folder: of the videos.
-        sample: a submission file that names them and their order; by default that of `sample_of`,
+        folder: The folder of the videos.
+        sample: A submission file that names them and their order; by default that of `sample_of`,
             or else all, sorted.
 
     Raises:
@@ -152,12 +152,12 @@ def read_unlabelled(folder: Path, sample: Path | None = None) -> Imported:
 
 
 def videos_in(folder: Path) -> list[str]:
-    """Names of the videos in a folder, by their suffix, sorted."""
+    """Returns the names of the videos in a folder, by their suffix, sorted."""
     return [name for name in media_in(folder) if Path(name).suffix.lower() in VIDEO_SUFFIXES]
 
 
 def sample_of(folder: Path) -> Path | None:
-    """The sample_submission.csv in a folder of videos, or beside it when it names one of them."""
+    """Returns the sample_submission.csv in a folder of videos, or one beside it that names one."""
     if (folder / SAMPLE).is_file():
         return folder / SAMPLE
     beside = folder.resolve().parent / SAMPLE
@@ -167,7 +167,7 @@ def sample_of(folder: Path) -> Path | None:
 
 
 def read_sample(path: Path) -> list[str]:
-    """File names of a submission file, in its order.
+    """Returns the file names in a submission file, in its order.
 
     Raises:
         UsageError: It is no CSV file with the column filename, or names a file twice.

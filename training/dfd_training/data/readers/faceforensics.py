@@ -39,7 +39,7 @@ _FAKE = re.compile(r"(?P<target>\d+)_(?P<source>\d+)(?:__(?P<scene>.+?)(?:__[A-Z
 
 @dataclass(frozen=True, slots=True)
 class _Clip:
-    """Of `file`, its people (one, or target and source) and, for actors, the scene."""
+    """A file with its people (one, or target and source) and, for actors, the scene."""
 
     file: Path
     method: str
@@ -55,14 +55,14 @@ class _Clip:
 def read_faceforensics(
     folder: Path, *, compressions: Sequence[str] = (), splits: Path | None = None
 ) -> Imported:
-    """Read the originals and fakes.
+    """Reads the originals and fakes.
 
     A group joins all people that fakes join, so that nobody stands on both sides of a split.
 
     Args:
-        folder: holds original_sequences and manipulated_sequences.
-        compressions: which to read; all that are there by default.
-        splits: folder with the published train.json, val.json and test.json (lists of pairs of
+        folder: Holds original_sequences and manipulated_sequences.
+        compressions: Compressions to read; by default all that are there.
+        splits: Folder with the published train.json, val.json and test.json (lists of pairs of
             clips). Files that share a person with a cleaner split are left out.
 
     Raises:
@@ -129,7 +129,7 @@ def _clips(folder: Path, part: str, compressions: set[str], strange: list[Path])
 
 
 def read_splits(folder: Path) -> dict[str, str]:
-    """Read the published train.json, val.json and test.json.
+    """Reads the published train.json, val.json and test.json.
 
     Returns:
         The split of each clip's number.

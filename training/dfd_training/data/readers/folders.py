@@ -17,15 +17,15 @@ def read_folders(
     cropped: bool = False,
     by_folder: bool = False,
 ) -> Imported:
-    """Read every video and picture below a folder whose path names a class.
+    """Reads every video and picture below a folder whose path names a class.
 
     Only whole names of folders count, without regard to case; a file's own name says nothing.
 
     Args:
-        folder: of the tree.
-        names: what stands for the classes; by default `REAL_NAMES` and `FAKE_NAMES`.
-        cropped: the pictures are face crops already.
-        by_folder: files of one folder below a class's folder share a group, as the frames of one
+        folder: The tree.
+        names: Names of the classes; by default `REAL_NAMES` and `FAKE_NAMES`.
+        cropped: The pictures are face crops already.
+        by_folder: Files of one folder below a class's folder share a group, as the frames of one
             clip do.
 
     Raises:
@@ -80,7 +80,7 @@ def _only(file: Path, what: str, found: set[str]) -> str:
 
 
 def _keys(file: Path, folder: Path, parents: tuple[str, ...], names: LabelNames) -> tuple[str, ...]:
-    """The folder of a file where that lies below its class's folder."""
+    """Returns the folder of a file where that lies below its class's folder."""
     if names.label_of(parents[-1]):
         return ()
     return (file.parent.relative_to(folder).as_posix(),)

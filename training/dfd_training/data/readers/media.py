@@ -1,4 +1,4 @@
-"""What a layout is read into before it becomes a table."""
+"""Media files of a data set, as readers return them, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class MediaRow:
     """One file of a data set.
 
     Attributes:
-        file: its path.
+        file: Its path.
         label: REAL or FAKE; empty where it is not known.
-        original: for a fake, the file that it was made from, where there is one.
-        generator: what made it.
-        model: the identity that it was given.
-        keys: what it shares with other files: people or footage; by default itself.
-        split: train, val or test; empty where the set does not say.
-        source: where the footage comes from; by default its folder.
-        cropped: whether it is a face crop already.
+        original: For a fake, the file that it was made from, where there is one.
+        generator: The tool that made it.
+        model: The identity that it was given.
+        keys: People or footage that it shares with other files; by default itself.
+        split: Train, val or test; empty where the set does not say.
+        source: Where the footage comes from; by default its folder.
+        cropped: Whether it is a face crop already.
     """
 
     file: Path
@@ -46,24 +46,24 @@ class MediaRow:
 
 @dataclass
 class Imported:
-    """What was found in a data set.
+    """The files of a data set, and notes about them.
 
     Attributes:
-        rows: its files.
-        notes: what is missing, superfluous or left out, a line each.
+        rows: Its files.
+        notes: Missing, superfluous and left-out files, a line each.
     """
 
     rows: list[MediaRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def note(self, what: str, names: Sequence[object]) -> None:
-        """Tell of files, if there are any: how many, and the first."""
+        """Adds a note about files, if there are any: how many, and the first."""
         if names:
             self.notes.append(f"{what}: {len(names)}, first {str(names[0])!r}")
 
 
 def without_shared_people(found: Imported) -> Imported:
-    """Leave out training files that show people, or footage, of a published test or val split."""
+    """Leaves out training files that show people, or footage, of a published test or val split."""
     shared = shares_with_later([row.keys for row in found.rows], [row.split for row in found.rows])
     out = [row.file for row, left in zip(found.rows, shared, strict=True) if left]
     kept = [row for row, left in zip(found.rows, shared, strict=True) if not left]
@@ -73,15 +73,15 @@ def without_shared_people(found: Imported) -> Imported:
 
 
 def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) -> pd.DataFrame:
-    """Make a table of files.
+    """Makes a table of files.
 
     Files below the table's folder are named relative to it, others by their absolute path.
 
     Args:
-        name: what errors call the table.
-        rows: the files.
-        folder: where the table will lie.
-        dataset: name of the set, for the column `dataset`.
+        name: Name of the table in errors.
+        rows: The files.
+        folder: Where the table will lie.
+        dataset: Name of the set, for the column `dataset`.
 
     Returns:
         All columns of a table, as text, checked.
@@ -113,7 +113,7 @@ def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) ->
 
 
 def subfolder(folder: Path, name: str) -> Path | None:
-    """A folder in a folder by its name, whatever its case; None where there is none."""
+    """Returns a folder in a folder by its name in any case; None where there is none."""
     for entry in sorted(listed(folder)):
         if entry.casefold() == name.casefold() and (folder / entry).is_dir():
             return folder / entry
@@ -121,7 +121,7 @@ def subfolder(folder: Path, name: str) -> Path | None:
 
 
 def listed(folder: Path) -> list[str]:
-    """Names in a folder but hidden ones, sorted.
+    """Returns the names in a folder, hidden ones left out, sorted.
 
     Raises:
         UsageError: It is no folder, or cannot be read.
@@ -135,12 +135,12 @@ def listed(folder: Path) -> list[str]:
 
 
 def media_in(folder: Path) -> list[str]:
-    """Names of the videos and pictures in a folder, by their suffix, sorted."""
+    """Returns the names of the videos and pictures in a folder, by their suffix, sorted."""
     return [name for name in listed(folder) if Path(name).suffix.lower() in MEDIA_SUFFIXES]
 
 
 def media_below(folder: Path) -> Iterator[Path]:
-    """The videos and pictures in a folder and below it, by their suffix, sorted.
+    """Yields the videos and pictures in a folder and below it, by their suffix, sorted.
 
     Raises:
         UsageError: It is no folder, or a folder in it cannot be read.
@@ -189,13 +189,13 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class LabelNames:
-    """What stands for the two classes, compared without regard to case.
+    """Names of the two classes, compared without regard to case.
 
     Numbers are not among the defaults: in some sets 1 is fake, in others real.
 
     Attributes:
-        real: names of REAL.
-        fake: names of FAKE.
+        real: Names of REAL.
+        fake: Names of FAKE.
     """
 
     real: frozenset[str] = frozenset(REAL_NAMES)
@@ -203,11 +203,11 @@ class LabelNames:
 
     @classmethod
     def exactly(cls) -> LabelNames:
-        """REAL and FAKE alone."""
+        """Returns REAL and FAKE alone."""
         return cls(frozenset(["real"]), frozenset(["fake"]))
 
     def replaced(self, real: Iterable[str], fake: Iterable[str]) -> LabelNames:
-        """Other names where some are given.
+        """Returns the names with those replaced that are given.
 
         Raises:
             UsageError: A name stands for both classes, or is empty.
@@ -223,18 +223,18 @@ class LabelNames:
         return new
 
     def label_of(self, name: str) -> str | None:
-        """REAL, FAKE, or None where the name is neither's."""
+        """Returns REAL, FAKE, or None where the name is neither's."""
         folded = name.casefold()
         if folded in self.real:
             return REAL
         return FAKE if folded in self.fake else None
 
     def read(self, where: str, value: str) -> str:
-        """The label that a cell stands for.
+        """Returns the label that a cell stands for.
 
         Args:
-            where: what errors call the cell's place.
-            value: the cell, as the text that it is.
+            where: Name of the cell's place in errors.
+            value: The cell, as the text that it is.
 
         Raises:
             UsageError: It is neither's.
