@@ -12,7 +12,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import DecisionSpec, PersonScore
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.decision.files import decisions_from_json, decisions_to_json
-from dfd_training.sequence.sequences import ClipSequence, Variant, load_sequences, save_sequences
+from dfd_training.sequence.sequences import ClipSequence, Treatment, load_sequences, save_sequences
 
 
 def clip(rng: np.random.Generator, number: int, *, fake: bool, strength: float) -> ClipSequence:
@@ -23,7 +23,7 @@ def clip(rng: np.random.Generator, number: int, *, fake: bool, strength: float) 
         group=f"g{number}",
         source="s",
         fold=number % 3,
-        variant=Variant.PLAIN,
+        variant=Treatment.PLAIN,
         fake=fake,
         true_fake=fake,
         features=rng.normal(size=(10, 3)).astype(np.float32),
@@ -89,7 +89,7 @@ def test_n_is_the_number_of_groups_however_many_clips_each_gives(
     sequences: list[ClipSequence],
 ) -> None:
     """Degraded copies and a second person of a clip add nothing to n."""
-    degraded = [dataclasses.replace(s, variant=Variant.DEGRADED) for s in sequences]
+    degraded = [dataclasses.replace(s, variant=Treatment.DEGRADED) for s in sequences]
     second = [dataclasses.replace(s, frame_logit=s.frame_logit - 1.0) for s in sequences]
     more = [*sequences, *degraded, *second]
     decision = calibrate(more, shifted(more, -1.0), draws=20).decision
@@ -103,7 +103,7 @@ def test_degraded_real_clips_must_not_be_called_fake_either(sequences: list[Clip
     """A codec that makes reals look fake raises the threshold until few of them reach it."""
     reals = [s for s in sequences if not s.fake]
     coded = [
-        dataclasses.replace(s, variant=Variant.DEGRADED, frame_logit=s.frame_logit + 1.0)
+        dataclasses.replace(s, variant=Treatment.DEGRADED, frame_logit=s.frame_logit + 1.0)
         for s in reals
     ]
     plain = calibrate(sequences, shifted(sequences, -0.1), draws=20)
@@ -275,4 +275,4 @@ def test_sequences_survive_the_disk(sequences: list[ClipSequence], tmp_path: obj
         assert (before.frame_logit == after.frame_logit).all()
         assert (before.path, before.fold, before.fake) == (after.path, after.fold, after.fake)
         assert (before.detail == after.detail).all()
-        assert (after.variant, after.copy, after.generator) == (Variant.PLAIN, 0, "")
+        assert (after.variant, after.copy, after.generator) == (Treatment.PLAIN, 0, "")

@@ -22,10 +22,10 @@ from dfd_training.augment.generators.generate import (
     REPAINTED,
     SWAPPED,
     UPSCALED,
-    MakeOptions,
+    GenerateOptions,
     Networks,
-    make_redrawn,
-    make_swaps,
+    generate_redrawn,
+    generate_swaps,
 )
 from dfd_training.augment.generators.heads import (
     HEAD_PLANS,
@@ -38,16 +38,16 @@ from dfd_training.augment.generators.redraw import Upscaler, redraw_by
 from dfd_training.augment.generators.swap import (
     People,
     choose_donor,
+    collect_faces,
     fit_swap,
-    gather_faces,
     load_swap,
 )
 from dfd_training.augment.generators.swap_model import align, place_back
-from dfd_training.augment.generators.writer import MadeWriter, clip_works
+from dfd_training.augment.generators.writer import FakeWriter, real_clips
 from dfd_training.cli import main
 from dfd_training.data.store import CropStore, Shard, StoredCrop, shard_name
 
-FEW = MakeOptions(swap_crops=3, swaps=1, head_crops=3, photographs=2)
+FEW = GenerateOptions(swap_crops=3, swaps=1, head_crops=3, photographs=2)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_swaps_lie_beside_the_crops_that_they_were_made_from(
     own_store: CropStore, fitted: Path
 ) -> None:
     model, people = load_swap(fitted)
-    make_swaps(own_store, model, people, FEW)
+    generate_swaps(own_store, model, people, FEW)
     rows = _check_made(own_store, SWAPPED)
     # Nobody is swapped for himself, and the identity is of the clip's own fold.
     fold_of = dict(zip(people.groups, people.folds, strict=True))
@@ -214,7 +214,7 @@ def test_swaps_lie_beside_the_crops_that_they_were_made_from(
 
 def test_a_swap_changes_the_face_and_leaves_the_border(own_store: CropStore, fitted: Path) -> None:
     model, people = load_swap(fitted)
-    make_swaps(own_store, model, people, FEW)
+    generate_swaps(own_store, model, people, FEW)
     row = CropStore(own_store.path).made.iloc[0]
     change = _changes(own_store, row)
     assert change.max() > 10
@@ -223,7 +223,7 @@ def test_a_swap_changes_the_face_and_leaves_the_border(own_store: CropStore, fit
 
 def test_reconstructed_heads_cover_the_whole_crop(own_store: CropStore) -> None:
     models = {plan.name: build_head_model(plan) for plan in HEAD_PLANS}
-    make_redrawn(own_store, Networks(models), REBUILT, FEW)
+    generate_redrawn(own_store, Networks(models), REBUILT, FEW)
     rows = _check_made(own_store, REBUILT)
     assert set(rows["model"]) <= set(models)
     assert (_changes(own_store, rows.iloc[0]).mean(axis=(0, 1)) > 0).all()
@@ -233,7 +233,7 @@ def test_repainted_faces_leave_all_but_the_face_to_the_camera(
     own_store: CropStore, tmp_path: Path
 ) -> None:
     models = {plan.name: build_head_model(plan) for plan in HEAD_PLANS}
-    make_redrawn(own_store, Networks(models, Upscaler(_package(tmp_path))), REPAINTED, FEW)
+    generate_redrawn(own_store, Networks(models, Upscaler(_package(tmp_path))), REPAINTED, FEW)
     rows = _check_made(own_store, REPAINTED)
     assert {"x2"} < set(rows["model"]) <= {"x2", *models}
     for _, row in rows.iterrows():
@@ -247,7 +247,7 @@ def test_upscaled_heads_are_made_from_a_package_of_networks(
 ) -> None:
     upscaler = Upscaler(_package(tmp_path))
     assert upscaler.factors == (2,)
-    make_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
+    generate_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
     assert set(_check_made(own_store, UPSCALED)["model"]) == {"x2"}
 
 
@@ -256,23 +256,23 @@ def test_generators_add_to_each_others_table_and_repeat_nothing(
 ) -> None:
     model, people = load_swap(fitted)
     upscaler = Upscaler(_package(tmp_path))
-    swaps = make_swaps(own_store, model, people, FEW)
+    swaps = generate_swaps(own_store, model, people, FEW)
     assert swaps > 0
-    assert make_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW) > 0
+    assert generate_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW) > 0
     before = CropStore(own_store.path).made
     assert set(before["generator"]) == {SWAPPED, UPSCALED}
-    assert make_swaps(own_store, model, people, FEW) == 0
+    assert generate_swaps(own_store, model, people, FEW) == 0
     pd.testing.assert_frame_equal(CropStore(own_store.path).made, before)
 
 
 def test_making_anew_draws_the_same_pictures(own_store: CropStore, tmp_path: Path) -> None:
     upscaler = Upscaler(_package(tmp_path))
-    make_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
+    generate_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
     rows = CropStore(own_store.path).made
     shard = own_store.path / "crops" / rows["shard"].iloc[0]
     before = shard.read_bytes()
     (own_store.path / "made.csv").unlink()
-    make_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
+    generate_redrawn(own_store, Networks(upscaler=upscaler), UPSCALED, FEW)
     assert shard.read_bytes() == before
 
 
@@ -303,8 +303,8 @@ def test_rows_marked_val_are_not_worked_on(own_store: CropStore) -> None:
     index.loc[index["group"] == held, "split"] = "val"
     index.to_csv(own_store.path / "index.csv", index=False)
     store = CropStore(own_store.path)
-    assert all(work.group != held for work in clip_works(store))
-    assert held not in gather_faces(store)[1].groups
+    assert all(work.group != held for work in real_clips(store))
+    assert held not in collect_faces(store)[1].groups
 
 
 def test_an_aligned_face_goes_back_to_its_place(astronaut_crop: StoredCrop) -> None:
@@ -317,8 +317,8 @@ def test_an_aligned_face_goes_back_to_its_place(astronaut_crop: StoredCrop) -> N
 
 
 def test_a_picture_of_another_size_is_refused(own_store: CropStore) -> None:
-    work = clip_works(own_store)[0]
-    with MadeWriter(own_store, "x") as writer, pytest.raises(UsageError, match="shape"):
+    work = real_clips(own_store)[0]
+    with FakeWriter(own_store, "x") as writer, pytest.raises(UsageError, match="shape"):
         writer.add(work, 0, work.positions[:1], [np.zeros((8, 8, 3), np.uint8)], model="")
     assert not (own_store.path / "made.csv").exists()
 

@@ -19,7 +19,7 @@ from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.fitting import pairs
 from dfd_training.fitting.pairs import PairOptions, PairSampler
 from dfd_training.models import build_frame_model
-from dfd_training.models.bundle_weights import settle_norms
+from dfd_training.models.bundle_weights import measure_norms
 from dfd_training.quality.crossfit import summarise, to_markdown
 
 
@@ -160,7 +160,7 @@ def test_shipped_weights_come_back_exactly(small_store: CropStore) -> None:
     model = build_frame_model(input_size=160, weights="shipped")
     for settled in (False, True):
         if settled:
-            settle_norms(model, crops)
+            measure_norms(model, crops)
         logits = model.predict(crops.astype(np.float32), verbose=0)["fake_logit"]
         assert np.abs(logits - expected).max() < 1e-4
     # Normed by the batch itself, as in training, it computes nearly the same.

@@ -19,12 +19,19 @@ from dfd_training.data.checking import check_table
 from dfd_training.data.splitting import (
     class_weights,
     components,
-    joined_groups,
+    related_groups,
     sample_balanced,
     shares_with_later,
     split_table,
 )
-from dfd_training.data.table import COLUMNS, LABELS, filled, merge_tables, read_rows, read_table
+from dfd_training.data.table import (
+    COLUMNS,
+    LABELS,
+    merge_tables,
+    read_rows,
+    read_table,
+    with_defaults,
+)
 
 
 def run(*arguments: object) -> Result:
@@ -198,7 +205,7 @@ def test_shares_out_of_range_are_refused(val: float, test: float) -> None:
 @settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3), max_size=12))
 def test_groups_are_connected_components(keys: list[list[str]]) -> None:
-    groups = joined_groups(keys)
+    groups = related_groups(keys)
     # The plain way: what can be reached by shared keys.
     for start in range(len(keys)):
         reached, grown = {start}, True
@@ -241,7 +248,7 @@ def test_a_sample_is_balanced_and_keeps_pairs(
     pd.testing.assert_frame_equal(
         table, sample_balanced(rows, per_class=per_class, seed=seed).table
     )
-    assert table["group"].equals(filled(rows).loc[table.index, "group"])
+    assert table["group"].equals(with_defaults(rows).loc[table.index, "group"])
 
 
 def test_a_sample_says_what_it_could_not() -> None:

@@ -29,7 +29,7 @@ sys.meta_path.insert(0, WithoutTensorFlow())
 from pathlib import Path
 import keras, numpy as np
 from dfd_training.sequence.fit import fit_sequence
-from dfd_training.sequence.sequences import ClipSequence, Variant
+from dfd_training.sequence.sequences import ClipSequence, Treatment
 from dfd_training.sequence.windows import FitSequenceOptions
 from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.options import FitFrameOptions, LossKind
@@ -52,7 +52,7 @@ np.save(out / "frame.npy", load_frame_model(best).predict(crops, verbose=0)["fak
 rng = np.random.default_rng(0)
 sequences = [
     ClipSequence(
-        path=f"{n}-{fake}", group=f"g{n}", source="s", fold=n % 2, variant=Variant.PLAIN,
+        path=f"{n}-{fake}", group=f"g{n}", source="s", fold=n % 2, variant=Treatment.PLAIN,
         fake=fake, true_fake=fake, features=rng.normal(size=(8, 6)).astype(np.float32),
         frame_logit=np.zeros(8, np.float32), detail=np.ones(8, np.float32),
         face_px=np.ones(8, np.float32),

@@ -13,7 +13,7 @@ from dfd_training.fitting import precision
 from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.options import FitFrameOptions, Switch
 from dfd_training.fitting.pairs import PairOptions
-from dfd_training.fitting.precision import compute_in_half, in_full, is_mixed
+from dfd_training.fitting.precision import full_precision, is_mixed, use_half_precision
 from dfd_training.models import backbone_of, build_frame_model, load_frame_model, save_model
 
 CROPS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_auto_is_on_with_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_backbone_computes_in_half_and_is_saved_in_full(tmp_path: Path) -> None:
     model = build_frame_model(backbone="meso4", input_size=32, weights="none")
     wanted = model(CROPS)
-    compute_in_half(model)
+    use_half_precision(model)
     scaled = keras.ops.convert_to_tensor(CROPS / 255.0)
     assert keras.backend.standardize_dtype(backbone_of(model)(scaled).dtype) == "float16"
     mixed = model(CROPS)
@@ -43,7 +43,7 @@ def test_the_backbone_computes_in_half_and_is_saved_in_full(tmp_path: Path) -> N
         assert keras.backend.standardize_dtype(tensor.dtype) == "float32", name
         np.testing.assert_allclose(tensor, wanted[name], atol=0.02)
     assert (np.asarray(mixed["features"]) != np.asarray(wanted["features"])).any()
-    with in_full(model):
+    with full_precision(model):
         save_model(model, tmp_path / "model.keras")
     assert "float16" in dtypes(model), "the fit goes on in half"
     saved = load_frame_model(tmp_path / "model.keras")

@@ -16,7 +16,7 @@ from dfd_edge.errors import UsageError
 from dfd_training.cli import main
 from dfd_training.data.store import CropStore
 from dfd_training.fitting.frame import fit_frame
-from dfd_training.fitting.optimization import let_learn, stages_of
+from dfd_training.fitting.optimization import set_trainable, stages_of
 from dfd_training.fitting.options import FitFrameOptions, LossKind
 from dfd_training.fitting.pairs import PairOptions
 from dfd_training.fitting.record import FrameEpoch
@@ -82,13 +82,13 @@ def test_the_plan(changes: dict[str, object], wanted: list[tuple[object, ...]]) 
 def test_the_upper_share_of_the_layers_learns(share: float, learning: int) -> None:
     model = build_frame_model(backbone="meso4", input_size=32, weights="none")
     options = FitFrameOptions(weights="none", unfreeze=share)
-    let_learn(model, stages_of(options)[0])
+    set_trainable(model, stages_of(options)[0])
     backbone = [layer for layer in backbone_of(model).layers if layer.weights]
     assert len(backbone) == 9
     flags = [bool(layer.trainable_weights) for layer in backbone]
     assert flags == [False] * (9 - learning) + [True] * learning
     assert len(model.get_layer("evidence_head").trainable_weights) == 2
-    let_learn(model, stages_of(FitFrameOptions())[0])
+    set_trainable(model, stages_of(FitFrameOptions())[0])
     assert all(layer.trainable for layer in backbone), "a stage does not inherit what was frozen"
 
 

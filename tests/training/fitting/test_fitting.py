@@ -25,7 +25,7 @@ from dfd_training.fitting.sources import FrameBatches, PairSource, only_media
 from dfd_training.models import load_sequence_model
 from dfd_training.sequence.fit import _FoldFit, fit_sequence
 from dfd_training.sequence.out_of_fold import read_out_of_fold, score_sequences
-from dfd_training.sequence.sequences import ClipSequence, Variant, list_tracks
+from dfd_training.sequence.sequences import ClipSequence, Treatment, list_tracks
 from dfd_training.sequence.windows import FitSequenceOptions, WindowBatches, pad
 
 
@@ -126,7 +126,7 @@ def sequence(number: int, *, fake: bool, length: int) -> ClipSequence:
         group=f"g{number}",
         source=f"s{number % 2}",
         fold=number % 3,
-        variant=Variant.PLAIN,
+        variant=Treatment.PLAIN,
         fake=fake,
         true_fake=fake,
         features=features,
@@ -242,8 +242,8 @@ def test_a_broken_off_fit_goes_on_and_its_heads_score_other_precisions(
 def test_a_made_fake_goes_with_a_real_clip_at_such_times() -> None:
     """Else the distance between two steps would tell the fakes of generators."""
     real, blended = (sequence(0, fake=fake, length=12) for fake in (False, True))
-    made = dataclasses.replace(blended, variant=Variant.MADE, true_fake=False)
-    matched = dataclasses.replace(real, variant=Variant.MATCHED, features=real.features[::3])
+    made = dataclasses.replace(blended, variant=Treatment.MADE, true_fake=False)
+    matched = dataclasses.replace(real, variant=Treatment.MATCHED, features=real.features[::3])
     marked = [
         dataclasses.replace(s, features=np.full_like(s.features, mark))
         for s, mark in ((real, 1.0), (matched, 2.0), (blended, 3.0), (made, 4.0))

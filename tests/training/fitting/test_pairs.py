@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_predict
 
 from dfd_edge.errors import UsageError
 from dfd_training.augment.degrade import Degradation, degrade, draw_degradation
-from dfd_training.augment.generators.writer import MadeWriter, clip_works
+from dfd_training.augment.generators.writer import FakeWriter, real_clips
 from dfd_training.augment.jitter import NO_JITTER
 from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.fitting import pairs
@@ -70,10 +70,10 @@ def store_with_made_fakes(small_store: CropStore, tmp_path: Path) -> CropStore:
     folder = tmp_path / "store"
     shutil.copytree(small_store.path, folder)
     store = CropStore(folder)
-    work = clip_works(store)[0]
+    work = real_clips(store)[0]
     positions = work.positions[::3]
     pictures = [store.crop(work.shard, position).image[::-1] for position in positions]
-    with MadeWriter(store, "turned") as writer:
+    with FakeWriter(store, "turned") as writer:
         writer.add(work, 0, positions, pictures, model="")
     return CropStore(folder)
 

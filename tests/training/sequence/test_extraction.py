@@ -28,7 +28,13 @@ from dfd_training.sequence.extraction import (
     extract_photographs,
     extract_sequences,
 )
-from dfd_training.sequence.sequences import FOOTAGE, ClipSequence, Variant, list_made, list_tracks
+from dfd_training.sequence.sequences import (
+    FOOTAGE,
+    ClipSequence,
+    Treatment,
+    list_generated,
+    list_tracks,
+)
 from small_bundle import build_small_bundle
 
 BOTH = ("fp32", "int8")
@@ -75,7 +81,7 @@ def test_every_precision_scores_the_same_crops(extracted: dict[str, list[ClipSeq
 def test_graphs_say_of_stored_crops_what_the_runtime_says(
     extracted: dict[str, list[ClipSequence]], store: CropStore, bundle: Path
 ) -> None:
-    plain = next(s for s in extracted["int8"] if s.variant is Variant.PLAIN)
+    plain = next(s for s in extracted["int8"] if s.variant is Treatment.PLAIN)
     track = next(t for t in list_tracks(store) if t.row["path"] == plain.path)
     session = Session.open(Bundle.load(bundle), provider="cpu", precision="int8")
     size = session.bundle.manifest.frame.input_size
@@ -101,9 +107,9 @@ def test_each_clip_gives_its_variants(extracted: dict[str, list[ClipSequence]]) 
     for sequence in extracted["fp32"]:
         assert sequence.true_fake == ("_fake" in sequence.path)
         assert sequence.fake == (sequence.generator != "")
-    kinds = {s.generator for s in extracted["fp32"] if s.variant is Variant.SYNTHESISED}
+    kinds = {s.generator for s in extracted["fp32"] if s.variant is Treatment.SYNTHESISED}
     assert {"self-blend", "face swap"} < kinds <= {kind.value for kind in ForgeryKind}
-    assert {s.generator for s in extracted["fp32"] if s.variant is Variant.MADE} == {"smoother"}
+    assert {s.generator for s in extracted["fp32"] if s.variant is Treatment.MADE} == {"smoother"}
     assert {s.generator for s in extracted["fp32"] if s.true_fake} == {"landmark swap"}
 
 
@@ -112,16 +118,16 @@ def test_a_made_fake_lies_in_its_original_s_fold_beside_the_real_clip_at_its_tim
 ) -> None:
     fold_of = training_rows(store).set_index("path")["fold"].to_dict()
     real_tracks = {str(track.row["path"]): track for track in list_tracks(store)}
-    made = list_made(store)
+    made = list_generated(store)
     assert len(made) == 2
     for fake in made:
         original = str(fake.row["original"])
         assert fake.fold == fold_of[original]
         parts = {
             variant: [s for s in extracted["fp32"] if s.variant is variant and original in s.path]
-            for variant in (Variant.MADE, Variant.MATCHED, *FOOTAGE)
+            for variant in (Treatment.MADE, Treatment.MATCHED, *FOOTAGE)
         }
-        (forged,), (matched,) = parts[Variant.MADE], parts[Variant.MATCHED]
+        (forged,), (matched,) = parts[Treatment.MADE], parts[Treatment.MATCHED]
         assert len(forged.frame_logit) == len(matched.frame_logit) == len(fake.time_s)
         steps = np.isin(real_tracks[original].time_s, fake.time_s)
         whole = [s for variant in FOOTAGE for s in parts[variant] if not s.fake]

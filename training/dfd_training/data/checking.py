@@ -17,7 +17,7 @@ from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, is_image
 from dfd_edge.sources.video import read_head
 from dfd_training.data.readers.media import media_below, media_in
-from dfd_training.data.table import check_classes, filled, placing
+from dfd_training.data.table import check_classes, path_resolver, with_defaults
 
 _FIRST_FRAME_HZ = 1.0
 _BLOCK = 1 << 20
@@ -71,7 +71,7 @@ def check_table(
         What was found.
     """
     found = TableCheck()
-    place = placing(root)
+    place = path_resolver(root)
     file_of = {path: place(path) for path in rows["path"]}
     readable: list[str] = []
     for path, file in file_of.items():
@@ -114,7 +114,7 @@ def fault_of(file: Path, *, quick: bool = False) -> str:
 
 
 def _compare_contents(rows: pd.DataFrame, files: dict[str, str], found: TableCheck) -> None:
-    sides = filled(rows).set_index("path")[["split", "label"]]
+    sides = with_defaults(rows).set_index("path")[["split", "label"]]
     by_size: dict[int, list[str]] = defaultdict(list)
     for path, file in files.items():
         by_size[os.stat(file).st_size].append(path)  # noqa: PTH116 - paths are text here
@@ -140,7 +140,7 @@ def _unnamed(files: set[str], root: Path) -> Iterator[str]:
     """Yields media files that no row names: below the root, if a row is, and beside the rows'."""
     top = os.path.realpath(root)
     below = [file for file in files if file.startswith(top.rstrip(os.sep) + os.sep)]
-    place = placing(Path(top))
+    place = path_resolver(Path(top))
     if below:
         for path in media_below(Path(top)):
             if place(str(path)) not in files:

@@ -428,7 +428,7 @@ def _finish(
     table: pd.DataFrame, out: Path, *, sources: list[Path] | tuple[Path, ...], one_class: bool
 ) -> None:
     from dfd_training.data.splitting import tally
-    from dfd_training.data.table import check_classes, check_sides, filled, write_table
+    from dfd_training.data.table import check_classes, check_sides, with_defaults, write_table
 
     _refuse_own(out, sources)
     if not one_class:
@@ -436,7 +436,7 @@ def _finish(
             check_classes(str(out), table)
         except UsageError as error:
             raise UsageError(f"{error}; --one-class accepts that") from error
-    check_sides(str(out), filled(table))
+    check_sides(str(out), with_defaults(table))
     write_table(table, out)
     click.echo(f"{len(table)} rows in {out}")
     for line in tally(table):

@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.data.table import FAKE, LABELS, REAL, SPLITS, filled, is_fake
+from dfd_training.data.table import FAKE, LABELS, REAL, SPLITS, is_fake, with_defaults
 
 
 @dataclass
-class Sampled:
+class SampleResult:
     """A balanced sample.
 
     Attributes:
@@ -28,7 +28,7 @@ class Sampled:
     notes: list[str] = field(default_factory=list)
 
 
-def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> Sampled:
+def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> SampleResult:
     """Draws as many reals as fakes, a fake with its original wherever there is one.
 
     Pairs of an original and one fake of it are drawn first; where they are not enough, the
@@ -67,7 +67,7 @@ def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> Sampled
     for side in (~fake, fake):
         others = rng.permutation(np.flatnonzero(side & ~chosen))
         chosen[others[: count - len(pairs)]] = True
-    table = filled(rows)[chosen].assign(split=rows["split"][chosen])
+    table = with_defaults(rows)[chosen].assign(split=rows["split"][chosen])
     lost = ~table["original"].isin(set(table["path"])) & (table["original"] != "")
     table["original"] = table["original"].where(~lost, "")
     paired = int((table["original"] != "").sum())
@@ -75,7 +75,7 @@ def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> Sampled
         notes.append(f"{lost.sum()} fakes stand without their original")
     if alone := count - paired:
         notes.append(f"{alone} fakes have no original among the rows: they stand alone")
-    return Sampled(table, paired, notes)
+    return SampleResult(table, paired, notes)
 
 
 def _pairs(
@@ -109,7 +109,7 @@ def class_weights(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-class Relations:
+class DisjointSets:
     """Disjoint sets of keys, with path halving (Tarjan, 1975)."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Relations:
             self._parent[root] = roots[0]
 
 
-def joined_groups(keys: Sequence[Iterable[str]]) -> list[str]:
+def related_groups(keys: Sequence[Iterable[str]]) -> list[str]:
     """Returns groups of files that share a key, directly or by way of other files.
 
     Args:
@@ -141,10 +141,10 @@ def joined_groups(keys: Sequence[Iterable[str]]) -> list[str]:
         The group of each file, named after the least key in it.
     """
     listed = [list(own) for own in keys]
-    relations = Relations()
+    sets = DisjointSets()
     for own in listed:
-        relations.join(own)
-    return [relations.find(own[0]) for own in listed]
+        sets.join(own)
+    return [sets.find(own[0]) for own in listed]
 
 
 def shares_with_later(keys: Sequence[Iterable[str]], splits: Sequence[str]) -> list[bool]:
@@ -174,7 +174,7 @@ Counts = NDArray[np.float64]
 
 
 @dataclass
-class Dealt:
+class SplitResult:
     """A table with its new splits.
 
     Attributes:
@@ -194,7 +194,7 @@ def split_table(
     seed: int,
     keep: bool = False,
     together: Sequence[str] = (),
-) -> Dealt:
+) -> SplitResult:
     """Deals the rows of a table.
 
     Rows belong together that share a group, or are a fake and its original, directly or by way
@@ -228,7 +228,7 @@ def split_table(
             raise UsageError(f"--together {column}: no such column; there are {list(rows)}")
     groups = components(rows, together)
     notes = []
-    own = filled(rows)["group"]
+    own = with_defaults(rows)["group"]
     if joined := own.nunique() - groups.nunique():
         notes.append(f"{joined} groups were joined with others that they share files with")
     split_of = _kept(rows, groups) if keep else {}
@@ -246,13 +246,13 @@ def split_table(
                 "cannot be as asked"
             )
     table = rows.assign(group=groups, split=groups.map(split_of))
-    return Dealt(table, notes)
+    return SplitResult(table, notes)
 
 
 def components(rows: pd.DataFrame, together: Sequence[str] = ()) -> pd.Series[str]:
     """Returns the component of each row: rows that share a group, an original, or a `together`."""
     columns = ["group", *together]
-    own = filled(rows)["group"]
+    own = with_defaults(rows)["group"]
     keys: list[list[str]] = []
     for i, (path, original) in enumerate(zip(rows["path"], rows["original"], strict=True)):
         # A group's own name comes first, so that it goes on to name the component.
@@ -261,7 +261,7 @@ def components(rows: pd.DataFrame, together: Sequence[str] = ()) -> pd.Series[st
             mine.append(f"1 {original}")
         mine += [f"2 {c} {value}" for c in columns[1:] if (value := rows[c].iloc[i])]
         keys.append(mine)
-    names = joined_groups(keys)
+    names = related_groups(keys)
     return pd.Series([name[2:] for name in names], index=rows.index, dtype=object)
 
 
@@ -349,10 +349,12 @@ def _give_both_classes(chosen: NDArray[np.int64], classes: Counts, sides: list[s
 
 def tally(table: pd.DataFrame) -> list[str]:
     """Returns counts of a table by split and label, a line each."""
-    fake = filled(table).assign(label=table["label"].where(table["label"] != "", "unlabelled"))
+    rows = with_defaults(table).assign(
+        label=table["label"].where(table["label"] != "", "unlabelled")
+    )
     lines = []
-    for split in [s for s in SPLITS if (fake["split"] == s).any()]:
-        part = fake[fake["split"] == split]
+    for split in [s for s in SPLITS if (rows["split"] == s).any()]:
+        part = rows[rows["split"] == split]
         counts = ", ".join(
             f"{(part['label'] == label).sum()} {label}"
             for label in (*LABELS, "unlabelled")

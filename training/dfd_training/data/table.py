@@ -56,7 +56,7 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
             (also once by its absolute and once by its relative path), a fake without its original
             in the table or in another split than it, or a group on both sides of a split.
     """
-    table = filled(read_rows(path, root=root, unlabelled=unlabelled))
+    table = with_defaults(read_rows(path, root=root, unlabelled=unlabelled))
     check_sides(str(path), table)
     return table
 
@@ -120,7 +120,7 @@ def check_rows(
     if table.empty:
         raise UsageError(f"{name}: the table has no rows")
     _check_values(name, table, unlabelled=unlabelled)
-    place = placing(root)
+    place = path_resolver(root)
     places = table["path"].map(place)
     twice = places.duplicated()
     if twice.any():
@@ -167,7 +167,7 @@ def _row_number(where: pd.Series[bool]) -> int:
     return int(np.argmax(where.to_numpy())) + 2
 
 
-def filled(table: pd.DataFrame) -> pd.DataFrame:
+def with_defaults(table: pd.DataFrame) -> pd.DataFrame:
     """Fills in the split, source and group of rows that leave them out; see `read_table`."""
     table = table.copy()
     table["split"] = table["split"].where(table["split"] != "", "train")
@@ -208,7 +208,7 @@ def check_sides(name: str, table: pd.DataFrame) -> None:
         )
 
 
-def placing(root: Path) -> Callable[[str], str]:
+def path_resolver(root: Path) -> Callable[[str], str]:
     """Returns a function from a path in a table to the absolute one, by which files are compared.
 
     Links among the folders are followed (each looked at once), the file itself is not touched.
@@ -225,7 +225,7 @@ def placing(root: Path) -> Callable[[str], str]:
     return place
 
 
-def portable(folder: Path) -> Callable[[Path | str], str]:
+def path_namer(folder: Path) -> Callable[[Path | str], str]:
     """Returns a function that names files for a table: relative below its folder, else absolute."""
     base = os.path.abspath(folder).rstrip(os.sep) + os.sep  # noqa: PTH100 - absolute() keeps ".."
 
@@ -328,7 +328,7 @@ def read_moved(path: Path, folder: Path, *, root: Path | None = None) -> pd.Data
 
 def move_rows(rows: pd.DataFrame, root: Path, folder: Path) -> pd.DataFrame:
     """Returns rows whose paths start from `root`, named as a table in `folder` would name them."""
-    place, spelt = placing(root), portable(folder.resolve())
+    place, spelt = path_resolver(root), path_namer(folder.resolve())
 
     def moved(text: str) -> str:
         return spelt(place(text)) if text else ""

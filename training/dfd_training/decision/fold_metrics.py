@@ -12,7 +12,7 @@ from dfd_training.decision.settling import Settling
 from dfd_training.decision.thresholds import JudgedClips, fake_from, rate_of
 from dfd_training.metrics import to_metric
 from dfd_training.quality.bootstrap import GroupDraws
-from dfd_training.sequence.sequences import ClipSequence, Variant
+from dfd_training.sequence.sequences import ClipSequence, Treatment
 
 REPORTED_RATES = (0.01, 0.05)
 _SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}
@@ -35,14 +35,14 @@ def clip_metrics(
         draws: bootstrap samples.
     """
     variant = np.array([sequence.variant.value for sequence in sequences])
-    plain, degraded = variant == Variant.PLAIN, variant == Variant.DEGRADED
+    plain, degraded = variant == Treatment.PLAIN, variant == Treatment.DEGRADED
     real = np.array([not sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
     generator = np.array([sequence.generator for sequence in sequences])
     groups = np.array([sequence.group for sequence in sequences])
     swap_groups = {sequence.group for sequence in sequences if sequence.true_fake}
     paired = np.isin(groups, list(swap_groups))
-    made, synthesised = variant == Variant.MADE, variant == Variant.SYNTHESISED
+    made, synthesised = variant == Treatment.MADE, variant == Treatment.SYNTHESISED
     cases = {
         "true swaps against their originals": plain & ((real & paired) | true_fake),
         "true swaps against all real clips": plain & (real | true_fake),
@@ -54,7 +54,7 @@ def clip_metrics(
         cases[f"synthesised {name} against all real clips"] = (plain & real) | fakes
     for name in np.unique(generator[made]):
         fakes = made & (generator == name)
-        cases[f"fakes by {name} against real clips"] = fakes | (variant == Variant.MATCHED)
+        cases[f"fakes by {name} against real clips"] = fakes | (variant == Treatment.MATCHED)
     metrics: dict[str, Metric] = {}
     for case, rows in cases.items():
         labels = (~real[rows]).astype(np.int64)
@@ -90,10 +90,10 @@ def threshold_metrics(
         metrics[f"{at}: real clips called fake"] = false_positives.bounded()
         metrics[f"{at}: true fakes called fake"] = rate_of(fakes.p >= probability, fakes).metric()
     parts = {
-        "real clips, plain": reals.only(reals.variant == Variant.PLAIN),
-        "real clips, degraded": reals.only(reals.variant == Variant.DEGRADED),
-        "real photographs": photographs.only(photographs.variant == Variant.PLAIN),
-        "real photographs, degraded": photographs.only(photographs.variant == Variant.DEGRADED),
+        "real clips, plain": reals.only(reals.variant == Treatment.PLAIN),
+        "real clips, degraded": reals.only(reals.variant == Treatment.DEGRADED),
+        "real photographs": photographs.only(photographs.variant == Treatment.PLAIN),
+        "real photographs, degraded": photographs.only(photographs.variant == Treatment.DEGRADED),
     }
     for name, part in parts.items():
         if len(part):

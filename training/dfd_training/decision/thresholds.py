@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.manifest import Metric, Threshold
 from dfd_training.metrics import rate_upper_bound
-from dfd_training.sequence.sequences import ClipSequence, Variant
+from dfd_training.sequence.sequences import ClipSequence, Treatment
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
@@ -70,7 +70,7 @@ class JudgedClips:
 
     def footage(self, *, fake: bool) -> JudgedClips:
         """Real clips, or true fakes, plain and degraded."""
-        whole = np.isin(self.variant, [Variant.PLAIN.value, Variant.DEGRADED.value])
+        whole = np.isin(self.variant, [Treatment.PLAIN.value, Treatment.DEGRADED.value])
         return self.only(whole & (self.true_fake if fake else ~self.fake))
 
     def weights(self) -> Floats:

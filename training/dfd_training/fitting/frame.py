@@ -18,14 +18,19 @@ from dfd_training.fitting.optimization import (
     FitStage,
     LogitLoss,
     WeightAverage,
-    let_learn,
     make_loss,
     make_optimizer,
+    set_trainable,
     stages_of,
 )
 from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
-from dfd_training.fitting.precision import compute_in_half, fuse_batch_norms, in_full, is_mixed
+from dfd_training.fitting.precision import (
+    full_precision,
+    fuse_batch_norms,
+    is_mixed,
+    use_half_precision,
+)
 from dfd_training.fitting.record import (
     HISTORY_NAME,
     PROGRESS_NAME,
@@ -46,15 +51,15 @@ from dfd_training.models import (
     save_model,
     with_crop_scale,
 )
-from dfd_training.models.bundle_weights import bundle_folder, settle_norms
+from dfd_training.models.bundle_weights import bundle_folder, measure_norms
 from dfd_training.models.scoring import FrameModel
 
 BEST_NAME = "best.keras"
 LAST_NAME = "last.keras"
 
 _VALIDATION = 1_000_003
-_SETTLING = 1_000_033
-_SETTLING_CROPS = 512
+_NORMS = 1_000_033
+_NORM_CROPS = 512
 _PREDICT_BATCH = 64
 
 
@@ -188,7 +193,7 @@ class _Fit:
             assign(model.variables, progress.variables)
             self._average.weights = progress.average
         if self._mixed:
-            compute_in_half(model)
+            use_half_precision(model)
         else:
             fuse_batch_norms(model)
 
@@ -207,7 +212,7 @@ class _Fit:
 
     def _compiled(self, stage: FitStage) -> keras.Model:
         """Returns a compiled model of the logit alone, which shares the weights, for a stage."""
-        let_learn(self._model, stage)
+        set_trainable(self._model, stage)
         trainer = keras.Model(self._model.input, self._model.output["fake_logit"])
         optimizer = make_optimizer(self._options, stage, mixed=self._mixed)
         optimizer.build(trainer.trainable_variables)
@@ -283,7 +288,7 @@ class _Fit:
         return {name: float(history[name][0]) for name in ("loss", "accuracy", "auc")}
 
     def _save(self, name: str) -> None:
-        with in_full(self._model):
+        with full_precision(self._model):
             save_model(self._model, self._out / name)
 
 
@@ -295,7 +300,7 @@ def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -
         dropout=options.dropout,
     )
     if bundle_folder(options.weights) is not None:
-        settle_norms(model, training.draw(_SETTLING_CROPS, (options.seed, _SETTLING))[0])
+        measure_norms(model, training.draw(_NORM_CROPS, (options.seed, _NORMS))[0])
     return model
 
 

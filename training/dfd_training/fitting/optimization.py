@@ -168,7 +168,7 @@ def stages_of(options: FitFrameOptions) -> tuple[FitStage, ...]:
     return (FitStage(StageName.HEAD, 0, warmup, options.warmup_rate, 0.0, trained), main)
 
 
-def let_learn(model: keras.Model, stage: FitStage) -> None:
+def set_trainable(model: keras.Model, stage: FitStage) -> None:
     """Sets which layers of a frame model learn; those of the head always do.
 
     A compiled model must be compiled again.

@@ -45,7 +45,7 @@ def is_mixed(wanted: Switch) -> bool:
     return wanted is Switch.ON or (wanted is Switch.AUTO and bool(accelerators()))
 
 
-def compute_in_half(model: keras.Model) -> None:
+def use_half_precision(model: keras.Model) -> None:
     """Lets the backbone of a frame model compute in float16, in this process.
 
     Call it before the model is compiled: functions that were traced keep their precision.
@@ -54,7 +54,7 @@ def compute_in_half(model: keras.Model) -> None:
 
 
 @contextmanager
-def in_full(model: keras.Model) -> Iterator[None]:
+def full_precision(model: keras.Model) -> Iterator[None]:
     """Gives a frame model the policy float32 for as long as it is saved, then what it had.
 
     A `.keras` file carries the policy of each layer, and what is exported computes by it.

@@ -45,7 +45,7 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
     """Puts the weights of a bundle's float32 frame graph into a frame model.
 
     The model then gives the graph's logits to rounding. Its batch norms do not know the statistics
-    of their inputs: `settle_norms` measures them before the model learns.
+    of their inputs: `measure_norms` measures them before the model learns.
 
     Args:
         model: From `build_frame_model`, with the backbone that the bundle was exported from.
@@ -83,7 +83,7 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
     _assign(file, head.bias, bias)
 
 
-def settle_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
+def measure_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
     """Gives each batch norm the statistics of its input, and undoes them in scale and offset.
 
     What the model computes in inference mode stays as it is, to rounding; with the statistics of a

@@ -78,7 +78,7 @@ def build_frame_model(
         weights: "imagenet", "none", a file of the backbone's weights in the layout of the
             ImageNet ones, or a `.keras` frame model or a bundle with the same backbone, whose
             head is taken too; "shipped" is the bundle in the runtime. The batch norms of a bundle
-            are settled by `settle_norms`.
+            are measured by `measure_norms`.
         dropout: Share of the pooled features dropped in training.
 
     Returns:

@@ -14,7 +14,7 @@ from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore, Thr
 from dfd_training.data.table import is_fake
 from dfd_training.decision.calibrate import calibrate
 from dfd_training.metrics import METRICS, estimate, to_metric
-from dfd_training.sequence.sequences import ClipSequence, Variant
+from dfd_training.sequence.sequences import ClipSequence, Treatment
 
 MIN_GROUPS = 3
 """With fewer groups of real or of fake clips nothing is calibrated."""
@@ -79,7 +79,7 @@ def decide(
             group=str(row.group),
             source=str(row.source),
             fold=0,
-            variant=Variant.PLAIN,
+            variant=Treatment.PLAIN,
             fake=bool(truth),
             true_fake=bool(truth),
             features=np.zeros((1, 0), np.float32),

@@ -26,8 +26,8 @@ from dfd_training.sequence.sequences import (
     MIN_STEPS,
     ClipSequence,
     Track,
-    Variant,
-    list_made,
+    Treatment,
+    list_generated,
     list_photographs,
     list_tracks,
     load_sequences,
@@ -45,7 +45,7 @@ MIN_MARKED_SHARE = 0.8
 DONOR_CANDIDATES = 4
 _SAME_TIME_S = 1e-3
 
-CLIP_VARIANTS = (Variant.PLAIN, Variant.DEGRADED, Variant.DEGRADED)
+CLIP_TREATMENTS = (Treatment.PLAIN, Treatment.DEGRADED, Treatment.DEGRADED)
 COMMON_KINDS = (ForgeryKind.SELF_BLEND, ForgeryKind.FACE_SWAP)
 """Every real clip is forged in these ways, and in one of the others."""
 OTHER_KINDS = tuple(kind for kind in ForgeryKind if kind not in COMMON_KINDS)
@@ -71,11 +71,11 @@ class _Case:
     """
 
     track: Track
-    variant: Variant
+    variant: Treatment
     copy: int
     generator: str
     crops: Crops
-    like: Variant = Variant.PLAIN
+    like: Treatment = Treatment.PLAIN
     steps: NDArray[np.int64] | None = None
 
 
@@ -107,7 +107,7 @@ def extract_sequences(
     if not tracks:
         raise UsageError("the store holds no clip marked train")
     made: dict[tuple[str, int], list[Track]] = {}
-    for track in list_made(store):
+    for track in list_generated(store):
         made.setdefault(track.person, []).append(track)
     sequences: dict[str, list[ClipSequence]] = {precision: [] for precision in precisions}
     for fold, scorers, size in _scorers(store, tracks, models, precisions):
@@ -178,7 +178,7 @@ def _footage(
     *,
     size: int,
     rng: np.random.Generator,
-    variants: tuple[Variant, ...] = CLIP_VARIANTS,
+    variants: tuple[Treatment, ...] = CLIP_TREATMENTS,
 ) -> list[_Case]:
     """Returns the cases of a clip as it is and degraded."""
     stored = _stored(store, track)
@@ -189,7 +189,7 @@ def _footage(
             variant,
             variants[:number].count(variant),
             generator,
-            _plain(stored, size) if variant is Variant.PLAIN else _degraded(stored, size, rng),
+            _plain(stored, size) if variant is Treatment.PLAIN else _degraded(stored, size, rng),
         )
         for number, variant in enumerate(variants)
     ]
@@ -222,7 +222,7 @@ def _synthesised(
             degradation = draw_degradation(rng)
             pictures = [degrade(picture, degradation, rng) for picture in pictures]
         crops = np.stack([to_input(picture, size, flip=jitter.flip) for picture in pictures])
-        cases.append(_Case(track, Variant.SYNTHESISED, copy, kind.value, crops))
+        cases.append(_Case(track, Treatment.SYNTHESISED, copy, kind.value, crops))
     return cases
 
 
@@ -270,8 +270,8 @@ def _made(
     fake = fake.only(given)
     stored = _stored(store, fake)
     like = FOOTAGE[int(rng.integers(len(FOOTAGE)))]
-    crops = _plain(stored, size) if like is Variant.PLAIN else _degraded(stored, size, rng)
-    return [_Case(fake, Variant.MADE, copy, str(fake.row["generator"]), crops, like, steps)]
+    crops = _plain(stored, size) if like is Treatment.PLAIN else _degraded(stored, size, rng)
+    return [_Case(fake, Treatment.MADE, copy, str(fake.row["generator"]), crops, like, steps)]
 
 
 def _scored(scorer: FrameScorer, cases: list[_Case]) -> list[ClipSequence]:
@@ -307,7 +307,7 @@ def _sequence(scorer: FrameScorer, case: _Case) -> ClipSequence:
 def _at_steps(real: ClipSequence, steps: NDArray[np.int64], copy: int) -> ClipSequence:
     return dataclasses.replace(
         real,
-        variant=Variant.MATCHED,
+        variant=Treatment.MATCHED,
         copy=copy,
         features=real.features[steps],
         frame_logit=real.frame_logit[steps],

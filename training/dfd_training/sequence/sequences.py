@@ -26,7 +26,7 @@ from dfd_training.data.store import CropStore
 MIN_STEPS = 4
 
 
-class Variant(StrEnum):
+class Treatment(StrEnum):
     """Treatments of a clip."""
 
     PLAIN = "plain"
@@ -36,7 +36,7 @@ class Variant(StrEnum):
     MATCHED = "matched"
 
 
-FOOTAGE = (Variant.PLAIN, Variant.DEGRADED)
+FOOTAGE = (Treatment.PLAIN, Treatment.DEGRADED)
 """Treatments that keep a whole clip of real footage, or of a true fake."""
 
 
@@ -65,7 +65,7 @@ class ClipSequence:
     group: str
     source: str
     fold: int
-    variant: Variant
+    variant: Treatment
     fake: bool
     true_fake: bool
     features: NDArray[np.float32]
@@ -109,7 +109,7 @@ def load_sequences(path: Path) -> list[ClipSequence]:
             group=str(arrays["group"][i]),
             source=str(arrays["source"][i]),
             fold=int(arrays["fold"][i]),
-            variant=Variant(str(arrays["variant"][i])),
+            variant=Treatment(str(arrays["variant"][i])),
             copy=int(arrays["copy"][i]),
             fake=bool(arrays["fake"][i]),
             true_fake=bool(arrays["true_fake"][i]),
@@ -164,7 +164,7 @@ def list_tracks(store: CropStore) -> list[Track]:
     return _tracks(training_rows(store), max_gap_s=MAX_GAP_S)
 
 
-def list_made(store: CropStore) -> list[Track]:
+def list_generated(store: CropStore) -> list[Track]:
     """Returns the fakes that generators made of those clips; each lies in its original's fold."""
     rows = training_rows(store)
     fold_of = dict(zip(rows["path"], rows["fold"], strict=True))

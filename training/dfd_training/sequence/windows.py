@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.fitting.options import LossKind
 from dfd_training.models import HEADS
-from dfd_training.sequence.sequences import MIN_STEPS, ClipSequence, Variant
+from dfd_training.sequence.sequences import MIN_STEPS, ClipSequence, Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ def pad(
 
 def _like(fake: ClipSequence, reals: list[ClipSequence], rng: np.random.Generator) -> ClipSequence:
     """Draws a real sequence whose steps are as far apart as the fake's, where there is one."""
-    sparse = fake.variant is Variant.MADE
-    alike = [real for real in reals if (real.variant is Variant.MATCHED) == sparse] or reals
+    sparse = fake.variant is Treatment.MADE
+    alike = [real for real in reals if (real.variant is Treatment.MATCHED) == sparse] or reals
     return alike[int(rng.integers(len(alike)))]
 
 

@@ -16,7 +16,7 @@ from dfd_edge.errors import UsageError
 if TYPE_CHECKING:
     import keras
 
-    from dfd_training.augment.generators.fitting import GeneratorFitOptions, Told
+    from dfd_training.augment.generators.fitting import GeneratorFitOptions, OnRound
     from dfd_training.augment.generators.generate import Progress
 
 _GENERATORS = click.Choice(["swap", "heads", "all"])
@@ -64,13 +64,15 @@ def fit_command(
 
     crops = CropStore(store)
     if only in {"swap", "all"}:
-        with _told("swap autoencoder") as told:
-            state = fit_swap(crops, out, options(1.0), on_round=told)
+        with _round_bar("swap autoencoder") as on_round:
+            state = fit_swap(crops, out, options(1.0), on_round=on_round)
         click.echo(_summary("swap autoencoder", state.losses))
     if only in {"heads", "all"}:
         for plan in HEAD_PLANS:
-            with _told(f"heads, {plan.name}") as told:
-                state = fit_heads(crops, out, plan, options(1.0 / len(HEAD_PLANS)), on_round=told)
+            with _round_bar(f"heads, {plan.name}") as on_round:
+                state = fit_heads(
+                    crops, out, plan, options(1.0 / len(HEAD_PLANS)), on_round=on_round
+                )
             click.echo(_summary(f"heads, {plan.name}", state.losses))
 
 
@@ -119,17 +121,17 @@ def make_command(
         REPAINTED,
         SWAPPED,
         UPSCALED,
-        MakeOptions,
+        GenerateOptions,
         Networks,
-        make_redrawn,
-        make_swaps,
+        generate_redrawn,
+        generate_swaps,
     )
     from dfd_training.augment.generators.redraw import Upscaler
     from dfd_training.augment.generators.swap import SWAP_FOLDER, load_swap
     from dfd_training.data.store import CropStore
 
     crops = CropStore(store)
-    options = MakeOptions(
+    options = GenerateOptions(
         swap_crops=clip_crops,
         swaps=swaps,
         redraws=redraws,
@@ -157,14 +159,14 @@ def make_command(
             click.echo(f"{name}: skipped, since there was no {lacking[name]}")
             continue
         with _bar(name) as on_file:
-            made = make_redrawn(crops, drawn_by, name, options, on_file=on_file)
+            made = generate_redrawn(crops, drawn_by, name, options, on_file=on_file)
         click.echo(f"{name}: {made} files made")
     if generators is None or not (generators / SWAP_FOLDER).is_dir():
         click.echo(f"{SWAPPED}: skipped, since there was none in --generators")
         return
     model, people = load_swap(generators)
     with _bar(SWAPPED) as on_file:
-        made = make_swaps(crops, model, people, options, on_file=on_file)
+        made = generate_swaps(crops, model, people, options, on_file=on_file)
     click.echo(f"{SWAPPED}: {made} files made")
 
 
@@ -190,16 +192,16 @@ def _bar(label: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def _told(label: str) -> Iterator[Told]:
+def _round_bar(label: str) -> Iterator[OnRound]:
     def shown(item: str | None) -> str:
         return item or ""
 
     with click.progressbar(length=1000, label=label, file=sys.stderr, item_show_func=shown) as bar:
 
-        def told(share: float, loss: float) -> None:
+        def on_round(share: float, loss: float) -> None:
             bar.update(round(1000 * min(1.0, share)) - bar.pos, f"loss {loss:.3f}")
 
-        yield told
+        yield on_round
 
 
 def _summary(name: str, losses: list[float] | None) -> str:

@@ -15,7 +15,7 @@ from keras import ops
 
 from dfd_edge.errors import UsageError
 
-Told = Callable[[float, float], None]
+OnRound = Callable[[float, float], None]
 """Called with the share of the time used and the latest loss."""
 
 
@@ -91,7 +91,7 @@ def run_fit(
     set_rate: Callable[[float], None],
     folder: Path,
     options: GeneratorFitOptions,
-    on_round: Told = lambda share, loss: None,
+    on_round: OnRound = lambda share, loss: None,
 ) -> FitState:
     """Fits until the time is used, saving weights and state after each round of batches.
 

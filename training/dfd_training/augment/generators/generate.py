@@ -17,11 +17,11 @@ from dfd_training.augment.generators.redraw import (
 )
 from dfd_training.augment.generators.swap import People, choose_donor, clip_colour, swap_clip
 from dfd_training.augment.generators.writer import (
-    MadeWriter,
-    Work,
-    clip_works,
+    FakeWriter,
+    RealFile,
     file_rng,
-    photograph_works,
+    real_clips,
+    real_photographs,
 )
 from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.data.store import CropStore, StoredCrop
@@ -33,7 +33,7 @@ REPAINTED = "repainted face"
 
 
 @dataclass(frozen=True, slots=True)
-class MakeOptions:
+class GenerateOptions:
     """How many fakes are generated.
 
     Attributes:
@@ -56,7 +56,9 @@ class MakeOptions:
 Progress = Callable[[int, int], None]
 """Called after each file with the number of files done and of all."""
 
-_Maker = Callable[[Work, list[StoredCrop], np.random.Generator], tuple[list[Picture], str] | None]
+_Maker = Callable[
+    [RealFile, list[StoredCrop], np.random.Generator], tuple[list[Picture], str] | None
+]
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -88,11 +90,11 @@ class Networks:
         return self._heads[name], name
 
 
-def make_redrawn(
+def generate_redrawn(
     store: CropStore,
     networks: Networks,
     generator: str,
-    options: MakeOptions | None = None,
+    options: GenerateOptions | None = None,
     *,
     on_file: Progress = _no_progress,
 ) -> int:
@@ -106,49 +108,49 @@ def make_redrawn(
         on_file: Called after each file.
 
     Returns:
-        How many files were made; those made before are not counted.
+        Number of files generated; earlier ones are not counted.
     """
-    options = options or MakeOptions()
+    options = options or GenerateOptions()
 
     def make(
-        _: Work, crops: list[StoredCrop], rng: np.random.Generator
+        _: RealFile, crops: list[StoredCrop], rng: np.random.Generator
     ) -> tuple[list[Picture], str]:
         settings = draw_redrawing(rng, face_only=generator == REPAINTED)
         redraw, name = networks.draw(rng, settings.face_px)
         return redraw_crops(crops, redraw, settings), name
 
-    works = [*clip_works(store), *sample_photographs(store, options)]
-    jobs = [(work, number) for number in range(options.redraws) for work in works]
+    files = [*real_clips(store), *sample_photographs(store, options)]
+    jobs = [(file, number) for number in range(options.redraws) for file in files]
     return _make(
         store, generator, jobs, make, crops=options.head_crops, seed=options.seed, on_file=on_file
     )
 
 
-def make_swaps(
+def generate_swaps(
     store: CropStore,
     model: keras.Model,
     people: People,
-    options: MakeOptions | None = None,
+    options: GenerateOptions | None = None,
     *,
     on_file: Progress = _no_progress,
 ) -> int:
     """Swaps each clip for people of its own fold, of similar tone.
 
     Returns:
-        How many files were made; those made before are not counted.
+        Number of files generated; earlier ones are not counted.
     """
-    options = options or MakeOptions()
+    options = options or GenerateOptions()
 
     def make(
-        work: Work, crops: list[StoredCrop], rng: np.random.Generator
+        file: RealFile, crops: list[StoredCrop], rng: np.random.Generator
     ) -> tuple[list[Picture], str] | None:
-        person = choose_donor(people, work.group, work.fold, clip_colour(crops), rng)
+        person = choose_donor(people, file.group, file.fold, clip_colour(crops), rng)
         if person is None:
             return None
         return swap_clip(model, crops, person, rng), people.groups[person]
 
-    # Everybody once before anybody twice: a run that is broken off has made all clips alike.
-    jobs = [(work, number) for number in range(options.swaps) for work in clip_works(store)]
+    # Each clip once before any twice: a run that is broken off has served all clips alike.
+    jobs = [(file, number) for number in range(options.swaps) for file in real_clips(store)]
     return _make(
         store, SWAPPED, jobs, make, crops=options.swap_crops, seed=options.seed, on_file=on_file
     )
@@ -157,7 +159,7 @@ def make_swaps(
 def _make(
     store: CropStore,
     generator: str,
-    jobs: Sequence[tuple[Work, int]],
+    jobs: Sequence[tuple[RealFile, int]],
     make: _Maker,
     *,
     crops: int,
@@ -165,26 +167,26 @@ def _make(
     on_file: Progress,
 ) -> int:
     made = 0
-    with MadeWriter(store, generator) as writer:
-        for count, (work, number) in enumerate(jobs, start=1):
-            if not writer.done(work, number):
-                rng = file_rng(seed, generator, number, work.path)
-                positions = work.spread(crops, rng)
-                crops_of_file = [store.crop(work.shard, position) for position in positions]
-                result = make(work, crops_of_file, rng)
+    with FakeWriter(store, generator) as writer:
+        for count, (file, number) in enumerate(jobs, start=1):
+            if not writer.done(file, number):
+                rng = file_rng(seed, generator, number, file.path)
+                positions = file.spread(crops, rng)
+                crops_of_file = [store.crop(file.shard, position) for position in positions]
+                result = make(file, crops_of_file, rng)
                 if result is not None:
                     pictures, model = result
-                    writer.add(work, number, positions, pictures, model=model)
+                    writer.add(file, number, positions, pictures, model=model)
                     made += 1
             on_file(count, len(jobs))
     return made
 
 
-def sample_photographs(store: CropStore, options: MakeOptions) -> list[Work]:
+def sample_photographs(store: CropStore, options: GenerateOptions) -> list[RealFile]:
     """Returns the photographs to work on: at most one a group, drawn at random."""
-    by_group: dict[str, Work] = {}
+    by_group: dict[str, RealFile] = {}
     rng = np.random.default_rng((options.seed, 1))
-    works = photograph_works(store)
-    for number in rng.permutation(len(works)):
-        by_group.setdefault(works[number].group, works[number])
-    return sorted(list(by_group.values())[: options.photographs], key=lambda work: work.path)
+    files = real_photographs(store)
+    for number in rng.permutation(len(files)):
+        by_group.setdefault(files[number].group, files[number])
+    return sorted(list(by_group.values())[: options.photographs], key=lambda file: file.path)

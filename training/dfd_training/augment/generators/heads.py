@@ -17,11 +17,11 @@ from dfd_edge.errors import UsageError
 from dfd_training.augment.generators.fitting import (
     FitState,
     GeneratorFitOptions,
-    Told,
+    OnRound,
     painting_loss,
     run_fit,
 )
-from dfd_training.augment.generators.writer import clip_works, photograph_works
+from dfd_training.augment.generators.writer import real_clips, real_photographs
 from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.data.store import CropStore, StoredCrop
 
@@ -111,7 +111,7 @@ TILE_SIDE = 160
 FACE_SIDES = (110.0, 240.0)
 
 
-def gather_heads(store: CropStore, *, seed: int = 0) -> NDArray[np.uint8]:
+def collect_heads(store: CropStore, *, seed: int = 0) -> NDArray[np.uint8]:
     """Returns tiles of crops of clips and photographs marked train, uint8 [n, 160, 160, 3], RGB.
 
     The tiles show faces of `FACE_SIDES` pixels, as far as the footage has them, and their
@@ -122,11 +122,11 @@ def gather_heads(store: CropStore, *, seed: int = 0) -> NDArray[np.uint8]:
     """
     rng = np.random.default_rng(seed)
     clips = [
-        (work.shard, position)
-        for work in clip_works(store)
-        for position in work.spread(CROPS_A_CLIP, rng)
+        (file.shard, position)
+        for file in real_clips(store)
+        for position in file.spread(CROPS_A_CLIP, rng)
     ]
-    photographs = [(work.shard, work.positions[0]) for work in photograph_works(store)]
+    photographs = [(file.shard, file.positions[0]) for file in real_photographs(store)]
     room = max(0, MAX_CROPS - len(clips))
     drawn = rng.permutation(len(photographs))[:room]
     chosen = [*clips[:MAX_CROPS], *(photographs[number] for number in drawn)]
@@ -273,7 +273,7 @@ def fit_heads(
     plan: HeadPlan,
     options: GeneratorFitOptions | None = None,
     *,
-    on_round: Told = lambda share, loss: None,
+    on_round: OnRound = lambda share, loss: None,
 ) -> FitState:
     """Fits one autoencoder of whole heads; a broken-off fit goes on.
 
@@ -285,7 +285,7 @@ def fit_heads(
     options = options or GeneratorFitOptions()
     folder = out / HEADS_FOLDER / plan.name
     folder.mkdir(parents=True, exist_ok=True)
-    heads = gather_heads(store, seed=options.seed)
+    heads = collect_heads(store, seed=options.seed)
     trainer = HeadTrainer(plan, options)
     rounds = {"number": 0}
 

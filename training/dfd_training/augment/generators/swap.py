@@ -18,7 +18,7 @@ from dfd_edge.errors import UsageError
 from dfd_training.augment.generators.fitting import (
     FitState,
     GeneratorFitOptions,
-    Told,
+    OnRound,
     painting_loss,
     run_fit,
 )
@@ -34,7 +34,7 @@ from dfd_training.augment.generators.swap_model import (
     place_back,
     random_warp,
 )
-from dfd_training.augment.generators.writer import Work, clip_works
+from dfd_training.augment.generators.writer import RealFile, real_clips
 from dfd_training.augment.synthesis.colour import ColourTransfer, transfer_colour
 from dfd_training.augment.synthesis.detail import Picture, add_grain, unsharp
 from dfd_training.augment.synthesis.geometry import WOBBLE_GRID, MaskRegion, soft_mask
@@ -102,30 +102,30 @@ class People:
             ) from error
 
 
-def gather_faces(store: CropStore, *, min_faces: int = MIN_FACES) -> tuple[Faces, People]:
+def collect_faces(store: CropStore, *, min_faces: int = MIN_FACES) -> tuple[Faces, People]:
     """Aligns the faces of all people of whom the clips marked train show enough.
 
     Raises:
         UsageError: When fewer than two people are left.
     """
-    by_group: dict[str, list[Work]] = {}
-    for work in clip_works(store):
-        by_group.setdefault(work.group, []).append(work)
+    by_group: dict[str, list[RealFile]] = {}
+    for file in real_clips(store):
+        by_group.setdefault(file.group, []).append(file)
     images: list[NDArray[np.uint8]] = []
     maps: list[NDArray[np.uint8]] = []
     weights: list[NDArray[np.uint8]] = []
     person: list[int] = []
     kept: list[tuple[str, int, tuple[float, float, float]]] = []
-    for group, works in sorted(by_group.items()):
-        if sum(len(work.positions) for work in works) < min_faces:
+    for group, files in sorted(by_group.items()):
+        if sum(len(file.positions) for file in files) < min_faces:
             continue
-        faces = [face for work in works for face in _faces_of(store, work)]
+        faces = [face for file in files for face in _faces_of(store, file)]
         for face in faces:
             images.append(cv2.cvtColor(face.image, cv2.COLOR_BGR2RGB).astype(np.uint8))
             maps.append(geometry_map(face.landmarks, FACE_SIDE, MAP_SIDE))
             weights.append(loss_weights(face.landmarks, FACE_SIDE))
         person += [len(kept)] * len(faces)
-        kept.append((group, works[0].fold, mean_colour([face.image for face in faces])))
+        kept.append((group, files[0].fold, mean_colour([face.image for face in faces])))
     if len(kept) < 2:
         raise UsageError(
             f"{store.path}: {len(kept)} people with {min_faces} faces in clips marked train; a "
@@ -138,10 +138,10 @@ def gather_faces(store: CropStore, *, min_faces: int = MIN_FACES) -> tuple[Faces
     return faces_of_all, People(groups, folds, colours)
 
 
-def _faces_of(store: CropStore, work: Work) -> list[AlignedFace]:
-    step = -(-len(work.positions) // MAX_FACES_A_CLIP)
-    positions = work.positions[::step]
-    return [align(store.crop(work.shard, position), FACE_SIDE) for position in positions]
+def _faces_of(store: CropStore, file: RealFile) -> list[AlignedFace]:
+    step = -(-len(file.positions) // MAX_FACES_A_CLIP)
+    positions = file.positions[::step]
+    return [align(store.crop(file.shard, position), FACE_SIDE) for position in positions]
 
 
 def mean_colour(faces: list[NDArray[np.uint8]]) -> tuple[float, float, float]:
@@ -197,7 +197,7 @@ def fit_swap(
     out: Path,
     options: GeneratorFitOptions | None = None,
     *,
-    on_round: Told = lambda share, loss: None,
+    on_round: OnRound = lambda share, loss: None,
     min_faces: int = MIN_FACES,
 ) -> FitState:
     """Fits the swap autoencoder on the clips marked train; a broken-off fit goes on.
@@ -210,7 +210,7 @@ def fit_swap(
     options = options or GeneratorFitOptions()
     folder = out / SWAP_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    faces, people = gather_faces(store, min_faces=min_faces)
+    faces, people = collect_faces(store, min_faces=min_faces)
     known = folder / "people.json"
     if known.is_file() and People.load(known).groups != people.groups:
         raise UsageError(f"{folder}: was fitted on other people: give another --out")

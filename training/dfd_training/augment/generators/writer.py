@@ -1,8 +1,8 @@
 """Generated crops, written into the store beside the real ones that they were made from.
 
-`made.csv` has the columns of the store's `index.csv`. A made file's path is
+`made.csv` has the columns of the store's `index.csv`. The path of a generated file is
 `made/GENERATOR/NUMBER/PATH-OF-THE-REAL-FILE`, and its shard lies in `crops/` like any other. Each
-made crop keeps the box, landmarks, time and size of the real crop that it was made from, so that
+generated crop keeps the box, landmarks, time and size of the real crop that it was made from, so that
 the two align to the pixel.
 """
 
@@ -24,11 +24,11 @@ from dfd_training.data.store import CropStore, Shard, shard_name
 
 MADE_FILE = "made.csv"
 MAX_STEP = 4
-"""At 5 crops a second: made clips keep gaps below a second, after which a sequence starts anew."""
+"""At 5 crops a second: generated clips keep gaps below a second, after which a sequence starts anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RealFile:
     """One person in one real file, whose crops a generator works on.
 
     Attributes:
@@ -53,27 +53,27 @@ class Work:
         return self.positions[start : start + span + 1 : step]
 
 
-def clip_works(store: CropStore) -> list[Work]:
+def real_clips(store: CropStore) -> list[RealFile]:
     """Returns the real clips marked train; of several people in a clip, the one seen most."""
-    return _works(store, stills=False)
+    return _real_files(store, stills=False)
 
 
-def photograph_works(store: CropStore) -> list[Work]:
+def real_photographs(store: CropStore) -> list[RealFile]:
     """Returns the real photographs marked train."""
-    return _works(store, stills=True)
+    return _real_files(store, stills=True)
 
 
-def _works(store: CropStore, *, stills: bool) -> list[Work]:
+def _real_files(store: CropStore, *, stills: bool) -> list[RealFile]:
     rows = training_rows(store)
     rows = rows[(rows["label"] == "REAL") & rows["judged"] & rows["has_landmarks"]]
     crops_per_file = rows.groupby("shard")["shard"].transform("size")
     still = (crops_per_file == 1) & (rows["time_s"] == 0.0)
-    works: list[Work] = []
+    files: list[RealFile] = []
     for shard, part in rows[still if stills else ~still].groupby("shard", sort=False):
         person = part[part["track"] == part["track"].mode().iloc[0]].sort_values("time_s")
         first = person.iloc[0]
-        works.append(
-            Work(
+        files.append(
+            RealFile(
                 path=str(first["path"]),
                 group=str(first["group"]),
                 fold=int(first["fold"]),
@@ -81,15 +81,15 @@ def _works(store: CropStore, *, stills: bool) -> list[Work]:
                 positions=tuple(int(position) for position in person["position"]),
             )
         )
-    return sorted(works, key=lambda work: work.path)
+    return sorted(files, key=lambda file: file.path)
 
 
-def made_path(generator: str, number: int, real_path: str) -> str:
+def fake_path(generator: str, number: int, real_path: str) -> str:
     """Returns the path under which a generated file stands in `made.csv`."""
     return f"made/{generator}/{number}/{real_path}"
 
 
-class MadeWriter:
+class FakeWriter:
     """Writes generated crops into a store.
 
     Args:
@@ -111,19 +111,19 @@ class MadeWriter:
         by_shard = store.index.sort_values("position").groupby("shard", sort=False)
         self._real = {str(shard): part for shard, part in by_shard}
 
-    def __enter__(self) -> MadeWriter:
+    def __enter__(self) -> FakeWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.save()
 
-    def done(self, work: Work, number: int) -> bool:
+    def done(self, file: RealFile, number: int) -> bool:
         """Returns whether this generated file is there already."""
-        return made_path(self._generator, number, work.path) in self._done
+        return fake_path(self._generator, number, file.path) in self._done
 
     def add(
         self,
-        work: Work,
+        file: RealFile,
         number: int,
         positions: Sequence[int],
         pictures: Sequence[Picture],
@@ -133,34 +133,34 @@ class MadeWriter:
         """Writes one generated file.
 
         Args:
-            work: The real file.
+            file: The real file.
             number: Number of the generated file among those of one real file.
             positions: The real crops, in order of time.
             pictures: A picture for each, uint8 [side, side, 3], BGR, of the real crop's size.
             model: The network that made it, for the column `model`.
 
         Returns:
-            The made file's path.
+            The path of the generated file.
 
         Raises:
             UsageError: When a picture has another size than its real crop.
         """
-        path = made_path(self._generator, number, work.path)
-        real = self._store.shard(work.shard)
+        path = fake_path(self._generator, number, file.path)
+        real = self._store.shard(file.shard)
         for position, picture in zip(positions, pictures, strict=True):
             side = _png_side(real.data[real.offsets[position] :])
             if picture.shape != (side, side, 3):
                 raise UsageError(
-                    f"{path}: made a crop of shape {picture.shape} from one of {side} px"
+                    f"{path}: generated a crop of shape {picture.shape} from one of {side} px"
                 )
-        made_shard(real, positions, pictures).save(self._store.path / "crops" / shard_name(path))
+        fake_shard(real, positions, pictures).save(self._store.path / "crops" / shard_name(path))
         rows = (
-            self._real[work.shard]
+            self._real[file.shard]
             .iloc[list(positions)]
             .assign(
                 path=path,
                 label="FAKE",
-                original=work.path,
+                original=file.path,
                 generator=self._generator,
                 model=model,
                 shard=shard_name(path),
@@ -195,13 +195,13 @@ class MadeWriter:
                 self._path, keep_default_na=False, dtype=self._store.index.dtypes.to_dict()
             )
         except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-            raise UsageError(f"{self._path}: not a table of made crops: {error}") from error
+            raise UsageError(f"{self._path}: not a table of generated crops: {error}") from error
         if missing := [name for name in columns if name not in rows.columns]:
             raise UsageError(f"{self._path}: lacks the columns {missing}: delete it and make again")
         return rows[columns]
 
 
-def made_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture]) -> Shard:
+def fake_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture]) -> Shard:
     """Returns a shard of generated pictures with the facts of the real crops behind them."""
     encoded = [_encode(picture) for picture in pictures]
     chosen = np.asarray(positions, np.int64)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from dfd_training.data.splitting import joined_groups, shares_with_later
-from dfd_training.data.table import COLUMNS, FAKE, REAL, check_rows, portable
+from dfd_training.data.splitting import related_groups, shares_with_later
+from dfd_training.data.table import COLUMNS, FAKE, REAL, check_rows, path_namer
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
@@ -90,8 +90,8 @@ def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) ->
         UsageError: There are no rows, or a file stands twice.
     """
     listed = list(rows)
-    spelt = portable(folder)
-    groups = joined_groups([row.keys or (spelt(row.file),) for row in listed])
+    spelt = path_namer(folder)
+    groups = related_groups([row.keys or (spelt(row.file),) for row in listed])
     cells = [
         (
             spelt(row.file),
