@@ -60,7 +60,7 @@ class Degradation:
         scale: The picture is shrunk by this, coded, and brought back; 1 for none.
         jpeg: Quality, or None.
         grid: X and y offset of the 8x8 block grid from the picture's corner, pixels.
-        coding: A pass through a video codec in the place of JPEG, or None.
+        coding: A pass through a video codec instead of JPEG, or None.
         second_jpeg: Quality of a second pass on another grid, or None.
         second_coding: A second pass through a video codec, or None.
     """

@@ -68,7 +68,7 @@ def check_table(
         on_file: Called after each row.
 
     Returns:
-        What was found.
+        The findings.
     """
     found = TableCheck()
     place = path_resolver(root)

@@ -26,7 +26,7 @@ def _to_table(command: _Command) -> _Command:
     """Adds the options of every command that makes a table from a layout."""
     for option in (
         click.option("--one-class", is_flag=True, help="Accept real footage or fakes alone."),
-        click.option("--name", default="", help="Of the data set.  [default: the folder's]"),
+        click.option("--name", default="", help="Name of the data set.  [default: the folder's]"),
         click.option("--out", type=_FOLDER, required=True, help="The table, a CSV file."),
     ):
         command = option(command)
@@ -41,7 +41,7 @@ def _class_names(command: _Command) -> _Command:
             f"{label}_names",
             multiple=True,
             metavar="NAME",
-            help=f"Stands for {label.upper()}, instead of what is understood; repeatable.",
+            help=f"Name of the class {label.upper()}, instead of the known ones; repeatable.",
         )(command)
     return command
 
@@ -109,8 +109,8 @@ def deepfake_faces_command(
 
 @data.command("folders")
 @click.argument("folder", type=_FOLDER)
-@click.option("--cropped", is_flag=True, help="The pictures are face crops already.")
-@click.option("--by-folder", is_flag=True, help="Folders below a class's are a group each.")
+@click.option("--cropped", is_flag=True, help="The pictures are face crops.")
+@click.option("--by-folder", is_flag=True, help="Each folder below a class is a group.")
 @_class_names
 @_to_table
 def folders_command(
@@ -145,7 +145,7 @@ def folders_command(
     "compressions",
     type=click.Choice(["raw", "c0", "c23", "c40"]),
     multiple=True,
-    help="Which clips to take; repeatable.  [default: all that are there]",
+    help="Clips to take; repeatable.  [default: all that are there]",
 )
 @click.option("--splits", type=_FOLDER, help="Folder with train.json, val.json and test.json.")
 @_to_table
@@ -166,7 +166,7 @@ def faceforensics_command(
 
 @data.command("celeb-df")
 @click.argument("folder", type=_FOLDER)
-@click.option("--no-list", is_flag=True, help="Leave List_of_testing_videos.txt aside.")
+@click.option("--no-list", is_flag=True, help="Ignore List_of_testing_videos.txt.")
 @click.option(
     "--by-footage",
     is_flag=True,
@@ -185,7 +185,7 @@ def celeb_df_command(
 
 @data.command("table")
 @click.argument("file", type=_FOLDER)
-@click.option("--root", type=_FOLDER, help="Of relative paths.  [default: the table's folder]")
+@click.option("--root", type=_FOLDER, help="Folder of relative paths.  [default: the table's]")
 @_class_names
 @_to_table
 def table_command(
@@ -227,10 +227,10 @@ def merge_command(tables: tuple[Path, ...], out: Path) -> None:
 
 @data.command("split")
 @click.argument("table", type=_FOLDER)
-@click.option("--val", default=0.1, show_default=True, help="Share of the rows.")
-@click.option("--test", default=0.1, show_default=True, help="Share of the rows.")
+@click.option("--val", default=0.1, show_default=True, help="Share of the rows for val.")
+@click.option("--test", default=0.1, show_default=True, help="Share of the rows for test.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--keep", is_flag=True, help="Deal the rows without a split only.")
+@click.option("--keep", is_flag=True, help="Split only the rows without a split.")
 @click.option(
     "--together",
     multiple=True,
@@ -311,10 +311,10 @@ def sample_command(
 
 @data.command("check")
 @click.argument("table", type=_FOLDER)
-@click.option("--root", type=_FOLDER, help="Of relative paths.  [default: the table's folder]")
+@click.option("--root", type=_FOLDER, help="Folder of relative paths.  [default: the table's]")
 @click.option("--quick", is_flag=True, help="Look at the first bytes only; compare no contents.")
-@click.option("--out", type=_FOLDER, help="A JSON file for all that was found.")
-@click.option("--show", default=5, show_default=True, help="Lines of each kind.")
+@click.option("--out", type=_FOLDER, help="A JSON file for the findings.")
+@click.option("--show", default=5, show_default=True, help="Most lines of each kind.")
 @click.pass_context
 def check_command(
     context: click.Context, table: Path, root: Path | None, quick: bool, out: Path | None, show: int
@@ -362,8 +362,8 @@ def check_command(
     help="Folder that the table's relative paths start from.  [default: the table's own]",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The crop store.")
-@click.option("--rate", default=5.0, show_default=True, help="Frames a second from clips.")
-@click.option("--max-frames", default=100, show_default=True, help="At most, from one clip.")
+@click.option("--rate", default=5.0, show_default=True, help="Frames a second of clips.")
+@click.option("--max-frames", default=100, show_default=True, help="Most frames of a clip.")
 @click.option(
     "--crop-scale",
     type=click.FloatRange(0.5, 2.0),
@@ -373,7 +373,7 @@ def check_command(
     "and the runtime cuts faces at it.",
 )
 @click.option(
-    "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Processes."
+    "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Worker processes."
 )
 def prepare_command(
     table: Path,
@@ -387,9 +387,8 @@ def prepare_command(
     """Cut the faces of every file of TABLE, with landmarks, into a crop store.
 
     TABLE is a CSV with the columns path and label (REAL or FAKE), and as far as known original,
-    generator, model, group, split, source, dataset and cropped; `dfd-train data` makes it from
-    public data sets. Rows marked test are left alone. A run that was broken off goes on where it
-    stopped.
+    generator, model, group, split, source, dataset and cropped; `dfd-train data` writes it for
+    public data sets. Rows marked test are left alone. An interrupted run is resumed.
     """
     from dfd_training.data.prepare import Prepared, PrepareOptions
     from dfd_training.data.prepare import prepare as run_prepare

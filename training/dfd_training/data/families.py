@@ -32,7 +32,7 @@ def family_of(kind: str, generator: str) -> str:
 
     Args:
         kind: As the table has it, such as "swap" or "talking head"; may be empty.
-        generator: What made it; may be empty.
+        generator: The tool that made it; may be empty.
 
     Returns:
         The method for FaceForensics++, "DFD" for Google's set, "DFDC" for that set, else the kind;
@@ -62,12 +62,12 @@ def leave_out(rows: pd.DataFrame, families: tuple[str, ...]) -> tuple[pd.DataFra
 
     Judged are the groups of the families' own fakes (of a large family, those of its first 300
     files in an order that chance gave once), and a fifth of all other groups, whose reals and
-    fakes of other families tell how seen families fare on unseen people. Not fitted on are those
+    fakes of other families show how seen families fare on unseen people. Not fitted on are those
     groups and all fakes of the families.
 
     Args:
         rows: Of a store's index.
-        families: What is left out; `FF++ *` stands for all methods of FaceForensics++.
+        families: Families to leave out; `FF++ *` stands for all methods of FaceForensics++.
 
     Returns:
         The rows to fit on and those to judge, with the column `family`.

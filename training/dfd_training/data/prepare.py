@@ -57,7 +57,7 @@ def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_sca
     """Finds the face of a cropped picture.
 
     The detector is asked first, with its own tries; then once more with the picture's border
-    repeated round it. What is much smaller than the picture, or beside its middle, is not the
+    repeated round it. A face much smaller than the picture, or beside its middle, is not the
     face that it was cropped to. If there is none, the picture is the model's crop as it is.
 
     Args:
@@ -121,7 +121,7 @@ class PrepareOptions:
 
     Attributes:
         rate_hz: Frames a second taken from a clip.
-        max_frames: At most so many frames of a clip.
+        max_frames: Most frames of a clip.
         crop_scale: Side of the model's crop over the size of the face, 0.5 to 2.
 
     Raises:

@@ -333,7 +333,7 @@ def _give_both_classes(chosen: NDArray[np.int64], classes: Counts, sides: list[s
         if not len(lacking):
             return
         side, label = lacking[0]
-        # What a component leaves behind must still hold both classes.
+        # The side that a component leaves must still hold both classes.
         left = held[chosen] - classes
         spare = (classes[:, label] > 0) & (chosen != side) & (left > 0)[:, label]
         spare &= ((left > 0) | (held[chosen] == 0)).all(axis=1)

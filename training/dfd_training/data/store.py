@@ -23,7 +23,7 @@ crops/HASH.npz    one shard a file:
 ```
 
 The crop scale is the side of the model's crop over the size of the face's box. Models fitted on the
-store carry it, and so do the bundles made of them: the runtime cuts faces at the bundle's scale.
+store carry it, and so do their bundles: the runtime cuts faces at the bundle's scale.
 
 A stored crop is a square of `region_scale` face sizes, wider than the model's crop, so that
 training may shift and scale the model's crop inside it. It keeps the file's own pixels up to a side
@@ -144,7 +144,7 @@ class CropStore:
 
     Args:
         path: The folder that `dfd-train prepare` wrote.
-        picture_memory_mb: Decoded pictures are kept in memory up to so many megabytes.
+        picture_memory_mb: Most megabytes of decoded pictures that are kept in memory.
 
     Attributes:
         index: One row a crop of a file of the table.

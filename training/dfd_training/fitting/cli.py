@@ -25,8 +25,8 @@ settings_option = click.option(
     "--settings",
     "settings_file",
     type=click.Path(path_type=Path),
-    help="A TOML file of settings, such as settings.toml of another run. What is given on the "
-    "command line goes before it.",
+    help="A TOML file of settings, such as settings.toml of another run. Options on the command "
+    "line take precedence.",
 )
 
 
@@ -95,8 +95,8 @@ def fit() -> None:
 @click.option(
     "--input-size",
     type=int,
-    help=f"Side of the crops, pixels.  [default: {_INPUT_SIZE} for {DEFAULT_BACKBONE}, else what "
-    "the backbone was designed for]",
+    help=f"Side of the crops in pixels.  [default: {_INPUT_SIZE} for {DEFAULT_BACKBONE}, else the "
+    "backbone's own]",
 )
 @click.option(
     "--holdout",
@@ -109,7 +109,7 @@ def fit() -> None:
     "--warmup-epochs",
     default=_DEFAULT.warmup_epochs,
     show_default=True,
-    help="The first of them, in which only the head learns.",
+    help="First epochs, in which only the head learns.",
 )
 @click.option(
     "--unfreeze",
@@ -126,7 +126,7 @@ def fit() -> None:
     "--patience",
     default=_DEFAULT.patience,
     show_default=True,
-    help="Epochs without a better AUC.",
+    help="Most epochs without a better AUC.",
 )
 @click.option(
     "--mixed-precision",
@@ -165,7 +165,7 @@ def fit() -> None:
     "lists all.",
 )
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def fit_frame_command(
     store: Path,
     out: Path,

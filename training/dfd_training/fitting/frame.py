@@ -273,12 +273,12 @@ class _Fit:
             seed=self._options.seed,
             threads=self._options.threads,
         )
-        told = keras.callbacks.LambdaCallback(
+        steps = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: self._on_step(epoch)
         )
         try:
             fitted = trainer.fit(
-                batches, epochs=1, verbose=0, shuffle=False, callbacks=[self._average, told]
+                batches, epochs=1, verbose=0, shuffle=False, callbacks=[self._average, steps]
             )
         except Exception:
             if batches.error is not None:

@@ -174,7 +174,7 @@ def set_trainable(model: keras.Model, stage: FitStage) -> None:
     A compiled model must be compiled again.
     """
     backbone = list(_leaves(backbone_of(model)))
-    for layer in [model, *model.layers, *backbone]:  # a model does not always tell its layers
+    for layer in [model, *model.layers, *backbone]:  # a model does not always hand it on
         layer.trainable = True
     weighted = [layer for layer in backbone if layer.weights]
     for layer in weighted[: len(weighted) - round(stage.share * len(weighted))]:

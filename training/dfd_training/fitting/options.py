@@ -64,8 +64,8 @@ class FitFrameOptions:
         balance: "pairs" draws real and fake one to one inside every source; "class_weights" draws
             the stored crops as the table has them, those of fakes without an original too, and
             weighs each class by its inverse share.
-        epochs: At most so many, those of the warm-up included.
-        warmup_epochs: In the first so many only the head learns.
+        epochs: Most epochs, those of the warm-up included.
+        warmup_epochs: First epochs, in which only the head learns.
         warmup_rate: Learning rate of those, at the start of their cosine.
         unfreeze: Share of the backbone's layers, from the top, that learn after the warm-up: 0 to
             1. Below 1, or with a warm-up, the backbone's batch norms stay in inference mode.
@@ -87,7 +87,7 @@ class FitFrameOptions:
             processors a step takes half the time, but it learns much less.
         mixed_precision: Compute the backbone in float16; "auto" does so on a GPU only. Weights
             and head stay float32, and so does what is saved.
-        keep_last: Keep the last epoch's averaged weights in the place of those that separate the
+        keep_last: Keep the last epoch's averaged weights instead of those that separate the
             held-out fold best, which then had no say in them.
         without_sources: Sources that are left out of training and validation.
         without_families: Families of fakes that are left out of training, with all groups that

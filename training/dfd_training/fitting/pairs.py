@@ -38,7 +38,7 @@ class PairOptions:
     Attributes:
         input_size: Side of the crops in pixels.
         true_share: Share of true fakes, in files that have them.
-        true_source_weight: Sources with true fakes are drawn so many times more often.
+        true_source_weight: Factor by which sources with true fakes are drawn more often.
         made_share: Share of generators' fakes, in files that have them; what true fakes leave.
         made_matched: Share of generators' fakes whose real crop is brought to their sharpness.
         true_matched: Share of true fakes whose real crop is.
@@ -52,7 +52,7 @@ class PairOptions:
         donor_candidates: People looked at for one of similar pose.
         codec_share: Share of pairs that pass a video codec.
         families: True fakes are drawn evenly over their families, those without an original too,
-            beside a real face of like size; else inside each source, with their originals only.
+            beside a real face of similar size; else inside each source, with their originals only.
         closest: Least width of a crop, in faces; 0 for the store's crop scale.
         widest: Greatest width, likewise; both crops of a pair have the same. With `families`, a
             picture that is a face crop is cut at no more than 1.25.
@@ -203,7 +203,7 @@ class PairSampler:
     def _of_a_family(
         self, rng: np.random.Generator
     ) -> tuple[tuple[Picture, Picture], Jitter, bool]:
-        """Returns a true fake beside its original, or else beside a real face of like size.
+        """Returns a true fake beside its original, or else beside a real face of similar size.
 
         Returns:
             The pair, how it is cut, and whether the two are of one footage.

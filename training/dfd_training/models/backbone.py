@@ -83,7 +83,7 @@ def read_h5(model: keras.Model, path: Path, network: str) -> None:
     Args:
         model: Takes the weights.
         path: The file.
-        network: What the file should hold, for the message.
+        network: Name of the expected network in the message.
 
     Raises:
         UsageError: The file is missing, is no such file, or is one of another network.
@@ -119,7 +119,7 @@ class PixelScaling:
 
     Attributes:
         scale: A factor, or one a channel.
-        offset: What is added then, or one number a channel.
+        offset: A number that is added then, or one a channel.
         bgr: Whether the backbone takes blue first; `scale` and `offset` are in that order then.
     """
 
@@ -176,10 +176,10 @@ class Backbone:
             [B, S, S, 3] scaled pixels to [B, h, w, F].
         input_size: The side of the pictures that it was designed for, in pixels.
         smallest_size: The least side that it takes.
-        scaling: What is done to pixels before it.
+        scaling: Scaling of the pixels before it.
         feature_width: F.
         weights: Where its ImageNet weights come from; None where there are none.
-        suffix: What the name of a file of weights ends in, and
+        suffix: Suffix of a file of its weights.
         read: Reader of such a file.
         source: The paper.
     """
@@ -198,7 +198,7 @@ class Backbone:
         """Gives a backbone its first weights.
 
         Args:
-            backbone: What `build` built; its weights are replaced.
+            backbone: A model of `build`; its weights are replaced.
             weights: "imagenet", "none" (which leaves it as it is), or a file of weights.
 
         Raises:

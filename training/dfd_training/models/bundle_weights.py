@@ -86,7 +86,7 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
 def measure_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
     """Gives each batch norm the statistics of its input, and undoes them in scale and offset.
 
-    What the model computes in inference mode stays as it is, to rounding; with the statistics of a
+    The outputs in inference mode stay as they are, to rounding; with the statistics of a
     batch, while it learns, it now computes about the same.
 
     Args:

@@ -82,7 +82,7 @@ def gru_single_head(
 def lstm_head(
     features: keras.KerasTensor, mask: keras.KerasTensor, dropout: float
 ) -> keras.KerasTensor:
-    """As `gru_head`, with an LSTM in the place of each GRU."""
+    """As `gru_head`, with LSTMs instead of GRUs."""
     return verdict(_stack(layers.LSTM, (64, 32, 16), features, mask), dropout)
 
 
@@ -122,7 +122,7 @@ _OUT_OF_SIGHT = -1e9
 class WindowAttention(layers.Layer):  # type: ignore[misc] # Keras is untyped
     """Causal self-attention over a window of steps, added to what it reads.
 
-    Step t attends to the steps t - window + 1 to t, as far as they are there and real. How far
+    Step t attends to the steps t - window + 1 to t, where they exist and are real. How far
     back a step lies counts through a learnt number per head and distance (relative position
     bias: Shaw et al., NAACL 2018, in the form of Raffel et al., JMLR 2020). Time and memory grow
     with the number of steps, not with its square.

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Frame model fitted without fold 0, then 1, then 2 …: once a fold. A .keras file, or a "
-    "bundle made of it, whose fp32 graph is faster.",
+    help="Frame model fitted without fold 0, then 1, then 2 …: one for each fold. A .keras file, or "
+    "its bundle, whose fp32 graph is faster.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @settings_option
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     "lists all.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def fit_sequence_command(
     store: Path,
     frames: tuple[Path, ...],
@@ -74,7 +74,7 @@ def fit_sequence_command(
     options = FitSequenceOptions(**values | values_of_texts(FitSequenceOptions, fit_settings))
     sequences = out_of_fold_sequences(store, frames, out, seed=options.seed)["fp32"]
 
-    def tell(fold: int, row: dict[str, float]) -> None:
+    def print_epoch(fold: int, row: dict[str, float]) -> None:
         click.echo(
             f"fold {fold}, epoch {int(row['epoch']) + 1}/{options.epochs}: loss {row['loss']:.4f}, "
             f"held out: AUC {row['val_auc']:.4f}"
@@ -86,7 +86,7 @@ def fit_sequence_command(
         crop_scale=CropStore(store).crop_scale,
         options=options,
         resume=resume,
-        on_epoch=tell,
+        on_epoch=print_epoch,
     )
     areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
     click.echo(f"clip AUC by fold: {areas}")

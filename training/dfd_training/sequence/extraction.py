@@ -261,7 +261,7 @@ def _made(
     """Returns a generator's fake, to be matched with the real clip at the same times.
 
     Generators are given some of a clip's crops, farther apart than the runtime's; without the
-    real clip at those times the distance between two steps would tell a fake.
+    real clip at those times the distance between two steps would give a fake away.
     """
     same = np.abs(real.time_s[:, None] - fake.time_s[None, :]) < _SAME_TIME_S
     steps, given = np.nonzero(same)

@@ -235,11 +235,11 @@ def _after_epoch(
     fit: _FoldFit,
     path: Path,
     digest: str,
-    tell: Callable[[dict[str, float]], None],
+    on_epoch: Callable[[dict[str, float]], None],
     row: dict[str, float],
 ) -> None:
     fit.save(path, digest)
-    tell(row)
+    on_epoch(row)
 
 
 def _compiled(width: int, options: FitSequenceOptions) -> keras.Model:

@@ -102,7 +102,7 @@ def score_sequences(
     model: keras.Model, features: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
     """Returns logits after each step, one float32 [T] for features float32 [T, F] each."""
-    # Sequences of like length go together, their length rounded up: Keras traces few shapes.
+    # Sequences of similar length share a batch, padded to a multiple: Keras traces few shapes.
     buckets: dict[int, list[int]] = {}
     for number, part in enumerate(features):
         buckets.setdefault(-(-len(part) // _LENGTH_STEP) * _LENGTH_STEP, []).append(number)

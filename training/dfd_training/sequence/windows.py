@@ -21,7 +21,7 @@ class FitSequenceOptions:
 
     Attributes:
         head: Name in the registry.
-        epochs: At most so many.
+        epochs: Most epochs.
         steps: Batches an epoch.
         batch_size: Sequences a batch, half of them fake.
         max_steps: Longest window shown in training, steps.

@@ -39,7 +39,7 @@ def generate() -> None:
     "--minutes",
     default=15.0,
     show_default=True,
-    help="For the swap autoencoder; those of heads take as long together.",
+    help="Minutes for the swap autoencoder; the autoencoders of heads take as long together.",
 )
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--steps", default=100, show_default=True, help="Batches between two checkpoints.")
@@ -89,7 +89,7 @@ def fit_command(
     help="A .tgz with super-resolution networks for TensorFlow.js, such as `npm pack "
     "@upscalerjs/esrgan-slim` writes.",
 )
-@click.option("--clip-crops", default=12, show_default=True, help="Of a clip, for each swap.")
+@click.option("--clip-crops", default=12, show_default=True, help="Crops of a clip for each swap.")
 @click.option("--swaps", default=2, show_default=True, help="Identities for each clip.")
 @click.option(
     "--redraws",
@@ -97,8 +97,12 @@ def fit_command(
     show_default=True,
     help="Times that each clip and photograph is drawn anew.",
 )
-@click.option("--head-crops", default=8, show_default=True, help="Of a clip, for each redrawing.")
-@click.option("--photographs", default=800, show_default=True, help="That are drawn anew.")
+@click.option(
+    "--head-crops", default=8, show_default=True, help="Crops of a clip for each redrawing."
+)
+@click.option(
+    "--photographs", default=800, show_default=True, help="Most photographs that are drawn anew."
+)
 @click.option("--seed", default=0, show_default=True)
 def make_command(
     store: Path,

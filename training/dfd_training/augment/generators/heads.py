@@ -42,7 +42,7 @@ class HeadPlan:
 
     Attributes:
         upsampling: Upsampling of the decoder.
-        shrink: The code is so many times smaller than the picture: 4 or 8.
+        shrink: Side of the picture over that of the code: 4 or 8.
         code: Channels of the code.
     """
 

@@ -2,8 +2,8 @@
 
 `made.csv` has the columns of the store's `index.csv`. The path of a generated file is
 `made/GENERATOR/NUMBER/PATH-OF-THE-REAL-FILE`, and its shard lies in `crops/` like any other. Each
-generated crop keeps the box, landmarks, time and size of the real crop that it was made from, so that
-the two align to the pixel.
+generated crop keeps the box, landmarks, time and size of the real crop that it was made from: the
+two align to the pixel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dfd_training.data.store import CropStore, Shard, shard_name
 
 MADE_FILE = "made.csv"
 MAX_STEP = 4
-"""At 5 crops a second: generated clips keep gaps below a second, after which a sequence starts anew."""
+"""Largest step between crops: at 5 Hz, gaps stay below the second that starts a sequence anew."""
 
 
 @dataclass(frozen=True, slots=True)

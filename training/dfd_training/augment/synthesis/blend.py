@@ -3,8 +3,8 @@
 The parameters of a forgery are drawn once and drift over the frames of a clip.
 
 Self-blending lays a face over a changed copy of itself (Shiohara and Yamasaki, "Detecting Deepfakes
-with Self-Blended Images", CVPR 2022). What remains to be seen is the border between two versions of
-one face: a network that finds such borders finds them in swaps by tools that it has never seen.
+with Self-Blended Images", CVPR 2022). Visible remains the border between two versions of one
+face: a network that finds such borders finds them in swaps by tools that it has never seen.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def laid_copy(
         source: uint8 [height, width, 3], BGR.
         landmarks: float32 [468, 2], pixels.
         parameters: The forgery.
-        change: False where `source` is already as it shall be.
+        change: False if `source` has the changes already.
     """
     box = parameters.box(landmarks, source.shape[:2])
     points = box.points(landmarks)

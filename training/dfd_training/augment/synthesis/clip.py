@@ -135,7 +135,7 @@ class _Face:
 
     Attributes:
         crop: The frame.
-        marks: float32 [468, 2], the landmarks that the forgery goes by.
+        marks: float32 [468, 2], the landmarks that the forgery uses.
         number: Number of the frame among those with landmarks.
         count: Number of those frames.
     """
@@ -239,7 +239,7 @@ def _far_share(frames: Sequence[StoredCrop], donors: Sequence[StoredCrop]) -> fl
 def _seen_marks(
     frames: Sequence[StoredCrop], number: int, faults: TemporalFaults, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Returns the landmarks that a forger with these faults goes by."""
+    """Returns the landmarks that a forger with these faults uses."""
     frame = frames[number]
     marks = _marks(frame)
     if faults.late and number > 0:
@@ -261,7 +261,7 @@ def _forger(
 ) -> _Forger:
     match kind:
         case ForgeryKind.SELF_BLEND:
-            # The source's copy is the changed one: nothing but the face tells a fake clip.
+            # The source's copy is the changed one: only the face gives a fake clip away.
             blend = dataclasses.replace(draw_blend(rng), change_target=False)
             forger = _laying(blend, faults, _own_copy)
         case ForgeryKind.FACE_SWAP:

@@ -1,4 +1,4 @@
-"""Changes of colour that tell one copy of a face from the other."""
+"""Colours of forgeries: changes of a copy, and transfers of a scene's colours to a face."""
 
 from __future__ import annotations
 

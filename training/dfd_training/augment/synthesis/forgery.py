@@ -1,7 +1,7 @@
 """One pair of a real and a forged picture, for each kind of forgery.
 
 The real picture of a pair is often changed too: whatever the forgery does to the whole face's
-colour, sharpness or size happens to real footage as well, and must not tell the label. What is
+colour, sharpness or size happens to real footage as well, and must not give the label away. What is
 left to learn is what only a forgery leaves: two kinds of picture in one, a border, a warp, the
 period of a decoder.
 
@@ -186,7 +186,7 @@ def forge(
     donor: StoredCrop | None = None,
     neighbour: StoredCrop | None = None,
 ) -> Forged:
-    """Forges a picture, and prepares the real picture that it is to be told from.
+    """Forges a picture, and prepares the real picture of the pair.
 
     Args:
         kind: The kind of change.

@@ -65,7 +65,7 @@ def draw_rebuild(rng: np.random.Generator, width: int) -> Rebuild:
     side = min(1.0, float(rng.choice(_SIDES_PX)) / width)
     upsampling = tuple(Upsampling)[int(rng.choice(5, p=(0.2, 0.2, 0.15, 0.15, 0.3)))]
     if side * width < _SMALLEST_UPSAMPLED_PX:
-        # What was half of it would be a mosaic rather than a face.
+        # Half of it would be a mosaic rather than a face.
         upsampling = Upsampling.NONE
     period = int(rng.choice((2, 4, 8, 16), p=(0.3, 0.3, 0.25, 0.15)))
     traced = upsampling in (Upsampling.NEAREST, Upsampling.TRANSPOSED)

@@ -202,7 +202,7 @@ def reenact(
     Args:
         image: uint8 [height, width, 3], BGR.
         landmarks: float32 [468, 2] of the face in pixels of the result.
-        driven: float32 [468, 2] in pixels of the result: where they shall lie.
+        driven: float32 [468, 2], the new landmarks in pixels of the result.
         reenactment: How.
         placed: The map [2, 3] from pixels of the result to those of `image`, and the result's
             height and width; None when the two are the same.

@@ -24,7 +24,7 @@ SAMPLE = "sample_submission.csv"
 def read_dfdc(folders: Sequence[Path], *, by_part: bool = False) -> Imported:
     """Reads parts of DFDC: each folder, or the folders below it, that hold a metadata.json.
 
-    Files that are in the folder or in metadata.json only are told and left out, and so is an
+    Files that are in the folder or in metadata.json only are reported and left out, and so is an
     original that is missing: its fakes still share a group.
 
     Args:
