@@ -26,8 +26,7 @@ Weights = NDArray[np.float32]
 def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the rows to fit on and those of the held-out fold, of the chosen media.
 
-    Without a held-out fold (-1) all rows are fitted on, and those of fold 0 serve to follow the fit:
-    their figures are not held-out ones.
+    Without a held-out fold (-1) all rows are fitted on, and those of fold 0 only follow the fit.
 
     Raises:
         UsageError: A source or the fold does not exist, or one of the two parts is empty.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Frame model fitted without fold 0, then 1, then 2 …: one for each fold. A .keras file, or "
+    help="Frame model fitted without fold 0, then 1, then 2 …: one for each fold. A .keras file or "
     "its bundle, whose fp32 graph is faster.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
