@@ -95,7 +95,7 @@ def test_draws_are_even_over_families() -> None:
     rng = np.random.default_rng(0)
     family_of_shard = dict(zip(rows["shard"], with_families(rows)["family"], strict=True))
     drawn = Counter(family_of_shard[families.draw(rng).file.shard] for _ in range(3000))
-    # By the fourth root of 8, 14 and 2 groups.
+    # By the fourth root of 8, 14 and 2 files.
     expected = np.array([8, 14, 2]) ** 0.25
     expected /= expected.sum()
     found = np.array([drawn[name] for name in ("talking head", "live swap", "FF++ Deepfakes")])
