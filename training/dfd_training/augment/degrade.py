@@ -15,7 +15,7 @@ import numpy as np
 
 from dfd_training.augment.codecs import Codec, Coding, code
 from dfd_training.augment.synthesis.colour import ColourChange, change_colour, draw_colour
-from dfd_training.augment.synthesis.detail import Picture
+from dfd_training.augment.synthesis.detail import Picture, jpeg
 
 _BLOCK = 16
 
@@ -222,8 +222,5 @@ def _jpeg(image: Picture, quality: int, grid: tuple[int, int]) -> Picture:
     height, width = image.shape[:2]
     left, top = grid
     padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
-    _, encoded = cv2.imencode(".jpg", padded, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    assert decoded is not None
-    inside = decoded[top : top + height, left : left + width]
+    inside = jpeg(np.asarray(padded, np.uint8), quality)[top : top + height, left : left + width]
     return np.ascontiguousarray(inside, dtype=np.uint8)

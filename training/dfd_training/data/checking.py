@@ -20,7 +20,6 @@ from dfd_training.data.readers.media import media_below, media_in
 from dfd_training.data.table import check_classes, path_resolver, with_defaults
 
 _FIRST_FRAME_HZ = 1.0
-_BLOCK = 1 << 20
 
 
 @dataclass
@@ -129,11 +128,8 @@ def _compare_contents(rows: pd.DataFrame, files: dict[str, str], found: TableChe
 
 
 def _sha256(file: str) -> str:
-    digest = hashlib.sha256()
     with Path(file).open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _unnamed(files: set[str], root: Path) -> Iterator[str]:

@@ -47,6 +47,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 from dfd_training.data.table import COLUMNS
 
 STORE_VERSION = 1
@@ -109,12 +110,10 @@ class Shard:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the shard under a temporary name and renames it: a shard is whole or absent."""
-        partial = path.with_suffix(".partial")
+        """Writes the shard, whole or not at all."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        with partial.open("wb") as stream:
-            np.savez(stream, **fields)
-        partial.rename(path)
+        with written_whole(path) as partial:
+            np.savez(partial, **fields)
 
     @classmethod
     def load(cls, path: Path) -> Shard:

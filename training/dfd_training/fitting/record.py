@@ -193,8 +193,8 @@ class FrameProgress:
         arrays: dict[str, Any] = {"history": np.array(json.dumps(rows))}
         for name in ("variables", "average", "optimizer"):
             arrays |= {f"{name}.{n}": array for n, array in enumerate(getattr(self, name))}
-        with written_whole(folder / PROGRESS_NAME) as partial, partial.open("wb") as stream:
-            np.savez(stream, **arrays)
+        with written_whole(folder / PROGRESS_NAME) as partial:
+            np.savez(partial, **arrays)
         with written_whole(folder / HISTORY_NAME) as partial:
             self.table().to_csv(partial, index=False)
 

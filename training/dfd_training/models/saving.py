@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -79,12 +79,8 @@ def save_model(model: keras.Model, path: Path) -> None:
     if path.suffix != ".keras":
         raise UsageError(f"{path}: a model is saved under a name that ends in .keras")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-    try:
-        model.save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        model.save(partial)
 
 
 def load_keras_file(path: Path) -> keras.Model:

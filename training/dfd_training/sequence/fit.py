@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 from dfd_training.fitting.optimization import make_loss
 from dfd_training.fitting.record import assign, numbered, values_of, write_curves, write_record
 from dfd_training.metrics import accuracy, auc
@@ -74,10 +75,8 @@ class _FoldFit:
             arrays[f"logits{epoch}"] = logits
             arrays |= {f"values{epoch}.{n}": value for n, value in enumerate(values)}
         arrays |= {f"optimizer.{n}": value for n, value in enumerate(self.optimizer)}
-        temporary = path.with_suffix(".partial")
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-        temporary.replace(path)
+        with written_whole(path) as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path, digest: str) -> _FoldFit:

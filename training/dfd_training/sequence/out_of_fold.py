@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 from dfd_training.models import load_sequence_model, save_model
 from dfd_training.sequence.sequences import ClipSequence
 from dfd_training.sequence.windows import pad
@@ -40,16 +41,14 @@ def write_out_of_fold(
     """
     for fold, head in heads.items():
         save_model(head, _head_path(folder, fold))
-    partial = (folder / SCORES_NAME).with_suffix(".partial")
-    with partial.open("wb") as stream:
+    with written_whole(folder / SCORES_NAME) as partial:
         np.savez(
-            stream,
+            partial,
             sequence_logit=np.concatenate(logits),
             frame_logit=np.concatenate([sequence.frame_logit for sequence in sequences]),
             names=np.array([_name(sequence) for sequence in sequences]),
             digest=np.array(digest_of(sequences)),
         )
-    partial.replace(folder / SCORES_NAME)
 
 
 def read_out_of_fold(folder: Path, sequences: Sequence[ClipSequence]) -> list[Logits]:

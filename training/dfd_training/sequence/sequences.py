@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.outputs.files import written_whole
 from dfd_training.data.folds import training_rows
 from dfd_training.data.store import CropStore
 
@@ -84,7 +85,6 @@ _TEXTS = ("path", "group", "source", "variant", "generator")
 
 def save_sequences(sequences: Sequence[ClipSequence], path: Path) -> None:
     """Writes sequences to one `.npz`: values of steps end to end, facts as text and numbers."""
-    partial = path.with_suffix(".partial")
     columns = {
         name: np.array([getattr(sequence, name) for sequence in sequences])
         for name in (*_NUMBERS, *_TRUTHS, *_TEXTS)
@@ -93,9 +93,8 @@ def save_sequences(sequences: Sequence[ClipSequence], path: Path) -> None:
         name: np.concatenate([getattr(sequence, name) for sequence in sequences]) for name in _STEPS
     }
     lengths = np.array([len(sequence.frame_logit) for sequence in sequences], np.int64)
-    with partial.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, lengths=lengths, **columns, **steps)
-    partial.rename(path)
+    with written_whole(path) as partial:
+        np.savez(partial, allow_pickle=False, lengths=lengths, **columns, **steps)
 
 
 def load_sequences(path: Path) -> list[ClipSequence]:

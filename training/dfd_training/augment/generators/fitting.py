@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 
 OnRound = Callable[[float, float], None]
 """Called with the share of the time used and the latest loss."""
@@ -61,11 +62,10 @@ class FitState:
     losses: list[float] | None = None
 
     def save(self, folder: Path) -> None:
-        """Writes the file under a temporary name and renames it."""
-        partial = folder / "fit.partial"
+        """Writes the file, whole or not at all."""
         facts = {"seconds": self.seconds, "rounds": self.rounds, "losses": self.losses or []}
-        partial.write_text(json.dumps(facts))
-        partial.replace(folder / "fit.json")
+        with written_whole(folder / "fit.json") as partial:
+            partial.write_text(json.dumps(facts))
 
     @classmethod
     def load(cls, folder: Path) -> FitState:

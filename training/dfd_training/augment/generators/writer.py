@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.data.folds import training_rows
 from dfd_training.data.store import CropStore, Shard, shard_name
@@ -181,9 +182,8 @@ class FakeWriter:
         others = self._read()
         others = others[~others["path"].isin(set(mine["path"]))]
         self._rows = pd.concat([others, mine], ignore_index=True) if len(others) else mine
-        partial = self._path.with_suffix(".partial")
-        self._rows.to_csv(partial, index=False)
-        partial.replace(self._path)
+        with written_whole(self._path) as partial:
+            self._rows.to_csv(partial, index=False)
         self._waiting = []
 
     def _read(self) -> pd.DataFrame:
