@@ -13,102 +13,6 @@ from dfd_edge.errors import UsageError
 from dfd_training.data.table import FAKE, LABELS, REAL, SPLITS, is_fake, with_defaults
 
 
-@dataclass
-class SampleResult:
-    """A balanced sample.
-
-    Attributes:
-        table: Its rows, in the table's order.
-        pairs: Fakes whose original is in the sample.
-        notes: What could not be done as asked, a line each.
-    """
-
-    table: pd.DataFrame
-    pairs: int
-    notes: list[str] = field(default_factory=list)
-
-
-def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> SampleResult:
-    """Draws as many reals as fakes, a fake with its original wherever there is one.
-
-    Pairs of an original and one fake of it are drawn first; where they are not enough, the
-    others fill up. So no original is lost while its fake is kept, but where the original is not
-    a REAL row.
-
-    Args:
-        rows: As `read_rows` gives them.
-        per_class: Rows of each class; as many as the smaller class has where that is fewer.
-        seed: Seed of the draw.
-
-    Returns:
-        The rows; what loses its original keeps its group.
-
-    Raises:
-        UsageError: For a number below 1, or an empty class.
-    """
-    if per_class < 1:
-        raise UsageError(f"--per-class {per_class}: give 1 or more")
-    fake = is_fake(rows)
-    counts = {REAL: int((~fake).sum()), FAKE: int(fake.sum())}
-    if not min(counts.values()):
-        empty = REAL if not counts[REAL] else FAKE
-        raise UsageError(f"the class {empty} is empty: nothing can be balanced against it")
-    count = min(per_class, *counts.values())
-    notes = []
-    if count < per_class:
-        least = min(counts, key=lambda label: counts[label])
-        notes.append(
-            f"there are only {counts[least]} {least} rows: {count} of each class, not {per_class}"
-        )
-    rng = np.random.default_rng(seed)
-    pairs = _pairs(rows, fake, rng)[:count]
-    chosen = np.zeros(len(rows), np.bool_)
-    chosen[pairs.ravel()] = True
-    for side in (~fake, fake):
-        others = rng.permutation(np.flatnonzero(side & ~chosen))
-        chosen[others[: count - len(pairs)]] = True
-    table = with_defaults(rows)[chosen].assign(split=rows["split"][chosen])
-    lost = ~table["original"].isin(set(table["path"])) & (table["original"] != "")
-    table["original"] = table["original"].where(~lost, "")
-    paired = int((table["original"] != "").sum())
-    if lost.any():
-        notes.append(f"{lost.sum()} fakes stand without their original")
-    if alone := count - paired:
-        notes.append(f"{alone} fakes have no original among the rows: they stand alone")
-    return SampleResult(table, paired, notes)
-
-
-def _pairs(
-    rows: pd.DataFrame, fake: NDArray[np.bool_], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Returns rows of an original and one fake of it, each original once, in random order."""
-    place = {path: i for i, path in enumerate(rows["path"])}
-    originals = rows["original"].to_list()
-    fake_of: dict[int, int] = {}
-    for i in rng.permutation(np.flatnonzero(fake)):
-        original = place.get(originals[i], -1)
-        if original >= 0 and not fake[original]:
-            fake_of.setdefault(original, int(i))
-    pairs = np.array(sorted(fake_of.items()), np.int64).reshape(-1, 2)
-    return rng.permutation(pairs)
-
-
-def class_weights(rows: pd.DataFrame) -> dict[str, float]:
-    """Returns weights that balance the classes: n / (2 n_class), 1 in the mean over rows.
-
-    Raises:
-        UsageError: For an empty class.
-    """
-    fake = is_fake(rows)
-    for label, there in ((REAL, (~fake).any()), (FAKE, fake.any())):
-        if not there:
-            raise UsageError(f"the class {label} is empty: it has no weight")
-    return {
-        REAL: len(rows) / (2.0 * float((~fake).sum())),
-        FAKE: len(rows) / (2.0 * float(fake.sum())),
-    }
-
-
 class DisjointSets:
     """Disjoint sets of keys, with path halving (Tarjan, 1975)."""
 
@@ -345,6 +249,102 @@ def _give_both_classes(chosen: NDArray[np.int64], classes: Counts, sides: list[s
         f"split {sides[lacking[0][0]]} would hold no {LABELS[lacking[0][1]]} row: too few files "
         f"are unrelated ({len(chosen)} groups of footage and people); ask for fewer splits"
     )
+
+
+@dataclass
+class SampleResult:
+    """A balanced sample.
+
+    Attributes:
+        table: Its rows, in the table's order.
+        pairs: Fakes whose original is in the sample.
+        notes: What could not be done as asked, a line each.
+    """
+
+    table: pd.DataFrame
+    pairs: int
+    notes: list[str] = field(default_factory=list)
+
+
+def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> SampleResult:
+    """Draws as many reals as fakes, a fake with its original wherever there is one.
+
+    Pairs of an original and one fake of it are drawn first; where they are not enough, the
+    others fill up. So no original is lost while its fake is kept, but where the original is not
+    a REAL row.
+
+    Args:
+        rows: As `read_rows` gives them.
+        per_class: Rows of each class; as many as the smaller class has where that is fewer.
+        seed: Seed of the draw.
+
+    Returns:
+        The rows; what loses its original keeps its group.
+
+    Raises:
+        UsageError: For a number below 1, or an empty class.
+    """
+    if per_class < 1:
+        raise UsageError(f"--per-class {per_class}: give 1 or more")
+    fake = is_fake(rows)
+    counts = {REAL: int((~fake).sum()), FAKE: int(fake.sum())}
+    if not min(counts.values()):
+        empty = REAL if not counts[REAL] else FAKE
+        raise UsageError(f"the class {empty} is empty: nothing can be balanced against it")
+    count = min(per_class, *counts.values())
+    notes = []
+    if count < per_class:
+        least = min(counts, key=lambda label: counts[label])
+        notes.append(
+            f"there are only {counts[least]} {least} rows: {count} of each class, not {per_class}"
+        )
+    rng = np.random.default_rng(seed)
+    pairs = _pairs(rows, fake, rng)[:count]
+    chosen = np.zeros(len(rows), np.bool_)
+    chosen[pairs.ravel()] = True
+    for side in (~fake, fake):
+        others = rng.permutation(np.flatnonzero(side & ~chosen))
+        chosen[others[: count - len(pairs)]] = True
+    table = with_defaults(rows)[chosen].assign(split=rows["split"][chosen])
+    lost = ~table["original"].isin(set(table["path"])) & (table["original"] != "")
+    table["original"] = table["original"].where(~lost, "")
+    paired = int((table["original"] != "").sum())
+    if lost.any():
+        notes.append(f"{lost.sum()} fakes stand without their original")
+    if alone := count - paired:
+        notes.append(f"{alone} fakes have no original among the rows: they stand alone")
+    return SampleResult(table, paired, notes)
+
+
+def _pairs(
+    rows: pd.DataFrame, fake: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Returns rows of an original and one fake of it, each original once, in random order."""
+    place = {path: i for i, path in enumerate(rows["path"])}
+    originals = rows["original"].to_list()
+    fake_of: dict[int, int] = {}
+    for i in rng.permutation(np.flatnonzero(fake)):
+        original = place.get(originals[i], -1)
+        if original >= 0 and not fake[original]:
+            fake_of.setdefault(original, int(i))
+    pairs = np.array(sorted(fake_of.items()), np.int64).reshape(-1, 2)
+    return rng.permutation(pairs)
+
+
+def class_weights(rows: pd.DataFrame) -> dict[str, float]:
+    """Returns weights that balance the classes: n / (2 n_class), 1 in the mean over rows.
+
+    Raises:
+        UsageError: For an empty class.
+    """
+    fake = is_fake(rows)
+    for label, there in ((REAL, (~fake).any()), (FAKE, fake.any())):
+        if not there:
+            raise UsageError(f"the class {label} is empty: it has no weight")
+    return {
+        REAL: len(rows) / (2.0 * float((~fake).sum())),
+        FAKE: len(rows) / (2.0 * float(fake.sum())),
+    }
 
 
 def tally(table: pd.DataFrame) -> list[str]:

@@ -30,6 +30,8 @@ from dfd_training.fitting.settings import read_settings, to_toml
 
 RUN_NAME = "run.json"
 SETTINGS_NAME = "settings.toml"
+PROGRESS_NAME = "progress.npz"
+HISTORY_NAME = "history.csv"
 
 _MAY_CHANGE = {"epochs", "patience", "threads"}
 """Settings that a run may be resumed with other values of."""
@@ -121,9 +123,6 @@ def machine() -> dict[str, object]:
         "gpus": list(accelerators()),
     }
 
-
-PROGRESS_NAME = "progress.npz"
-HISTORY_NAME = "history.csv"
 
 Arrays = list[NDArray[Any]]
 

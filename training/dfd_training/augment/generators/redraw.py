@@ -31,6 +31,8 @@ FACE_SIDES = (128, 160, 224)
 """Sides at which swap tools paint faces, pixels."""
 
 MAX_ENLARGEMENT = 1.5
+MAX_FACTOR = 4
+MIN_SHRUNK_FACE = 70.0
 
 Redraw = Callable[[Picture], Picture]
 """Draws a square picture, uint8 [s, s, 3] BGR, anew at the same size."""
@@ -164,10 +166,6 @@ def blend(face: Picture, base: Picture, mask: NDArray[np.float32]) -> Picture:
     """Lays one picture over another: mask x face + (1 - mask) x base."""
     values = base + mask[:, :, None] * (face.astype(np.float32) - base)
     return np.asarray(np.rint(values).clip(0, 255), np.uint8)
-
-
-MAX_FACTOR = 4
-MIN_SHRUNK_FACE = 70.0
 
 
 @dataclass(frozen=True, slots=True)
