@@ -227,3 +227,15 @@ def test_sequences_are_not_taken_from_a_store_of_another_scale(
     cached_sequences(small_store, models, tmp_path / "cache")
     with pytest.raises(UsageError, match=r"takes crops of 1\.5 times the face, .* is 1\.3"):
         cached_sequences(narrow_store, models, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("command", ["score", "doctor-data"])
+def test_commands_refuse_to_judge_a_store_of_another_scale(
+    narrow_store: CropStore, tmp_path: Path, command: str
+) -> None:
+    old = _frame_file(tmp_path / "old.keras", None)
+    arguments = [command, str(narrow_store.path), "--frame", str(old)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "old.keras: takes crops of 1.5 times the face, the crop scale of" in result.output
+    assert "is 1.3: prepare a store with --crop-scale 1.5" in result.output
