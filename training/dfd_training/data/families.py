@@ -31,7 +31,7 @@ def family_of(kind: str, generator: str) -> str:
     """Returns the family of a fake.
 
     Args:
-        kind: As the table has it, such as "swap" or "talking head"; may be empty.
+        kind: The table's kind, such as "swap" or "talking head"; may be empty.
         generator: The tool that made it; may be empty.
 
     Returns:
@@ -61,12 +61,12 @@ def leave_out(rows: pd.DataFrame, families: tuple[str, ...]) -> tuple[pd.DataFra
     """Divides rows into those to fit on and those to judge, which share no group.
 
     Judged are the groups of the families' own fakes (of a large family, those of its first 300
-    files in an order that chance gave once), and a fifth of all other groups, whose reals and
+    files in a fixed random order), and a fifth of all other groups, whose reals and
     fakes of other families show how seen families fare on unseen people. Not fitted on are those
     groups and all fakes of the families.
 
     Args:
-        rows: Of a store's index.
+        rows: Rows of a store's index.
         families: Families to leave out; `FF++ *` stands for all methods of FaceForensics++.
 
     Returns:

@@ -56,7 +56,7 @@ _FRONTAL = np.array(
 def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_scale: float) -> Face:
     """Finds the face of a cropped picture.
 
-    The detector is asked first, with its own tries; then once more with the picture's border
+    The detector runs first, with its own tries; then once more with the picture's border
     repeated round it. A face much smaller than the picture, or beside its middle, is not the
     face that it was cropped to. If there is none, the picture is the model's crop as it is.
 
@@ -174,7 +174,7 @@ def prepare(
 ) -> Counter[str]:
     """Cuts the faces of every file of a table and writes a crop store.
 
-    A run that was broken off goes on where it stopped: files whose shard exists are not read
+    An interrupted run is resumed: files whose shard exists are not read
     again. A picture that the table calls cropped always gives a crop, if need be itself.
 
     Args:

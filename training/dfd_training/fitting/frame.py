@@ -312,8 +312,8 @@ def _check_crop_scale(
     Args:
         store: The crops.
         last: The model that is resumed, if any.
-        options: Of the fit; its weights may come from another frame model.
-        pairs: Of the drawing of pairs, with the widths of the crops.
+        options: Options of the fit; its weights may come from another frame model.
+        pairs: Options of the drawing of pairs, with the widths of the crops.
 
     Raises:
         UsageError: The model to go on from was fitted on crops of another scale, or no pair is cut

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,6 +13,12 @@ from numpy.typing import NDArray
 
 from dfd_training.fitting.options import FitFrameOptions, LossKind, OptimizerKind
 from dfd_training.models import backbone_of
+from dfd_training.models.backbone import leaf_layers
+
+AVERAGE_EVERY = 10
+
+_MAX_RAMP = 200
+_FLOOR = 0.01
 
 
 @keras.saving.register_keras_serializable("dfd_training")
@@ -26,7 +31,7 @@ class LogitLoss(keras.losses.Loss):  # type: ignore[misc] # Keras is untyped
     Args:
         smoothing: Label smoothing (Szegedy et al., CVPR 2016): a share of the label, half of which
             goes to the other class.
-        gamma: Of the focal loss (Lin et al., ICCV 2017): each element is multiplied by
+        gamma: Exponent of the focal loss (Lin et al., ICCV 2017): each element is multiplied by
             (1 - p) ** gamma, p the probability given to its class; 0 for plain cross-entropy.
         alpha: Weight of fakes, times 2; reals have the rest. 0.5 weighs both 1.
         consistency: Weight of the squared difference of the logits of two views; the second half
@@ -77,9 +82,6 @@ def make_loss(
     if kind is LossKind.FOCAL:
         return LogitLoss(smoothing=smoothing, gamma=gamma, alpha=alpha, consistency=consistency)
     return LogitLoss(smoothing=smoothing, consistency=consistency)
-
-
-AVERAGE_EVERY = 10
 
 
 class WeightAverage(keras.callbacks.Callback):  # type: ignore[misc] # Keras is untyped
@@ -173,7 +175,7 @@ def set_trainable(model: keras.Model, stage: FitStage) -> None:
 
     A compiled model must be compiled again.
     """
-    backbone = list(_leaves(backbone_of(model)))
+    backbone = list(leaf_layers(backbone_of(model)))
     for layer in [model, *model.layers, *backbone]:  # a model does not always hand it on
         layer.trainable = True
     weighted = [layer for layer in backbone if layer.weights]
@@ -183,19 +185,6 @@ def set_trainable(model: keras.Model, stage: FitStage) -> None:
         for layer in backbone:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yields the layers of a model and of the models in it, in their order."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
-
-
-_MAX_RAMP = 200
-_FLOOR = 0.01
 
 
 def make_optimizer(

@@ -19,6 +19,7 @@ import keras
 
 from dfd_training.fitting.options import Switch
 from dfd_training.models import backbone_of
+from dfd_training.models.backbone import leaf_layers
 
 HALF = "mixed_float16"
 
@@ -71,10 +72,8 @@ def full_precision(model: keras.Model) -> Iterator[None]:
 
 
 def _set_policy(model: keras.Model, policy: str) -> None:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            _set_policy(layer, policy)
-        elif not isinstance(layer, keras.layers.InputLayer):
+    for layer in leaf_layers(model):
+        if not isinstance(layer, keras.layers.InputLayer):
             layer.dtype_policy = policy
 
 
@@ -86,10 +85,8 @@ def fuse_batch_norms(model: keras.Model) -> None:
     """
     if keras.backend.backend() != "tensorflow":
         return
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            fuse_batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization) and _fits(layer):
+    for layer in leaf_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization) and _fits(layer):
             layer.call = MethodType(_call, layer)
 
 

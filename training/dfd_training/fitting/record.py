@@ -140,7 +140,7 @@ class FrameEpoch:
         val_loss: The same loss on the held-out fold, by averaged weights, as the next two.
         val_accuracy: Share of held-out crops on their side of logit 0.
         val_auc: Area under the ROC curve on the held-out fold.
-        seconds: That the epoch took, validation included.
+        seconds: Duration of the epoch, validation included.
     """
 
     epoch: int

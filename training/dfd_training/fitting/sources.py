@@ -217,7 +217,7 @@ class FrameBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras is unty
         steps: Batches.
         batch_size: Crops a batch.
         seed: Seed of the fit.
-        threads: That draw batches ahead.
+        threads: Threads that draw batches ahead.
 
     Attributes:
         error: Why a batch could not be drawn. A backend may wrap what a drawing thread raises in

@@ -7,7 +7,7 @@ far as rounding and padding allow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,3 +232,12 @@ def backbone_of(model: keras.Model) -> keras.Model:
         if isinstance(layer, keras.Model):
             return layer
     raise UsageError(f"model {model.name} has no backbone; give a model that `dfd-train` fitted")
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of a model and of the models inside it, in their order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer

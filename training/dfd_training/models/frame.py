@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.backbone import backbone_of
+from dfd_training.models.backbone import backbone_of, leaf_layers
 from dfd_training.models.bundle_weights import bundle_folder, read_frame_graph
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_keras_file
@@ -174,15 +173,7 @@ def measure(model: keras.Model) -> ModelCost:
     Multiply-accumulates are those of convolutions and matrix products, one multiply with its add
     as one, as papers count them. `dfd-export inspect` counts the exported graph alike.
     """
-    return ModelCost(model.count_params(), sum(_macs(layer) for layer in _leaves(model)))
-
-
-def _leaves(model: keras.Model) -> Iterator[layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
+    return ModelCost(model.count_params(), sum(_macs(layer) for layer in leaf_layers(model)))
 
 
 def _macs(layer: layers.Layer) -> int:

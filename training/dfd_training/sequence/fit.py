@@ -80,7 +80,7 @@ class _FoldFit:
 
     @classmethod
     def load(cls, path: Path, digest: str) -> _FoldFit:
-        """Reads the state that `save` wrote; one of another fit is left aside."""
+        """Reads the state that `save` wrote; a state of another fit is ignored."""
         with np.load(path, allow_pickle=False) as saved:
             if str(saved["digest"]) != digest:
                 logger.warning(

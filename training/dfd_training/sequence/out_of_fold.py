@@ -58,7 +58,7 @@ def read_out_of_fold(folder: Path, sequences: Sequence[ClipSequence]) -> list[Lo
     that it left score them, as with features of another precision.
 
     Args:
-        folder: That `fit_sequence` wrote.
+        folder: The folder that `fit_sequence` wrote.
         sequences: The same clips that it was fitted on.
 
     Raises:

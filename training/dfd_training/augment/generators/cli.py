@@ -49,7 +49,7 @@ def fit_command(
 ) -> None:
     """Train a swap autoencoder and autoencoders of whole heads on the real crops of STORE.
 
-    Only rows marked train are read. A broken-off run goes on where it stopped, until the minutes
+    Only rows marked train are read. An interrupted run is resumed, until the minutes
     are used; more minutes later train on.
     """
     from dfd_training.augment.generators.fitting import GeneratorFitOptions

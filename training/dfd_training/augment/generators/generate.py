@@ -104,7 +104,7 @@ def generate_redrawn(
         store: The crops.
         networks: One is drawn for each file.
         generator: The name under which the files are stored.
-        options: How many fakes are generated.
+        options: Numbers of fakes to generate.
         on_file: Called after each file.
 
     Returns:

@@ -275,7 +275,7 @@ def fit_heads(
     *,
     on_round: OnRound = lambda share, loss: None,
 ) -> FitState:
-    """Fits one autoencoder of whole heads; a broken-off fit goes on.
+    """Fits one autoencoder of whole heads; an interrupted fit is resumed.
 
     Writes `model.weights.h5` and `fit.json` into `out`/heads/PLAN.
 

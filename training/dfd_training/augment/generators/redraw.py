@@ -83,7 +83,7 @@ def redraw_crops(
     """Draws crops anew, whole or inside the face; each keeps its size.
 
     Args:
-        crops: With landmarks where `settings.face_only`.
+        crops: The crops, with landmarks where `settings.face_only`.
         redraw: The network.
         settings: Settings of the clip.
 

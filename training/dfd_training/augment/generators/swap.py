@@ -200,7 +200,7 @@ def fit_swap(
     on_round: OnRound = lambda share, loss: None,
     min_faces: int = MIN_FACES,
 ) -> FitState:
-    """Fits the swap autoencoder on the clips marked train; a broken-off fit goes on.
+    """Fits the swap autoencoder on the clips marked train; an interrupted fit is resumed.
 
     Writes `people.json`, `model.weights.h5` and `fit.json` into `out`/swap.
 

@@ -147,7 +147,7 @@ def align(crop: StoredCrop, side: int) -> AlignedFace:
     """Turns, scales and shifts a crop so that eyes and mouth lie where the template has them.
 
     Args:
-        crop: With landmarks.
+        crop: The crop, with landmarks.
         side: Side of the aligned square, pixels.
     """
     assert crop.landmarks is not None

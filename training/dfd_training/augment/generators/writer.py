@@ -98,7 +98,7 @@ class FakeWriter:
         generator: Its name, as `made.csv` is to give it.
         save_every: Files between two writings of `made.csv`.
 
-    Files that `made.csv` holds already count as done, so a run that was broken off goes on.
+    Files that `made.csv` holds already count as done, so an interrupted run is resumed.
     """
 
     def __init__(self, store: CropStore, generator: str, *, save_every: int = 20) -> None:

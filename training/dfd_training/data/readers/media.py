@@ -237,7 +237,7 @@ class LabelNames:
             value: The cell, as the text that it is.
 
         Raises:
-            UsageError: It is neither's.
+            UsageError: The name is unknown.
         """
         label = self.label_of(value)
         if label is None:
