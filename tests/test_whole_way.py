@@ -15,7 +15,7 @@ import dfd_edge.cli
 import dfd_export.cli
 import dfd_training.cli
 from dfd_edge.bundle import Bundle
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 
 pytest_plugins = ["training.conftest"]
 

@@ -28,7 +28,7 @@ from dfd_export.variant_commands import (
     variant_options,
     variant_samples,
 )
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 
 T = TypeVar("T")
 
@@ -216,7 +216,7 @@ def bundle(
 
 def _check_run(folder: Path) -> None:
     """Refuses folders of other models, before the options of a run are looked at."""
-    from dfd_training.recipes.run_folder import is_run
+    from dfd_training.recipes.run import is_run
 
     if not is_run(folder):
         from dfd_export.published.other_formats import describe_folder

@@ -15,11 +15,11 @@ import dfd_edge
 from dfd_edge.errors import UsageError
 from dfd_training import pairs
 from dfd_training.cli import main
+from dfd_training.evaluation.crops.crossfit import summarise, to_markdown
 from dfd_training.families import FakeFamilies, crop_files, family_of, leave_out, with_families
 from dfd_training.models import build_frame_model
 from dfd_training.models.shipped import settle_norms
 from dfd_training.pairs import PairOptions, PairSampler
-from dfd_training.quality.crossfit import summarise, to_markdown
 from dfd_training.store import CropStore, StoredCrop
 
 

@@ -10,16 +10,15 @@ import click
 
 from dfd_edge.console import CommandGroup
 from dfd_training.backbone_commands import backbones_command
+from dfd_training.calibration.cli import calibrate_command, evaluate_command
 from dfd_training.clips.cli import fit_sequence_command
 from dfd_training.datasets.cli import data
-from dfd_training.decision.cli import calibrate_command, evaluate_command
+from dfd_training.evaluation.cli import compare_command, submit_command
+from dfd_training.evaluation.crops.cli import COMMANDS as QUALITY_COMMANDS
 from dfd_training.explore.cli import COMMANDS as EXPLORE_COMMANDS
 from dfd_training.fitting.cli import fit
 from dfd_training.generators.cli import generate
-from dfd_training.quality.cli import COMMANDS as QUALITY_COMMANDS
 from dfd_training.recipes.cli import recipe
-from dfd_training.results.cli import compare_command
-from dfd_training.submission.cli import submit_command
 
 
 @click.group(

@@ -11,9 +11,9 @@ from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.crops import read_crops
 from dfd_export.gate.parity import ParityReport
 from dfd_export.published.parts import WHOLE_FRAME
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 from dfd_training.models import load_frame_model, load_sequence_model
-from dfd_training.recipes.run_folder import (
+from dfd_training.recipes.run import (
     CARD_NAME,
     CROPS_NAME,
     DECISION_NAME,

@@ -19,7 +19,7 @@ from dfd_edge.results import Label
 from dfd_edge.session import Session
 from dfd_edge.stream import Stream
 from dfd_export.variants.samples import Sample
-from dfd_training.metrics import Labels, Scores, auc, estimate
+from dfd_training.evaluation.statistics import Labels, Scores, auc, estimate
 
 _ROUNDS = 41
 

@@ -21,10 +21,10 @@ from dfd_training.clips.out_of_fold import digest_of, score_sequences, write_out
 from dfd_training.clips.sequences import ClipSequence
 from dfd_training.clips.windows import FitSequenceOptions, WindowBatches
 from dfd_training.curves import write_curves
+from dfd_training.evaluation.statistics import accuracy, auc
 from dfd_training.fitting.losses import make_loss
 from dfd_training.fitting.progress import assign, numbered, values_of
 from dfd_training.fitting.record import write_record
-from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_sequence_model, save_model
 
 SEQUENCE_NAME = "sequence.keras"

@@ -287,7 +287,7 @@ def sample_command(
     from dfd_training.datasets.merging import read_moved
     from dfd_training.datasets.sampling import class_weights as weights_of
     from dfd_training.datasets.sampling import sample_balanced
-    from dfd_training.quality.files import write_json
+    from dfd_training.evaluation.report import write_json
     from dfd_training.table import read_table
 
     if class_weights:
@@ -327,7 +327,7 @@ def check_command(
     """
     from dfd_training.datasets.checking import check_table
     from dfd_training.datasets.splitting import tally
-    from dfd_training.quality.files import write_json
+    from dfd_training.evaluation.report import write_json
     from dfd_training.table import read_rows, read_table
 
     rows = read_rows(table, root=root)

@@ -9,12 +9,27 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-
-mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from dfd_training.explore.overview import shortened
+_LONGEST_VALUE = 60
+
+
+def shortened(text: str, length: int = _LONGEST_VALUE) -> str:
+    """A text that is at most so long; the middle of a longer one is left out."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a digit after the point where it is not whole."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+mpl.use("Agg")
+
 
 _LINE = "#8a929c"
 #: Of a page's chart in pixels: a bar that lies, the line of words above it, all round the bars.

@@ -51,7 +51,7 @@ def explore_command(
     faces, resolutions, lengths, frame rates, and three face detectors on the same frames. Writes
     index.html into the folder, and figures, sheets and lists as PNG and CSV beside it.
     """
-    from dfd_training.explore.exploring import ExploreOptions, explore
+    from dfd_training.explore.explore import ExploreOptions, explore
 
     options = ExploreOptions(
         sample=sample,

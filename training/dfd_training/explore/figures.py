@@ -4,18 +4,116 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
 
-from dfd_training.explore.charts import BarChart, Series
-from dfd_training.explore.detection import DetectorRow
-from dfd_training.explore.detectors import DETECTORS
-from dfd_training.explore.looking import Look
-from dfd_training.explore.overview import count_labels, extensions, most_faked, percent
-from dfd_training.explore.reading import FileFacts
+from dfd_training.explore.charts import (
+    BarChart,
+    Series,
+    count_labels,
+    extensions,
+    most_faked,
+    percent,
+)
+from dfd_training.explore.detectors import DETECTORS, SAME_FACE, Pass, faces_of, overlap
+from dfd_training.explore.search import FileFacts, Look
 from dfd_training.table import LABELS
+
+_FACES = {passes[0]: name for name, passes in DETECTORS.items() if len(passes) == 1}
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorRow:
+    """Figures of a pass, or of the passes of a detector together.
+
+    Attributes:
+        name: what the row is called.
+        faces: whether it finds faces, and not eyes or smiles.
+        frames: that were searched.
+        share: of the frames in which it found something.
+        share_by_label: the same among the files of each label that were searched.
+        per_frame: how many it found in a frame, mean.
+        alone: share of its boxes that no other detector found, or None where there is no other;
+            most of those are no faces, or faces that the others miss.
+        cpu_ms: median time of one thread for a frame, in milliseconds.
+    """
+
+    name: str
+    faces: bool
+    frames: int
+    share: float
+    share_by_label: dict[str, float]
+    per_frame: float
+    alone: float | None
+    cpu_ms: float
+
+
+def detector_rows(looks: Sequence[Look], labels: dict[str, str]) -> list[DetectorRow]:
+    """Figures of the three detectors, then of the single Haar cascades.
+
+    Args:
+        looks: at the files that were searched.
+        labels: of the files, by path.
+    """
+    whole = [(name, passes, True) for name, passes in DETECTORS.items()]
+    single = [
+        (item.value, (item,), item in {Pass.FRONTAL, Pass.PROFILE})
+        for item in Pass
+        if item not in _FACES
+    ]
+    rows = [_row(name, passes, looks, labels, faces=faces) for name, passes, faces in whole]
+    rows += [_row(name, passes, looks, labels, faces=faces) for name, passes, faces in single]
+    return [row for row in rows if row is not None]
+
+
+def _row(
+    name: str,
+    passes: tuple[Pass, ...],
+    looks: Sequence[Look],
+    labels: dict[str, str],
+    *,
+    faces: bool,
+) -> DetectorRow | None:
+    counts: list[int] = []
+    times: list[float] = []
+    by_label: dict[str, list[bool]] = {label: [] for label in LABELS}
+    for look in looks:
+        for found in look.frames:
+            if passes[0] not in found:
+                continue
+            number = sum(len(found[item].boxes) for item in passes)
+            counts.append(number)
+            times.append(sum(found[item].cpu_ms for item in passes))
+            by_label[labels[look.path]].append(number > 0)
+    if not counts:
+        return None
+    return DetectorRow(
+        name=name,
+        faces=faces,
+        frames=len(counts),
+        share=float(np.mean(np.array(counts) > 0)),
+        share_by_label={key: float(np.mean(hits)) for key, hits in by_label.items() if hits},
+        per_frame=float(np.mean(counts)),
+        alone=_alone(name, looks) if name in DETECTORS else None,
+        cpu_ms=float(np.median(times)),
+    )
+
+
+def _alone(detector: str, looks: Sequence[Look]) -> float | None:
+    """Share of a detector's faces that overlap with none of another detector."""
+    total = lonely = 0
+    for look in looks:
+        for found in look.frames:
+            mine = faces_of(found, detector) or []
+            others = [faces_of(found, other) for other in DETECTORS if other != detector]
+            known = [box for boxes in others if boxes is not None for box in boxes]
+            total += len(mine)
+            lonely += sum(all(overlap(box, b) <= SAME_FACE for b in known) for box in mine)
+    return lonely / total if total else None
+
 
 #: Green and red as people know them; the hatching and the words tell them apart too.
 LABEL_COLOURS = {"REAL": "#237a44", "FAKE": "#b3261e"}
@@ -298,3 +396,62 @@ def _round_step(step: float) -> float:
 
 def _number(share: float | None) -> float:
     return 0.0 if share is None else round(100 * share, 2)
+
+
+def summarise_columns(raw: pd.DataFrame) -> pd.DataFrame:
+    """How complete and how varied each column is.
+
+    Args:
+        raw: the table as it was written, as `read_csv_text` gives it: `read_table` fills in what
+            can be told from other columns.
+
+    Returns:
+        Columns `column`, `rows`, `missing`, `missing_percent`, `unique` (different values),
+        `most_frequent`, `times`, `percent` (of the rows that have a value).
+    """
+    rows = []
+    for name in raw:
+        values = raw[name][raw[name] != ""]
+        counts = values.value_counts()
+        most, times = (str(counts.index[0]), int(counts.iloc[0])) if len(counts) else ("", 0)
+        rows.append(
+            {
+                "column": name,
+                "rows": len(raw),
+                "missing": len(raw) - len(values),
+                "missing_percent": round(100 * (1 - len(values) / len(raw)), 2),
+                "unique": len(counts),
+                "most_frequent": most,
+                "times": times,
+                "percent": round(100 * times / len(values), 2) if len(values) else 0.0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def count_labels(table: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
+    """Files of each label by some value of theirs.
+
+    Args:
+        table: as `read_table` gives it.
+        by: a value for each row.
+
+    Returns:
+        One row a value, that with the most files first; the columns `REAL` and `FAKE`.
+    """
+    counts = pd.crosstab(by.rename("value"), table["label"]).reindex(
+        columns=list(LABELS), fill_value=0
+    )
+    order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    return counts.loc[order]
+
+
+def extensions(table: pd.DataFrame) -> pd.Series:
+    """The suffix of each file's name in small letters, or "none"."""
+    return table["path"].map(lambda path: PurePath(path).suffix.lower() or "none")
+
+
+def most_faked(table: pd.DataFrame) -> pd.Series:
+    """How many fakes were made of each original, the most first; originals without any left out."""
+    fakes = table["original"][(table["label"] == "FAKE") & (table["original"] != "")]
+    return fakes.value_counts(sort=True)

@@ -15,8 +15,8 @@ from dfd_edge.sampling import Sampler
 from dfd_edge.sources import Frame, Image, VideoFile
 from dfd_training.explore.detectors import Pass, Searcher
 from dfd_training.explore.drawing import contact_sheet, draw_found, png, shrunk
-from dfd_training.explore.reading import is_photograph, spread_frames
-from dfd_training.explore.writing import make_folder
+from dfd_training.explore.page import make_folder
+from dfd_training.explore.search import is_photograph, spread_frames
 
 _COLUMNS = 4
 _CELL = (240, 180)

@@ -8,10 +8,9 @@ from pathlib import PurePath
 
 import pandas as pd
 
-from dfd_training.explore.choosing import draw_evenly
 from dfd_training.explore.detectors import DETECTORS, Pass
 from dfd_training.explore.drawing import contact_sheet, draw_found, from_bytes, jpeg, png
-from dfd_training.explore.looking import FACE_PX, PICTURE_PX, STRIP_PX, Look
+from dfd_training.explore.search import FACE_PX, PICTURE_PX, STRIP_PX, Look, draw_evenly
 
 FACES_SHOWN = 24
 EXAMPLES = 4

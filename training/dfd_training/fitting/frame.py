@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.curves import write_curves
+from dfd_training.evaluation.statistics import accuracy, auc
 from dfd_training.fitting.averaging import WeightAverage
 from dfd_training.fitting.batches import FrameBatches
 from dfd_training.fitting.losses import LogitLoss, make_loss
@@ -31,7 +32,6 @@ from dfd_training.fitting.progress import (
 from dfd_training.fitting.record import check_resumed, data_facts, write_record
 from dfd_training.fitting.sources import CropSource, crop_sources
 from dfd_training.fitting.stages import FitStage, let_learn, stages_of
-from dfd_training.metrics import accuracy, auc
 from dfd_training.models import build_frame_model, load_frame_model, save_model
 from dfd_training.models.fused_norm import fuse_batch_norms
 from dfd_training.models.shipped import bundle_folder, settle_norms

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dfd_training.recipes.options import CnnRnnOptions
+from dfd_training.recipes.run import CnnRnnOptions
 
 _DEFAULT = CnnRnnOptions()
 _PATH = click.Path(path_type=Path)

@@ -1,0 +1,116 @@
+"""Figures on the training's own held-out folds, for the model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.manifest import DecisionSpec, Metric, PersonScore
+from dfd_training.calibration.shrinkage import Settling
+from dfd_training.calibration.thresholds import JudgedClips, fake_from, rate_of
+from dfd_training.clips.sequences import ClipSequence, Variant
+from dfd_training.evaluation.statistics import GroupDraws, to_metric
+
+REPORTED_RATES = (0.01, 0.05)
+_SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}
+
+Floats = NDArray[np.float64]
+
+
+def clip_metrics(
+    sequences: Sequence[ClipSequence],
+    scores: Mapping[PersonScore, Floats],
+    runtime: Floats,
+    draws: int,
+) -> dict[str, Metric]:
+    """Clip AUC for each kind of fake: head, mean, by how much the head is better, and runtime.
+
+    Args:
+        sequences: of the held-out folds.
+        scores: mean logit of each, of the head and of the CNN.
+        runtime: the person's score of each, as the runtime adds it up.
+        draws: bootstrap samples.
+    """
+    variant = np.array([sequence.variant.value for sequence in sequences])
+    plain, degraded = variant == Variant.PLAIN, variant == Variant.DEGRADED
+    real = np.array([not sequence.fake for sequence in sequences])
+    true_fake = np.array([sequence.true_fake for sequence in sequences])
+    generator = np.array([sequence.generator for sequence in sequences])
+    groups = np.array([sequence.group for sequence in sequences])
+    swap_groups = {sequence.group for sequence in sequences if sequence.true_fake}
+    paired = np.isin(groups, list(swap_groups))
+    made, synthesised = variant == Variant.MADE, variant == Variant.SYNTHESISED
+    cases = {
+        "true swaps against their originals": plain & ((real & paired) | true_fake),
+        "true swaps against all real clips": plain & (real | true_fake),
+        "true swaps against all real clips, degraded": degraded & (real | true_fake),
+        "synthesised fakes against all real clips": (plain & real) | synthesised,
+    }
+    for name in np.unique(generator[synthesised]):
+        fakes = synthesised & (generator == name)
+        cases[f"synthesised {name} against all real clips"] = (plain & real) | fakes
+    for name in np.unique(generator[made]):
+        fakes = made & (generator == name)
+        cases[f"fakes by {name} against real clips"] = fakes | (variant == Variant.MATCHED)
+    metrics: dict[str, Metric] = {}
+    for case, rows in cases.items():
+        labels = (~real[rows]).astype(np.int64)
+        drawn = GroupDraws.of(groups[rows], draws=draws)
+        for kind, values in scores.items():
+            figure = drawn.auc(labels, values[rows])
+            metrics[f"{case}, clip AUC ({_SCORE_NAMES[kind]})"] = to_metric(figure)
+        metrics[f"{case}, clip AUC (runtime)"] = to_metric(drawn.auc(labels, runtime[rows]))
+        head, mean = (scores[kind][rows] for kind in (PersonScore.SEQUENCE, PersonScore.FRAME))
+        gain = to_metric(drawn.auc_difference(labels, head, mean))
+        metrics[f"{case}, clip AUC, GRU above the mean by"] = gain
+    return metrics
+
+
+def threshold_metrics(
+    decision: DecisionSpec, clips: JudgedClips, photographs: JudgedClips
+) -> dict[str, Metric]:
+    """How often reals and true fakes are called what, at the shipped thresholds and at others.
+
+    Args:
+        decision: with the thresholds that ship.
+        clips: of the held-out folds.
+        photographs: real ones; may be empty.
+    """
+    reals, fakes = clips.footage(fake=False), clips.footage(fake=True)
+    fake_at, real_at = (decision.thresholds[name].probability for name in ("fake", "real"))
+    metrics: dict[str, Metric] = {}
+    for target in REPORTED_RATES:
+        probability = fake_from(reals, target)
+        at = f"threshold for {target:.0%} false positives"
+        metrics[at] = Metric(round(probability, 4))
+        false_positives = rate_of(reals.p >= probability, reals)
+        metrics[f"{at}: real clips called fake"] = false_positives.bounded()
+        metrics[f"{at}: true fakes called fake"] = rate_of(fakes.p >= probability, fakes).metric()
+    parts = {
+        "real clips, plain": reals.only(reals.variant == Variant.PLAIN),
+        "real clips, degraded": reals.only(reals.variant == Variant.DEGRADED),
+        "real photographs": photographs.only(photographs.variant == Variant.PLAIN),
+        "real photographs, degraded": photographs.only(photographs.variant == Variant.DEGRADED),
+    }
+    for name, part in parts.items():
+        if len(part):
+            metrics[f"{name}: share called fake"] = rate_of(part.p >= fake_at, part).bounded()
+            unsure = (part.p < fake_at) & (part.p > real_at)
+            metrics[f"{name}: share called unsure"] = rate_of(unsure, part).metric()
+    metrics["true fakes: share called fake"] = rate_of(fakes.p >= fake_at, fakes).metric()
+    metrics["true fakes: share called real"] = rate_of(fakes.p <= real_at, fakes).bounded()
+    return metrics
+
+
+def settling_metrics(settling: Settling) -> dict[str, Metric]:
+    """What drawing blurred and short looks to one half does for the log loss."""
+    parts = {
+        "blurred": (settling.detail, settling.detail_gain),
+        "short": (settling.steps, settling.steps_gain),
+    }
+    return {
+        f"log loss saved by counting {name} looks less ({'kept' if value else 'left out'})": gain
+        for name, (value, gain) in parts.items()
+    }

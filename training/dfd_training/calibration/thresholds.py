@@ -1,0 +1,179 @@
+"""Where labels start: thresholds set on the training's own folds, and how often they are wrong.
+
+Every figure weighs groups of footage alike, since clips of one group share a person or a scene,
+and within a group plain and degraded clips alike. What a few hundred clips of a hundred groups
+can tell of a rate of 2 % is in its upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.manifest import Metric, Threshold
+from dfd_training.clips.sequences import ClipSequence, Variant
+from dfd_training.evaluation.statistics import rate_upper_bound
+
+Floats = NDArray[np.float64]
+Truths = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class JudgedClips:
+    """Clips with the probability that the runtime would give them; arrays of one length.
+
+    Attributes:
+        p: float64, P(fake) of the most suspicious person.
+        fake: bool.
+        true_fake: bool, made by somebody and not by this toolkit.
+        variant: text, what was done to the clip.
+        group: text.
+    """
+
+    p: Floats
+    fake: Truths
+    true_fake: Truths
+    variant: NDArray[np.str_]
+    group: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    @classmethod
+    def of(cls, sequences: Sequence[ClipSequence], p_person: Floats) -> JudgedClips:
+        """Join the people of each clip; a clip counts once for each thing done to it."""
+        names = np.array([f"{s.path} {s.variant} {s.copy}" for s in sequences], np.str_)
+        clips, first, member = np.unique(names, return_index=True, return_inverse=True)
+        p = np.zeros(len(clips))
+        np.maximum.at(p, member, p_person)
+        chosen = [sequences[i] for i in first]
+        return cls(
+            p=p,
+            fake=np.array([s.fake for s in chosen], np.bool_),
+            true_fake=np.array([s.true_fake for s in chosen], np.bool_),
+            variant=np.array([s.variant.value for s in chosen], np.str_),
+            group=np.array([s.group for s in chosen], np.str_),
+        )
+
+    def only(self, rows: Truths) -> JudgedClips:
+        """Some of them."""
+        return JudgedClips(
+            self.p[rows],
+            self.fake[rows],
+            self.true_fake[rows],
+            self.variant[rows],
+            self.group[rows],
+        )
+
+    def footage(self, *, fake: bool) -> JudgedClips:
+        """Real clips, or true fakes, plain and degraded."""
+        whole = np.isin(self.variant, [Variant.PLAIN.value, Variant.DEGRADED.value])
+        return self.only(whole & (self.true_fake if fake else ~self.fake))
+
+    def weights(self) -> Floats:
+        """Of each clip, summing to 1: groups alike, and the variants in a group alike."""
+        kinds = np.char.add(np.char.add(self.group, " "), self.variant)
+        each = 1.0 / _counts(kinds)
+        _, member = np.unique(self.group, return_inverse=True)
+        shares = np.bincount(member, each)[member]
+        return np.asarray(each / shares / len(np.unique(self.group)), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share of clips, groups weighing alike.
+
+    Attributes:
+        value: the share.
+        low: lower end of the 95 % bootstrap interval over groups.
+        high: upper end.
+        upper_bound: what it is below with 95 % confidence (Clopper and Pearson, 1934), the
+            groups taken as the trials.
+        groups: how many.
+    """
+
+    value: float
+    low: float
+    high: float
+    upper_bound: float
+    groups: int
+
+    def metric(self) -> Metric:
+        """In the form that manifests carry, with the interval."""
+        return Metric(_short(self.value), _short(self.low), _short(self.high), self.groups)
+
+    def bounded(self) -> Metric:
+        """In the form that manifests carry, with the upper bound alone."""
+        return Metric(_short(self.value), None, _short(self.upper_bound), self.groups)
+
+
+def rate_of(hits: Truths, clips: JudgedClips, *, draws: int = 1000, seed: int = 0) -> Rate:
+    """The share of clips for which `hits` is True, groups weighing alike."""
+    _, member = np.unique(clips.group, return_inverse=True)
+    count = int(member.max()) + 1 if len(member) else 0
+    if not count:
+        return Rate(0.0, 0.0, 1.0, 1.0, 0)
+    by_group = np.bincount(member, clips.weights() * hits, minlength=count) * count
+    rng = np.random.default_rng(seed)
+    drawn = by_group[rng.integers(0, count, (draws, count))].mean(axis=1)
+    value = float(by_group.mean())
+    return Rate(
+        value=value,
+        low=float(np.percentile(drawn, 2.5)),
+        high=float(np.percentile(drawn, 97.5)),
+        upper_bound=rate_upper_bound(value * count, count),
+        groups=count,
+    )
+
+
+def fake_from(reals: JudgedClips, target: float) -> float:
+    """The lowest P(fake), one half at least, that at most `target` of the reals reach."""
+    highest = _quantile(-reals.p, reals.weights(), target)
+    return 0.5 if highest is None else max(0.5, _above(-highest))
+
+
+def real_up_to(fakes: JudgedClips, target: float) -> float:
+    """The highest P(fake), one half at most, that at most `target` of the fakes stay below."""
+    lowest = _quantile(fakes.p, fakes.weights(), target)
+    return 0.5 if lowest is None else min(0.5, _below(lowest))
+
+
+def make_threshold(probability: float, wrong: Truths, clips: JudgedClips, aim: float) -> Threshold:
+    """A threshold with how often it is wrong on the clips that it was set on."""
+    rate = rate_of(wrong, clips)
+    return Threshold(
+        probability=probability,
+        target_rate=aim,
+        rate=rate.value,
+        n=rate.groups,
+        upper_bound=rate.upper_bound,
+    )
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> float | None:
+    """The first value, in rising order, at which more than `share` of the weight is passed."""
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(weights[order])
+    beyond = np.flatnonzero(passed > share + 1e-9)
+    return float(values[order][beyond[0]]) if len(beyond) else None
+
+
+def _counts(names: NDArray[np.str_]) -> NDArray[np.int64]:
+    _, member, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return np.asarray(counts[member], np.int64)
+
+
+def _above(probability: float) -> float:
+    """The next probability of four decimals: one that survives being printed."""
+    return float(min(1.0, np.round(np.floor(probability * 1e4) / 1e4 + 1e-4, 4)))
+
+
+def _below(probability: float) -> float:
+    return float(max(0.0, np.round(np.ceil(probability * 1e4) / 1e4 - 1e-4, 4)))
+
+
+def _short(value: float) -> float:
+    return round(value, 4)

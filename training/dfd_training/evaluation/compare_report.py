@@ -1,0 +1,407 @@
+"""A comparison as Markdown, CSV, JSON, a chart and a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dfd_edge.outputs.files import written_whole
+from dfd_edge.report.charts import Figure
+from dfd_training.evaluation.charts import COLOURS
+from dfd_training.evaluation.compare import COMPARED, Comparison, Cost, LevelTable, Quality
+from dfd_training.evaluation.pages import Chart, write_html
+from dfd_training.evaluation.pictures import drawn
+from dfd_training.evaluation.quality_page import markdown
+from dfd_training.evaluation.report import METRIC_NAMES, plain, signed
+from dfd_training.evaluation.statistics import Estimate
+
+
+def area_chart(comparison: Comparison) -> Figure:
+    """AUC of every run and level with its interval."""
+    data = []
+    for number, table in enumerate(comparison.levels):
+        known = [(i, row) for i, row in enumerate(table.rows) if row.figures]
+        figures = [row.figures["auc"] for _, row in known]
+        shift = 0.2 * (number - (len(comparison.levels) - 1) / 2)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": table.name,
+                "x": [round(figure.value, 4) for figure in figures],
+                "y": [round(i + shift, 3) for i, _ in known],
+                "text": [row.run for _, row in known],
+                "hovertemplate": "%{text}: %{x:.3f}",
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [_gap(figure.high, figure.value) for figure in figures],
+                    "arrayminus": [_gap(figure.value, figure.low) for figure in figures],
+                },
+                "marker": {"size": 9, "color": COLOURS[number], "symbol": number},
+            }
+        )
+    layout: Figure = {
+        "height": 140 + 70 * len(comparison.names),
+        "margin": {"l": 12, "r": 12, "t": 40, "b": 48},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {"title": {"text": "AUC"}, "range": [0.0, 1.02], "zeroline": False},
+        "yaxis": {
+            "automargin": True,
+            "range": [len(comparison.names) - 0.5, -0.5],
+            "tickvals": list(range(len(comparison.names))),
+            "ticktext": comparison.names,
+            "zeroline": False,
+        },
+        "shapes": [
+            {
+                "type": "line",
+                "yref": "paper",
+                "x0": 0.5,
+                "x1": 0.5,
+                "y0": 0,
+                "y1": 1,
+                "line": {"width": 1, "dash": "dot", "color": COLOURS[-1]},
+            }
+        ],
+    }
+    return {"data": data, "layout": layout}
+
+
+def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
+    """AUC of a level over the latency of a crop, for runs that have both."""
+    data = []
+    for number, (cost, row) in enumerate(zip(comparison.costs, table.rows, strict=True)):
+        if cost.latency is None or not row.figures:
+            continue
+        area = row.figures["auc"]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": cost.run,
+                "x": [round(cost.latency.median_ms, 3)],
+                "y": [round(area.value, 4)],
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [_gap(area.high, area.value)],
+                    "arrayminus": [_gap(area.value, area.low)],
+                },
+                "marker": {"size": 11, "color": COLOURS[number % len(COLOURS)], "symbol": number},
+            }
+        )
+    layout = {
+        "height": 340,
+        "margin": {"l": 56, "r": 12, "t": 40, "b": 48},
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {"title": {"text": "ms a crop, one thread"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"AUC, {table.name}"}, "range": [0.0, 1.02]},
+    }
+    return {"data": data, "layout": layout}
+
+
+def _gap(above: float, below: float) -> float | None:
+    gap = above - below
+    return None if math.isnan(gap) else round(max(gap, 0.0), 4)
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """Draw the AUCs with their intervals, and next to them what each run costs."""
+    names = comparison.names
+    places = np.arange(len(names))
+    bars = [
+        (name, values) for name, values in _bars(comparison) if not all(map(math.isnan, values))
+    ]
+    panels = 1 + len(bars)
+    size = (3.4 * panels + 1.4, 0.6 * len(names) + 1.9)
+    with drawn(path, 1, panels, size=size) as axes:
+        for number, table in enumerate(comparison.levels):
+            shift = 0.16 * (number - (len(comparison.levels) - 1) / 2)
+            known = [(i, row.figures["auc"]) for i, row in enumerate(table.rows) if row.figures]
+            values = np.array([figure.value for _, figure in known])
+            ends = np.array([(figure.low, figure.high) for _, figure in known]).T
+            spread = np.nan_to_num(np.maximum(np.abs(ends - values), 0.0))
+            axes[0, 0].errorbar(
+                values,
+                [i + shift for i, _ in known],
+                xerr=spread,
+                fmt="o",
+                markersize=4,
+                capsize=2,
+                color=COLOURS[number % len(COLOURS)],
+                label=table.name,
+            )
+        axes[0, 0].axvline(0.5, color="0.4", linewidth=1, linestyle=":")
+        axes[0, 0].set(title="AUC, 95 % over groups", xlim=(0.0, 1.02))
+        if comparison.levels:
+            axes[0, 0].legend(
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.12),
+                ncols=len(comparison.levels),
+                frameon=False,
+                fontsize=8,
+            )
+        for place, (title, widths) in zip(axes[0, 1:], bars, strict=True):
+            place.barh(places, np.nan_to_num(widths), color=COLOURS[3], height=0.55)
+            place.set(title=title)
+            for i, value in enumerate(widths):
+                text = "not known" if math.isnan(value) else f"{value:.3g}"
+                place.annotate(
+                    text,
+                    (0.0 if math.isnan(value) else value, i),
+                    textcoords="offset points",
+                    xytext=(4, 0),
+                    va="center",
+                    fontsize=8,
+                )
+            place.margins(x=0.25)
+        for number, place in enumerate(axes[0]):
+            place.set_yticks(places, names if number == 0 else [""] * len(names))
+            place.set_ylim(len(names) - 0.5, -0.5)
+            place.grid(axis="x", alpha=0.3)
+
+
+def _bars(comparison: Comparison) -> list[tuple[str, list[float]]]:
+    costs = comparison.costs
+
+    def of(value: Callable[[Cost], float | None]) -> list[float]:
+        found = [value(cost) for cost in costs]
+        return [math.nan if number is None else float(number) for number in found]
+
+    return [
+        ("ms a crop, one thread", of(lambda c: c.latency.median_ms if c.latency else None)),
+        ("GMACs a crop", of(lambda c: None if c.macs is None else c.macs / 1e9)),
+        ("ONNX, MB", of(lambda c: None if c.onnx_bytes is None else c.onnx_bytes / 1e6)),
+    ]
+
+
+PAGE = "comparison.html"
+_UNTOLD = "no difference told"
+_CELLS = {
+    "parameters": "parameters",
+    "macs": "GMACs",
+    "onnx_bytes": "ONNX size",
+    "latency": "latency",
+}
+"""What the fields of a cost that may be missing are called."""
+
+
+def comparison_to_text(comparison: Comparison) -> str:
+    """The tables as Markdown; intervals are 95 %, over groups."""
+    parts = [
+        f"### Overview\n\n{markdown(*overview(comparison))}",
+        f"### Costs\n\n{markdown(*cost_cells(comparison))}",
+    ]
+    for table in comparison.levels:
+        parts.append(
+            f"### {table.name[0].upper()}{table.name[1:]}\n\n{markdown(*level_cells(table))}"
+        )
+        if any(row.differences for row in table.rows):
+            parts.append(
+                f"{table.name[0].upper()}{table.name[1:]}, change from {comparison.names[0]}, "
+                f"paired:\n\n{markdown(*difference_cells(table))}"
+            )
+    lines = [f"Note: {note}" for note in comparison.notes]
+    lines += [f"{run}, {names}: {reason}" for run, names, reason in _missing(comparison)]
+    return "\n\n".join([*parts, *lines]) + "\n"
+
+
+def overview(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of what each run is, and how well it does in short."""
+    head = ["run", "fit", "judged", *(f"AUC, {table.name}" for table in comparison.levels)]
+    rows = []
+    for number, cost in enumerate(comparison.costs):
+        areas = [_auc(table.rows[number]) for table in comparison.levels]
+        held_out = _scaled(cost.held_out_auc, 1.0, 3)
+        rows.append([cost.run, cost.model or "-", cost.judged or "-", *areas, held_out])
+    return [*head, "AUC, held-out fold"], rows
+
+
+def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of what each run costs."""
+    head = ["run", *(name for name, _ in _COSTS)]
+    return head, [[cost.run, *(tell(cost) for _, tell in _COSTS)] for cost in comparison.costs]
+
+
+def level_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the figures of a level."""
+    head = ["run", "n", "groups", *(METRIC_NAMES[key] for key in COMPARED)]
+    rows = []
+    for row in table.rows:
+        if not row.figures:
+            rows.append([row.run, "0", "", row.reason, *[""] * (len(COMPARED) - 1)])
+            continue
+        area = row.figures["auc"]
+        cells = [str(row.figures[key]) for key in COMPARED]
+        rows.append([row.run, str(area.n), str(area.groups), *cells])
+    return head, rows
+
+
+def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the paired differences of a level to the first run."""
+    head = ["run", "n, paired", *(METRIC_NAMES[key] for key in COMPARED)]
+    rows = []
+    for row in table.rows[1:]:
+        if row.differences:
+            cells = [difference_words(row.differences[key]) for key in COMPARED]
+        else:
+            cells = [row.reason, *[""] * (len(COMPARED) - 1)]
+        rows.append([row.run, str(row.paired), *cells])
+    return head, rows
+
+
+def difference_words(figure: Estimate) -> str:
+    """A difference with its interval; where that holds 0, that none is told."""
+    return signed(figure) if figure.tells else f"{signed(figure)} {_UNTOLD}"
+
+
+def comparison_frame(comparison: Comparison) -> pd.DataFrame:
+    """All numbers as one table, a run in a row."""
+    rows: list[dict[str, Any]] = []
+    for number, cost in enumerate(comparison.costs):
+        row: dict[str, Any] = {"run": cost.run, "fit": cost.model, "judged": cost.judged}
+        for table in comparison.levels:
+            quality = table.rows[number]
+            row |= dict(_numbers(table.name.replace(" ", "_"), quality))
+        latency = cost.latency
+        row |= {
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "onnx_bytes": cost.onnx_bytes,
+            "latency_ms": None if latency is None else latency.median_ms,
+            "latency_low_ms": None if latency is None else latency.low_ms,
+            "latency_high_ms": None if latency is None else latency.high_ms,
+            "latency_ratio": None if latency is None else latency.ratio,
+            "fit_s": cost.fit_s,
+            "epochs": cost.epochs,
+            "held_out_auc": cost.held_out_auc,
+        }
+        rows.append(row)
+    whole = ("parameters", "macs", "onnx_bytes", "epochs")
+    return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
+
+
+def write_comparison(comparison: Comparison, out: Path) -> list[str]:
+    """Write comparison.html, .md, .csv, .json and .png into a folder.
+
+    Returns:
+        The names of the files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "comparison.md": comparison_to_text(comparison),
+        "comparison.csv": comparison_frame(comparison).to_csv(index=False),
+        "comparison.json": json.dumps(plain(comparison), indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        with written_whole(out / name) as partial:
+            partial.write_text(text, "utf-8", newline="\n")
+    draw_comparison(comparison, out / "comparison.png")
+    _write_page(comparison, out / PAGE, texts["comparison.json"])
+    return [PAGE, "comparison.png", *texts]
+
+
+def _write_page(comparison: Comparison, path: Path, records: str) -> None:
+    charts = [
+        Chart(
+            "areas",
+            "AUC",
+            "With 95 % intervals over groups; right is better, the dotted line is chance.",
+            "comparison.csv",
+            area_chart(comparison),
+        )
+    ]
+    timed = [cost for cost in comparison.costs if cost.latency is not None]
+    judged = comparison.levels[0] if comparison.levels else None
+    if timed and judged is not None:
+        charts.append(
+            Chart(
+                "trade",
+                "Quality and latency",
+                f"AUC of {judged.name} over the milliseconds that a crop takes: up and left is "
+                "better.",
+                "comparison.csv",
+                trade_chart(comparison, judged),
+            )
+        )
+    if not comparison.levels:
+        charts = []
+    tables = [
+        {
+            "name": table.name,
+            "figures": level_cells(table),
+            "differences": difference_cells(table)
+            if any(row.differences for row in table.rows)
+            else None,
+        }
+        for table in comparison.levels
+    ]
+    write_html(
+        "comparison.html",
+        path,
+        charts,
+        {
+            "title": f"{len(comparison.names)} runs",
+            "first": comparison.names[0],
+            "overview": overview(comparison),
+            "costs": cost_cells(comparison),
+            "tables": tables,
+            "charts": charts,
+            "notes": comparison.notes,
+            "untold": _UNTOLD,
+            "missing": _missing(comparison),
+            "records": records,
+        },
+    )
+
+
+def _missing(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Run, cells and reason of what is not known; cells with one reason together."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for cost in comparison.costs:
+        for name, reason in cost.missing.items():
+            cells.setdefault((cost.run, reason), []).append(_CELLS[name])
+    return [(run, " and ".join(names), reason) for (run, reason), names in cells.items()]
+
+
+def _numbers(level: str, quality: Quality) -> Iterator[tuple[str, float | int]]:
+    """The figures and differences of a run at a level, by column."""
+    yield f"{level}_n", quality.figures["auc"].n if quality.figures else 0
+    for kind, figures in (("", quality.figures), ("_change", quality.differences)):
+        for key in COMPARED:
+            figure = figures.get(key)
+            for part in ("value", "low", "high"):
+                name = f"{level}_{key}{kind}" + ("" if part == "value" else f"_{part}")
+                yield name, math.nan if figure is None else float(getattr(figure, part))
+
+
+def _auc(quality: Quality) -> str:
+    return str(quality.figures["auc"]) if quality.figures else f"- ({quality.reason})"
+
+
+def _latency(cost: Cost) -> str:
+    if cost.latency is None:
+        return "-"
+    return f"{cost.latency.median_ms:.2f} ({cost.latency.precision}; x{cost.latency.ratio:.2f})"
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+_COSTS: Sequence[tuple[str, Callable[[Cost], str]]] = (
+    ("parameters, M", lambda cost: _scaled(cost.parameters, 1e6, 3)),
+    ("GMACs", lambda cost: _scaled(cost.macs, 1e9, 3)),
+    ("ONNX, MB", lambda cost: _scaled(cost.onnx_bytes, 1e6, 2)),
+    ("ms a crop", _latency),
+    ("fit, min", lambda cost: _scaled(cost.fit_s, 60.0, 1)),
+    ("epochs", lambda cost: "-" if cost.epochs is None else str(cost.epochs)),
+)

@@ -1,0 +1,381 @@
+"""Families of fakes judged by models that were fitted without them: the figure that counts.
+
+Each fit leaves some families out, with all groups of footage that they are judged on, and takes
+a further fifth of the groups away to see how known families fare on unknown people. Nothing
+chooses among the epochs: the last weights are judged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.outputs.files import written_whole
+from dfd_training.evaluation.crops.selection import evenly
+from dfd_training.evaluation.report import write_json
+from dfd_training.evaluation.statistics import NOTHING, Estimate, GroupDraws, Scores
+from dfd_training.families import leave_out
+from dfd_training.fitting.frame import fit_frame
+from dfd_training.fitting.options import FitFrameOptions
+from dfd_training.fitting.progress import FrameEpoch
+from dfd_training.fitting.rows import training_rows
+from dfd_training.jitter import Jitter, to_input, work_crop
+from dfd_training.models.frame_scorer import FrameModel, FrameScorer
+from dfd_training.pairs import PairOptions
+from dfd_training.store import CropStore
+from dfd_training.table import is_fake
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+SCORES_NAME = "scores.csv"
+MAX_CROPS = 12
+_CHUNK = 256
+_FEWEST_PAIRS = 3
+_UPPER = 0.75
+_UNKNOWN = Estimate(NOTHING, NOTHING, NOTHING, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRow:
+    """Figures of one family of fakes.
+
+    Attributes:
+        family: Its name.
+        seen: Whether the models that judged it were fitted on fakes of it, of other people.
+        fakes: Number of files.
+        reals: Number of real files of like media that they are judged against.
+        own: AUC against the fakes' own originals; NaN for fewer than three of them.
+        auc: AUC against all held-out reals of like media (clips against clips, crops against
+            crops), with an interval over groups.
+        found_at_3: Share of the fakes above all but 3 % of those reals, and
+        found_at_10: all but 10 %.
+    """
+
+    family: str
+    seen: bool
+    fakes: int
+    reals: int
+    own: Estimate
+    auc: Estimate
+    found_at_3: float
+    found_at_10: float
+
+    @property
+    def figure(self) -> float:
+        """The AUC that counts: against own originals where there are any, else against reals."""
+        return self.auc.value if np.isnan(self.own.value) else self.own.value
+
+
+def crossfit(
+    store: CropStore,
+    out: Path,
+    leave_outs: Sequence[tuple[str, ...]],
+    *,
+    options: FitFrameOptions,
+    pairs: PairOptions,
+    widths: tuple[float, ...] = (CROP_SCALE,),
+    on_fit: Callable[[tuple[str, ...]], None] = lambda _: None,
+    on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> pd.DataFrame:
+    """Fits a model for each set of families that is left out, and judges what it has not seen.
+
+    A run that was broken off goes on where it stopped.
+
+    Args:
+        store: The crops; only rows marked train are read.
+        out: The run's folder: a folder for each fit.
+        leave_outs: Families that are left out together, for each fit.
+        options: Of every fit; what is left out and what is kept is set here.
+        pairs: Of the drawing of pairs.
+        widths: Of the judged crops, in faces; the logits of several are averaged.
+        on_fit: Called with the families left out before each fit.
+        on_epoch: Called with each epoch's row of the history.
+        on_step: Called after each batch, with the epoch.
+
+    Returns:
+        One row a judged file and fit: `fit`, `path`, `label`, `family`, `left_out`, `group`,
+        `source`, `original`, `still`, and `mean` and `upper`, the mean and the upper quartile of
+        its crops' logits.
+
+    Raises:
+        UsageError: A family does not exist, or a folder holds a run with other settings.
+    """
+    parts: list[pd.DataFrame] = []
+    rows = training_rows(store)
+    for families in leave_outs:
+        on_fit(families)
+        folder = out / _folder(families)
+        best = fit_frame(
+            store,
+            folder,
+            options=dataclasses.replace(options, without_families=families, keep_last=True),
+            pairs=pairs,
+            resume=True,
+            on_epoch=on_epoch,
+            on_step=on_step,
+        )
+        fitted, held = leave_out(rows, families)
+        left = set(held["family"]) - set(fitted["family"])
+        parts.append(_judged(store, held, left, best, widths).assign(fit=folder.name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def judge_held_out(
+    store: CropStore,
+    rows: pd.DataFrame,
+    scorer: FrameScorer,
+    *,
+    widths: tuple[float, ...] = (CROP_SCALE,),
+) -> pd.DataFrame:
+    """Judges up to 12 crops of each file.
+
+    Args:
+        store: The crops.
+        rows: Of its index, with the column `family`.
+        scorer: The frame model.
+        widths: Of the crops, in faces; the logits of several are averaged.
+
+    Returns:
+        One row a file, as `crossfit` has it, without `fit`.
+    """
+    rows = rows[rows["judged"]]
+    files = [part.sort_values(["time_s", "track"]) for _, part in rows.groupby("shard")]
+    found: list[dict[str, object]] = []
+    for chunk in _chunks(files):
+        places = [evenly(part["position"].to_numpy(np.int64), MAX_CROPS) for part in chunk]
+        logits = np.mean(
+            [
+                scorer.score(
+                    np.stack(
+                        [
+                            _input(store, str(part["shard"].iloc[0]), int(p), width, scorer)
+                            for part, positions in zip(chunk, places, strict=True)
+                            for p in positions
+                        ]
+                    )
+                )[1]
+                for width in widths
+            ],
+            axis=0,
+        )
+        ends = np.cumsum([len(positions) for positions in places])[:-1]
+        for part, its in zip(chunk, np.split(logits.astype(np.float64), ends), strict=True):
+            first = part.iloc[0]
+            names = ("path", "label", "family", "group", "source", "original")
+            found.append(
+                {name: str(first[name]) for name in names}
+                | {
+                    "still": len(part) == 1 and float(first["time_s"]) == 0.0,
+                    "mean": float(its.mean()),
+                    "upper": float(np.quantile(its, _UPPER)),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def summarise(
+    scores: pd.DataFrame, *, pooling: str = "upper", draws: int = 1000
+) -> list[FamilyRow]:
+    """Figures of each family, left out and seen.
+
+    Scores of different fits are never compared: a family that several fits judged has the mean of
+    their figures, and of the ends of their intervals.
+
+    Args:
+        scores: From `crossfit`.
+        pooling: `mean` or `upper`.
+        draws: Bootstrap samples.
+    """
+    found: dict[tuple[bool, str], list[FamilyRow]] = {}
+    for _, part in scores.groupby("fit", sort=True):
+        fakes = part[part["label"] == "FAKE"]
+        for (_, still), its in fakes.groupby(["family", "still"], sort=True):
+            if len(its) < _FEWEST_PAIRS:
+                continue
+            reals = part[(part["label"] == "REAL") & (part["still"] == still)]
+            if still:  # photographs of other sources are not cut as these are
+                reals = reals[reals["source"].isin(set(its["source"]))]
+            row = _figures(its, reals, pooling, draws)
+            found.setdefault((row.seen, row.family), []).append(row)
+    return [_averaged(rows) for _, rows in sorted(found.items(), key=lambda item: item[0])]
+
+
+def _figures(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int) -> FamilyRow:
+    """Figures of the fakes of one family and one kind of media, from one fit."""
+    first = fakes.iloc[0]
+    own = reals[reals["path"].isin(set(fakes["original"]))]
+    paired = fakes[fakes["original"].isin(set(own["path"]))]
+    values = fakes[pooling].to_numpy(np.float64)
+    background = reals[pooling].to_numpy(np.float64)
+    return FamilyRow(
+        family=f"{first['family']} (stills)" if first["still"] else str(first["family"]),
+        seen=not first["left_out"],
+        fakes=len(fakes),
+        reals=len(reals),
+        own=_auc(paired, own, pooling, draws) if len(own) >= _FEWEST_PAIRS else _UNKNOWN,
+        auc=_auc(fakes, reals, pooling, draws),
+        found_at_3=_found(values, background, 0.03),
+        found_at_10=_found(values, background, 0.1),
+    )
+
+
+def _auc(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int) -> Estimate:
+    both = pd.concat([reals, fakes])
+    samples = GroupDraws.of(both["group"].to_numpy(np.str_), draws=draws)
+    return samples.auc(is_fake(both).astype(np.int64), both[pooling].to_numpy(np.float64))
+
+
+def _found(fakes: Scores, reals: Scores, share: float) -> float:
+    """Share of the fakes above all but a share of the reals."""
+    if not len(reals):
+        return NOTHING
+    return float(np.mean(fakes > np.quantile(reals, 1.0 - share, method="higher")))
+
+
+def _averaged(rows: list[FamilyRow]) -> FamilyRow:
+    """Several fits' figures of one family as one."""
+    return FamilyRow(
+        family=rows[0].family,
+        seen=rows[0].seen,
+        fakes=sum(row.fakes for row in rows),
+        reals=sum(row.reals for row in rows),
+        own=_mean_estimate([row.own for row in rows]),
+        auc=_mean_estimate([row.auc for row in rows]),
+        found_at_3=float(np.mean([row.found_at_3 for row in rows])),
+        found_at_10=float(np.mean([row.found_at_10 for row in rows])),
+    )
+
+
+def _mean_estimate(parts: list[Estimate]) -> Estimate:
+    known = [part for part in parts if not np.isnan(part.value)]
+    if not known:
+        return _UNKNOWN
+    return Estimate(
+        value=float(np.mean([part.value for part in known])),
+        low=float(np.mean([part.low for part in known])),
+        high=float(np.mean([part.high for part in known])),
+        n=sum(part.n for part in known),
+        groups=sum(part.groups for part in known),
+    )
+
+
+def to_markdown(rows: Sequence[FamilyRow]) -> str:
+    """The table of families, with the mean and the worst of those left out."""
+    lines = [
+        "| family | fakes / reals | AUC, own originals | AUC, all reals | found at 3 % | at 10 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for seen, title in ((False, "left out"), (True, "seen, other people")):
+        part = [row for row in rows if row.seen is seen]
+        if not part:
+            continue
+        lines.append(f"| **{title}** | | | | | |")
+        lines += [
+            f"| {row.family} | {row.fakes} / {row.reals} | "
+            f"{'-' if np.isnan(row.own.value) else row.own} | {row.auc} | "
+            f"{row.found_at_3:.2f} | {row.found_at_10:.2f} |"
+            for row in part
+        ]
+        worst = min(part, key=lambda row: row.figure)
+        lines.append(
+            f"| mean; worst: {worst.family} {worst.figure:.3f} | | "
+            f"**{np.mean([row.figure for row in part]):.3f}** | "
+            f"{np.mean([row.auc.value for row in part]):.3f} | "
+            f"{np.mean([row.found_at_3 for row in part]):.2f} | "
+            f"{np.mean([row.found_at_10 for row in part]):.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_crossfit(scores: pd.DataFrame, out: Path, *, pooling: str) -> list[FamilyRow]:
+    """Writes scores.csv, families.json, families.md and families.png into a run's folder."""
+    rows = summarise(scores, pooling=pooling)
+    with written_whole(out / SCORES_NAME) as partial:
+        scores.to_csv(partial, index=False)
+    write_json(out / "families.json", {"pooling": pooling, "families": rows})
+    with written_whole(out / "families.md") as partial:
+        partial.write_text(to_markdown(rows), "utf-8")
+    _draw(rows, out / "families.png")
+    return rows
+
+
+def _draw(rows: Sequence[FamilyRow], path: Path) -> None:
+    names = sorted({row.family for row in rows}, reverse=True)
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(names)), layout="constrained")
+    for seen, label, marker, shift in ((False, "left out", "o", 0.12), (True, "seen", "s", -0.12)):
+        part = [row for row in rows if row.seen is seen]
+        shown = [row.auc if np.isnan(row.own.value) else row.own for row in part]
+        axes.errorbar(
+            [estimate.value for estimate in shown],
+            [names.index(row.family) + shift for row in part],
+            xerr=np.abs(
+                np.array([[e.value - e.low, e.high - e.value] for e in shown]).reshape(-1, 2).T
+            ),
+            fmt=marker,
+            capsize=3,
+            label=label,
+        )
+    axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUC (95 % over groups)")
+    axes.set_xlim(0.0, 1.02)
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower left")
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
+    plt.close(figure)
+
+
+def _folder(families: tuple[str, ...]) -> str:
+    """A name for the folder of a fit: what it was fitted without."""
+    plain = "+".join("".join(c if c.isalnum() else "-" for c in name) for name in families)
+    return (
+        f"without-{plain}"
+        if len(plain) < 100
+        else (f"without-{plain[:60]}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}")
+    )
+
+
+def _judged(
+    store: CropStore, held: pd.DataFrame, left: set[str], best: Path, widths: tuple[float, ...]
+) -> pd.DataFrame:
+    """The scores of a fit, computed once for each state of its model."""
+    path = best.parent / SCORES_NAME
+    key = f"{hashlib.sha256(best.read_bytes()).hexdigest()[:16]} {','.join(map(str, widths))}"
+    if path.is_file():
+        known = pd.read_csv(path, keep_default_na=False)
+        if len(known) and known["model"].iloc[0] == key:
+            return known.drop(columns="model")
+    scores = judge_held_out(store, held, FrameModel.find(best).open(), widths=widths)
+    scores["left_out"] = scores["family"].isin(left)
+    with written_whole(path) as partial:
+        scores.assign(model=key).to_csv(partial, index=False)
+    return scores
+
+
+def _chunks(files: list[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
+    waiting: list[pd.DataFrame] = []
+    for file in files:
+        waiting.append(file)
+        if sum(min(len(part), MAX_CROPS) for part in waiting) >= _CHUNK:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _input(
+    store: CropStore, shard: str, position: int, width: float, scorer: FrameScorer
+) -> NDArray[np.uint8]:
+    jitter = Jitter(scale=width / CROP_SCALE, shift=(0.0, 0.0), flip=False)
+    return to_input(work_crop(store.crop(shard, position), jitter).image, scorer.input_size)

@@ -1,0 +1,101 @@
+"""Judging crops of a store with frame models, without a bundle: quick figures for experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfd_training.evaluation.crops.selection import JudgedFile
+from dfd_training.evaluation.degradations import Condition, under
+from dfd_training.jitter import NO_JITTER, to_input, work_crop
+from dfd_training.models import build_frame_model
+from dfd_training.models.frame_scorer import FrameScorer
+from dfd_training.store import CropStore
+
+CHUNK_CROPS = 256
+PREDICT_BATCH = 64
+
+
+def embedding(size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Frozen ImageNet features of EfficientNet-Lite0: crops [n, size, size, 3] to [n, 1280]."""
+    model = build_frame_model(input_size=size)
+    features = keras.Model(model.input, model.output["features"])
+
+    def embed(crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        found = features.predict(crops.astype(np.float32), batch_size=PREDICT_BATCH, verbose=0)
+        return np.asarray(found, np.float64)
+
+    return embed
+
+
+def score_files(
+    store: CropStore,
+    files: Sequence[JudgedFile],
+    models: Mapping[str, FrameScorer],
+    *,
+    conditions: Iterable[Condition] = tuple(Condition),
+    on_file: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """Judge every chosen crop of every file under every condition.
+
+    Args:
+        store: the crops.
+        files: from `select_files`.
+        models: by name.
+        conditions: what is done to the crops before.
+        on_file: called after each file.
+
+    Returns:
+        One row a file, model and condition: `path`, `condition`, `model`, `logit` (the mean of
+        the crops' logits), `crops`.
+    """
+    conditions = tuple(conditions)
+    sizes = sorted({model.input_size for model in models.values()})
+    rows: list[dict[str, object]] = []
+    for chunk in _chunks(store, files, conditions, sizes, on_file):
+        for name, model in models.items():
+            size = model.input_size
+            logits = model.score(np.concatenate([crops[size] for _, _, crops in chunk]))[1]
+            ends = np.cumsum([len(crops[size]) for _, _, crops in chunk])
+            for (path, condition, _), part in zip(chunk, np.split(logits, ends[:-1]), strict=True):
+                rows.append(
+                    {
+                        "path": path,
+                        "condition": condition.value,
+                        "model": name,
+                        "logit": float(part.mean()),
+                        "crops": len(part),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+_Batch = tuple[str, Condition, dict[int, NDArray[np.uint8]]]
+
+
+def _chunks(
+    store: CropStore,
+    files: Sequence[JudgedFile],
+    conditions: tuple[Condition, ...],
+    sizes: list[int],
+    on_file: Callable[[], None],
+) -> Iterator[list[_Batch]]:
+    """Inputs of a few files at a time: many crops in one call cost less each."""
+    waiting: list[_Batch] = []
+    for file in files:
+        stored = [store.crop(file.shard, position) for position in file.positions]
+        pictures = [work_crop(crop, NO_JITTER).image for crop in stored]
+        for condition in conditions:
+            changed = under(condition, pictures)
+            crops = {size: np.stack([to_input(p, size) for p in changed]) for size in sizes}
+            waiting.append((file.path, condition, crops))
+        on_file()
+        if sum(len(crops[sizes[0]]) for _, _, crops in waiting) >= CHUNK_CROPS:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting

@@ -1,0 +1,357 @@
+"""Evaluation of a bundle through the runtime, so that the figures are the ones users get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfd_edge import Detector, FrameResult
+from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.report.pictures import CropPicture, KeptCrops
+from dfd_edge.sources import SourceItem, SourceKind
+from dfd_edge.sources.frame import Frame
+from dfd_training.evaluation.statistics import METRICS, SURE, Estimate, estimate, rate_upper_bound
+from dfd_training.table import LABELS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Attributes:
+        files: one row a file: the table's columns, `kind` (clip or photograph), `verdict`,
+            `p_fake` (the runtime's own), `cnn` and `gru` (P(fake) from the mean of frame logits
+            and of step logits), `frames`, `coverage`, `error`.
+        frames: one row a judged face: `path`, `time_s`, `track`, `p_frame`, `p_step`.
+    """
+
+    files: pd.DataFrame
+    frames: pd.DataFrame
+
+
+def evaluate(
+    detector: Detector,
+    table: pd.DataFrame,
+    root: Path,
+    *,
+    on_file: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Judge every file of a table.
+
+    Args:
+        detector: a loaded bundle.
+        table: as `read_table` gives it, the rows to judge.
+        root: the folder that relative paths start from.
+        on_file: called after each file.
+
+    Raises:
+        UsageError: when the table has no rows.
+    """
+    if table.empty:
+        raise UsageError("no row of the table is to be evaluated")
+    files: list[dict[str, object]] = []
+    frames: list[dict[str, object]] = []
+    for row in table.to_dict("records"):
+        facts, judged = _judge(detector, str(row["path"]), root)
+        files.append({**{str(key): value for key, value in row.items()}, **facts})
+        frames += judged
+        on_file()
+    columns = ["path", "time_s", "track", "p_frame", "p_step"]
+    return Evaluation(pd.DataFrame(files), pd.DataFrame(frames, columns=columns))
+
+
+def _judge(
+    detector: Detector, path: str, root: Path
+) -> tuple[dict[str, object], list[dict[str, object]]]:
+    results: list[FrameResult] = []
+    try:
+        item = SourceItem.of(root / path)
+        kind = "photograph" if item.kind is SourceKind.IMAGE else "clip"
+        verdict = detector.analyze(item, on_frame=results.append)
+    except SourceError as error:
+        failed = {"kind": "unreadable", "verdict": "error", "p_fake": np.nan, "error": str(error)}
+        return failed, []
+    rows: list[dict[str, object]] = [
+        {
+            "path": path,
+            "time_s": result.time_s,
+            "track": person.track,
+            "p_frame": person.p_frame,
+            "p_step": person.p_step,
+        }
+        for result in results
+        for person in result.people
+        if person.judged and person.p_frame is not None
+    ]
+    min_steps = 1 if kind == "photograph" else detector.decision.spec.min_steps
+    return {
+        "kind": kind,
+        "verdict": verdict.label.value,
+        "p_fake": np.nan if verdict.p_fake is None else verdict.p_fake,
+        "cnn": _pooled(rows, "p_frame", min_steps),
+        "gru": _pooled(rows, "p_step", min_steps),
+        "frames": verdict.frames,
+        "coverage": verdict.coverage,
+        "error": "",
+    }, rows
+
+
+def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float:
+    """Mean logit of the most suspicious person judged long enough, as a probability."""
+    if not rows or any(row[column] is None for row in rows):
+        return float("nan")
+    frame = pd.DataFrame(rows)
+    p = frame[column].astype(float).clip(SURE, 1.0 - SURE)
+    frame["logit"] = np.log(p / (1.0 - p))
+    logits = frame.groupby("track")["logit"]
+    means = logits.mean()[logits.size() >= min_steps]
+    return float("nan") if means.empty else float(1.0 / (1.0 + np.exp(-means.max())))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the report: one row a score, one column a metric."""
+
+    title: str
+    rows: dict[str, dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class VerdictCount:
+    """How files of one kind were called.
+
+    Attributes:
+        name: the kind.
+        n: files.
+        counts: by verdict.
+        called_fake_upper: upper end of the 95 % interval of the share called fake.
+    """
+
+    name: str
+    n: int
+    counts: dict[str, int]
+    called_fake_upper: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of an evaluation.
+
+    Attributes:
+        sections: figures that need fakes and reals.
+        left_out: for each kind of file that has one class only, why its figures are left out.
+        verdicts: what files were called.
+        pairs_won: pairs whose fake scores above its own original.
+        pairs: fakes whose original was judged too.
+        errors: by path, why a file could not be judged.
+    """
+
+    sections: list[Section]
+    left_out: list[str]
+    verdicts: list[VerdictCount]
+    pairs_won: int
+    pairs: int
+    errors: dict[str, str]
+
+
+def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
+    """Compute the report of an evaluation; every figure has an interval over groups."""
+    files = evaluation.files
+    clips = files[files["kind"] == "clip"]
+    swaps = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(clips["original"]))]
+    frames = evaluation.frames.merge(
+        files[["path", "label", "group", "kind", "generator"]], on="path", how="left"
+    )
+    scores = {"runtime": "p_fake", "CNN, mean": "cnn", "GRU": "gru"}
+    photographs = files[files["kind"] == "photograph"]
+    sections = [
+        Section("frames of all files", _rows(frames, {"CNN": "p_frame"}, draws)),
+        Section("frames of clips", _clip_frames(frames, draws)),
+        Section("clips: fakes against all reals", _rows(clips, scores, draws)),
+        Section("clips: fakes against their originals", _rows(swaps, scores, draws)),
+    ]
+    reals = clips[clips["label"] == "REAL"]
+    generators = sorted(set(clips["generator"]) - {""})
+    # One generator alone is what all fakes together are.
+    for generator in generators if len(generators) > 1 else []:
+        part = pd.concat([reals, clips[clips["generator"] == generator]])
+        sections.append(
+            Section(f"clips: {generator} against all reals", _rows(part, scores, draws))
+        )
+    alone = _rows(photographs, {"runtime": "p_fake"}, draws)
+    sections.append(Section("photographs: fakes against all reals", alone))
+    won, pairs = pairs_won(clips)
+    errors = files[files["error"] != ""]
+    return Report(
+        sections=[section for section in sections if section.rows],
+        left_out=_left_out(files),
+        verdicts=_verdicts(files),
+        pairs_won=won,
+        pairs=pairs,
+        errors=dict(zip(errors["path"], errors["error"], strict=True)),
+    )
+
+
+def pairs_won(clips: pd.DataFrame) -> tuple[int, int]:
+    """In how many pairs the fake scores above its own original, and how many pairs there are."""
+    score = dict(zip(clips["path"], clips["p_fake"], strict=True))
+    fakes = clips[(clips["label"] == "FAKE") & clips["original"].isin(set(clips["path"]))]
+    won = [score[row.path] > score[row.original] for row in fakes.itertuples()]
+    return int(np.sum(won)), len(won)
+
+
+def _clip_frames(frames: pd.DataFrame, draws: int) -> dict[str, dict[str, Estimate]]:
+    return _rows(frames[frames["kind"] == "clip"], {"CNN": "p_frame", "GRU": "p_step"}, draws)
+
+
+def _rows(
+    table: pd.DataFrame, scores: dict[str, str], draws: int
+) -> dict[str, dict[str, Estimate]]:
+    rows: dict[str, dict[str, Estimate]] = {}
+    for name, column in scores.items():
+        known = table[table[column].notna()]
+        labels = (known["label"] == "FAKE").to_numpy().astype(np.int64)
+        if len(np.unique(labels)) < 2:
+            continue
+        values = known[column].to_numpy(np.float64)
+        groups = known["group"].to_numpy(str)
+        # A bootstrap of thousands of frames is slow and steady: fewer draws do.
+        count = draws if len(known) < 2000 else max(100, draws // 5)
+        rows[name] = {
+            metric: estimate(function, labels, values, groups, draws=count)
+            for metric, function in METRICS.items()
+        }
+    return rows
+
+
+def _left_out(files: pd.DataFrame) -> list[str]:
+    """Kinds of files that have one class only, so that nothing tells fakes from reals there."""
+    found: list[str] = []
+    for kind, part in files[files["kind"] != "unreadable"].groupby("kind"):
+        scored = part[part["p_fake"].notna()]
+        counts = [int((scored["label"] == label).sum()) for label in LABELS]
+        if 0 in counts:
+            found.append(
+                f"{kind}s: {counts[0]} real and {counts[1]} fake ones have a score: curves and "
+                "figures that need both classes are left out"
+            )
+    return found
+
+
+def _verdicts(files: pd.DataFrame) -> list[VerdictCount]:
+    parts: list[tuple[str, pd.DataFrame]] = []
+    lower = files["label"].str.lower()
+    for name, part in files.groupby("all " + files["kind"] + "s, " + lower):
+        parts.append((str(name), part))
+    for name, part in files.groupby(files["source"] + ", " + lower):
+        parts.append((str(name), part))
+    counts: list[VerdictCount] = []
+    for name, part in parts:
+        verdicts = {str(key): int(value) for key, value in part["verdict"].value_counts().items()}
+        upper = rate_upper_bound(verdicts.get("fake", 0), len(part))
+        counts.append(VerdictCount(name, len(part), verdicts, upper))
+    return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """A file whose P(fake) is on the wrong side, or nearest to it.
+
+    Attributes:
+        path: of the file.
+        label: REAL or FAKE, which it is.
+        kind: clip or photograph.
+        source: where it comes from.
+        verdict: what it was called.
+        p_fake: its score.
+        crop: of a real file, the judged crop that scores highest; of a fake, the lowest of the
+            person who has the highest score. None where the file cannot be read any more.
+    """
+
+    path: str
+    label: str
+    kind: str
+    source: str
+    verdict: str
+    p_fake: float
+    crop: CropPicture | None
+
+
+def worst_files(evaluation: Evaluation, count: int) -> pd.DataFrame:
+    """The reals with the highest P(fake), then the fakes with the lowest: `count` of each."""
+    scored = evaluation.files[evaluation.files["p_fake"].notna()]
+    ranked = scored.sort_values(["p_fake", "path"], kind="stable")
+    reals = ranked[ranked["label"] == "REAL"].iloc[::-1].head(count)
+    fakes = ranked[ranked["label"] == "FAKE"].head(count)
+    return pd.concat([reals, fakes])
+
+
+def worst_mistakes(
+    detector: Detector,
+    evaluation: Evaluation,
+    root: Path,
+    *,
+    count: int = 8,
+    on_file: Callable[[], None] = lambda: None,
+) -> list[Mistake]:
+    """Judge the worst files again, to see what the model saw.
+
+    Args:
+        detector: the bundle that the evaluation is of.
+        evaluation: which files were wrong, and which of their people decided.
+        root: the folder that relative paths start from.
+        count: of reals, and of fakes.
+        on_file: called after each file.
+    """
+    mistakes: list[Mistake] = []
+    for row in worst_files(evaluation, count).to_dict("records"):
+        path, label = str(row["path"]), str(row["label"])
+        crop = _crop(detector, root / path, _deciding(evaluation, path), fake=label == "FAKE")
+        mistakes.append(
+            Mistake(
+                path=path,
+                label=label,
+                kind=str(row["kind"]),
+                source=str(row["source"]),
+                verdict=str(row["verdict"]),
+                p_fake=float(row["p_fake"]),
+                crop=crop,
+            )
+        )
+        on_file()
+    return mistakes
+
+
+def _deciding(evaluation: Evaluation, path: str) -> int | None:
+    """The track whose crops score highest on average; None where no crop was judged."""
+    rows = evaluation.frames[evaluation.frames["path"] == path]
+    if rows.empty:
+        return None
+    p = rows["p_frame"].clip(SURE, 1.0 - SURE)
+    logits = rows.assign(logit=np.log(p / (1.0 - p))).groupby("track")["logit"].mean()
+    return int(logits.index[int(logits.argmax())])
+
+
+def _crop(detector: Detector, path: Path, track: int | None, *, fake: bool) -> CropPicture | None:
+    kept = KeptCrops()
+
+    def keep(frame: Frame, result: FrameResult | None) -> None:
+        for person in result.people if result is not None else ():
+            p = person.p_frame
+            if not person.judged or p is None or track not in (None, person.track):
+                continue
+            if kept.wants(frame.time_s, p):
+                kept.add(CropPicture.of(frame.image, person, frame.time_s, p))
+
+    try:
+        detector.analyze(path, on_image=keep, every_image=False)
+    except SourceError:
+        return None
+    crops = [*kept.suspicious, *kept.ordinary]
+    if not crops:
+        return None
+    return min(crops, key=lambda crop: crop.p_frame if fake else -crop.p_frame)

@@ -1,0 +1,510 @@
+"""The scores of an evaluation, level by level, and the curves over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+
+from dfd_training.evaluation.evaluate import Evaluation
+from dfd_training.evaluation.report import VERDICTS
+from dfd_training.evaluation.statistics import (
+    CALIBRATION_BINS,
+    Estimate,
+    GroupDraws,
+    Labels,
+    Metric,
+    Scores,
+    calibration_error,
+    estimate,
+)
+from dfd_training.evaluation.statistics import estimate as interval_of
+
+_LEVELS = {"crop": ("frames", "p_frame"), "step": ("frames", "p_step"), "clip": ("files", "p_fake")}
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Rows whose P(fake) lies in one bin.
+
+    Attributes:
+        low: lower edge of the bin.
+        high: upper edge.
+        n: rows in it.
+        groups: groups that they come from.
+        mean_p: mean P(fake); NaN where the bin is empty.
+        fake_share: share of them that are fakes; NaN where the bin is empty.
+    """
+
+    low: float
+    high: float
+    n: int
+    groups: int
+    mean_p: float
+    fake_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How probabilities of one level fit what happened.
+
+    Attributes:
+        level: crop, step or clip.
+        error: expected calibration error, with an interval over groups.
+        bins: from 0 to 1.
+    """
+
+    level: str
+    error: Estimate
+    bins: list[ReliabilityBin]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """AUC of one score of a clip against another's, on the same clips.
+
+    Attributes:
+        case: which fakes against which reals.
+        what: such as "GRU - CNN".
+        auc: of the first.
+        base: of the second.
+        difference: paired, with an interval over groups.
+    """
+
+    case: str
+    what: str
+    auc: Estimate
+    base: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """Files of one source and one label, and what they were called.
+
+    Attributes:
+        source: its name.
+        label: REAL or FAKE.
+        kind: clip or photograph.
+        n: files.
+        called: files by verdict.
+        mean_p: mean P(fake) of those that have one.
+    """
+
+    source: str
+    label: str
+    kind: str
+    n: int
+    called: dict[str, int]
+    mean_p: float
+
+
+def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliability]:
+    """Reliability of the clips' probabilities at every level that has fakes and reals.
+
+    The error is that of Guo et al. (ICML 2017) over ten bins. Few clips in a bin make it large
+    by chance alone: read it with its interval and the bins' n.
+    """
+    clips = evaluation.files[evaluation.files["kind"] == "clip"]
+    frames = evaluation.frames.merge(clips[["path", "label", "group"]], on="path")
+    tables = {"files": clips, "frames": frames}
+    found: list[Reliability] = []
+    for level, (table, column) in _LEVELS.items():
+        rows = tables[table][tables[table][column].notna()]
+        labels, p = _labels(rows), rows[column].to_numpy(np.float64)
+        if not 0 < labels.sum() < len(labels):
+            continue
+        groups = rows["group"].to_numpy(str)
+        count = draws if len(rows) < 2000 else max(100, draws // 5)
+        error = interval_of(calibration_error, labels, p, groups, draws=count)
+        found.append(Reliability(level, error, reliability_bins(labels, p, rows["group"])))
+    return found
+
+
+def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
+    """Ten bins of P(fake): how many rows each has, and how many of them are fakes."""
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    member = np.clip((p * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
+    bins: list[ReliabilityBin] = []
+    for number in range(CALIBRATION_BINS):
+        inside = member == number
+        filled = bool(inside.any())
+        bins.append(
+            ReliabilityBin(
+                low=float(edges[number]),
+                high=float(edges[number + 1]),
+                n=int(inside.sum()),
+                groups=int(groups[inside].nunique()),
+                mean_p=float(p[inside].mean()) if filled else float("nan"),
+                fake_share=float(labels[inside].mean()) if filled else float("nan"),
+            )
+        )
+    return bins
+
+
+def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
+    """The GRU against the mean of the CNN's logits, clip by clip."""
+    return [
+        _compare(case, "GRU - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
+        for case, rows in clip_cases(evaluation.files).items()
+    ]
+
+
+def compare_evaluations(
+    first: Evaluation, base: Evaluation, what: str, *, draws: int = 1000
+) -> list[Comparison]:
+    """Two evaluations on the clips that both judged; `what` names them, such as "int8 - fp32"."""
+    other = base.files.set_index("path")["p_fake"]
+    return [
+        _compare(case, what, rows, rows["p_fake"], rows["path"].map(other), draws=draws)
+        for case, rows in clip_cases(first.files).items()
+    ]
+
+
+def clip_cases(files: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The clips of an evaluation, all of them, and the fakes with their originals."""
+    clips = files[files["kind"] == "clip"]
+    fakes = clips[clips["label"] == "FAKE"]
+    own = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(fakes["original"]))]
+    return {"against all real clips": clips, "against own originals": own}
+
+
+def _compare(
+    case: str,
+    what: str,
+    rows: pd.DataFrame,
+    scores: pd.Series[float],
+    base: pd.Series[float],
+    *,
+    draws: int,
+) -> Comparison:
+    known = scores.notna() & base.notna()
+    samples = GroupDraws.of(rows.loc[known, "group"].to_numpy(str), draws=draws)
+    labels = _labels(rows[known])
+    first, second = (np.asarray(column[known], np.float64) for column in (scores, base))
+    return Comparison(
+        case,
+        what,
+        samples.auc(labels, first),
+        samples.auc(labels, second),
+        samples.auc_difference(labels, first, second),
+    )
+
+
+def by_source(evaluation: Evaluation) -> list[SourceRow]:
+    """Verdicts by source, kind and label."""
+    rows: list[SourceRow] = []
+    for (source, kind, label), part in evaluation.files.groupby(["source", "kind", "label"]):
+        called = {str(name): int(count) for name, count in part["verdict"].value_counts().items()}
+        mean = float(part["p_fake"].mean())
+        rows.append(SourceRow(str(source), str(label), str(kind), len(part), called, mean))
+    return rows
+
+
+def _labels(rows: pd.DataFrame) -> Labels:
+    return np.asarray(rows["label"] == "FAKE", np.int64)
+
+
+SINGLE_FACES = "single faces"
+HISTOGRAM_BINS = 20
+_FEWER_FROM = 2000
+"""From so many rows on, a fifth of the bootstrap samples does: it is slow and steady there."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Level:
+    """P(fake) of all rows of one level that have one.
+
+    Attributes:
+        name: "clips", "photographs" or "single faces".
+        keys: [n], what a row is known by: the same in evaluations of the same files.
+        labels: int [n], 1 for fake.
+        scores: float [n], P(fake).
+        groups: text [n].
+        unscored: rows that have no P(fake), such as files without a face.
+    """
+
+    name: str
+    keys: pd.Index[str]
+    labels: Labels
+    scores: Scores
+    groups: NDArray[np.str_]
+    unscored: int
+
+    @property
+    def two_classes(self) -> bool:
+        """Whether there are fakes and reals, so that curves can be drawn."""
+        return bool(0 < self.labels.sum() < len(self.labels))
+
+    @property
+    def counts(self) -> str:
+        """How many rows there are of each class, in words."""
+        fakes = int(self.labels.sum())
+        return f"n = {len(self.labels)}: {len(self.labels) - fakes} real, {fakes} fake"
+
+    def figure(self, metric: Metric, *, draws: int = 1000) -> Estimate:
+        """A metric of the scores with its interval over groups."""
+        return estimate(
+            metric,
+            self.labels,
+            self.scores,
+            self.groups,
+            draws=draws_for(len(self.labels), draws),
+        )
+
+
+def draws_for(rows: int, draws: int) -> int:
+    """Bootstrap samples for a table of so many rows."""
+    return draws if rows < _FEWER_FROM else max(100, draws // 5)
+
+
+def levels_of(evaluation: Evaluation) -> list[Level]:
+    """Clips and photographs by the runtime's P(fake), faces by that of their crop alone.
+
+    Levels without a single score are left out.
+    """
+    files = evaluation.files
+    found = [
+        _level(f"{kind}s", files[files["kind"] == kind], "p_fake", "path")
+        for kind in ("clip", "photograph")
+    ]
+    frames = evaluation.frames.merge(files[["path", "label", "group"]], on="path")
+    time_ms = (frames["time_s"] * 1000.0).round().astype(int).astype(str)
+    frames["key"] = frames["path"] + "|" + time_ms + "|" + frames["track"].astype(str)
+    found.append(_level(SINGLE_FACES, frames, "p_frame", "key"))
+    return [level for level in found if len(level.labels)]
+
+
+def _level(name: str, rows: pd.DataFrame, column: str, key: str) -> Level:
+    scored = rows[rows[column].notna()]
+    return Level(
+        name,
+        pd.Index(scored[key].astype(str)),
+        np.asarray(scored["label"] == "FAKE", np.int64),
+        scored[column].to_numpy(np.float64),
+        scored["group"].to_numpy(str),
+        len(rows) - len(scored),
+    )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves of a level over all thresholds, and where its scores lie.
+
+    Attributes:
+        level: whose.
+        roc: `threshold`, `false_positive_rate`, `true_positive_rate`.
+        precision_recall: `threshold`, `recall`, `precision`; of the fakes.
+        histogram: `low`, `high`, `real`, `fake`: rows of each class, by P(fake).
+        reliability: bins of P(fake) with the share of fakes in each.
+    """
+
+    level: Level
+    roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+    histogram: pd.DataFrame
+    reliability: list[ReliabilityBin]
+
+
+def curves_of(level: Level) -> Curves:
+    """Compute the curves of a level that has both classes."""
+    false_positive, true_positive, at = roc_curve(level.labels, level.scores)
+    roc = pd.DataFrame(
+        {
+            # The first threshold of scikit-learn is infinite: nothing is called fake.
+            "threshold": np.minimum(at, 1.0),
+            "false_positive_rate": false_positive,
+            "true_positive_rate": true_positive,
+        }
+    )
+    precision, recall, at = precision_recall_curve(level.labels, level.scores)
+    precision_recall = pd.DataFrame(
+        {"threshold": np.append(at, 1.0), "recall": recall, "precision": precision}
+    )
+    bins = reliability_bins(level.labels, level.scores, pd.Series(level.groups))
+    return Curves(level, roc, precision_recall, histogram_of(level), bins)
+
+
+def histogram_of(level: Level) -> pd.DataFrame:
+    """Rows of each class by P(fake): `low`, `high`, `real`, `fake`. One class is enough."""
+    edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
+    counts = {
+        name: np.histogram(level.scores[level.labels == number], edges)[0]
+        for number, name in enumerate(("real", "fake"))
+    }
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], **counts})
+
+
+CLASSES = ("real", "fake")
+AT = 0.5
+"""P(fake) from which a row counts as fake in the plain matrix and in the report."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix of counts.
+
+    Attributes:
+        title: which rows.
+        columns: what they were called.
+        counts: int [2, columns], the row of the reals, then that of the fakes.
+        note: what is not in it, or "".
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    counts: NDArray[np.int64]
+    note: str
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Each count over the sum of its row; 0 where the row is empty."""
+        sums = self.counts.sum(axis=1, keepdims=True)
+        return np.asarray(self.counts / np.maximum(sums, 1), np.float64)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Figures of one class, rows with P(fake) of 0.5 and more taken for fake.
+
+    Attributes:
+        name: "real" or "fake".
+        precision: share of the rows called so that are so; NaN, as the next two, where one class
+            is missing.
+        recall: share of the rows that are so that are called so.
+        f1: harmonic mean of both.
+        support: rows of the class.
+    """
+
+    name: str
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    support: int
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """The report of a level that has both classes."""
+
+    level: Level
+    rows: list[ClassRow]
+
+
+def verdict_confusions(evaluation: Evaluation) -> list[Confusion]:
+    """What the clips, and what the photographs, were called, by the bundle's own thresholds.
+
+    Files that could not be read have a matrix of their own.
+    """
+    found: list[Confusion] = []
+    for kind, part in evaluation.files.groupby("kind", sort=True):
+        counts = [
+            [
+                int(((part["label"] == label) & (part["verdict"] == verdict)).sum())
+                for verdict in VERDICTS
+            ]
+            for label in ("REAL", "FAKE")
+        ]
+        name = "unreadable files" if kind == "unreadable" else f"{kind}s"
+        note = "not judged: see the list of errors" if kind == "unreadable" else ""
+        found.append(Confusion(f"{name}: verdicts", VERDICTS, np.array(counts), note))
+    return found
+
+
+def plain_confusions(evaluation: Evaluation) -> list[Confusion]:
+    """The same and single faces with P(fake) cut at 0.5, without a middle ground."""
+    found: list[Confusion] = []
+    for level in levels_of(evaluation):
+        counts = confusion_matrix(level.labels, level.scores >= AT, labels=[0, 1])
+        note = ""
+        if level.unscored:
+            note = f"without {level.unscored} that have no P(fake): no face, or too little seen"
+        found.append(Confusion(f"{level.name}: P(fake) cut at {AT}", CLASSES, counts, note))
+    return found
+
+
+def classification_reports(
+    evaluation: Evaluation, *, draws: int = 1000
+) -> list[ClassificationReport]:
+    """Precision, recall and F1 of both classes, of every level that has both."""
+    reports: list[ClassificationReport] = []
+    for level in levels_of(evaluation):
+        if not level.two_classes:
+            continue
+        rows = []
+        for number, name in enumerate(CLASSES):
+            precision, recall, f1 = (
+                level.figure(_of_class(score, number), draws=draws)
+                for score in (_precision, _recall, _f1)
+            )
+            support = int((level.labels == number).sum())
+            rows.append(ClassRow(name, precision, recall, f1, support))
+        reports.append(ClassificationReport(level, rows))
+    return reports
+
+
+def _precision(labels: Labels, called: Labels) -> float:
+    return _ratio(int((labels & called).sum()), int(called.sum()))
+
+
+def _recall(labels: Labels, called: Labels) -> float:
+    return _ratio(int((labels & called).sum()), int(labels.sum()))
+
+
+def _f1(labels: Labels, called: Labels) -> float:
+    return _ratio(2 * int((labels & called).sum()), int(labels.sum() + called.sum()))
+
+
+def _ratio(part: int, whole: int) -> float:
+    """As scikit-learn has it where nothing was called so: 0."""
+    return part / whole if whole else 0.0
+
+
+def _of_class(score: Callable[[Labels, Labels], float], number: int) -> Metric:
+    """A figure of one class, as a metric of labels and P(fake).
+
+    Computed by hand: scikit-learn checks its inputs anew in each of thousands of samples.
+    """
+
+    def figure(labels: Labels, scores: Scores) -> float:
+        return score((labels == number).astype(np.int64), ((scores >= AT) == number).astype(int))
+
+    return figure
+
+
+def report_table(reports: list[ClassificationReport]) -> pd.DataFrame:
+    """The classification report as one table, intervals in columns of their own."""
+    rows: list[dict[str, object]] = []
+    for report in reports:
+        for row in report.rows:
+            flat: dict[str, object] = {"level": report.level.name, "class": row.name}
+            for name in ("precision", "recall", "f1"):
+                figure: Estimate = getattr(row, name)
+                flat |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+            first = row.precision
+            rows.append({**flat, "support": row.support, "n": first.n, "groups": first.groups})
+    return pd.DataFrame(rows)
+
+
+def confusion_table(matrices: list[Confusion]) -> pd.DataFrame:
+    """Confusion matrices one below the other: `matrix`, `label`, `called`, `count`, `share`."""
+    return pd.DataFrame(
+        [
+            {
+                "matrix": matrix.title,
+                "label": CLASSES[row],
+                "called": called,
+                "count": int(matrix.counts[row, column]),
+                "share": float(matrix.shares[row, column]),
+            }
+            for matrix in matrices
+            for row in range(2)
+            for column, called in enumerate(matrix.columns)
+        ]
+    )

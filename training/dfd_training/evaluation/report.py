@@ -1,0 +1,234 @@
+"""An evaluation as a readable table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import logging
+import math
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pandas as pd
+
+from dfd_edge.errors import UsageError
+from dfd_edge.manifest import Metric
+from dfd_edge.outputs.files import written_whole
+from dfd_edge.results import Label
+from dfd_training.evaluation.evaluate import Evaluation, Report
+from dfd_training.evaluation.statistics import Estimate, to_metric
+from dfd_training.table import COLUMNS
+
+METRIC_NAMES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "eer": "EER",
+    "accuracy": "accuracy at 0.5",
+    "tpr_at_5_fpr": "TPR at 5 % FPR",
+    "calibration_error": "calibration error",
+    "log_loss": "log loss",
+}
+"""What a metric is called, by its key in `metrics.METRICS`."""
+VERDICTS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
+_TEXT = (*COLUMNS, "error")
+_FILE_COLUMNS = ("path", "label", "group", "source", "kind", "verdict", "p_fake", "cnn", "gru")
+_FRAME_COLUMNS = ("path", "time_s", "track", "p_frame", "p_step")
+
+
+def to_text(report: Report) -> str:
+    """The report as Markdown tables; intervals are 95 %, over groups."""
+    lines: list[str] = []
+    for section in report.sections:
+        lines += [f"### {section.title}", ""]
+        names = list(next(iter(section.rows.values())))
+        lines.append("| score | n | groups | " + " | ".join(METRIC_NAMES[n] for n in names) + " |")
+        lines.append("|---|---:|---:|" + "---|" * len(names))
+        for score, figures in section.rows.items():
+            first = figures[names[0]]
+            values = " | ".join(str(figures[name]) for name in names)
+            lines.append(f"| {score} | {first.n} | {first.groups} | {values} |")
+        lines.append("")
+    lines += ["### Verdicts", ""]
+    lines.append("| files | n | " + " | ".join(VERDICTS) + " | called fake, upper bound |")
+    lines.append("|---|---:|" + "---:|" * (len(VERDICTS) + 1))
+    for row in report.verdicts:
+        counts = " | ".join(str(row.counts.get(label, 0)) for label in VERDICTS)
+        lines.append(f"| {row.name} | {row.n} | {counts} | {row.called_fake_upper:.3f} |")
+    lines += [
+        "",
+        f"Pairs won (a fake above its own original): {report.pairs_won} of {report.pairs}",
+    ]
+    lines += [f"Left out: {reason}" for reason in report.left_out]
+    lines += [f"Not judged: {path}: {error}" for path, error in report.errors.items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(report: Report, facts: dict[str, Any]) -> str:
+    """The report as JSON; figures that could not be computed are null."""
+    plain = {**facts, **dataclasses.asdict(report)}
+    return json.dumps(_without_nan(plain), indent=2) + "\n"
+
+
+def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[str, Any]) -> None:
+    """Write `evaluation.json`, `evaluation.md`, `files.csv` and `frames.csv` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "evaluation.json": to_json(report, facts),
+        "evaluation.md": to_text(report),
+        "files.csv": evaluation.files.to_csv(index=False),
+        "frames.csv": evaluation.frames.to_csv(index=False),
+    }
+    for name, text in texts.items():
+        with written_whole(out / name) as partial:
+            partial.write_text(text, "utf-8", newline="\n")
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the files and frames that `write_report` wrote.
+
+    Raises:
+        UsageError: when a table is missing, or lacks columns.
+    """
+    tables: list[pd.DataFrame] = []
+    for name, columns in (("files.csv", _FILE_COLUMNS), ("frames.csv", _FRAME_COLUMNS)):
+        path = folder / name
+        try:
+            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not a table of dfd-train evaluate ({error})") from error
+        if missing := [column for column in columns if column not in table]:
+            raise UsageError(f"{path}: columns {missing} are missing: run dfd-train evaluate again")
+        texts = [column for column in _TEXT if column in table]
+        table[texts] = table[texts].fillna("")
+        tables.append(table)
+    return Evaluation(*tables)
+
+
+def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
+    """The figures that belong on the model's card, by name.
+
+    Args:
+        report: of the evaluation.
+        rows: which rows were evaluated, such as "validation rows".
+    """
+    metrics: dict[str, Metric] = {}
+    for section in report.sections:
+        for score, figures in section.rows.items():
+            for name, figure in figures.items():
+                if not math.isnan(figure.value):
+                    title = f"{rows}, {section.title}, {METRIC_NAMES[name]} ({score})"
+                    metrics[title] = to_metric(figure)
+    if report.pairs:
+        metrics[f"{rows}, pairs won (share of fakes above their own original)"] = Metric(
+            value=round(report.pairs_won / report.pairs, 4), n=report.pairs
+        )
+    for row in report.verdicts:
+        if row.name.startswith("all "):
+            for label in (Label.FAKE.value, Label.UNSURE.value):
+                upper = round(row.called_fake_upper, 4) if label == Label.FAKE.value else None
+                metrics[f"{rows}, {row.name}: share called {label}"] = Metric(
+                    value=round(row.counts.get(label, 0) / row.n, 4), high=upper, n=row.n
+                )
+    return metrics
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
+    """Dataclasses as dicts, NaN as None: what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write figures as JSON under a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(plain(content), indent=1) + "\n")
+    partial.replace(path)
+
+
+def read_figures(path: Path, key: str, kind: type[T]) -> T:
+    """Read what `write_json` wrote under a key, as the dataclasses that it was.
+
+    Args:
+        path: of the JSON file.
+        key: of the object in it.
+        kind: a dataclass, or a list of one.
+
+    Raises:
+        UsageError: when the file is none of these commands', or of another version.
+    """
+    try:
+        return cast(T, _revived(kind, json.loads(path.read_text("utf-8"))[key]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: no {key} of this version in it ({error!r:.80}): run the command that writes "
+            "it again"
+        ) from error
+
+
+def _revived(kind: Any, value: Any) -> Any:  # noqa: ANN401 - types and JSON values
+    """JSON as a dataclass; null is NaN where a float belongs."""
+    if typing.get_origin(kind) is list:
+        return [_revived(typing.get_args(kind)[0], item) for item in value]
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        fields = {name: _revived(hints[name], item) for name, item in value.items()}
+        return cast(type[Any], kind)(**fields)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(value)
+    return math.nan if kind is float and value is None else value
+
+
+def model_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Short names of model files: the run's folder where the file's name says nothing."""
+    short = [path.parent.name if path.stem in ("best", "last") else path.stem for path in paths]
+    names = [
+        name if name and short.count(name) == 1 else str(path.with_suffix(""))
+        for name, path in zip(short, paths, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{paths[0]}: a model is given twice; give each once")
+    return dict(zip(names, paths, strict=True))
+
+
+def warn_of_leak(model: Path, split: str, fold: int | None) -> None:
+    """Say so when a model's run tells that it was fitted on the rows that it is to judge."""
+    run = model.parent / "run.json"
+    if split != "train" or not run.is_file():
+        return
+    held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")
+    if held is not None and held != fold:
+        what = "all rows marked train" if fold is None else f"fold {fold}"
+        logger.warning(
+            "%s was fitted without fold %s but judges %s: it has seen some of them",
+            model,
+            held,
+            what,
+        )
+
+
+def signed(figure: Estimate, *, digits: int = 3) -> str:
+    """A difference with its interval, each with its sign."""
+    value, low, high = (f"{end:+.{digits}f}" for end in (figure.value, figure.low, figure.high))
+    return f"{value} [{low}, {high}]"
