@@ -10,11 +10,11 @@ import click
 
 from dfd_edge.console import CommandGroup
 from dfd_training.backbone_commands import backbones_command
-from dfd_training.calibration.cli import calibrate_command, evaluate_command
+from dfd_training.calibration.cli import calibrate_command
 from dfd_training.clips.cli import fit_sequence_command
 from dfd_training.datasets.cli import data
-from dfd_training.evaluation.cli import compare_command, submit_command
-from dfd_training.evaluation.crops.cli import COMMANDS as QUALITY_COMMANDS
+from dfd_training.evaluation.cli import COMMANDS as EVALUATION_COMMANDS
+from dfd_training.evaluation.crops.cli import COMMANDS as CROP_COMMANDS
 from dfd_training.explore.cli import COMMANDS as EXPLORE_COMMANDS
 from dfd_training.fitting.cli import fit
 from dfd_training.generators.cli import generate
@@ -37,12 +37,11 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-for _command in (*QUALITY_COMMANDS, *EXPLORE_COMMANDS):
+for _command in (*EVALUATION_COMMANDS, *CROP_COMMANDS, *EXPLORE_COMMANDS):
     main.add_command(_command)
 main.add_command(generate)
 main.add_command(data)
 main.add_command(recipe)
-main.add_command(submit_command)
 main.add_command(backbones_command)
 
 
@@ -97,5 +96,3 @@ def prepare(
 fit.add_command(fit_sequence_command)
 main.add_command(fit)
 main.add_command(calibrate_command)
-main.add_command(evaluate_command)
-main.add_command(compare_command)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
 from dfd_training.evaluation.crops.score_report import scores_to_text, summarise_scores
-from dfd_training.evaluation.crops.scoring import score_files
+from dfd_training.evaluation.crops.scoring import model_names, score_files
 from dfd_training.evaluation.crops.selection import JudgedFile, Swaps, evenly, select_files
 from dfd_training.evaluation.degradations import Condition, under
-from dfd_training.evaluation.report import model_names
 from dfd_training.evaluation.statistics import GroupDraws, auc, estimate
 from dfd_training.fitting.rows import training_rows
 from dfd_training.jitter import NO_JITTER, to_input, work_crop

@@ -17,8 +17,8 @@ from dfd_training.cli import main
 from dfd_training.evaluation.crops.leaks import Check, Finding
 from dfd_training.evaluation.crops.score_report import ScoreReport, ScoreRow
 from dfd_training.evaluation.evaluate import Evaluation, summarise
-from dfd_training.evaluation.levels import by_source, compare_scores, reliability
-from dfd_training.evaluation.quality_page import Measured, write_page
+from dfd_training.evaluation.levels import reliability
+from dfd_training.evaluation.quality_page import Measured, by_source, compare_scores, write_page
 from dfd_training.evaluation.report import read_evaluation, read_figures, write_json, write_report
 from dfd_training.evaluation.robustness import RungFigures
 from dfd_training.evaluation.robustness_report import draw_ladder

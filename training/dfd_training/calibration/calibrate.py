@@ -14,11 +14,16 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
 from dfd_training.calibration.fold_metrics import clip_metrics, settling_metrics, threshold_metrics
 from dfd_training.calibration.shrinkage import Settling, fit_settling, looks_of
-from dfd_training.calibration.thresholds import JudgedClips, fake_from, make_threshold, real_up_to
+from dfd_training.calibration.thresholds import (
+    FALSE_POSITIVE_TARGET,
+    MISS_TARGET,
+    JudgedClips,
+    fake_from,
+    make_threshold,
+    real_up_to,
+)
 from dfd_training.clips.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 
-FALSE_POSITIVE_TARGET = 0.02
-MISS_TARGET = 0.10
 TRUE_FAKE_SHARE = 0.5
 
 Floats = NDArray[np.float64]

@@ -17,6 +17,11 @@ from dfd_edge.manifest import Metric, Threshold
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.evaluation.statistics import rate_upper_bound
 
+FALSE_POSITIVE_TARGET = 0.02
+"""Share of real clips that may be called fake."""
+MISS_TARGET = 0.10
+"""Share of true fakes that may be called real."""
+
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
 

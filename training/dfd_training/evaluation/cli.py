@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_edge.manifest import PRECISIONS
 
 
 @click.command("compare")
@@ -122,3 +124,231 @@ def submit_command(
     for line in failed:
         click.echo(f"0.5 for {line.filename}: {line.reason}", err=True)
     click.echo(f"{len(judged)} videos in {out}, {len(failed)} of them not judged")
+
+
+@click.command("evaluate")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Bundle to judge with.  [default: shipped]"
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder that the table's relative paths start from.  [default: the table's own]",
+)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option("--provider", default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", *PRECISIONS]),
+    default="auto",
+    show_default=True,
+    help="Variant of the frame model; auto takes the one that suits provider and processor.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The folder that `fit frame` wrote, for the training curves.  [default: the folder above "
+    "--out or above the bundle, if a fit is there]",
+)
+@click.option(
+    "--mistakes",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Show so many of the worst reals and of the worst fakes.",
+)
+@click.option(
+    "--draws",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Bootstrap samples.",
+)
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    help="A card.json to which the figures are added, in the place of older ones of the same "
+    "split and precision.",
+)
+def evaluate_command(
+    table: Path,
+    bundle: Path | None,
+    root: Path | None,
+    split: str,
+    out: Path,
+    provider: str,
+    precision: str,
+    run: Path | None,
+    mistakes: int,
+    draws: int,
+    card: Path | None,
+) -> None:
+    """Judge the rows of TABLE with a bundle, through the runtime, and report how well it does.
+
+    Writes the page evaluation.html, with the same figures as evaluation.json, evaluation.md and
+    CSV tables and the same curves as PNG; files.csv and frames.csv have every score.
+    """
+    from dfd_edge import Detector
+    from dfd_training.calibration.card import read_card
+    from dfd_training.evaluation.evaluate import evaluate, summarise, worst_files, worst_mistakes
+    from dfd_training.evaluation.page import PAGE, write_results
+    from dfd_training.evaluation.report import card_metrics, to_text, write_report
+    from dfd_training.evaluation.runs import find_fit, graph_hashes, place_from, read_fit
+    from dfd_training.table import read_table
+
+    info = None if card is None else read_card(card)
+    fit = None if run is None else read_fit(run)
+    every = read_table(table, root=root)
+    rows = every[every["split"] == split]
+    if rows.empty:
+        there = ", ".join(f"{n} {name}" for name, n in every["split"].value_counts().items())
+        raise UsageError(f"{table}: no row is marked {split}: there are {there}; give --split")
+    media = root or table.parent
+    detector = Detector.load(bundle, provider=provider, precision=precision)
+    with click.progressbar(length=len(rows), label="judging", file=sys.stderr) as bar:
+        evaluation = evaluate(detector, rows, media, on_file=lambda: bar.update(1))
+    report = summarise(evaluation, draws=draws)
+    thresholds = detector.decision.spec.thresholds
+    facts = {
+        "bundle": detector.bundle.manifest.name,
+        "bundle_hash": detector.bundle.hash,
+        "graphs": graph_hashes(detector.bundle, detector.provider.precision),
+        "bundle_place": place_from(out, detector.bundle.path),
+        "precision": detector.provider.precision,
+        "provider": detector.provider.actual,
+        "table": table.name,
+        "split": split,
+        "thresholds": {name: limit.probability for name, limit in thresholds.items()},
+    }
+    length = len(worst_files(evaluation, mistakes))
+    with click.progressbar(length=length, label="worst mistakes", file=sys.stderr) as bar:
+        worst = worst_mistakes(
+            detector, evaluation, media, count=mistakes, on_file=lambda: bar.update(1)
+        )
+    fit = fit or find_fit(out, bundle)
+    write_report(evaluation, report, out, facts)
+    write_results(evaluation, report, out, facts, mistakes=worst, fit=fit, draws=draws)
+    if card is not None and info is not None:
+        judged = f"{split} rows, {detector.provider.precision}"
+        kept = {k: v for k, v in info.metrics.items() if not k.startswith(f"{judged},")}
+        metrics = {**kept, **card_metrics(report, judged)}
+        card.write_text(dataclasses.replace(info, metrics=metrics).to_json())
+    click.echo(to_text(report))
+    click.echo(f"page: {out / PAGE}")
+
+
+@click.command("ladder")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Bundle to judge with.  [default: shipped]"
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder that the table's relative paths start from.  [default: the table's own]",
+)
+@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+)
+@click.option("--provider", default="auto", show_default=True)
+@click.option("--max-seconds", default=6.0, show_default=True, help="Of each clip's start.")
+@click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
+@click.option(
+    "--replace", is_flag=True, help="Replace results of another bundle or with other options."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+def ladder_command(
+    table: Path,
+    bundle: Path | None,
+    root: Path | None,
+    split: str,
+    precision: str,
+    provider: str,
+    max_seconds: float,
+    draws: int,
+    replace: bool,
+    out: Path,
+) -> None:
+    """Judge the clips of TABLE through the runtime, as they are and degraded step by step.
+
+    JPEG, H.264, shrinking, blur, noise, gamma and displaced crops, each over whole frames. A run
+    that was broken off goes on where it stopped. Writes ladder.json, ladder.csv, ladder.md,
+    ladder.png and clips.csv.
+    """
+    from dfd_training.evaluation.robustness import Climber, climb_all, clips_of, summarise_ladder
+    from dfd_training.evaluation.robustness_report import ladder_to_text, write_ladder
+    from dfd_training.table import read_table
+
+    if max_seconds <= 0:
+        raise UsageError(f"--max-seconds {max_seconds:g}: give a number above 0")
+    folder = root or table.parent
+    clips = clips_of(read_table(table), folder, split)
+    climber = Climber(bundle, provider=provider, precision=precision, max_seconds=max_seconds)
+    facts = {
+        "bundle": climber.detector.bundle.manifest.name,
+        "bundle_hash": climber.detector.bundle.hash,
+        "precision": climber.detector.provider.precision,
+        "provider": climber.detector.provider.actual,
+        "split": split,
+        "max_seconds": max_seconds,
+    }
+    with click.progressbar(length=len(clips), label="climbing", file=sys.stderr) as bar:
+        results = climb_all(
+            climber,
+            clips,
+            folder,
+            out,
+            settings=facts,
+            replace=replace,
+            on_clip=lambda: bar.update(1),
+        )
+    figures = summarise_ladder(results, draws=draws)
+    write_ladder(figures, out, facts)
+    click.echo(ladder_to_text(figures))
+    for row in results[results["error"].fillna("") != ""].itertuples():
+        click.echo(f"Not judged: {row.path}: {row.error}")
+
+
+@click.command("quality")
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.option(
+    "--page", type=click.Path(path_type=Path), required=True, help="The Markdown page to fill in."
+)
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path),
+    help="Such a folder of an earlier bundle, to show beside.",
+)
+@click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
+def quality_command(runs: Path, page: Path, before: Path | None, draws: int) -> None:
+    """Put the tables and the chart of RUNS into a page, between its marks.
+
+    RUNS holds what the measuring commands left: evaluation/ (evaluate), ladder/ (ladder),
+    doctor.json (doctor-data) and baselines.json (score). A table whose file is missing stays as
+    it was.
+    """
+    from dfd_training.evaluation.quality_page import Measured, write_page
+
+    now = Measured.read(runs, draws=draws)
+    earlier = None if before is None else Measured.read(before, draws=draws)
+    left = write_page(page, now, earlier, draws=draws)
+    for name, reason in left.items():
+        click.echo(f"table {name} left as it was: {reason}")
+    click.echo(f"{page}: written")
+
+
+COMMANDS = (
+    evaluate_command,
+    compare_command,
+    ladder_command,
+    quality_command,
+    submit_command,
+)

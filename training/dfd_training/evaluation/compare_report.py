@@ -17,8 +17,7 @@ from dfd_training.evaluation.charts import COLOURS
 from dfd_training.evaluation.compare import COMPARED, Comparison, Cost, LevelTable, Quality
 from dfd_training.evaluation.pages import Chart, write_html
 from dfd_training.evaluation.pictures import drawn
-from dfd_training.evaluation.quality_page import markdown
-from dfd_training.evaluation.report import METRIC_NAMES, plain, signed
+from dfd_training.evaluation.report import METRIC_NAMES, markdown, plain
 from dfd_training.evaluation.statistics import Estimate
 
 
@@ -260,7 +259,7 @@ def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 def difference_words(figure: Estimate) -> str:
     """A difference with its interval; where that holds 0, that none is told."""
-    return signed(figure) if figure.tells else f"{signed(figure)} {_UNTOLD}"
+    return figure.signed() if figure.tells else f"{figure.signed()} {_UNTOLD}"
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:

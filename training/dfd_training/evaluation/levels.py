@@ -15,7 +15,6 @@ from dfd_training.evaluation.report import VERDICTS
 from dfd_training.evaluation.statistics import (
     CALIBRATION_BINS,
     Estimate,
-    GroupDraws,
     Labels,
     Metric,
     Scores,
@@ -63,46 +62,6 @@ class Reliability:
     bins: list[ReliabilityBin]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """AUC of one score of a clip against another's, on the same clips.
-
-    Attributes:
-        case: which fakes against which reals.
-        what: such as "GRU - CNN".
-        auc: of the first.
-        base: of the second.
-        difference: paired, with an interval over groups.
-    """
-
-    case: str
-    what: str
-    auc: Estimate
-    base: Estimate
-    difference: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """Files of one source and one label, and what they were called.
-
-    Attributes:
-        source: its name.
-        label: REAL or FAKE.
-        kind: clip or photograph.
-        n: files.
-        called: files by verdict.
-        mean_p: mean P(fake) of those that have one.
-    """
-
-    source: str
-    label: str
-    kind: str
-    n: int
-    called: dict[str, int]
-    mean_p: float
-
-
 def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliability]:
     """Reliability of the clips' probabilities at every level that has fakes and reals.
 
@@ -115,7 +74,7 @@ def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliabilit
     found: list[Reliability] = []
     for level, (table, column) in _LEVELS.items():
         rows = tables[table][tables[table][column].notna()]
-        labels, p = _labels(rows), rows[column].to_numpy(np.float64)
+        labels, p = labels_of(rows), rows[column].to_numpy(np.float64)
         if not 0 < labels.sum() < len(labels):
             continue
         groups = rows["group"].to_numpy(str)
@@ -146,66 +105,8 @@ def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[
     return bins
 
 
-def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
-    """The GRU against the mean of the CNN's logits, clip by clip."""
-    return [
-        _compare(case, "GRU - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
-        for case, rows in clip_cases(evaluation.files).items()
-    ]
-
-
-def compare_evaluations(
-    first: Evaluation, base: Evaluation, what: str, *, draws: int = 1000
-) -> list[Comparison]:
-    """Two evaluations on the clips that both judged; `what` names them, such as "int8 - fp32"."""
-    other = base.files.set_index("path")["p_fake"]
-    return [
-        _compare(case, what, rows, rows["p_fake"], rows["path"].map(other), draws=draws)
-        for case, rows in clip_cases(first.files).items()
-    ]
-
-
-def clip_cases(files: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The clips of an evaluation, all of them, and the fakes with their originals."""
-    clips = files[files["kind"] == "clip"]
-    fakes = clips[clips["label"] == "FAKE"]
-    own = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(fakes["original"]))]
-    return {"against all real clips": clips, "against own originals": own}
-
-
-def _compare(
-    case: str,
-    what: str,
-    rows: pd.DataFrame,
-    scores: pd.Series[float],
-    base: pd.Series[float],
-    *,
-    draws: int,
-) -> Comparison:
-    known = scores.notna() & base.notna()
-    samples = GroupDraws.of(rows.loc[known, "group"].to_numpy(str), draws=draws)
-    labels = _labels(rows[known])
-    first, second = (np.asarray(column[known], np.float64) for column in (scores, base))
-    return Comparison(
-        case,
-        what,
-        samples.auc(labels, first),
-        samples.auc(labels, second),
-        samples.auc_difference(labels, first, second),
-    )
-
-
-def by_source(evaluation: Evaluation) -> list[SourceRow]:
-    """Verdicts by source, kind and label."""
-    rows: list[SourceRow] = []
-    for (source, kind, label), part in evaluation.files.groupby(["source", "kind", "label"]):
-        called = {str(name): int(count) for name, count in part["verdict"].value_counts().items()}
-        mean = float(part["p_fake"].mean())
-        rows.append(SourceRow(str(source), str(label), str(kind), len(part), called, mean))
-    return rows
-
-
-def _labels(rows: pd.DataFrame) -> Labels:
+def labels_of(rows: pd.DataFrame) -> Labels:
+    """1 for each fake, 0 for each real: int [n]."""
     return np.asarray(rows["label"] == "FAKE", np.int64)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.results import Label
@@ -15,19 +18,11 @@ from dfd_training.evaluation.crops.leaks import Check, checks_to_text
 from dfd_training.evaluation.crops.score_report import ScoreReport
 from dfd_training.evaluation.degradations import Condition
 from dfd_training.evaluation.evaluate import Evaluation, Report, summarise
-from dfd_training.evaluation.levels import (
-    Comparison,
-    Reliability,
-    SourceRow,
-    by_source,
-    compare_evaluations,
-    compare_scores,
-    reliability,
-)
-from dfd_training.evaluation.report import read_evaluation, read_figures, signed, to_text
+from dfd_training.evaluation.levels import Reliability, labels_of, reliability
+from dfd_training.evaluation.report import markdown, read_evaluation, read_figures, to_text
 from dfd_training.evaluation.robustness import RungFigures
 from dfd_training.evaluation.robustness_report import draw_ladder, ladder_to_text
-from dfd_training.evaluation.statistics import rate_upper_bound
+from dfd_training.evaluation.statistics import Estimate, GroupDraws, rate_upper_bound
 
 _CALLS = (
     ("clip", "REAL", Label.FAKE),
@@ -39,12 +34,6 @@ _CALLS = (
     ("photograph", "REAL", Label.FAKE),
 )
 _CALLED = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def overview_table(
@@ -95,7 +84,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
                 item.what,
                 str(item.auc),
                 str(item.base),
-                signed(item.difference),
+                item.difference.signed(),
             )
             for item in comparisons
         ),
@@ -151,7 +140,7 @@ def baseline_table(report: ScoreReport) -> str:
                     row.condition,
                     row.model,
                     str(row.auc),
-                    signed(difference) if difference else "",
+                    difference.signed() if difference else "",
                     pairs,
                     _share(row.reals_at_90),
                 )
@@ -348,3 +337,102 @@ def _evaluated(folder: Path, draws: int) -> tuple[Evaluation, Report] | None:
 
 def _read(path: Path, key: str, kind: type[T]) -> T | None:
     return read_figures(path, key, kind) if path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """AUC of one score of a clip against another's, on the same clips.
+
+    Attributes:
+        case: which fakes against which reals.
+        what: such as "GRU - CNN".
+        auc: of the first.
+        base: of the second.
+        difference: paired, with an interval over groups.
+    """
+
+    case: str
+    what: str
+    auc: Estimate
+    base: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """Files of one source and one label, and what they were called.
+
+    Attributes:
+        source: its name.
+        label: REAL or FAKE.
+        kind: clip or photograph.
+        n: files.
+        called: files by verdict.
+        mean_p: mean P(fake) of those that have one.
+    """
+
+    source: str
+    label: str
+    kind: str
+    n: int
+    called: dict[str, int]
+    mean_p: float
+
+
+def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
+    """The GRU against the mean of the CNN's logits, clip by clip."""
+    return [
+        _compare(case, "GRU - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
+        for case, rows in clip_cases(evaluation.files).items()
+    ]
+
+
+def compare_evaluations(
+    first: Evaluation, base: Evaluation, what: str, *, draws: int = 1000
+) -> list[Comparison]:
+    """Two evaluations on the clips that both judged; `what` names them, such as "int8 - fp32"."""
+    other = base.files.set_index("path")["p_fake"]
+    return [
+        _compare(case, what, rows, rows["p_fake"], rows["path"].map(other), draws=draws)
+        for case, rows in clip_cases(first.files).items()
+    ]
+
+
+def clip_cases(files: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The clips of an evaluation, all of them, and the fakes with their originals."""
+    clips = files[files["kind"] == "clip"]
+    fakes = clips[clips["label"] == "FAKE"]
+    own = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(fakes["original"]))]
+    return {"against all real clips": clips, "against own originals": own}
+
+
+def _compare(
+    case: str,
+    what: str,
+    rows: pd.DataFrame,
+    scores: pd.Series[float],
+    base: pd.Series[float],
+    *,
+    draws: int,
+) -> Comparison:
+    known = scores.notna() & base.notna()
+    samples = GroupDraws.of(rows.loc[known, "group"].to_numpy(str), draws=draws)
+    labels = labels_of(rows[known])
+    first, second = (np.asarray(column[known], np.float64) for column in (scores, base))
+    return Comparison(
+        case,
+        what,
+        samples.auc(labels, first),
+        samples.auc(labels, second),
+        samples.auc_difference(labels, first, second),
+    )
+
+
+def by_source(evaluation: Evaluation) -> list[SourceRow]:
+    """Verdicts by source, kind and label."""
+    rows: list[SourceRow] = []
+    for (source, kind, label), part in evaluation.files.groupby(["source", "kind", "label"]):
+        called = {str(name): int(count) for name, count in part["verdict"].value_counts().items()}
+        mean = float(part["p_fake"].mean())
+        rows.append(SourceRow(str(source), str(label), str(kind), len(part), called, mean))
+    return rows

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import logging
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,7 +18,7 @@ from dfd_edge.manifest import Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_training.evaluation.evaluate import Evaluation, Report
-from dfd_training.evaluation.statistics import Estimate, to_metric
+from dfd_training.evaluation.statistics import to_metric
 from dfd_training.table import COLUMNS
 
 METRIC_NAMES = {
@@ -145,8 +144,6 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
     """Dataclasses as dicts, NaN as None: what JSON can hold."""
@@ -200,35 +197,7 @@ def _revived(kind: Any, value: Any) -> Any:  # noqa: ANN401 - types and JSON val
     return math.nan if kind is float and value is None else value
 
 
-def model_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Short names of model files: the run's folder where the file's name says nothing."""
-    short = [path.parent.name if path.stem in ("best", "last") else path.stem for path in paths]
-    names = [
-        name if name and short.count(name) == 1 else str(path.with_suffix(""))
-        for name, path in zip(short, paths, strict=True)
-    ]
-    if len(set(names)) < len(names):
-        raise UsageError(f"{paths[0]}: a model is given twice; give each once")
-    return dict(zip(names, paths, strict=True))
-
-
-def warn_of_leak(model: Path, split: str, fold: int | None) -> None:
-    """Say so when a model's run tells that it was fitted on the rows that it is to judge."""
-    run = model.parent / "run.json"
-    if split != "train" or not run.is_file():
-        return
-    held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")
-    if held is not None and held != fold:
-        what = "all rows marked train" if fold is None else f"fold {fold}"
-        logger.warning(
-            "%s was fitted without fold %s but judges %s: it has seen some of them",
-            model,
-            held,
-            what,
-        )
-
-
-def signed(figure: Estimate, *, digits: int = 3) -> str:
-    """A difference with its interval, each with its sign."""
-    value, low, high = (f"{end:+.{digits}f}" for end in (figure.value, figure.low, figure.high))
-    return f"{value} [{low}, {high}]"
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

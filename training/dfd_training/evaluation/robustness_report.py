@@ -15,7 +15,7 @@ import pandas as pd
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from dfd_training.evaluation.report import signed, write_json
+from dfd_training.evaluation.report import write_json
 from dfd_training.evaluation.robustness import RungFigures
 from dfd_training.evaluation.statistics import Estimate
 
@@ -36,13 +36,13 @@ def ladder_to_text(figures: Sequence[RungFigures]) -> str:
             f"{row.rung}{rate}",
             f"{row.fakes}, {row.reals}",
             str(row.auc),
-            signed(row.auc_change),
+            row.auc_change.signed(),
             f"{row.pairs_won} of {row.pairs}",
             called,
             f"{row.reals_unsure} of {row.real_clips}",
             f"{row.fakes_called_fake} of {row.fake_clips}",
-            signed(row.real_shift, digits=2),
-            signed(row.fake_shift, digits=2),
+            row.real_shift.signed(digits=2),
+            row.fake_shift.signed(digits=2),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -41,6 +41,11 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def signed(self, *, digits: int = 3) -> str:
+        """The figure as a difference: value and interval, each with its sign."""
+        value, low, high = (f"{end:+.{digits}f}" for end in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
     @property
     def tells(self) -> bool:
         """Whether a difference is told: its interval does not hold 0."""

@@ -10,14 +10,7 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from dfd_training.explore.charts import (
-    BarChart,
-    Series,
-    count_labels,
-    extensions,
-    most_faked,
-    percent,
-)
+from dfd_training.explore.charts import BarChart, Series, percent
 from dfd_training.explore.detectors import DETECTORS, SAME_FACE, Pass, faces_of, overlap
 from dfd_training.explore.search import FileFacts, Look
 from dfd_training.table import LABELS

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_training.fitting.cli import PICTURE_MEMORY_MB, EpochBars, settings_option
 
@@ -61,10 +60,10 @@ def score_command(
     on degraded crops, and paired differences between models.
     """
     from dfd_training.evaluation.crops.score_report import scores_to_text, summarise_scores
-    from dfd_training.evaluation.crops.scoring import score_files
+    from dfd_training.evaluation.crops.scoring import model_names, score_files, warn_of_leak
     from dfd_training.evaluation.crops.selection import Swaps, select_files
     from dfd_training.evaluation.degradations import Condition
-    from dfd_training.evaluation.report import model_names, warn_of_leak, write_json
+    from dfd_training.evaluation.report import write_json
     from dfd_training.models.frame_scorer import FrameModel
     from dfd_training.store import CropStore
 
@@ -93,82 +92,6 @@ def score_command(
             "models": {name: str(path) for name, path in model_names(frames).items()},
         }
         write_json(out, {**facts, "report": report, "files": scores.to_dict("records")})
-
-
-@click.command("ladder")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Bundle to judge with.  [default: shipped]"
-)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder that the table's relative paths start from.  [default: the table's own]",
-)
-@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
-    default="auto",
-    show_default=True,
-)
-@click.option("--provider", default="auto", show_default=True)
-@click.option("--max-seconds", default=6.0, show_default=True, help="Of each clip's start.")
-@click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
-@click.option(
-    "--replace", is_flag=True, help="Replace results of another bundle or with other options."
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-def ladder_command(
-    table: Path,
-    bundle: Path | None,
-    root: Path | None,
-    split: str,
-    precision: str,
-    provider: str,
-    max_seconds: float,
-    draws: int,
-    replace: bool,
-    out: Path,
-) -> None:
-    """Judge the clips of TABLE through the runtime, as they are and degraded step by step.
-
-    JPEG, H.264, shrinking, blur, noise, gamma and displaced crops, each over whole frames. A run
-    that was broken off goes on where it stopped. Writes ladder.json, ladder.csv, ladder.md,
-    ladder.png and clips.csv.
-    """
-    from dfd_training.evaluation.robustness import Climber, climb_all, clips_of, summarise_ladder
-    from dfd_training.evaluation.robustness_report import ladder_to_text, write_ladder
-    from dfd_training.table import read_table
-
-    if max_seconds <= 0:
-        raise UsageError(f"--max-seconds {max_seconds:g}: give a number above 0")
-    folder = root or table.parent
-    clips = clips_of(read_table(table), folder, split)
-    climber = Climber(bundle, provider=provider, precision=precision, max_seconds=max_seconds)
-    facts = {
-        "bundle": climber.detector.bundle.manifest.name,
-        "bundle_hash": climber.detector.bundle.hash,
-        "precision": climber.detector.provider.precision,
-        "provider": climber.detector.provider.actual,
-        "split": split,
-        "max_seconds": max_seconds,
-    }
-    with click.progressbar(length=len(clips), label="climbing", file=sys.stderr) as bar:
-        results = climb_all(
-            climber,
-            clips,
-            folder,
-            out,
-            settings=facts,
-            replace=replace,
-            on_clip=lambda: bar.update(1),
-        )
-    figures = summarise_ladder(results, draws=draws)
-    write_ladder(figures, out, facts)
-    click.echo(ladder_to_text(figures))
-    for row in results[results["error"].fillna("") != ""].itertuples():
-        click.echo(f"Not judged: {row.path}: {row.error}")
 
 
 @click.command("doctor-data")
@@ -264,34 +187,6 @@ def probe_command(
     click.echo(f"probe: {probe.path}")
 
 
-@click.command("quality")
-@click.argument("runs", type=click.Path(path_type=Path))
-@click.option(
-    "--page", type=click.Path(path_type=Path), required=True, help="The Markdown page to fill in."
-)
-@click.option(
-    "--before",
-    type=click.Path(path_type=Path),
-    help="Such a folder of an earlier bundle, to show beside.",
-)
-@click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
-def quality_command(runs: Path, page: Path, before: Path | None, draws: int) -> None:
-    """Put the tables and the chart of RUNS into a page, between its marks.
-
-    RUNS holds what the measuring commands left: evaluation/ (evaluate), ladder/ (ladder),
-    doctor.json (doctor-data) and baselines.json (score). A table whose file is missing stays as
-    it was.
-    """
-    from dfd_training.evaluation.quality_page import Measured, write_page
-
-    now = Measured.read(runs, draws=draws)
-    earlier = None if before is None else Measured.read(before, draws=draws)
-    left = write_page(page, now, earlier, draws=draws)
-    for name, reason in left.items():
-        click.echo(f"table {name} left as it was: {reason}")
-    click.echo(f"{page}: written")
-
-
 @click.command("crossfit")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
@@ -381,11 +276,4 @@ def crossfit_command(
     click.echo(to_markdown(write_crossfit(scores, out, pooling=pooling)))
 
 
-COMMANDS = (
-    crossfit_command,
-    score_command,
-    ladder_command,
-    doctor_data_command,
-    probe_command,
-    quality_command,
-)
+COMMANDS = (crossfit_command, score_command, doctor_data_command, probe_command)

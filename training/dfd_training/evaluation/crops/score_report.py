@@ -11,7 +11,6 @@ import pandas as pd
 
 from dfd_training.evaluation.crops.selection import JudgedFile
 from dfd_training.evaluation.degradations import Condition
-from dfd_training.evaluation.report import signed
 from dfd_training.evaluation.statistics import (
     NOTHING,
     Estimate,
@@ -198,7 +197,7 @@ def scores_to_text(report: ScoreReport) -> str:
     ):
         if part:
             lines.append(title)
-            lines += [f"  {d.case}, {d.where}: {d.what}: {signed(d.auc)}" for d in part]
+            lines += [f"  {d.case}, {d.where}: {d.what}: {d.auc.signed()}" for d in part]
             lines.append("")
     return "\n".join(lines).rstrip()
 

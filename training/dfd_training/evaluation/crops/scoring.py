@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.errors import UsageError
 from dfd_training.evaluation.crops.selection import JudgedFile
 from dfd_training.evaluation.degradations import Condition, under
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.models import build_frame_model
 from dfd_training.models.frame_scorer import FrameScorer
 from dfd_training.store import CropStore
+
+logger = logging.getLogger(__name__)
 
 CHUNK_CROPS = 256
 PREDICT_BATCH = 64
@@ -99,3 +105,31 @@ def _chunks(
             waiting = []
     if waiting:
         yield waiting
+
+
+def model_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Short names of model files: the run's folder where the file's name says nothing."""
+    short = [path.parent.name if path.stem in ("best", "last") else path.stem for path in paths]
+    names = [
+        name if name and short.count(name) == 1 else str(path.with_suffix(""))
+        for name, path in zip(short, paths, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{paths[0]}: a model is given twice; give each once")
+    return dict(zip(names, paths, strict=True))
+
+
+def warn_of_leak(model: Path, split: str, fold: int | None) -> None:
+    """Say so when a model's run tells that it was fitted on the rows that it is to judge."""
+    run = model.parent / "run.json"
+    if split != "train" or not run.is_file():
+        return
+    held = json.loads(run.read_text("utf-8")).get("options", {}).get("holdout")
+    if held is not None and held != fold:
+        what = "all rows marked train" if fold is None else f"fold {fold}"
+        logger.warning(
+            "%s was fitted without fold %s but judges %s: it has seen some of them",
+            model,
+            held,
+            what,
+        )
