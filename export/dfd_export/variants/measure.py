@@ -19,7 +19,7 @@ from dfd_edge.results import Label
 from dfd_edge.session import Session
 from dfd_edge.stream import Stream
 from dfd_export.variants.samples import Sample
-from dfd_training.evaluation.statistics import Labels, Scores, auc, estimate
+from dfd_training.evaluation.statistics import auc, change_of, estimate
 
 _ROUNDS = 41
 
@@ -45,7 +45,7 @@ def measure_changes(fp32: Session, variant: Session, sample: Sample) -> VariantC
         )
     change = np.abs(after - before)
     both = np.stack([before, after], axis=1)
-    difference = estimate(_auc_change, sample.fake.astype(np.int64), both, sample.groups)
+    difference = estimate(change_of(auc), sample.fake.astype(np.int64), both, sample.groups)
     labels_before = clip_labels(fp32, sample)
     labels_after = clip_labels(variant, sample)
     speedup, latency_ms = _time(fp32, variant, sample)
@@ -135,10 +135,6 @@ def _face(sample: Sample, row: int) -> FaceCrop:
 def _files(sample: Sample) -> Iterator[NDArray[np.int64]]:
     starts = np.flatnonzero(np.r_[True, sample.paths[1:] != sample.paths[:-1]])
     yield from np.split(np.arange(len(sample)), starts[1:])
-
-
-def _auc_change(labels: Labels, both: Scores) -> float:
-    return auc(labels, both[:, 1]) - auc(labels, both[:, 0])
 
 
 def _time(fp32: Session, variant: Session, sample: Sample) -> tuple[Metric, float]:

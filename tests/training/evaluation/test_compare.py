@@ -112,9 +112,9 @@ def test_a_difference_is_told_only_where_its_interval_leaves_0(folders: Path) ->
         assert change.value == pytest.approx(
             better.figures["auc"].value - whole.figures["auc"].value
         )
-        assert change.tells
+        assert change.excludes_zero
         assert better.differences["log_loss"].high < 0.0, "a lower loss"
-        assert not same.differences["auc"].tells
+        assert not same.differences["auc"].excludes_zero
         assert same.differences["auc"].high == 0.0
         assert (fitted.figures, fitted.reason) == ({}, "not evaluated")
     costs = [cost_of(run, None, "not asked for") for run in runs]

@@ -24,7 +24,7 @@ from dfd_training.evaluation.robustness import RungFigures
 from dfd_training.evaluation.robustness_report import draw_ladder
 from dfd_training.evaluation.statistics import Estimate
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "quality.md"
 SOME = Estimate(0.75, 0.5, 1.0, 8, 4)
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0, 0)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn_metrics
 
-from dfd_training.evaluation.evaluate import statistics as metrics
+from dfd_training.evaluation import statistics as metrics
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.2, 0.3, 0.8, 0.4, 0.6, 0.7, 0.9])
@@ -70,7 +71,43 @@ def test_a_paired_difference_is_sharper_than_its_parts() -> None:
     told = metrics.estimate(change, labels, both, groups, draws=100)
     alone = metrics.estimate(metrics.auc, labels, base, groups, draws=100)
     assert told.value == pytest.approx(metrics.auc(labels, better) - metrics.auc(labels, base))
-    assert told.tells
+    assert told.excludes_zero
     assert told.high - told.low < 0.5 * (alone.high - alone.low)
     same = metrics.estimate(change, labels, np.stack([base, base], axis=1), groups, draws=50)
-    assert (same.value, same.low, same.high, same.tells) == (0.0, 0.0, 0.0, False)
+    assert (same.value, same.low, same.high, same.excludes_zero) == (0.0, 0.0, 0.0, False)
+
+
+def test_every_bootstrap_sample_is_what_scikit_learn_gives_on_its_rows() -> None:
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 2, 60)
+    noisy = np.round(rng.normal(0, 1.5, 60) + labels, 1)  # rounded: some are equal
+    scores = 1.0 / (1.0 + np.exp(-noisy))
+    drawn = metrics.GroupBootstrap.of(rng.integers(0, 15, 60).astype(str), draws=40)
+    theirs = {
+        "auc": sklearn_metrics.roc_auc_score,
+        "average_precision": sklearn_metrics.average_precision_score,
+        "log_loss": sklearn_metrics.log_loss,
+        "accuracy": lambda truth, p: sklearn_metrics.accuracy_score(truth, p >= 0.5),
+    }
+    for name, function in theirs.items():
+        samples = metrics.METRICS[name].of_samples(labels, scores, drawn.counts[:, drawn.member])
+        for counts, sample in zip(drawn.counts, samples, strict=True):
+            rows = np.repeat(np.arange(60), counts[drawn.member].astype(int))
+            assert sample == pytest.approx(function(labels[rows], scores[rows])), name
+
+
+def test_whole_groups_are_drawn_and_weigh_by_their_rows() -> None:
+    groups = np.array(["a", "a", "a", "b"])
+    drawn = metrics.GroupBootstrap.of(groups, draws=500)
+    assert (drawn.counts.sum(axis=1) == 2).all()
+    alike = drawn.mean(np.array([1.0, 1.0, 1.0, 0.0]))
+    assert (alike.value, alike.low, alike.high, alike.n, alike.groups) == (0.75, 0.0, 1.0, 4, 2)
+    by_group = drawn.mean(np.array([1.0, 1.0, 1.0, 0.0]), np.array([1 / 3, 1 / 3, 1 / 3, 1.0]))
+    assert by_group.value == pytest.approx(0.5)
+
+
+def test_many_rows_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores, groups = np.tile(LABELS, 5), np.tile(SCORES, 5), np.arange(40).astype(str)
+    whole = metrics.estimate(metrics.auc, labels, scores, groups, draws=50)
+    monkeypatch.setattr(metrics, "_CHUNK", 100)
+    assert metrics.estimate(metrics.auc, labels, scores, groups, draws=50) == whole

@@ -19,7 +19,7 @@ from dfd_edge.faces import DetectorOptions
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import face_model_sha256
 from dfd_training.cli import main
-from dfd_training.evaluation.evaluate import evaluate as evaluation
+from dfd_training.evaluation import evaluate as evaluation
 from dfd_training.evaluation.submission import submission_files, submit
 from small_bundle import build_small_bundle, edit_graph, edit_manifest
 

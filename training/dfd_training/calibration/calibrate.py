@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
@@ -138,7 +139,10 @@ def _better(sequences: Sequence[ClipSequence], means: dict[PersonScore, Floats])
     whole = np.array([sequence.variant in FOOTAGE for sequence in sequences])
     counted = whole | (fake & ~true_fake)
     shares = _weights(fake[counted], true_fake[counted], groups[counted])
-    return max(means, key=lambda kind: _weighted_auc(fake[counted], means[kind][counted], shares))
+    return max(
+        means,
+        key=lambda kind: roc_auc_score(fake[counted], means[kind][counted], sample_weight=shares),
+    )
 
 
 def _weights(fake: Truths, true_fake: Truths, groups: NDArray[np.str_]) -> Floats:
@@ -153,17 +157,6 @@ def _weights(fake: Truths, true_fake: Truths, groups: NDArray[np.str_]) -> Float
     # Where one kind of fake is absent, the other carries the whole weight.
     weights[fake] /= weights[fake].sum()
     return weights
-
-
-def _weighted_auc(fake: Truths, scores: Floats, weights: Floats) -> float:
-    """AUC with weights: the chance that a drawn fake scores above a drawn real."""
-    reals, fakes = scores[~fake], scores[fake]
-    order = np.argsort(reals)
-    below = np.concatenate([[0.0], np.cumsum(weights[~fake][order])])
-    lower = below[np.searchsorted(reals[order], fakes, side="left")]
-    upper = below[np.searchsorted(reals[order], fakes, side="right")]
-    shares = weights[fake] / weights[fake].sum()
-    return float((shares * (lower + upper) / 2.0).sum() / below[-1])
 
 
 def _steps(

@@ -11,7 +11,7 @@ from dfd_edge.manifest import DecisionSpec, Metric, PersonScore
 from dfd_training.calibration.shrinkage import Settling
 from dfd_training.calibration.thresholds import JudgedClips, fake_from, rate_of
 from dfd_training.clips.sequences import ClipSequence, Variant
-from dfd_training.evaluation.statistics import GroupDraws, to_metric
+from dfd_training.evaluation.statistics import GroupBootstrap
 
 REPORTED_RATES = (0.01, 0.05)
 _SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}
@@ -57,13 +57,13 @@ def clip_metrics(
     metrics: dict[str, Metric] = {}
     for case, rows in cases.items():
         labels = (~real[rows]).astype(np.int64)
-        drawn = GroupDraws.of(groups[rows], draws=draws)
+        drawn = GroupBootstrap.of(groups[rows], draws=draws)
         for kind, values in scores.items():
             figure = drawn.auc(labels, values[rows])
-            metrics[f"{case}, clip AUC ({_SCORE_NAMES[kind]})"] = to_metric(figure)
-        metrics[f"{case}, clip AUC (runtime)"] = to_metric(drawn.auc(labels, runtime[rows]))
+            metrics[f"{case}, clip AUC ({_SCORE_NAMES[kind]})"] = figure.to_metric()
+        metrics[f"{case}, clip AUC (runtime)"] = drawn.auc(labels, runtime[rows]).to_metric()
         head, mean = (scores[kind][rows] for kind in (PersonScore.SEQUENCE, PersonScore.FRAME))
-        gain = to_metric(drawn.auc_difference(labels, head, mean))
+        gain = drawn.auc_difference(labels, head, mean).to_metric()
         metrics[f"{case}, clip AUC, GRU above the mean by"] = gain
     return metrics
 

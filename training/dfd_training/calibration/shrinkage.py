@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from dfd_edge.manifest import Metric
 from dfd_training.clips.sequences import MIN_STEPS, ClipSequence
+from dfd_training.evaluation.statistics import GroupBootstrap
 
 STEPS = (1.0, 2.0, 4.0, 8.0)
 DETAILS = (5.0, 10.0, 20.0, 40.0, 80.0)
@@ -171,17 +172,16 @@ class _Trial:
     fake: Floats
     weight: Floats
     fold: NDArray[np.int64]
-    group: NDArray[np.int64]
+    group: NDArray[np.str_]
 
     @classmethod
     def of(cls, sequences: Sequence[ClipSequence], weights: Floats, windows: _Windows) -> _Trial:
         rows = windows.sequence
-        _, group = np.unique([s.group for s in sequences], return_inverse=True)
         return cls(
             fake=np.array([s.fake for s in sequences], np.float64)[rows],
             weight=weights[rows] * windows.share,
             fold=np.array([s.fold for s in sequences], np.int64)[rows],
-            group=group[rows],
+            group=np.array([s.group for s in sequences], np.str_)[rows],
         )
 
     def losses(self, looks: Looks) -> Floats:
@@ -196,13 +196,8 @@ class _Trial:
 
     def gain(self, gains: Floats, draws: int) -> Metric:
         """The weighted mean with a bootstrap interval over groups."""
-        sums = np.bincount(self.group, self.weight * gains)
-        sizes = np.bincount(self.group, self.weight)
-        drawn = np.random.default_rng(0).integers(0, len(sums), (draws, len(sums)))
-        means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-        low, high = np.percentile(means, [2.5, 97.5])
-        value = float(sums.sum() / sizes.sum())
-        return Metric(round(value, 5), round(float(low), 5), round(float(high), 5), len(sums))
+        mean = GroupBootstrap.of(self.group, draws=draws).mean(gains, self.weight)
+        return Metric(round(mean.value, 5), round(mean.low, 5), round(mean.high, 5), mean.groups)
 
     def _fit(self, looks: Looks, rows: Truths) -> tuple[float, float]:
         """Slope and intercept of the lowest weighted log loss (Platt, 1999)."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.manifest import Metric, Threshold
 from dfd_training.clips.sequences import ClipSequence, Variant
-from dfd_training.evaluation.statistics import rate_upper_bound
+from dfd_training.evaluation.statistics import GroupBootstrap, rate_upper_bound
 
 FALSE_POSITIVE_TARGET = 0.02
 """Share of real clips that may be called fake."""
@@ -117,21 +117,12 @@ class Rate:
 
 def rate_of(hits: Truths, clips: JudgedClips, *, draws: int = 1000, seed: int = 0) -> Rate:
     """The share of clips for which `hits` is True, groups weighing alike."""
-    _, member = np.unique(clips.group, return_inverse=True)
-    count = int(member.max()) + 1 if len(member) else 0
-    if not count:
+    if not len(clips):
         return Rate(0.0, 0.0, 1.0, 1.0, 0)
-    by_group = np.bincount(member, clips.weights() * hits, minlength=count) * count
-    rng = np.random.default_rng(seed)
-    drawn = by_group[rng.integers(0, count, (draws, count))].mean(axis=1)
-    value = float(by_group.mean())
-    return Rate(
-        value=value,
-        low=float(np.percentile(drawn, 2.5)),
-        high=float(np.percentile(drawn, 97.5)),
-        upper_bound=rate_upper_bound(value * count, count),
-        groups=count,
-    )
+    drawn = GroupBootstrap.of(clips.group, draws=draws, seed=seed)
+    share = drawn.mean(hits.astype(np.float64), clips.weights())
+    bound = rate_upper_bound(share.value * drawn.groups, drawn.groups)
+    return Rate(share.value, share.low, share.high, bound, drawn.groups)
 
 
 def fake_from(reals: JudgedClips, target: float) -> float:

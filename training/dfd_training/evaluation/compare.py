@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.session import Session
-from dfd_training.evaluation.levels import Level, draws_for, levels_of
+from dfd_training.evaluation.levels import Level, levels_of
 from dfd_training.evaluation.runs import Run
-from dfd_training.evaluation.statistics import METRICS, Estimate, change_of, estimate
+from dfd_training.evaluation.statistics import METRICS, Estimate, change_of, draws_for, estimate
 
 WARM_UP = 5
 ROUNDS = 101

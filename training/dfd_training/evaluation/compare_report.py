@@ -17,8 +17,8 @@ from dfd_training.evaluation.charts import COLOURS
 from dfd_training.evaluation.compare import COMPARED, Comparison, Cost, LevelTable, Quality
 from dfd_training.evaluation.pages import Chart, write_html
 from dfd_training.evaluation.pictures import drawn
-from dfd_training.evaluation.report import METRIC_NAMES, markdown, plain
-from dfd_training.evaluation.statistics import Estimate
+from dfd_training.evaluation.report import markdown, plain
+from dfd_training.evaluation.statistics import METRICS, Estimate
 
 
 def area_chart(comparison: Comparison) -> Figure:
@@ -232,7 +232,7 @@ def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def level_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the figures of a level."""
-    head = ["run", "n", "groups", *(METRIC_NAMES[key] for key in COMPARED)]
+    head = ["run", "n", "groups", *(METRICS[key].name for key in COMPARED)]
     rows = []
     for row in table.rows:
         if not row.figures:
@@ -246,7 +246,7 @@ def level_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the paired differences of a level to the first run."""
-    head = ["run", "n, paired", *(METRIC_NAMES[key] for key in COMPARED)]
+    head = ["run", "n, paired", *(METRICS[key].name for key in COMPARED)]
     rows = []
     for row in table.rows[1:]:
         if row.differences:
@@ -259,7 +259,7 @@ def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 def difference_words(figure: Estimate) -> str:
     """A difference with its interval; where that holds 0, that none is told."""
-    return figure.signed() if figure.tells else f"{figure.signed()} {_UNTOLD}"
+    return figure.signed() if figure.excludes_zero else f"{figure.signed()} {_UNTOLD}"
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from dfd_edge import Detector, FrameResult
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.report.pictures import CropPicture, KeptCrops
 from dfd_edge.sources import SourceItem, SourceKind
 from dfd_edge.sources.frame import Frame
-from dfd_training.evaluation.statistics import METRICS, SURE, Estimate, estimate, rate_upper_bound
+from dfd_training.evaluation.statistics import (
+    METRICS,
+    Estimate,
+    GroupBootstrap,
+    draws_for,
+    rate_upper_bound,
+    to_logits,
+)
 from dfd_training.table import LABELS
 
 
@@ -105,11 +113,10 @@ def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float
     if not rows or any(row[column] is None for row in rows):
         return float("nan")
     frame = pd.DataFrame(rows)
-    p = frame[column].astype(float).clip(SURE, 1.0 - SURE)
-    frame["logit"] = np.log(p / (1.0 - p))
+    frame["logit"] = to_logits(frame[column].to_numpy(np.float64))
     logits = frame.groupby("track")["logit"]
     means = logits.mean()[logits.size() >= min_steps]
-    return float("nan") if means.empty else float(1.0 / (1.0 + np.exp(-means.max())))
+    return float("nan") if means.empty else float(expit(means.max()))
 
 
 @dataclass(frozen=True)
@@ -219,11 +226,9 @@ def _rows(
             continue
         values = known[column].to_numpy(np.float64)
         groups = known["group"].to_numpy(str)
-        # A bootstrap of thousands of frames is slow and steady: fewer draws do.
-        count = draws if len(known) < 2000 else max(100, draws // 5)
+        drawn = GroupBootstrap.of(groups, draws=draws_for(len(known), draws))
         rows[name] = {
-            metric: estimate(function, labels, values, groups, draws=count)
-            for metric, function in METRICS.items()
+            key: drawn.estimate(metric, labels, values) for key, metric in METRICS.items()
         }
     return rows
 
@@ -331,9 +336,9 @@ def _deciding(evaluation: Evaluation, path: str) -> int | None:
     rows = evaluation.frames[evaluation.frames["path"] == path]
     if rows.empty:
         return None
-    p = rows["p_frame"].clip(SURE, 1.0 - SURE)
-    logits = rows.assign(logit=np.log(p / (1.0 - p))).groupby("track")["logit"].mean()
-    return int(logits.index[int(logits.argmax())])
+    logits = to_logits(rows["p_frame"].to_numpy(np.float64))
+    means = rows.assign(logit=logits).groupby("track")["logit"].mean()
+    return int(means.index[int(means.argmax())])
 
 
 def _crop(detector: Detector, path: Path, track: int | None, *, fake: bool) -> CropPicture | None:

@@ -18,10 +18,13 @@ from dfd_training.evaluation.statistics import (
     Labels,
     Metric,
     Scores,
+    Weights,
+    calibration_bins,
     calibration_error,
+    draws_for,
     estimate,
+    ratio,
 )
-from dfd_training.evaluation.statistics import estimate as interval_of
 
 _LEVELS = {"crop": ("frames", "p_frame"), "step": ("frames", "p_step"), "clip": ("files", "p_fake")}
 
@@ -78,8 +81,8 @@ def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliabilit
         if not 0 < labels.sum() < len(labels):
             continue
         groups = rows["group"].to_numpy(str)
-        count = draws if len(rows) < 2000 else max(100, draws // 5)
-        error = interval_of(calibration_error, labels, p, groups, draws=count)
+        count = draws_for(len(rows), draws)
+        error = estimate(calibration_error, labels, p, groups, draws=count)
         found.append(Reliability(level, error, reliability_bins(labels, p, rows["group"])))
     return found
 
@@ -87,7 +90,7 @@ def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliabilit
 def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
     """Ten bins of P(fake): how many rows each has, and how many of them are fakes."""
     edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
-    member = np.clip((p * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
+    member = calibration_bins(p)
     bins: list[ReliabilityBin] = []
     for number in range(CALIBRATION_BINS):
         inside = member == number
@@ -112,8 +115,6 @@ def labels_of(rows: pd.DataFrame) -> Labels:
 
 SINGLE_FACES = "single faces"
 HISTOGRAM_BINS = 20
-_FEWER_FROM = 2000
-"""From so many rows on, a fifth of the bootstrap samples does: it is slow and steady there."""
 
 Floats = NDArray[np.float64]
 
@@ -158,11 +159,6 @@ class Level:
             self.groups,
             draws=draws_for(len(self.labels), draws),
         )
-
-
-def draws_for(rows: int, draws: int) -> int:
-    """Bootstrap samples for a table of so many rows."""
-    return draws if rows < _FEWER_FROM else max(100, draws // 5)
 
 
 def levels_of(evaluation: Evaluation) -> list[Level]:
@@ -350,33 +346,28 @@ def classification_reports(
     return reports
 
 
-def _precision(labels: Labels, called: Labels) -> float:
-    return _ratio(int((labels & called).sum()), int(called.sum()))
+def _precision(hits: Scores, called: Scores, actual: Scores) -> Scores:
+    del actual
+    return ratio(hits, called)
 
 
-def _recall(labels: Labels, called: Labels) -> float:
-    return _ratio(int((labels & called).sum()), int(labels.sum()))
+def _recall(hits: Scores, called: Scores, actual: Scores) -> Scores:
+    del called
+    return ratio(hits, actual)
 
 
-def _f1(labels: Labels, called: Labels) -> float:
-    return _ratio(2 * int((labels & called).sum()), int(labels.sum() + called.sum()))
+def _f1(hits: Scores, called: Scores, actual: Scores) -> Scores:
+    return ratio(2.0 * hits, called + actual)
 
 
-def _ratio(part: int, whole: int) -> float:
-    """As scikit-learn has it where nothing was called so: 0."""
-    return part / whole if whole else 0.0
+def _of_class(score: Callable[[Scores, Scores, Scores], Scores], number: int) -> Metric:
+    """Builds a figure of one class from the weights of hits, of rows called so and of rows so."""
 
+    def of_samples(labels: Labels, scores: Scores, weights: Weights) -> Scores:
+        called, actual = (scores >= AT) == number, labels == number
+        return score(weights @ (called & actual), weights @ called, weights @ actual)
 
-def _of_class(score: Callable[[Labels, Labels], float], number: int) -> Metric:
-    """A figure of one class, as a metric of labels and P(fake).
-
-    Computed by hand: scikit-learn checks its inputs anew in each of thousands of samples.
-    """
-
-    def figure(labels: Labels, scores: Scores) -> float:
-        return score((labels == number).astype(np.int64), ((scores >= AT) == number).astype(int))
-
-    return figure
+    return Metric(f"{score.__name__.strip('_')} of {CLASSES[number]}", of_samples)
 
 
 def report_table(reports: list[ClassificationReport]) -> pd.DataFrame:

@@ -44,9 +44,9 @@ from dfd_training.evaluation.pictures import (
     draw_reliability,
     draw_roc,
 )
-from dfd_training.evaluation.report import METRIC_NAMES, VERDICTS, to_json
+from dfd_training.evaluation.report import VERDICTS, to_json
 from dfd_training.evaluation.runs import Fit, history_panels
-from dfd_training.evaluation.statistics import auc, calibration_error
+from dfd_training.evaluation.statistics import METRICS, auc, calibration_error
 
 _HINTS = {
     "REAL": ("Real, taken for fake", "The real files with the highest P(fake), and the crop of "
@@ -101,7 +101,7 @@ def write_evaluation_page(
             "summary": _summary(evaluation, report),
             "report": report,
             "files": len(files),
-            "names": METRIC_NAMES,
+            "names": {key: metric.name for key, metric in METRICS.items()},
             "labels": VERDICTS,
             "thresholds": facts.get("thresholds"),
             "verdicts": found.verdicts,

@@ -22,7 +22,7 @@ from dfd_training.evaluation.levels import Reliability, labels_of, reliability
 from dfd_training.evaluation.report import markdown, read_evaluation, read_figures, to_text
 from dfd_training.evaluation.robustness import RungFigures
 from dfd_training.evaluation.robustness_report import draw_ladder, ladder_to_text
-from dfd_training.evaluation.statistics import Estimate, GroupDraws, rate_upper_bound
+from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, rate_upper_bound
 
 _CALLS = (
     ("clip", "REAL", Label.FAKE),
@@ -416,7 +416,7 @@ def _compare(
     draws: int,
 ) -> Comparison:
     known = scores.notna() & base.notna()
-    samples = GroupDraws.of(rows.loc[known, "group"].to_numpy(str), draws=draws)
+    samples = GroupBootstrap.of(rows.loc[known, "group"].to_numpy(str), draws=draws)
     labels = labels_of(rows[known])
     first, second = (np.asarray(column[known], np.float64) for column in (scores, base))
     return Comparison(

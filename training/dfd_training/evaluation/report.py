@@ -18,19 +18,9 @@ from dfd_edge.manifest import Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_training.evaluation.evaluate import Evaluation, Report
-from dfd_training.evaluation.statistics import to_metric
+from dfd_training.evaluation.statistics import METRICS
 from dfd_training.table import COLUMNS
 
-METRIC_NAMES = {
-    "auc": "AUC",
-    "average_precision": "average precision",
-    "eer": "EER",
-    "accuracy": "accuracy at 0.5",
-    "tpr_at_5_fpr": "TPR at 5 % FPR",
-    "calibration_error": "calibration error",
-    "log_loss": "log loss",
-}
-"""What a metric is called, by its key in `metrics.METRICS`."""
 VERDICTS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
 _TEXT = (*COLUMNS, "error")
 _FILE_COLUMNS = ("path", "label", "group", "source", "kind", "verdict", "p_fake", "cnn", "gru")
@@ -43,7 +33,7 @@ def to_text(report: Report) -> str:
     for section in report.sections:
         lines += [f"### {section.title}", ""]
         names = list(next(iter(section.rows.values())))
-        lines.append("| score | n | groups | " + " | ".join(METRIC_NAMES[n] for n in names) + " |")
+        lines.append("| score | n | groups | " + " | ".join(METRICS[n].name for n in names) + " |")
         lines.append("|---|---:|---:|" + "---|" * len(names))
         for score, figures in section.rows.items():
             first = figures[names[0]]
@@ -118,8 +108,8 @@ def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
         for score, figures in section.rows.items():
             for name, figure in figures.items():
                 if not math.isnan(figure.value):
-                    title = f"{rows}, {section.title}, {METRIC_NAMES[name]} ({score})"
-                    metrics[title] = to_metric(figure)
+                    title = f"{rows}, {section.title}, {METRICS[name].name} ({score})"
+                    metrics[title] = figure.to_metric()
     if report.pairs:
         metrics[f"{rows}, pairs won (share of fakes above their own original)"] = Metric(
             value=round(report.pairs_won / report.pairs, 4), n=report.pairs

@@ -27,10 +27,11 @@ from dfd_training.evaluation.degradations import CLEAN, LADDER, H264File, Kind, 
 from dfd_training.evaluation.report import plain, write_json
 from dfd_training.evaluation.statistics import (
     Estimate,
-    GroupDraws,
+    GroupBootstrap,
     Labels,
     Scores,
     rate_upper_bound,
+    to_logits,
 )
 
 _EDGE = 1e-9
@@ -195,12 +196,11 @@ def _coded(rung: Rung) -> bool:
 
 def _result(rung: Rung, verdict: Verdict, results: list[FrameResult], kbps: float) -> RungResult:
     p_fake = math.nan if verdict.p_fake is None else verdict.p_fake
-    inside = min(max(p_fake, _EDGE), 1.0 - _EDGE)
     return RungResult(
         rung=rung.name,
         verdict=verdict.label.value,
         p_fake=p_fake,
-        logit=math.nan if verdict.p_fake is None else math.log(inside / (1.0 - inside)),
+        logit=float(to_logits(np.float64(p_fake), sure=_EDGE)),
         frames=verdict.frames,
         judged=sum(person.judged for result in results for person in result.people),
         kbps=kbps,
@@ -399,8 +399,8 @@ def _figures(
     )
 
 
-def _draws(facts: pd.DataFrame, draws: int) -> GroupDraws:
-    return GroupDraws.of(facts["group"].to_numpy(str), draws=draws)
+def _draws(facts: pd.DataFrame, draws: int) -> GroupBootstrap:
+    return GroupBootstrap.of(facts["group"].to_numpy(str), draws=draws)
 
 
 def _labels(facts: pd.DataFrame) -> Labels:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, CardInfo, DecisionSpec, Metric, PersonScore, Threshold
@@ -21,7 +22,7 @@ from dfd_training.calibration.decision_file import decisions_to_json
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.clips.windows import pad
 from dfd_training.curves import write_curves
-from dfd_training.evaluation.statistics import METRICS, estimate, to_metric
+from dfd_training.evaluation.statistics import METRICS, estimate
 from dfd_training.feature_cache import FeatureCache
 from dfd_training.fitting.record import write_record
 from dfd_training.folds import assign_folds
@@ -95,12 +96,12 @@ def decide(
             f"{MIN_GROUPS} of each are needed"
         )
         return RecipeDecision(_published(), {}, reason)
-    scores = np.asarray(1.0 / (1.0 + np.exp(-last_logits.astype(np.float64))))
+    scores = np.asarray(expit(last_logits.astype(np.float64)))
     labels = fake.astype(np.int64)
     metrics = {
-        f"held-out groups of train, clip {name}": to_metric(
-            estimate(METRICS[name], labels, scores, groups, draws=draws)
-        )
+        f"held-out groups of train, clip {name}": estimate(
+            METRICS[name], labels, scores, groups, draws=draws
+        ).to_metric()
         for name in _FIGURES
     }
     sequences = [

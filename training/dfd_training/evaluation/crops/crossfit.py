@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.outputs.files import written_whole
 from dfd_training.evaluation.crops.selection import evenly
 from dfd_training.evaluation.report import write_json
-from dfd_training.evaluation.statistics import NOTHING, Estimate, GroupDraws, Scores
+from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Scores
 from dfd_training.families import leave_out
 from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.options import FitFrameOptions
@@ -42,7 +43,7 @@ MAX_CROPS = 12
 _CHUNK = 256
 _FEWEST_PAIRS = 3
 _UPPER = 0.75
-_UNKNOWN = Estimate(NOTHING, NOTHING, NOTHING, 0, 0)
+_UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +233,14 @@ def _figures(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int)
 
 def _auc(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int) -> Estimate:
     both = pd.concat([reals, fakes])
-    samples = GroupDraws.of(both["group"].to_numpy(np.str_), draws=draws)
+    samples = GroupBootstrap.of(both["group"].to_numpy(np.str_), draws=draws)
     return samples.auc(is_fake(both).astype(np.int64), both[pooling].to_numpy(np.float64))
 
 
 def _found(fakes: Scores, reals: Scores, share: float) -> float:
     """Share of the fakes above all but a share of the reals."""
     if not len(reals):
-        return NOTHING
+        return math.nan
     return float(np.mean(fakes > np.quantile(reals, 1.0 - share, method="higher")))
 
 

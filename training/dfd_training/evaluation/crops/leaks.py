@@ -22,7 +22,7 @@ from dfd_training.evaluation.crops.classifiers import (
     pairs_told_apart,
 )
 from dfd_training.evaluation.crops.leak_samples import Cover, Sample
-from dfd_training.evaluation.statistics import Estimate, GroupDraws, Labels, Scores, auc
+from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Labels, Scores, auc
 
 MIN_GROUPS = 6
 """Of fewer, all fall on one side by chance in one case of 32 or more."""
@@ -134,7 +134,7 @@ class _Doctor:
             return checks
         differences = _differences(mine, sample.pairs)
         picked = pairs_told_apart(differences, groups, guide)
-        won = GroupDraws.of(groups, draws=self._draws).mean(picked)
+        won = GroupBootstrap.of(groups, draws=self._draws).mean(picked)
         finding = finding_of(won)
         meaning = meaning_of(
             finding,
@@ -236,12 +236,12 @@ class _Doctor:
 
     def _area(self, scores: Scores, rows: NDArray[np.int64] | None) -> Estimate:
         chosen = np.arange(len(scores)) if rows is None else rows
-        samples = GroupDraws.of(self._sample.groups[chosen], draws=self._draws)
+        samples = GroupBootstrap.of(self._sample.groups[chosen], draws=self._draws)
         return samples.auc(self._sample.labels[chosen], scores[chosen])
 
     def _won(self, scores: Scores) -> Estimate:
         won = [np.sign(scores[fake] - scores[real]) / 2 + 0.5 for fake, real in self._sample.pairs]
-        samples = GroupDraws.of(self._pair_groups(), draws=self._draws)
+        samples = GroupBootstrap.of(self._pair_groups(), draws=self._draws)
         return samples.mean(np.array(won, np.float64))
 
     def _pair_groups(self) -> NDArray[np.str_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,8 @@ import pandas as pd
 from dfd_training.evaluation.crops.selection import JudgedFile
 from dfd_training.evaluation.degradations import Condition
 from dfd_training.evaluation.statistics import (
-    NOTHING,
     Estimate,
-    GroupDraws,
+    GroupBootstrap,
     Labels,
     Scores,
     true_positive_rate_at_5,
@@ -102,7 +102,7 @@ def summarise_scores(
     report = ScoreReport([], [], [])
     for case in _cases(files):
         labels = np.array([int(file.fake) for file in case.files])
-        samples = GroupDraws.of(np.array([file.group for file in case.files]), draws=draws)
+        samples = GroupBootstrap.of(np.array([file.group for file in case.files]), draws=draws)
         paths = [file.path for file in case.files]
         values = {
             (model, condition): table.loc[paths, (model, condition)].to_numpy(np.float64)
@@ -148,14 +148,14 @@ def _cases(files: Sequence[JudgedFile]) -> Iterator[_Case]:
             yield _Case(f"{name} against own originals", [by_path[p] for p in paths] + own)
 
 
-def _row(case: _Case, labels: Labels, logits: Scores, samples: GroupDraws) -> ScoreRow:
+def _row(case: _Case, labels: Labels, logits: Scores, samples: GroupBootstrap) -> ScoreRow:
     score = {file.path: logit for file, logit in zip(case.files, logits, strict=True)}
     pairs = [file for file in case.files if file.fake and file.original in score]
     won = sum(score[file.path] > score[file.original] for file in pairs)
     fakes, reals = np.sort(logits[labels == 1]), logits[labels == 0]
     both = len(fakes) > 0 and len(reals) > 0
     # The highest threshold that still finds 90 % of the fakes.
-    threshold = fakes[int((1.0 - FOUND_SHARE) * len(fakes))] if both else NOTHING
+    threshold = fakes[int((1.0 - FOUND_SHARE) * len(fakes))] if both else math.nan
     return ScoreRow(
         case=case.name,
         condition="",
@@ -165,9 +165,9 @@ def _row(case: _Case, labels: Labels, logits: Scores, samples: GroupDraws) -> Sc
         auc=samples.auc(labels, logits),
         pairs_won=int(won),
         pairs=len(pairs),
-        found_at_5=true_positive_rate_at_5(labels, logits) if both else NOTHING,
-        reals_at_90=float(np.mean(reals >= threshold)) if both else NOTHING,
-        reals_above_0=float(np.mean(reals > 0.0)) if both else NOTHING,
+        found_at_5=true_positive_rate_at_5(labels, logits) if both else math.nan,
+        reals_at_90=float(np.mean(reals >= threshold)) if both else math.nan,
+        reals_above_0=float(np.mean(reals > 0.0)) if both else math.nan,
     )
 
 
