@@ -24,7 +24,7 @@ from dfd_training.clips.tracks import list_made, list_tracks
 from dfd_training.fitting.rows import training_rows
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.models import build_frame_model, save_model
-from dfd_training.models.frame_scorer import FrameModel, shared_precisions
+from dfd_training.models.scoring import FrameModel, shared_precisions
 from dfd_training.store import CropStore, shard_name
 from dfd_training.synthesis import ForgeryKind
 from small_bundle import build_small_bundle

@@ -73,7 +73,7 @@ def calibrate_command(
     from dfd_training.calibration.card import make_card
     from dfd_training.calibration.decision_file import decisions_to_json
     from dfd_training.clips.out_of_fold import read_out_of_fold
-    from dfd_training.models.frame_scorer import shared_precisions
+    from dfd_training.models.scoring import shared_precisions
     from dfd_training.store import CropStore
 
     wanted = dict.fromkeys(("fp32", *(precisions or shared_precisions(list(frames)))))

@@ -26,7 +26,7 @@ from dfd_training.clips.sequences import (
 from dfd_training.clips.tracks import Track, list_made, list_photographs, list_tracks
 from dfd_training.degrade import degrade, draw_degradation
 from dfd_training.jitter import NO_JITTER, draw_jitter, to_input, work_crop
-from dfd_training.models.frame_scorer import FrameModel, FrameScorer
+from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis import ForgeryKind, synthesise_clip
 from dfd_training.synthesis.clip import nearest_pose

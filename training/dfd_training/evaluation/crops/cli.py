@@ -64,7 +64,7 @@ def score_command(
     from dfd_training.evaluation.crops.selection import Swaps, select_files
     from dfd_training.evaluation.degradations import Condition
     from dfd_training.evaluation.report import write_json
-    from dfd_training.models.frame_scorer import FrameModel
+    from dfd_training.models.scoring import FrameModel
     from dfd_training.store import CropStore
 
     crops = CropStore(store)
@@ -122,7 +122,7 @@ def doctor_data_command(
     from dfd_training.evaluation.crops.leaks import checks_to_text, examine
     from dfd_training.evaluation.crops.scoring import embedding
     from dfd_training.evaluation.report import write_json
-    from dfd_training.models.frame_scorer import FrameModel
+    from dfd_training.models.scoring import FrameModel
     from dfd_training.store import CropStore
 
     crops = CropStore(store)

@@ -30,7 +30,7 @@ from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.progress import FrameEpoch
 from dfd_training.fitting.rows import training_rows
 from dfd_training.jitter import Jitter, to_input, work_crop
-from dfd_training.models.frame_scorer import FrameModel, FrameScorer
+from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.pairs import PairOptions
 from dfd_training.store import CropStore
 from dfd_training.table import is_fake

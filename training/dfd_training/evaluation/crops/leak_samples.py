@@ -20,7 +20,7 @@ from dfd_training.evaluation.crops.classifiers import Features
 from dfd_training.evaluation.crops.selection import JudgedFile, select_files
 from dfd_training.evaluation.statistics import Labels, Scores
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
-from dfd_training.models.frame_scorer import FrameScorer
+from dfd_training.models.scoring import FrameScorer
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis.colour import Picture
 

@@ -17,7 +17,7 @@ from dfd_training.evaluation.crops.selection import JudgedFile
 from dfd_training.evaluation.degradations import Condition, under
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.models import build_frame_model
-from dfd_training.models.frame_scorer import FrameScorer
+from dfd_training.models.scoring import FrameScorer
 from dfd_training.store import CropStore
 
 logger = logging.getLogger(__name__)
