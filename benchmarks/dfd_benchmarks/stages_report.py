@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfd_benchmarks.laps import StageTimes
-from dfd_benchmarks.pages import Chart, bar_chart, write_page
+from dfd_benchmarks.pages import write_result_page
 from dfd_benchmarks.results import Better, Figure, Ran, Result
 from dfd_benchmarks.stages import STAGES, StageReport, StageRun
+from dfd_edge.report.figures import FAKE_COLOUR, REAL_COLOUR, BarChart, Chart, Series
 
 if TYPE_CHECKING:
     from dfd_benchmarks.machine import Machine
@@ -184,32 +185,30 @@ def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
         return [by_name[f"{stage}.{column}"] for stage in STAGES]
 
     charts = [
-        Chart(
+        _bars(
             "costs",
             "What each stage takes",
             f"{dearest_words(result)}. Milliseconds a judged frame, CPU time and elapsed time.",
-            bar_chart(
-                labels, {"CPU time": values("cpu"), "elapsed": values("wall")}, "ms a judged frame"
-            ),
+            categories=labels,
+            series={"CPU time": values("cpu"), "elapsed": values("wall")},
+            axis="ms a judged frame",
         ),
-        Chart(
+        _bars(
             "spread",
             "From frame to frame",
             "Elapsed milliseconds of a judged frame: the median and the slowest twentieth.",
-            bar_chart(
-                labels, {"p50": values("wall_p50"), "p95": values("wall_p95")}, "ms a judged frame"
-            ),
+            categories=labels,
+            series={"p50": values("wall_p50"), "p95": values("wall_p95")},
+            axis="ms a judged frame",
         ),
-        Chart(
+        _bars(
             "bound",
             "Allowed and reached",
             f"The stages' costs allow {by_name['allowed']:.1f} judged frames a second on "
             f"{result.details['cores']:g} cores; the whole reaches {by_name['reached']:.1f}.",
-            bar_chart(
-                ["allowed", "reached"],
-                {"judged frames": [by_name["allowed"], by_name["reached"]]},
-                "judged frames a second",
-            ),
+            categories=["allowed", "reached"],
+            series={"judged frames": [by_name["allowed"], by_name["reached"]]},
+            axis="judged frames a second",
         ),
     ]
     rows: list[dict[str, Any]] = [
@@ -221,7 +220,7 @@ def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
         }
         for stage, label in STAGES.items()
     ]
-    write_page(
+    write_result_page(
         "stages.html",
         path,
         machine,
@@ -234,6 +233,24 @@ def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
             "totals": summary_figures(result),
         },
     )
+
+
+def _bars(
+    name: str,
+    title: str,
+    caption: str,
+    *,
+    categories: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    axis: str,
+) -> Chart:
+    """Builds a chart of horizontal bars with three digits at each."""
+    colours = (REAL_COLOUR, FAKE_COLOUR)
+    bars = tuple(
+        Series(label, tuple(values), colour, texts=tuple(f"{value:.3g}" for value in values))
+        for (label, values), colour in zip(series.items(), colours, strict=False)
+    )
+    return BarChart(name, title, caption, tuple(categories), bars, axis).chart()
 
 
 def _of(

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dfd_edge.manifest import DecisionSpec
+from dfd_edge.report.figures import FAKE_COLOUR, REAL_COLOUR, Figure
 from dfd_edge.report.series import Point, Series
 from dfd_edge.report.words import threshold
 from dfd_edge.results import Label, Record
 
-Figure = dict[str, Any]
-
-#: Readable on light and on dark ground; those of the verdicts are told apart by people with
-#: red-green blindness too.
-FAKE_COLOUR = "#d9480f"
-REAL_COLOUR = "#3b82c4"
 _SCORE_COLOUR = "#9061d6"
 _FRAME_COLOUR = "#8a929c"
 _STEP_COLOUR = "#2f9e76"

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from dfd_edge.errors import OutputError
 from dfd_edge.manifest import DecisionSpec, Manifest
 from dfd_edge.outputs.files import written_whole
-from dfd_edge.outputs.reporter import printable
 from dfd_edge.report import words
 from dfd_edge.report.collecting import Collector
+from dfd_edge.report.html import render_page
 from dfd_edge.report.views import NOT_JUDGED, source_views
 from dfd_edge.results import Label
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from dfd_edge.detector import Detector
     from dfd_edge.sources.expand import SourceItem
 
-FOLDER = Path(__file__).resolve().parent
-"""Where the page's template, styles and script lie; other pages of the project share them."""
-#: What would end or reopen a script element, spelt so that JSON reads the same.
-_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_LIMITED = (Label.FAKE, Label.REAL)
 
 
 @contextlib.contextmanager
@@ -62,99 +56,34 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
         manifest: That of the bundle that judged.
         spec: The rules that it judged by.
     """
-    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415
-
     known = list(collector.sources.values())
     judged = [notes for notes in known if notes.verdict is not None]
     failed = [notes for notes in known if notes.verdict is None and notes.error is not None]
     undone = [notes for notes in known if notes.verdict is None and notes.error is None]
     step_s = 1.0 / float(collector.run.get("rate_hz") or manifest.sequence.rate_hz)
     sources = source_views(judged, spec, step_s=step_s)
-    scripts = [(FOLDER / "page.js").read_text("utf-8")]
-    if any(person.figure for source in sources for person in source.people):
-        scripts.insert(0, str(get_plotlyjs()))
     verdicts = [Label(source.verdict["label"]) for source in sources]
-    now = datetime.now().astimezone()
-    template = page_environment(FOLDER).get_template("page.html")
-    return template.render(
-        title=_title(collector),
-        summary=words.summary_words(verdicts, len(failed), len(undone)),
-        policy=content_policy(scripts),
-        css=Markup((FOLDER / "page.css").read_text("utf-8")),  # our own file
-        scripts=[Markup(script) for script in scripts],  # ours and plotly's
-        sources=sources,
-        failed=failed,
-        undone=undone,
-        not_judged=NOT_JUDGED,
-        spec=spec,
-        limits={label.value: words.threshold(spec, label) for label in (Label.FAKE, Label.REAL)},
-        limit_words={
-            label.value: words.threshold_words(spec, label) for label in (Label.FAKE, Label.REAL)
-        },
-        reasons=words.REASONS,
-        manifest=manifest,
-        subject="Frame" if manifest.face.detector == "none" else "Person",
-        run=collector.run,
-        written=now.isoformat(sep=" ", timespec="seconds"),
-        records=f"[{','.join(collector.records)}]",
-        records_left_out=collector.frame_records_left_out,
-        clock=words.clock,
-        count=words.count,
-    )
-
-
-def in_script(text: str) -> str:
-    """JSON made safe to stand in a script element: it cannot end the element.
-
-    Args:
-        text: JSON, in which these characters only stand inside strings.
-    """
-    return text.translate(_IN_SCRIPT)
-
-
-def page_environment(folder: Path) -> Environment:
-    """Templates of a folder, filled in so that no value can become markup or a script.
-
-    Args:
-        folder: Where the templates are.
-    """
-    import jinja2  # noqa: PLC0415
-    from markupsafe import Markup  # noqa: PLC0415
-
-    def spelt_out(value: object) -> object:
-        """Spells out control characters, lone surrogates and turns of the writing direction."""
-        if isinstance(value, str) and not isinstance(value, Markup):
-            return printable(value)
-        return value
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        finalize=spelt_out,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["in_script"] = lambda text: Markup(in_script(text))
-    return environment
-
-
-def content_policy(scripts: list[str]) -> str:
-    """Lets the browser run these scripts and no others, and load nothing from anywhere.
-
-    Args:
-        scripts: The texts of the page's script elements, as they stand in it.
-    """
-    allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    values = {
+        "title": _title(collector),
+        "summary": words.summary_words(verdicts, len(failed), len(undone)),
+        "sources": sources,
+        "failed": failed,
+        "undone": undone,
+        "not_judged": NOT_JUDGED,
+        "spec": spec,
+        "limits": {label.value: words.threshold(spec, label) for label in _LIMITED},
+        "limit_words": {label.value: words.threshold_words(spec, label) for label in _LIMITED},
+        "reasons": words.REASONS,
+        "manifest": manifest,
+        "subject": "Frame" if manifest.face.detector == "none" else "Person",
+        "run": collector.run,
+        "records_left_out": collector.frame_records_left_out,
+        "clock": words.clock,
+        "count": words.count,
+    }
+    charts = any(person.chart for source in sources for person in source.people)
+    records = f"[{','.join(collector.records)}]"
+    return render_page(_TEMPLATE, values, records=records, charts=charts)
 
 
 def _title(collector: Collector) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import cv2
@@ -125,11 +124,6 @@ class _Extremes:
 
     def _near(self, time_s: float) -> list[CropPicture]:
         return [crop for crop in self.kept if abs(crop.time_s - time_s) < APART_S]
-
-
-def data_uri(jpeg: bytes) -> str:
-    """A JPEG picture as an address that holds the picture itself."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def _jpeg(image: Image) -> bytes:

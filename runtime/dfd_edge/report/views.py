@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -10,7 +9,9 @@ from dfd_edge.manifest import DecisionSpec
 from dfd_edge.report import words
 from dfd_edge.report.charts import timeline, timeline_words
 from dfd_edge.report.collecting import PersonNotes, SourceNotes
-from dfd_edge.report.pictures import CropPicture, data_uri
+from dfd_edge.report.figures import Chart
+from dfd_edge.report.html import data_uri
+from dfd_edge.report.pictures import CropPicture
 from dfd_edge.results import Label, Record
 
 MAX_PEOPLE = 12
@@ -49,7 +50,7 @@ class CropView:
 
 @dataclass(frozen=True, slots=True)
 class PersonView:
-    """A person of a source; `figure` is JSON for plotly, None where there is no timeline."""
+    """A person of a source; `chart` is None where there is no timeline."""
 
     track: int
     badge: Badge
@@ -59,8 +60,7 @@ class PersonView:
     spans: str
     suspicious: list[CropView]
     ordinary: list[CropView]
-    figure: str | None
-    figure_words: str
+    chart: Chart | None
     every: int
 
 
@@ -123,8 +123,8 @@ def _source_view(
         faces=notes.judged + notes.reasons.total(),
         notes=notes,
         verdict=verdict,
-        people=[_person_view(person, notes, spec, step_s) for person in people],
-        more_people=[_person_view(person, notes, spec, step_s) for person in others],
+        people=[_person_view(anchor, person, notes, spec, step_s) for person in people],
+        more_people=[_person_view(anchor, person, notes, spec, step_s) for person in others],
     )
 
 
@@ -142,14 +142,15 @@ def _by_importance(
 
 
 def _person_view(
-    person: Record, notes: SourceNotes, spec: DecisionSpec, step_s: float
+    anchor: str, person: Record, notes: SourceNotes, spec: DecisionSpec, step_s: float
 ) -> PersonView:
     kept = notes.people.get(person["track"], PersonNotes())
-    figure = None
+    chart = None
     if not notes.still and person["judged_steps"] and len(kept.series):
         end_s = notes.verdict["duration_s"] if notes.verdict is not None else 0.0
         drawn = timeline(kept.series, person, spec, step_s=step_s, end_s=end_s)
-        figure = json.dumps(drawn, allow_nan=False)
+        name = f"{anchor}-figure-{person['track']}"
+        chart = Chart(name, "", timeline_words(person, kept.series), drawn)
     return PersonView(
         track=person["track"],
         badge=Badge.of(Label(person["label"])),
@@ -159,8 +160,7 @@ def _person_view(
         spans=words.spans(person["intervals"]),
         suspicious=[_crop_view(crop, spec) for crop in kept.crops.suspicious],
         ordinary=[_crop_view(crop, spec) for crop in kept.crops.ordinary],
-        figure=figure,
-        figure_words=timeline_words(person, kept.series),
+        chart=chart,
         every=kept.series.every,
     )
 

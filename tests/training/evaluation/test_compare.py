@@ -125,8 +125,8 @@ def test_a_difference_is_told_only_where_its_interval_leaves_0(folders: Path) ->
         if line.startswith("| ")
     ]
     by_run = {line.split(" | ")[0].strip("| "): line for line in lines}
-    assert by_run["same"].count("no difference told") == 5
-    assert "no difference told" not in by_run["better"].split(" | ")[2]
+    assert by_run["same"].count("not significant") == 5
+    assert "not significant" not in by_run["better"].split(" | ")[2]
 
 
 def test_pairs_are_the_rows_that_both_judged(folders: Path, tmp_path: Path) -> None:

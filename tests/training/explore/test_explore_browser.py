@@ -49,7 +49,7 @@ def test_nothing_goes_wrong_and_nothing_is_loaded(
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     outside = f"""[...document.querySelectorAll("main *")].filter((element) =>
       element.getClientRects().length && element.getBoundingClientRect().right > {width}
-      && !element.closest(".chart, .wide")).map((element) => element.outerHTML.slice(0, 80))"""
+      && !element.closest(".chart, .scroll")).map((element) => element.outerHTML.slice(0, 80))"""
     assert browser.evaluate(outside) == []
 
 

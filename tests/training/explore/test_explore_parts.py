@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from conftest import moving, write_clip
-from dfd_training.explore import search as excerpts
-from dfd_training.explore.charts import BarChart, Series, shortened
+from dfd_edge.report.figures import BarChart, Series, shortened
+from dfd_training.explore import search
+from dfd_training.explore.charts import chart_png
 from dfd_training.explore.detectors import Found, Pass, Searcher, overlap
 from dfd_training.explore.drawing import contact_sheet, draw_found
 from dfd_training.explore.figures import (
@@ -122,7 +123,7 @@ def test_names_in_a_chart_are_no_markup() -> None:
     figure = chart.figure()
     assert "<a" not in figure["layout"]["annotations"][0]["text"]
     assert "<a" not in figure["data"][0]["customdata"][0]
-    assert chart.png().startswith(b"\x89PNG"), "a dollar sign is no formula"
+    assert chart_png(chart).startswith(b"\x89PNG"), "a dollar sign is no formula"
 
 
 def test_a_long_name_keeps_its_ends() -> None:
@@ -243,11 +244,11 @@ def test_an_excerpt_keeps_to_its_bound(
     write_clip(tmp_path / "clip.mp4", moving(astronaut, 0, count=12))
     usual = excerpt("clip.mp4", root=tmp_path)
     assert usual is not None
-    monkeypatch.setattr(excerpts, "MAX_BYTES", len(usual) - 1)
+    monkeypatch.setattr(search, "EXCERPT_BYTES", len(usual) - 1)
     smaller = excerpt("clip.mp4", root=tmp_path)
     assert smaller is not None
     assert len(smaller) < len(usual)
-    monkeypatch.setattr(excerpts, "MAX_BYTES", 500)
+    monkeypatch.setattr(search, "EXCERPT_BYTES", 500)
     assert excerpt("clip.mp4", root=tmp_path) is None
     (tmp_path / "broken.mp4").write_bytes(b"\x00" * 100)
     assert excerpt("broken.mp4", root=tmp_path) is None

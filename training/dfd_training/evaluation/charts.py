@@ -1,8 +1,4 @@
-"""The curves of an evaluation as figures that plotly's JavaScript draws.
-
-Each is `data` and `layout` in plotly's schema, plain enough for `json.dumps`. Text and grid have no
-colour yet: the page gives them that of its scheme.
-"""
+"""The curves of an evaluation as figures for its page."""
 
 from __future__ import annotations
 
@@ -11,50 +7,40 @@ from typing import Any
 
 import pandas as pd
 
-from dfd_edge.report.charts import FAKE_COLOUR, REAL_COLOUR, Figure
+from dfd_edge.report.figures import (
+    FAKE_COLOUR,
+    REAL_COLOUR,
+    Figure,
+    guide,
+    layout,
+    line,
+    rounded,
+    vertical,
+)
 from dfd_training.evaluation.levels import Curves, Level, histogram_of
 
-COLOURS = ("#9061d6", "#2f9e76", "#b58105", "#3b82c4", "#d9480f", "#8a929c")
-"""Of lines that stand side by side; readable on light and on dark ground."""
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_GREY = "#8a929c"
 _POINTS = 400
 
 
 def roc_chart(curves: Sequence[Curves]) -> Figure:
-    """True over false positive rate."""
-    lines = [
-        _line(
-            c.level.name,
-            _thinned(c.roc)["false_positive_rate"],
-            _thinned(c.roc)["true_positive_rate"],
-            number,
-            text=_thresholds(_thinned(c.roc)),
-        )
-        for number, c in enumerate(curves)
-    ]
-    return _square(
-        [*lines, _guide([0.0, 1.0], [0.0, 1.0])], "reals called fake", "fakes called fake"
-    )
+    """Draws the true over the false positive rate."""
+    axes = ("false_positive_rate", "true_positive_rate")
+    lines = [_curve(c.level.name, c.roc, *axes, number) for number, c in enumerate(curves)]
+    diagonal = guide([0.0, 1.0], [0.0, 1.0])
+    return _square([*lines, diagonal], "reals called fake", "fakes called fake")
 
 
 def precision_recall_chart(curves: Sequence[Curves]) -> Figure:
-    """Precision over recall of the fakes."""
+    """Draws precision over recall of the fakes."""
     lines = [
-        _line(
-            c.level.name,
-            _thinned(c.precision_recall)["recall"],
-            _thinned(c.precision_recall)["precision"],
-            number,
-            text=_thresholds(_thinned(c.precision_recall)),
-        )
+        _curve(c.level.name, c.precision_recall, "recall", "precision", number)
         for number, c in enumerate(curves)
     ]
     return _square(lines, "recall: fakes called fake", "precision: fakes among those called fake")
 
 
 def histogram_chart(level: Level, thresholds: dict[str, float]) -> Figure:
-    """Shares of the reals and of the fakes by P(fake), with the bundle's thresholds."""
+    """Draws the shares of reals and of fakes by P(fake), with the bundle's thresholds."""
     bins = histogram_of(level)
     data: list[Figure] = []
     for name, colour, pattern in (("real", REAL_COLOUR, ""), ("fake", FAKE_COLOUR, "/")):
@@ -63,150 +49,73 @@ def histogram_chart(level: Level, thresholds: dict[str, float]) -> Figure:
             {
                 "type": "bar",
                 "name": f"{name} (n = {total})",
-                "x": [_digits(value) for value in (bins["low"] + bins["high"]) / 2.0],
-                "y": [_digits(value / max(total, 1)) for value in bins[name]],
+                "x": [rounded(value) for value in (bins["low"] + bins["high"]) / 2.0],
+                "y": [rounded(value / max(total, 1)) for value in bins[name]],
                 "text": [str(int(value)) for value in bins[name]],
                 "hovertemplate": "%{text} of " + str(total),
                 "textposition": "none",
                 "marker": {"color": colour, "pattern": {"shape": pattern}},
             }
         )
-    layout = _layout("P(fake)", "share of the class")
-    layout["barmode"] = "group"
-    layout["bargap"] = 0.05
-    layout["xaxis"]["range"] = [0.0, 1.0]
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "yref": "paper",
-            "x0": at,
-            "x1": at,
-            "y0": 0,
-            "y1": 1,
-            "line": {
-                "width": 2,
-                "dash": "dash" if name == "fake" else "dot",
-                "color": FAKE_COLOUR if name == "fake" else REAL_COLOUR,
-            },
-        }
+    drawing = layout("P(fake)", "share of the class") | {"barmode": "group", "bargap": 0.05}
+    drawing["xaxis"]["range"] = [0.0, 1.0]
+    styles = {"fake": (FAKE_COLOUR, "dash"), "real": (REAL_COLOUR, "dot")}
+    drawing["shapes"] = [
+        vertical(at, colour=styles[name][0], dash=styles[name][1], width=2)
         for name, at in thresholds.items()
     ]
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": drawing}
 
 
 def reliability_chart(curves: Sequence[Curves]) -> Figure:
-    """Share of fakes over the mean P(fake), bin by bin; marks grow with the rows in the bin."""
+    """Draws the share of fakes over the mean P(fake); marks grow with the rows in the bin."""
     data: list[Figure] = []
     for number, c in enumerate(curves):
         bins = [b for b in c.reliability if b.n]
         most = max(b.n for b in bins)
+        x, y = [b.mean_p for b in bins], [b.fake_share for b in bins]
         data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": c.level.name,
-                "x": [_digits(b.mean_p) for b in bins],
-                "y": [_digits(b.fake_share) for b in bins],
+            line(c.level.name, x, y, number, markers=True)
+            | {
                 "text": [f"{b.n} in {b.groups} groups" for b in bins],
                 "hovertemplate": "P(fake) %{x:.2f}, fakes %{y:.2f}, n = %{text}",
                 "marker": {"size": [round(6 + 14 * (b.n / most) ** 0.5, 1) for b in bins]},
-                "line": {"color": _colour(number), "dash": _dash(number), "width": 2},
             }
         )
-    return _square(
-        [*data, _guide([0.0, 1.0], [0.0, 1.0])], "mean P(fake) of a bin", "share of fakes in it"
-    )
+    diagonal = guide([0.0, 1.0], [0.0, 1.0])
+    return _square([*data, diagonal], "mean P(fake) of a bin", "share of fakes in it")
 
 
 def history_chart(history: pd.DataFrame, columns: dict[str, str], title: str) -> Figure:
-    """Columns of a fit's history over its epochs.
+    """Draws columns of a fit's history over its epochs.
 
     Args:
-        history: one row an epoch.
-        columns: what to call each column, by its name.
-        title: of the vertical axis.
+        history: One row per epoch.
+        columns: The name in the legend, by column.
+        title: Of the vertical axis.
     """
     epochs = [int(value) + 1 for value in history["epoch"]]
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": name,
-            "x": epochs,
-            "y": [None if pd.isna(value) else _digits(value) for value in history[column]],
-            "line": {"color": _colour(number), "dash": _dash(number), "width": 2},
-        }
+    lines = [
+        line(name, epochs, list(history[column]), number, markers=True)
         for number, (column, name) in enumerate(columns.items())
     ]
-    layout = _layout("epoch", title)
-    layout["xaxis"]["tickformat"] = "d"
-    return {"data": data, "layout": layout}
+    drawing = layout("epoch", title)
+    drawing["xaxis"]["tickformat"] = "d"
+    return {"data": lines, "layout": drawing}
 
 
 def _square(data: list[Figure], across: str, up: str) -> Figure:
-    layout = _layout(across, up)
-    layout["height"] = 420
-    layout["xaxis"]["range"] = layout["yaxis"]["range"] = [-0.02, 1.02]
-    return {"data": data, "layout": layout}
+    drawing = layout(across, up, height=420)
+    drawing["xaxis"]["range"] = drawing["yaxis"]["range"] = [-0.02, 1.02]
+    return {"data": data, "layout": drawing}
 
 
-def _layout(across: str, up: str) -> Figure:
-    return {
-        "height": 340,
-        "margin": {"l": 56, "r": 12, "t": 40, "b": 48},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": across}, "zeroline": False},
-        "yaxis": {"title": {"text": up}, "zeroline": False},
-    }
-
-
-def _line(
-    name: str, across: pd.Series[float], up: pd.Series[float], number: int, *, text: list[str]
-) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [_digits(value) for value in across],
-        "y": [_digits(value) for value in up],
-        "text": text,
+def _curve(name: str, curve: pd.DataFrame, across: str, up: str, number: int) -> dict[str, Any]:
+    """A line over all thresholds, thinned to as many points as a screen can show."""
+    if len(curve) > _POINTS:
+        step = -(-len(curve) // _POINTS)
+        curve = pd.concat([curve.iloc[::step], curve.iloc[-1:]])
+    return line(name, list(curve[across]), list(curve[up]), number) | {
+        "text": [f"{value:.3f}" for value in curve["threshold"]],
         "hovertemplate": "%{x:.3f}, %{y:.3f} from P(fake) %{text}",
-        "line": {"color": _colour(number), "dash": _dash(number), "width": 2},
     }
-
-
-def _guide(across: list[float], up: list[float]) -> Figure:
-    """The line of chance, or of perfect calibration."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": across,
-        "y": up,
-        "showlegend": False,
-        "hoverinfo": "skip",
-        "line": {"color": _GREY, "dash": "dot", "width": 1},
-    }
-
-
-def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    """At most so many points as a screen can show, the first and the last among them."""
-    if len(curve) <= _POINTS:
-        return curve
-    step = -(-len(curve) // _POINTS)
-    return pd.concat([curve.iloc[::step], curve.iloc[-1:]])
-
-
-def _thresholds(curve: pd.DataFrame) -> list[str]:
-    return [f"{value:.3f}" for value in curve["threshold"]]
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
-def _dash(number: int) -> str:
-    return _DASHES[number % len(_DASHES)]
-
-
-def _digits(value: Any) -> float:  # noqa: ANN401 - a number of numpy or pandas
-    return round(float(value), 4)

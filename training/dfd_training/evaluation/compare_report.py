@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.outputs.files import written_whole
-from dfd_edge.report.charts import Figure
-from dfd_training.evaluation.charts import COLOURS
+from dfd_edge.report.figures import COLOURS, Chart, Figure, layout, rounded, vertical
+from dfd_edge.report.html import write_page
 from dfd_training.evaluation.compare import COMPARED, Comparison, Cost, LevelTable, Quality
-from dfd_training.evaluation.pages import Chart, write_html
 from dfd_training.evaluation.pictures import drawn
 from dfd_training.evaluation.report import markdown, plain
 from dfd_training.evaluation.statistics import METRICS, Estimate
 
 
 def area_chart(comparison: Comparison) -> Figure:
-    """AUC of every run and level with its interval."""
-    data = []
+    """Draws the AUC of every run and level with its interval."""
+    names = comparison.names
+    data: list[Figure] = []
     for number, table in enumerate(comparison.levels):
         known = [(i, row) for i, row in enumerate(table.rows) if row.figures]
         figures = [row.figures["auc"] for _, row in known]
@@ -33,49 +33,29 @@ def area_chart(comparison: Comparison) -> Figure:
                 "type": "scatter",
                 "mode": "markers",
                 "name": table.name,
-                "x": [round(figure.value, 4) for figure in figures],
+                "x": [rounded(figure.value) for figure in figures],
                 "y": [round(i + shift, 3) for i, _ in known],
                 "text": [row.run for _, row in known],
                 "hovertemplate": "%{text}: %{x:.3f}",
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_gap(figure.high, figure.value) for figure in figures],
-                    "arrayminus": [_gap(figure.value, figure.low) for figure in figures],
-                },
+                "error_x": _whiskers(figures),
                 "marker": {"size": 9, "color": COLOURS[number], "symbol": number},
             }
         )
-    layout: Figure = {
-        "height": 140 + 70 * len(comparison.names),
-        "margin": {"l": 12, "r": 12, "t": 40, "b": 48},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": "AUC"}, "range": [0.0, 1.02], "zeroline": False},
-        "yaxis": {
-            "automargin": True,
-            "range": [len(comparison.names) - 0.5, -0.5],
-            "tickvals": list(range(len(comparison.names))),
-            "ticktext": comparison.names,
-            "zeroline": False,
-        },
-        "shapes": [
-            {
-                "type": "line",
-                "yref": "paper",
-                "x0": 0.5,
-                "x1": 0.5,
-                "y0": 0,
-                "y1": 1,
-                "line": {"width": 1, "dash": "dot", "color": COLOURS[-1]},
-            }
-        ],
+    drawing = layout("AUC", "", height=140 + 70 * len(names))
+    drawing["xaxis"]["range"] = [0.0, 1.02]
+    drawing["yaxis"] |= {
+        "automargin": True,
+        "range": [len(names) - 0.5, -0.5],
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
     }
-    return {"data": data, "layout": layout}
+    drawing["shapes"] = [vertical(0.5)]
+    return {"data": data, "layout": drawing}
 
 
 def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
-    """AUC of a level over the latency of a crop, for runs that have both."""
-    data = []
+    """Draws the AUC of a level over the latency of a crop, for runs that have both."""
+    data: list[Figure] = []
     for number, (cost, row) in enumerate(zip(comparison.costs, table.rows, strict=True)):
         if cost.latency is None or not row.figures:
             continue
@@ -86,30 +66,25 @@ def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
                 "mode": "markers",
                 "name": cost.run,
                 "x": [round(cost.latency.median_ms, 3)],
-                "y": [round(area.value, 4)],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_gap(area.high, area.value)],
-                    "arrayminus": [_gap(area.value, area.low)],
-                },
+                "y": [rounded(area.value)],
+                "error_y": _whiskers([area]),
                 "marker": {"size": 11, "color": COLOURS[number % len(COLOURS)], "symbol": number},
             }
         )
-    layout = {
-        "height": 340,
-        "margin": {"l": 56, "r": 12, "t": 40, "b": 48},
-        "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": "ms a crop, one thread"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": f"AUC, {table.name}"}, "range": [0.0, 1.02]},
+    drawing = layout("ms a crop, one thread", f"AUC, {table.name}") | {"showlegend": True}
+    drawing["xaxis"]["rangemode"] = "tozero"
+    drawing["yaxis"]["range"] = [0.0, 1.02]
+    return {"data": data, "layout": drawing}
+
+
+def _whiskers(figures: Sequence[Estimate]) -> Figure:
+    """Error bars from the lower to the upper end of intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [rounded(max(figure.high - figure.value, 0.0)) for figure in figures],
+        "arrayminus": [rounded(max(figure.value - figure.low, 0.0)) for figure in figures],
     }
-    return {"data": data, "layout": layout}
-
-
-def _gap(above: float, below: float) -> float | None:
-    gap = above - below
-    return None if math.isnan(gap) else round(max(gap, 0.0), 4)
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
@@ -183,7 +158,8 @@ def _bars(comparison: Comparison) -> list[tuple[str, list[float]]]:
 
 
 PAGE = "comparison.html"
-_UNTOLD = "no difference told"
+_TEMPLATE = Path(__file__).with_name(PAGE)
+_NO_DIFFERENCE = "not significant"
 _CELLS = {
     "parameters": "parameters",
     "macs": "GMACs",
@@ -259,7 +235,7 @@ def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 def difference_words(figure: Estimate) -> str:
     """A difference with its interval; where that holds 0, that none is told."""
-    return figure.signed() if figure.excludes_zero else f"{figure.signed()} {_UNTOLD}"
+    return figure.signed() if figure.excludes_zero else f"{figure.signed()} {_NO_DIFFERENCE}"
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
@@ -314,8 +290,8 @@ def _write_page(comparison: Comparison, path: Path, records: str) -> None:
             "areas",
             "AUC",
             "With 95 % intervals over groups; right is better, the dotted line is chance.",
-            "comparison.csv",
             area_chart(comparison),
+            file="comparison.csv",
         )
     ]
     timed = [cost for cost in comparison.costs if cost.latency is not None]
@@ -327,8 +303,8 @@ def _write_page(comparison: Comparison, path: Path, records: str) -> None:
                 "Quality and latency",
                 f"AUC of {judged.name} over the milliseconds that a crop takes: up and left is "
                 "better.",
-                "comparison.csv",
                 trade_chart(comparison, judged),
+                file="comparison.csv",
             )
         )
     if not comparison.levels:
@@ -343,23 +319,18 @@ def _write_page(comparison: Comparison, path: Path, records: str) -> None:
         }
         for table in comparison.levels
     ]
-    write_html(
-        "comparison.html",
-        path,
-        charts,
-        {
-            "title": f"{len(comparison.names)} runs",
-            "first": comparison.names[0],
-            "overview": overview(comparison),
-            "costs": cost_cells(comparison),
-            "tables": tables,
-            "charts": charts,
-            "notes": comparison.notes,
-            "untold": _UNTOLD,
-            "missing": _missing(comparison),
-            "records": records,
-        },
-    )
+    values = {
+        "title": f"{len(comparison.names)} runs",
+        "first": comparison.names[0],
+        "overview": overview(comparison),
+        "costs": cost_cells(comparison),
+        "tables": tables,
+        "drawings": charts,
+        "notes": comparison.notes,
+        "no_difference": _NO_DIFFERENCE,
+        "missing": _missing(comparison),
+    }
+    write_page(path, _TEMPLATE, values, records=records, charts=bool(charts))
 
 
 def _missing(comparison: Comparison) -> list[tuple[str, str, str]]:

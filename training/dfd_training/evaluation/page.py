@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from dfd_edge.outputs.files import written_whole
-from dfd_edge.report.pictures import data_uri
+from dfd_edge.report.figures import Chart
+from dfd_edge.report.html import data_uri, write_page
 from dfd_training.evaluation.charts import (
     histogram_chart,
     history_chart,
@@ -34,7 +35,6 @@ from dfd_training.evaluation.levels import (
     report_table,
     verdict_confusions,
 )
-from dfd_training.evaluation.pages import Chart, write_html
 from dfd_training.evaluation.pictures import (
     draw_confusions,
     draw_histograms,
@@ -92,29 +92,25 @@ def write_evaluation_page(
     charts = _charts(found, facts.get("thresholds", {}))
     training = _training(found.fit)
     files = evaluation.files
-    write_html(
-        "evaluation.html",
-        path,
-        [*charts, *training],
-        {
-            "title": f"{facts.get('bundle', 'a bundle')} on rows marked {facts.get('split', '?')}",
-            "summary": _summary(evaluation, report),
-            "report": report,
-            "files": len(files),
-            "names": {key: metric.name for key, metric in METRICS.items()},
-            "labels": VERDICTS,
-            "thresholds": facts.get("thresholds"),
-            "verdicts": found.verdicts,
-            "plain": found.plain,
-            "classification": found.classification,
-            "charts": charts,
-            "training": training,
-            "fit_words": _fit_words(found.fit),
-            "mistakes": _mistake_rows(found.mistakes),
-            "facts": {n: facts[key] for key, n in _FACT_NAMES.items() if facts.get(key)},
-            "records": to_json(report, facts),
-        },
-    )
+    values = {
+        "title": f"{facts.get('bundle', 'a bundle')} on rows marked {facts.get('split', '?')}",
+        "summary": _summary(evaluation, report),
+        "report": report,
+        "files": len(files),
+        "names": {key: metric.name for key, metric in METRICS.items()},
+        "labels": VERDICTS,
+        "thresholds": facts.get("thresholds"),
+        "verdicts": found.verdicts,
+        "plain": found.plain,
+        "classification": found.classification,
+        "curves": charts,
+        "training": training,
+        "fit_words": _fit_words(found.fit),
+        "mistakes": _mistake_rows(found.mistakes),
+        "facts": {n: facts[key] for key, n in _FACT_NAMES.items() if facts.get(key)},
+    }
+    records = to_json(report, facts)
+    write_page(path, _TEMPLATE, values, records=records, charts=bool(charts or training))
 
 
 def _summary(evaluation: Evaluation, report: Report) -> str:
@@ -147,21 +143,27 @@ def _charts(found: Found, thresholds: dict[str, float]) -> list[Chart]:
         )
         chance = ", ".join(f"{c.level.name} {c.level.labels.mean():.2f}" for c in found.curves)
         charts = [
-            Chart("roc", "ROC", f"{areas}. Dotted: chance.", "roc.csv", roc_chart(found.curves)),
+            Chart(
+                "roc",
+                "ROC",
+                f"{areas}. Dotted: chance.",
+                roc_chart(found.curves),
+                file="roc.csv",
+            ),
             Chart(
                 "precision-recall",
                 "Precision and recall of the fakes",
                 f"Chance reaches the share of fakes: {chance}.",
-                "precision_recall.csv",
                 precision_recall_chart(found.curves),
+                file="precision_recall.csv",
             ),
             Chart(
                 "reliability",
                 "Reliability",
                 f"Expected calibration error over ten bins, {errors}. On the dotted line P(fake) "
                 "is the share of fakes; larger marks have more rows.",
-                "reliability.csv",
                 reliability_chart(found.curves),
+                file="reliability.csv",
             ),
         ]
     for number, level in enumerate(found.levels):
@@ -173,8 +175,8 @@ def _charts(found: Found, thresholds: dict[str, float]) -> list[Chart]:
                 f"histogram-{number}",
                 f"Scores of {level.name}",
                 f"Where reals and fakes lie; {level.counts}.{lines}",
-                "histograms.csv",
                 histogram_chart(level, limits),
+                file="histograms.csv",
             )
         )
     return charts
@@ -188,8 +190,8 @@ def _training(fit: Fit | None) -> list[Chart]:
             f"history-{number}",
             title[0].upper() + title[1:],
             f"On the {' and the '.join(columns.values())}, over {len(fit.history)} epochs.",
-            "training_history.csv",
             history_chart(fit.history, columns, title),
+            file="training_history.csv",
         )
         for number, (title, columns) in enumerate(history_panels(fit.history).items())
     ]
@@ -228,6 +230,7 @@ def _mistake_rows(
 
 
 PAGE = "evaluation.html"
+_TEMPLATE = Path(__file__).with_name(PAGE)
 
 
 def write_results(

@@ -17,9 +17,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from dfd_edge.outputs.files import written_whole
-from dfd_edge.report.charts import FAKE_COLOUR, REAL_COLOUR
+from dfd_edge.report.figures import COLOURS, FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
-from dfd_training.evaluation.charts import COLOURS
 from dfd_training.evaluation.evaluate import Mistake
 from dfd_training.evaluation.levels import CLASSES, Confusion, Curves, Level, histogram_of
 

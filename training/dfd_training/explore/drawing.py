@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -147,8 +146,3 @@ def from_bytes(encoded: bytes) -> Image:
     """A picture that `jpeg` or `png` wrote, uint8 [height, width, 3], BGR."""
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(picture, np.uint8)
-
-
-def data_uri(encoded: bytes, kind: str) -> str:
-    """Bytes as an address that holds them; `kind` is their media type, such as image/jpeg."""
-    return f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

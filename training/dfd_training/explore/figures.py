@@ -10,7 +10,8 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from dfd_training.explore.charts import BarChart, Series, percent
+from dfd_edge.report.figures import FAKE_COLOUR, REAL_COLOUR, BarChart, Series
+from dfd_training.explore.charts import percent
 from dfd_training.explore.detectors import DETECTORS, SAME_FACE, Pass, faces_of, overlap
 from dfd_training.explore.search import FileFacts, Look
 from dfd_training.table import LABELS
@@ -108,10 +109,9 @@ def _alone(detector: str, looks: Sequence[Look]) -> float | None:
     return lonely / total if total else None
 
 
-#: Green and red as people know them; the hatching and the words tell them apart too.
-LABEL_COLOURS = {"REAL": "#237a44", "FAKE": "#b3261e"}
+LABEL_COLOURS = {"REAL": REAL_COLOUR, "FAKE": FAKE_COLOUR}
 _PATTERNS = {"REAL": "", "FAKE": "/"}
-_OTHER_COLOURS = (("#3b82c4", ""), ("#e8890c", "x"), ("#9061d6", "."))
+_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "."))
 _MOST = 20
 _MOST_ORIGINALS = 15
 _BINS = 12
@@ -135,7 +135,7 @@ def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarCha
                 Series(
                     "missing",
                     tuple(float(value) for value in columns["missing_percent"]),
-                    "#8a5a00",
+                    "#b58105",
                     texts=tuple(percent(value / 100) for value in columns["missing_percent"]),
                 ),
             ),

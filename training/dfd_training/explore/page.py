@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from dfd_edge.errors import UsageError
 from dfd_edge.outputs.files import written_whole
-from dfd_edge.report import page as report_page
-from dfd_edge.report.page import content_policy, page_environment
+from dfd_edge.report.figures import BarChart, shortened
+from dfd_edge.report.html import data_uri, render_page
 from dfd_edge.version import version_of
-from dfd_training.explore import search as excerpts
-from dfd_training.explore.charts import BarChart, percent, shortened
+from dfd_training.explore.charts import chart_png, chart_table, percent
 from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX, dlib_is_there
-from dfd_training.explore.drawing import data_uri
 from dfd_training.explore.figures import DetectorRow
-from dfd_training.explore.search import MAX_SECONDS, FileFacts, Look
+from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, FileFacts, Look
 from dfd_training.explore.sheets import Sheet
 
-_FOLDER = Path(__file__).resolve().parent
+RECORD = "explore.json"
+_TEMPLATE = Path(__file__).with_name("explore.html")
 _LISTED = 50
 _MARKS = {"REAL": "●", "FAKE": "▲"}
+_FILTERS: dict[str, Callable[..., object]] = {
+    "data_uri": data_uri,
+    "short": shortened,
+    "percent": percent,
+    "plain": lambda value: f"{value:g}",
+    "base": lambda path: PurePath(path).name,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +76,29 @@ class PageContent:
 
 
 def render(content: PageContent) -> str:
-    """The page as text; it says its own size."""
-    scripts = [str(get_plotlyjs()), (report_page.FOLDER / "page.js").read_text("utf-8")]
+    """Renders the page as text; it states its own size."""
     values = {
         "content": content,
-        "policy": f"{content_policy(scripts)}; media-src data:",
-        "css": [
-            Markup((report_page.FOLDER / "page.css").read_text("utf-8")),
-            Markup((_FOLDER / "page.css").read_text("utf-8")),
-        ],
-        "scripts": [Markup(script) for script in scripts],  # plotly's and ours
-        "figures": {name: _figure(chart) for name, chart in content.charts.items()},
+        "drawings": {name: chart.chart() for name, chart in content.charts.items()},
         "counts": content.table["label"].value_counts().to_dict(),
         "sources": content.table["source"].nunique(),
         "unreadable": sorted(content.unreadable.values())[:_LISTED],
         "dlib_missing": None if dlib_is_there() else DLIB_MISSING,
-        "records": json.dumps(_records(content), allow_nan=False),
-        "written": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "version": version_of("dfd-edge"),
         "marks": _MARKS,
         "searched_px": SEARCHED_PX,
         "max_seconds": MAX_SECONDS,
-        "excerpts": excerpts,
+        "excerpt_s": EXCERPT_S,
+        "excerpt_kb": EXCERPT_BYTES // 1000,
     }
-    template = _template()
-    size = len(template.render(**values, size="00.0").encode("utf-8"))
-    return template.render(**values, size=f"{size / 1e6:.1f}")
+    records = json.dumps(_records(content), allow_nan=False)
 
+    def rendered(size: str) -> str:
+        every = {**values, "size": size}
+        return render_page(_TEMPLATE, every, records=records, charts=True, filters=_FILTERS)
 
-def _figure(chart: BarChart) -> dict[str, str]:
-    return {"json": json.dumps(chart.figure(), allow_nan=False), "words": chart.words()}
+    size = len(rendered("00.0").encode("utf-8"))
+    return rendered(f"{size / 1e6:.1f}")
 
 
 def _records(content: PageContent) -> dict[str, Any]:
@@ -111,24 +106,12 @@ def _records(content: PageContent) -> dict[str, Any]:
     return {
         "table": content.name,
         "options": content.options,
-        "charts": {name: chart.table().to_dict("list") for name, chart in content.charts.items()},
+        "charts": {
+            name: chart_table(chart).to_dict("list") for name, chart in content.charts.items()
+        },
         "columns": content.columns.to_dict("records"),
         "detectors": [asdict(row) for row in content.detectors],
     }
-
-
-def _template() -> jinja2.Template:
-    environment = page_environment(_FOLDER)
-    environment.filters["jpeg_uri"] = lambda encoded: data_uri(encoded, "image/jpeg")
-    environment.filters["mp4_uri"] = lambda encoded: data_uri(encoded, "video/mp4")
-    environment.filters["short"] = shortened
-    environment.filters["percent"] = percent
-    environment.filters["plain"] = lambda value: f"{value:g}"
-    environment.filters["base"] = lambda path: PurePath(path).name
-    return environment.get_template("page.html")
-
-
-RECORD = "explore.json"
 
 
 def make_folder(out: Path) -> None:
@@ -145,9 +128,9 @@ def make_folder(out: Path) -> None:
 
 def chart_files(charts: dict[str, BarChart]) -> dict[str, bytes]:
     """Each chart as PNG and as CSV, by name of the file."""
-    pictures = {f"figures/{name}.png": chart.png() for name, chart in charts.items()}
+    pictures = {f"figures/{name}.png": chart_png(chart) for name, chart in charts.items()}
     return pictures | {
-        f"figures/{name}.csv": as_csv(chart.table()) for name, chart in charts.items()
+        f"figures/{name}.csv": as_csv(chart_table(chart)) for name, chart in charts.items()
     }
 
 

@@ -226,17 +226,17 @@ def _face(image: Image, found: dict[Pass, Found]) -> bytes | None:
 
 
 #: An excerpt, over which nothing is gone: seconds, frames a second, longer side, bytes.
-SECONDS = 3.0
-RATE_HZ = 15.0
-LONGEST_PX = 320
-MAX_BYTES = 250_000
+EXCERPT_S = 3.0
+EXCERPT_RATE_HZ = 15.0
+EXCERPT_PX = 320
+EXCERPT_BYTES = 250_000
 
 _TIME_BASE = Fraction(1, 90_000)
 #: Rate factors of x264, from the better to the smaller.
 _QUALITIES = (28, 34, 40)
 
 
-def excerpt(path: str, *, root: Path, seconds: float = SECONDS) -> bytes | None:
+def excerpt(path: str, *, root: Path, seconds: float = EXCERPT_S) -> bytes | None:
     """The start of a clip as H.264 in MP4, without sound.
 
     Args:
@@ -245,23 +245,23 @@ def excerpt(path: str, *, root: Path, seconds: float = SECONDS) -> bytes | None:
         seconds: how much of it.
 
     Returns:
-        At most `MAX_BYTES`; None where the clip gives fewer than two frames or cannot be made as
-        small.
+        At most `EXCERPT_BYTES`; None where the clip gives fewer than two frames or cannot be
+        encoded as small.
     """
     frames: list[Frame] = []
     try:
         with VideoFile(root / path, threads=1) as video:
-            for frame in video.frames(Sampler(RATE_HZ)):
+            for frame in video.frames(Sampler(EXCERPT_RATE_HZ)):
                 if frame.time_s >= seconds:
                     break
-                frames.append(Frame(shrunk(frame.image, LONGEST_PX), frame.time_s, frame.index))
+                frames.append(Frame(shrunk(frame.image, EXCERPT_PX), frame.time_s, frame.index))
     except SourceError:
         pass
     if len(frames) < 2:
         return None
     for quality in _QUALITIES:
         encoded = _encoded(frames, quality)
-        if len(encoded) <= MAX_BYTES:
+        if len(encoded) <= EXCERPT_BYTES:
             return encoded
     return None
 
@@ -271,7 +271,7 @@ def _encoded(frames: list[Frame], quality: int) -> bytes:
     height, width = (side // 2 * 2 for side in frames[0].image.shape[:2])
     options = {"crf": str(quality), "preset": "veryfast", "profile": "main"}
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(RATE_HZ), options=options)
+        stream = container.add_stream("libx264", rate=round(EXCERPT_RATE_HZ), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = _TIME_BASE
         stream.codec_context.thread_count = 1
