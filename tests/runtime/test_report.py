@@ -505,6 +505,6 @@ def test_the_wheel_carries_what_the_page_is_made_of(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (path,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
-        for name in ("page.html", "page.css", "page.js"):
+        for name in ("base.html", "macros.html", "page.html", "page.css", "page.js"):
             source = ROOT / "runtime" / "dfd_edge" / "report" / name
             assert wheel.read(f"dfd_edge/report/{name}") == source.read_bytes()

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dfd_edge.decision import Decision, Looks, calibrated
+from dfd_edge.decision import Decision, ScoreTerms, calibrated
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import DecisionSpec, PersonScore
 from dfd_training.calibration.calibrate import calibrate
@@ -79,10 +79,10 @@ def test_thresholds_keep_their_rates(sequences: list[ClipSequence]) -> None:
 
 def p_of(sequence: ClipSequence, decision: DecisionSpec) -> float:
     """P(fake) of a clip with one person, as the runtime gives it."""
-    rules, looks = Decision(decision), Looks()
+    rules, terms = Decision(decision), ScoreTerms()
     for logit, detail in zip(sequence.frame_logit, sequence.detail, strict=True):
-        looks = looks.and_one(float(logit), rules.share(float(detail)))
-    return rules.p_person(looks)
+        terms = terms.and_one(float(logit), rules.share(float(detail)))
+    return rules.p_person(terms)
 
 
 def test_n_is_the_number_of_groups_however_many_clips_each_gives(

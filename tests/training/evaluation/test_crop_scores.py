@@ -18,7 +18,7 @@ from dfd_training.cli import main
 from dfd_training.evaluation.crops.score_report import scores_to_text, summarise_scores
 from dfd_training.evaluation.crops.scoring import model_names, score_files
 from dfd_training.evaluation.crops.selection import JudgedFile, Swaps, evenly, select_files
-from dfd_training.evaluation.degradations import Condition, under
+from dfd_training.evaluation.degradations import Condition, apply_condition
 from dfd_training.evaluation.statistics import GroupBootstrap
 from dfd_training.fitting.rows import training_rows
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
@@ -46,7 +46,7 @@ def file(path: str, *, fake: bool = False, original: str = "", group: str = "") 
         source="clips",
         original=original,
         generator="tool" if fake else "",
-        made=False,
+        generated=False,
         photograph=False,
         shard="",
         positions=(0, 1),
@@ -133,12 +133,12 @@ def test_made_fakes_are_judged_beside_the_true_ones(made_store: CropStore) -> No
     assert list(rows) == [
         "landmark swap against all real clips",
         "landmark swap against own originals",
-        "upscaler (made) against all real clips",
-        "upscaler (made) against own originals",
-        "upscaler (made photographs) against own originals",
+        "upscaler (generated) against all real clips",
+        "upscaler (generated) against own originals",
+        "upscaler (generated photographs) against own originals",
     ]
-    assert rows["upscaler (made) against all real clips"].reals == 6
-    copies = rows["upscaler (made) against own originals"]
+    assert rows["upscaler (generated) against all real clips"].reals == 6
+    copies = rows["upscaler (generated) against own originals"]
     assert (copies.fakes, copies.reals, copies.pairs_won, copies.pairs) == (1, 1, 0, 1)
     assert copies.auc.value == 0.5, "the fake is a copy of its original"
 
@@ -163,7 +163,7 @@ def test_a_clip_has_the_mean_of_its_crops(small_store: CropStore) -> None:
 
 
 def test_what_conditions_do(astronaut: NDArray[np.uint8]) -> None:
-    changed = {condition: under(condition, [astronaut])[0] for condition in Condition}
+    changed = {condition: apply_condition(condition, [astronaut])[0] for condition in Condition}
     assert (changed[Condition.CLEAN] == astronaut).all()
     height, width = astronaut.shape[:2]
     assert changed[Condition.HALF_SIZE].shape == (height // 2, width // 2, 3)

@@ -15,14 +15,14 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dfd_edge.errors import SourceError, UsageError
 from dfd_training.cli import main
-from dfd_training.evaluation.crops.classifiers import linear, out_of_fold, pairs_told_apart
+from dfd_training.evaluation.crops.classifiers import linear, out_of_fold, paired_wins
 from dfd_training.evaluation.crops.leak_samples import (
-    Cover,
+    Occlusion,
     Sample,
-    covered,
     face_area,
     measure,
     media_facts,
+    occluded,
 )
 from dfd_training.evaluation.crops.leaks import Check, Finding, examine
 from dfd_training.evaluation.crops.selection import JudgedFile
@@ -68,11 +68,15 @@ def sample(
     return Sample(
         files,
         pd.DataFrame(facts),
-        {Cover.NOTHING: features(face), Cover.GREY: features(border), Cover.BLUR: features(border)},
         {
-            Cover.NOTHING: noise[:, 0] + face * fake,
-            Cover.GREY: noise[:, 1],
-            Cover.BLUR: noise[:, 1] + logit * fake,
+            Occlusion.NOTHING: features(face),
+            Occlusion.GREY: features(border),
+            Occlusion.BLUR: features(border),
+        },
+        {
+            Occlusion.NOTHING: noise[:, 0] + face * fake,
+            Occlusion.GREY: noise[:, 1],
+            Occlusion.BLUR: noise[:, 1] + logit * fake,
         },
     )
 
@@ -195,24 +199,26 @@ def test_one_group_cannot_be_held_against_others() -> None:
     with pytest.raises(UsageError, match="fakes or reals of one group only"):
         out_of_fold(linear, np.zeros((4, 2)), np.array([0, 1, 0, 1]), np.array(list("aaaa")))
     with pytest.raises(UsageError, match="pairs of one group only"):
-        pairs_told_apart(np.ones((2, 1)), np.array(["a", "a"]))
+        paired_wins(np.ones((2, 1)), np.array(["a", "a"]))
 
 
 def test_pairs_without_a_difference_are_a_toss() -> None:
     groups = np.arange(6).astype(str)
-    assert pairs_told_apart(np.zeros((6, 2)), groups).tolist() == [0.5] * 6
+    assert paired_wins(np.zeros((6, 2)), groups).tolist() == [0.5] * 6
     always = np.array([[0.1, 5.0]] * 6) * np.array([[1.0, 0.0]])
-    assert pairs_told_apart(always, groups).tolist() == [1.0] * 6
-    assert pairs_told_apart(always, groups, guide=-always).tolist() == [0.0] * 6
+    assert paired_wins(always, groups).tolist() == [1.0] * 6
+    assert paired_wins(always, groups, guide=-always).tolist() == [0.0] * 6
 
 
-@pytest.mark.parametrize("cover", [Cover.GREY, Cover.BLUR])
-def test_the_face_is_hidden_and_the_rest_is_not(cover: Cover, astronaut_crop: StoredCrop) -> None:
+@pytest.mark.parametrize("cover", [Occlusion.GREY, Occlusion.BLUR])
+def test_the_face_is_hidden_and_the_rest_is_not(
+    cover: Occlusion, astronaut_crop: StoredCrop
+) -> None:
     area = face_area(astronaut_crop)
     assert astronaut_crop.landmarks is not None
     for x, y in astronaut_crop.landmarks:
         assert area[round(float(y)), round(float(x))]
-    picture = covered(astronaut_crop, cover)
+    picture = occluded(astronaut_crop, cover)
     far = ~np.asarray(area)
     size = float(np.ptp(astronaut_crop.landmarks, axis=0).max())
     reach = int(0.1 * size)
@@ -249,11 +255,11 @@ def test_what_is_measured_of_a_store(small_store: CropStore, small_data: Path) -
     assert {"face size", "brightness", "width", "bit rate", "codec_h264 yuv420p"} <= set(seen.facts)
     assert (seen.facts["frame rate"] == 10).all()
     np.testing.assert_allclose(seen.facts["length"], 1.6, atol=0.11)
-    grey = seen.features[Cover.GREY]
+    grey = seen.features[Occlusion.GREY]
     assert grey.shape == (12, 3)
-    assert (np.abs(grey - seen.features[Cover.NOTHING]) > 1).any(axis=1).all()
+    assert (np.abs(grey - seen.features[Occlusion.NOTHING]) > 1).any(axis=1).all()
     np.testing.assert_allclose(
-        seen.logits[Cover.BLUR], seen.features[Cover.BLUR].mean(axis=1), atol=1.0
+        seen.logits[Occlusion.BLUR], seen.features[Occlusion.BLUR].mean(axis=1), atol=1.0
     )
 
 

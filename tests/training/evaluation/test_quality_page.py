@@ -20,8 +20,8 @@ from dfd_training.evaluation.evaluate import Evaluation, summarise
 from dfd_training.evaluation.levels import reliability
 from dfd_training.evaluation.quality_page import Measured, by_source, compare_scores, write_page
 from dfd_training.evaluation.report import read_evaluation, read_figures, write_json, write_report
-from dfd_training.evaluation.robustness import RungFigures
-from dfd_training.evaluation.robustness_report import draw_ladder
+from dfd_training.evaluation.robustness import CorruptionFigures
+from dfd_training.evaluation.robustness_report import draw_robustness
 from dfd_training.evaluation.statistics import Estimate
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "quality.md"
@@ -67,9 +67,9 @@ def evaluation() -> Evaluation:
     return Evaluation(pd.DataFrame(rows), pd.DataFrame(frames))
 
 
-def rung(name: str, area: float, called: int = 0) -> RungFigures:
+def rung(name: str, area: float, called: int = 0) -> CorruptionFigures:
     estimate = Estimate(area, area - 0.1, min(1.0, area + 0.1), 7, 4)
-    return RungFigures(
+    return CorruptionFigures(
         name, 3, 4, estimate, SOME, 2, 3, 4, called, 0.5, 1, 3, 2, SOME, SOME, float("nan")
     )
 
@@ -100,7 +100,7 @@ def test_figures_are_read_as_they_were_written(runs: Path) -> None:
     assert checks[0].finding is Finding.CLEAN
     assert checks[0].auc == SOME
     assert np.isnan(checks[0].won.value)
-    rungs = read_figures(runs / "ladder" / "ladder.json", "rungs", list[RungFigures])
+    rungs = read_figures(runs / "ladder" / "ladder.json", "rungs", list[CorruptionFigures])
     assert rungs[1].auc.value == 0.6
     assert "NaN" not in (runs / "ladder" / "ladder.json").read_text()
 
@@ -204,7 +204,7 @@ def test_the_chart_shows_both_bundles(tmp_path: Path) -> None:
     figures = [rung("clean", 0.9), rung("JPEG 30", 0.7, called=2)]
     pictures = []
     for before in ((), figures):
-        draw_ladder(figures, tmp_path / "chart.png", before=before)
+        draw_robustness(figures, tmp_path / "chart.png", before=before)
         pictures.append(cv2.imread(str(tmp_path / "chart.png")))
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).any()

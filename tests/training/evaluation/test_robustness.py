@@ -17,14 +17,21 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces import DetectorOptions, FaceDetector
 from dfd_edge.sources import VideoFile
 from dfd_training.cli import main
-from dfd_training.evaluation.degradations import CLEAN, LADDER, H264File, Kind, Rung, distort
+from dfd_training.evaluation.degradations import (
+    CLEAN,
+    CORRUPTIONS,
+    Corruption,
+    H264Writer,
+    Kind,
+    corrupt,
+)
 from dfd_training.evaluation.robustness import (
-    Climber,
-    RungResult,
+    CorruptionResult,
+    RobustnessJudge,
     ShiftedFaces,
-    climb_all,
     clips_of,
-    summarise_ladder,
+    judge_clips,
+    summarise_robustness,
 )
 from dfd_training.table import read_table
 
@@ -32,41 +39,41 @@ SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def climber(tiny_bundle: Path) -> Climber:
-    return Climber(tiny_bundle, provider="cpu", precision="fp32", max_seconds=SECONDS)
+def judge(tiny_bundle: Path) -> RobustnessJudge:
+    return RobustnessJudge(tiny_bundle, provider="cpu", precision="fp32", max_seconds=SECONDS)
 
 
 @pytest.fixture(scope="module")
-def climbed(climber: Climber, small_data: Path) -> dict[str, RungResult]:
+def judged(judge: RobustnessJudge, small_data: Path) -> dict[str, CorruptionResult]:
     """One clip on every rung."""
-    return {result.rung: result for result in climber.climb(small_data / "clip0_real.mp4")}
+    return {result.rung: result for result in judge.judge_clip(small_data / "clip0_real.mp4")}
 
 
 def test_the_clean_rung_is_what_the_runtime_says(
-    climbed: dict[str, RungResult], tiny_bundle: Path, small_data: Path
+    judged: dict[str, CorruptionResult], tiny_bundle: Path, small_data: Path
 ) -> None:
     detector = Detector.load(tiny_bundle, provider="cpu", precision="fp32")
     verdict = detector.analyze(small_data / "clip0_real.mp4", duration_s=SECONDS)
-    clean = climbed[CLEAN.name]
+    clean = judged[CLEAN.name]
     assert clean.p_fake == pytest.approx(verdict.p_fake, abs=1e-5)
     assert clean.verdict == verdict.label.value
     assert clean.frames == verdict.frames == 5
     assert clean.logit == pytest.approx(np.log(clean.p_fake / (1 - clean.p_fake)))
 
 
-def test_every_rung_changes_the_score(climbed: dict[str, RungResult]) -> None:
-    assert list(climbed) == [rung.name for rung in LADDER]
-    clean = climbed[CLEAN.name].logit
-    for name, result in climbed.items():
+def test_every_rung_changes_the_score(judged: dict[str, CorruptionResult]) -> None:
+    assert list(judged) == [rung.name for rung in CORRUPTIONS]
+    clean = judged[CLEAN.name].logit
+    for name, result in judged.items():
         assert result.frames == 5, name
         assert (result.logit == clean) == (name == CLEAN.name), name
 
 
-def test_a_lower_rate_costs_more(climbed: dict[str, RungResult]) -> None:
-    rates = [climbed[rung.name].kbps for rung in LADDER if rung.kind is Kind.H264]
+def test_a_lower_rate_costs_more(judged: dict[str, CorruptionResult]) -> None:
+    rates = [judged[rung.name].kbps for rung in CORRUPTIONS if rung.kind is Kind.H264]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > 2 * rates[-1]
-    assert np.isnan(climbed[CLEAN.name].kbps)
+    assert np.isnan(judged[CLEAN.name].kbps)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1])
@@ -77,9 +84,9 @@ def test_shifted_crops_lie_beside_the_face(share: float, astronaut: NDArray[np.u
     np.testing.assert_allclose(moved, [0, share * face.size] * 2, atol=1e-3)
 
 
-@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
-def test_what_rungs_do_to_a_frame(rung: Rung, astronaut: NDArray[np.uint8]) -> None:
-    changed = distort(rung, astronaut, np.random.default_rng(0))
+@pytest.mark.parametrize("rung", CORRUPTIONS, ids=lambda rung: rung.name)
+def test_what_rungs_do_to_a_frame(rung: Corruption, astronaut: NDArray[np.uint8]) -> None:
+    changed = corrupt(rung, astronaut, np.random.default_rng(0))
     height, width = astronaut.shape[:2]
     match rung.kind:
         case Kind.CLEAN | Kind.H264 | Kind.SHIFT:
@@ -101,7 +108,7 @@ def test_what_rungs_do_to_a_frame(rung: Rung, astronaut: NDArray[np.uint8]) -> N
 def test_recoded_clips_keep_their_times(tmp_path: Path, astronaut: NDArray[np.uint8]) -> None:
     """Odd sides are padded; frames come at uneven times, as from a phone."""
     times = [0.0, 0.033, 0.1, 0.2, 0.5]
-    with H264File(tmp_path / "clip.mp4", 30, rate=30.0) as file:
+    with H264Writer(tmp_path / "clip.mp4", 30, rate=30.0) as file:
         for number, time_s in enumerate(times):
             file.write(np.ascontiguousarray(astronaut[number : number + 201, :255]), time_s)
 
@@ -126,31 +133,35 @@ PAIR = ["clip0_real.mp4", "clip0_fake.mp4"]
 class Broken:
     """A climber that must not be asked."""
 
-    def climb(self, path: Path) -> list[RungResult]:
+    def judge_clip(self, path: Path) -> list[CorruptionResult]:
         raise AssertionError(f"{path} was judged already")
 
 
-def test_a_run_goes_on_where_it_stopped(climber: Climber, small_data: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_stopped(
+    judge: RobustnessJudge, small_data: Path, tmp_path: Path
+) -> None:
     settings: dict[str, object] = {"bundle_hash": "a", "split": "train"}
-    first = climb_all(
-        climber, table_of(small_data, PAIR[:1]), small_data, tmp_path, settings=settings
+    first = judge_clips(
+        judge, table_of(small_data, PAIR[:1]), small_data, tmp_path, settings=settings
     )
     assert set(first["path"]) == {PAIR[0]}
-    both = climb_all(climber, table_of(small_data, PAIR), small_data, tmp_path, settings=settings)
+    both = judge_clips(judge, table_of(small_data, PAIR), small_data, tmp_path, settings=settings)
     assert set(both["path"]) == set(PAIR)
-    assert len(both) == 2 * len(LADDER)
-    again = climb_all(Broken(), table_of(small_data, PAIR), small_data, tmp_path, settings=settings)
+    assert len(both) == 2 * len(CORRUPTIONS)
+    again = judge_clips(
+        Broken(), table_of(small_data, PAIR), small_data, tmp_path, settings=settings
+    )
     pd.testing.assert_frame_equal(both, again)
     with pytest.raises(UsageError, match="holds results with bundle_hash a, not b"):
-        climb_all(
-            climber,
+        judge_clips(
+            judge,
             table_of(small_data, PAIR),
             small_data,
             tmp_path,
             settings={**settings, "bundle_hash": "b"},
         )
-    other = climb_all(
-        climber,
+    other = judge_clips(
+        judge,
         table_of(small_data, PAIR[:1]),
         small_data,
         tmp_path,
@@ -158,7 +169,7 @@ def test_a_run_goes_on_where_it_stopped(climber: Climber, small_data: Path, tmp_
         replace=True,
     )
     assert set(other["path"]) == {PAIR[0]}
-    assert len(pd.read_csv(tmp_path / "clips.csv")) == len(LADDER)
+    assert len(pd.read_csv(tmp_path / "clips.csv")) == len(CORRUPTIONS)
 
 
 def test_the_figures_of_a_rung() -> None:
@@ -185,7 +196,7 @@ def test_the_figures_of_a_rung() -> None:
     rows += [row("b", "JPEG 30", -2, "real"), row("b2", "JPEG 30", 1, "unsure")]
     rows += [row("c", "JPEG 30", np.nan, "no_face")]
     rows += [{**row("d", "", np.nan, ""), "error": "not a video"}]
-    clean, jpeg = summarise_ladder(pd.DataFrame(rows), draws=50)
+    clean, jpeg = summarise_robustness(pd.DataFrame(rows), draws=50)
     assert (clean.auc.value, clean.pairs_won, clean.pairs) == (1.0, 2, 2)
     assert (jpeg.fakes, jpeg.reals, jpeg.real_clips) == (2, 2, 3)
     assert jpeg.auc.value == 0.5
@@ -216,8 +227,8 @@ def test_the_ladder_command(small_data: Path, tiny_bundle: Path, tmp_path: Path)
     assert "| crop shift 10 % | 1, 1 |" in result.stdout
     stored = json.loads((out / "ladder.json").read_text())
     assert stored["precision"] == "fp32"
-    assert [rung["rung"] for rung in stored["rungs"]] == [rung.name for rung in LADDER]
-    assert len(pd.read_csv(out / "ladder.csv")) == len(LADDER)
+    assert [rung["rung"] for rung in stored["rungs"]] == [rung.name for rung in CORRUPTIONS]
+    assert len(pd.read_csv(out / "ladder.csv")) == len(CORRUPTIONS)
     assert cv2.imread(str(out / "ladder.png")) is not None
     assert (out / "ladder.md").read_text() in result.stdout
 

@@ -1,4 +1,4 @@
-"""From out-of-fold logits to calibrated probabilities, thresholds and the card's figures."""
+"""Calibration: person's score, calibrators, thresholds and figures from out-of-fold logits."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sklearn.metrics import roc_auc_score
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Calibrator, DecisionSpec, Metric, PersonScore
-from dfd_training.calibration.fold_metrics import clip_metrics, settling_metrics, threshold_metrics
-from dfd_training.calibration.shrinkage import Settling, fit_settling, looks_of
+from dfd_training.calibration.fold_metrics import clip_metrics, shrinkage_metrics, threshold_metrics
+from dfd_training.calibration.shrinkage import Shrinkage, fit_shrinkage, score_terms
 from dfd_training.calibration.thresholds import (
     FALSE_POSITIVE_TARGET,
     MISS_TARGET,
-    JudgedClips,
-    fake_from,
-    make_threshold,
-    real_up_to,
+    ClipScores,
+    fake_threshold,
+    measured_threshold,
+    real_threshold,
 )
 from dfd_training.clips.sequences import FOOTAGE, MIN_STEPS, ClipSequence
 
@@ -33,7 +33,7 @@ Truths = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibration gives: a variant's decision, and figures on the training's own folds."""
+    """The decision of a precision, and figures on the training's own folds."""
 
     decision: DecisionSpec
     metrics: dict[str, Metric]
@@ -48,22 +48,22 @@ def calibrate(
     photographs: Sequence[ClipSequence] = (),
     draws: int = 1000,
 ) -> Calibration:
-    """Choose the person's score, fit the calibrators (Platt, 1999) and set the thresholds.
+    """Chooses the person's score, fits the calibrators (Platt, 1999) and sets the thresholds.
 
-    Everything rests on scores of clips that their model never saw. In the fits, reals and fakes
-    weigh the same, true fakes as much as synthesised ones, and each group of footage as much as
-    any other. Thresholds are set on real clips and true fakes, as they are and degraded.
+    All scores are of clips that their model did not see. In the fits, reals weigh as much as
+    fakes, true fakes as much as synthesised ones, and every group of footage the same. Thresholds
+    are set on real clips and true fakes, plain and degraded.
 
     Args:
-        sequences: out-of-fold features and frame logits of one variant of the frame models.
-        sequence_logits: out-of-fold logits of each step, in the same order.
-        precision: of the variant, for the names of figures.
-        person_score: the person's score; the better one on the folds by default.
-        photographs: out-of-fold frame logits of real photographs, for a figure of their own.
-        draws: bootstrap samples for the intervals.
+        sequences: Out-of-fold features and frame logits of one precision of the frame models.
+        sequence_logits: Out-of-fold logits of each step, in the same order.
+        precision: Of the frame models, for the names of figures.
+        person_score: The person's score; by default the one with the higher AUC on the folds.
+        photographs: Out-of-fold frame logits of real photographs, for a figure of their own.
+        draws: Bootstrap samples for the intervals.
 
     Raises:
-        UsageError: when there are no true fakes or no reals.
+        UsageError: There are no true fakes or no reals.
     """
     fake = np.array([sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
@@ -79,22 +79,22 @@ def calibrate(
         kind: np.array([part.mean() for part in parts], np.float64)
         for kind, parts in logits.items()
     }
-    chosen = person_score or _better(sequences, means)
-    settling = fit_settling(sequences, logits[chosen], weights, draws=draws)
-    looks = looks_of(sequences, logits[chosen], settling)
-    person = _platt(looks.logit, fake, weights, share=looks.share)
+    chosen = person_score or _better_score(sequences, means)
+    shrinkage = fit_shrinkage(sequences, logits[chosen], weights, draws=draws)
+    terms = score_terms(sequences, logits[chosen], shrinkage)
+    person = _platt(terms.logit, fake, weights, share=terms.share)
     calibrators = {
-        "frame": _platt(*_steps(logits[PersonScore.FRAME], fake, weights)),
-        "step": _platt(*_steps(logits[PersonScore.SEQUENCE], fake, weights)),
+        "frame": _platt(*_per_step(logits[PersonScore.FRAME], fake, weights)),
+        "step": _platt(*_per_step(logits[PersonScore.SEQUENCE], fake, weights)),
         "person": person,
     }
-    score = looks.scaled(person.slope, person.intercept)
-    clips = JudgedClips.of(sequences, np.asarray(expit(score), np.float64))
-    decision = _decision(chosen, calibrators, clips, settling)
+    score = terms.scaled(person.slope, person.intercept)
+    clips = ClipScores.of(sequences, np.asarray(expit(score), np.float64))
+    decision = _decision(chosen, calibrators, clips, shrinkage)
     named = {
         **clip_metrics(sequences, means, score, draws),
-        **threshold_metrics(decision, clips, _judged_alone(photographs, calibrators["frame"])),
-        **settling_metrics(settling),
+        **threshold_metrics(decision, clips, _photograph_scores(photographs, calibrators["frame"])),
+        **shrinkage_metrics(shrinkage),
     }
     metrics = {f"training folds, {precision}, {name}": metric for name, metric in named.items()}
     return Calibration(decision, metrics)
@@ -103,36 +103,38 @@ def calibrate(
 def _decision(
     chosen: PersonScore,
     calibrators: dict[str, Calibrator],
-    clips: JudgedClips,
-    settling: Settling,
+    clips: ClipScores,
+    shrinkage: Shrinkage,
 ) -> DecisionSpec:
-    """Thresholds: `fake` where few reals reach, `real` where few true fakes reach."""
+    """Sets `fake` where few reals reach, and `real` where few true fakes stay below."""
     reals, fakes = clips.footage(fake=False), clips.footage(fake=True)
-    fake_at = fake_from(reals, FALSE_POSITIVE_TARGET)
-    real_at = real_up_to(fakes, MISS_TARGET)
+    fake_at = fake_threshold(reals, FALSE_POSITIVE_TARGET)
+    real_at = real_threshold(fakes, MISS_TARGET)
     return DecisionSpec(
         person_score=chosen,
         calibrators=calibrators,
         thresholds={
-            "fake": make_threshold(fake_at, reals.p >= fake_at, reals, FALSE_POSITIVE_TARGET),
-            "real": make_threshold(real_at, fakes.p <= real_at, fakes, MISS_TARGET),
+            "fake": measured_threshold(fake_at, reals.p >= fake_at, reals, FALSE_POSITIVE_TARGET),
+            "real": measured_threshold(real_at, fakes.p <= real_at, fakes, MISS_TARGET),
         },
         min_steps=MIN_STEPS,
-        settle_steps=settling.steps,
-        settle_detail=settling.detail,
+        settle_steps=shrinkage.steps,
+        settle_detail=shrinkage.detail,
     )
 
 
-def _judged_alone(photographs: Sequence[ClipSequence], frame: Calibrator) -> JudgedClips:
-    """Photographs with the probability of their crop."""
+def _photograph_scores(photographs: Sequence[ClipSequence], frame: Calibrator) -> ClipScores:
+    """Returns photographs with the probability of their crop."""
     logits = np.array([photograph.frame_logit.mean() for photograph in photographs], np.float64)
-    return JudgedClips.of(
+    return ClipScores.of(
         photographs, np.asarray(expit(frame.slope * logits + frame.intercept), np.float64)
     )
 
 
-def _better(sequences: Sequence[ClipSequence], means: dict[PersonScore, Floats]) -> PersonScore:
-    """The score that tells fakes from reals better, on whole clips and synthesised fakes."""
+def _better_score(
+    sequences: Sequence[ClipSequence], means: dict[PersonScore, Floats]
+) -> PersonScore:
+    """Returns the score with the higher AUC on whole clips and synthesised fakes."""
     fake = np.array([sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
     groups = np.array([sequence.group for sequence in sequences])
@@ -159,10 +161,10 @@ def _weights(fake: Truths, true_fake: Truths, groups: NDArray[np.str_]) -> Float
     return weights
 
 
-def _steps(
+def _per_step(
     logits: Sequence[NDArray[np.float32]], fake: Truths, weights: Floats
 ) -> tuple[Floats, Truths, Floats]:
-    """Every step as a row of its own; a sequence's weight is shared out among its steps."""
+    """Returns every step as a row; a sequence's weight is divided among its steps."""
     lengths = np.array([len(part) for part in logits])
     return (
         np.concatenate(list(logits)).astype(np.float64),
@@ -174,7 +176,7 @@ def _steps(
 def _platt(
     logits: Floats, fake: Truths, weights: Floats, *, share: Floats | None = None
 ) -> Calibrator:
-    """Fit slope and intercept; the intercept of each row is multiplied by its share."""
+    """Fits slope and intercept; the intercept of each row is multiplied by its share."""
     columns = np.stack([logits, np.ones(len(logits)) if share is None else share], axis=1)
     regression = LogisticRegression(C=1e3, fit_intercept=False)
     regression.fit(columns, fake, sample_weight=weights * len(weights) / weights.sum())

@@ -1,4 +1,4 @@
-"""The words on a model's card: what it was trained on, how, and what it cannot do."""
+"""The text of a model's card: training data, protocol and limits."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LIMITS = (
 def make_card(
     store: CropStore, metrics: dict[str, Metric], *, licence: str, protocol: str = ""
 ) -> CardInfo:
-    """Describe a model that was trained on a store.
+    """Describes a model that was trained on a store.
 
     Args:
-        store: the crops that it was trained on.
-        metrics: figures on the training's own folds.
-        licence: terms of the model files.
-        protocol: more sentences on how the model was fitted.
+        store: The crops that it was trained on.
+        metrics: Figures on the training's own folds.
+        licence: Terms of the model files.
+        protocol: Further sentences on how the model was fitted.
     """
     rows = training_rows(store)
     files = rows.drop_duplicates("shard")
@@ -73,7 +73,7 @@ def read_card(path: Path) -> CardInfo:
     """Reads the card.json that `dfd-train calibrate` wrote.
 
     Raises:
-        UsageError: The file is missing or is none.
+        UsageError: The file is missing or holds no card.
     """
     try:
         return CardInfo.from_json(path.read_text("utf-8"))
@@ -82,7 +82,7 @@ def read_card(path: Path) -> CardInfo:
 
 
 def _made(store: CropStore) -> str:
-    """The fakes of trained networks, where the store has some."""
+    """Lists the fakes that trained networks generated, where the store has some."""
     if store.made.empty:
         return ""
     counts = store.made["generator"].value_counts()

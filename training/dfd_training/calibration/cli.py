@@ -1,4 +1,4 @@
-"""`dfd-train calibrate` and `dfd-train evaluate`."""
+"""`dfd-train calibrate`: calibrators and thresholds of a fitted model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     "precisions",
     type=click.Choice(PRECISIONS),
     multiple=True,
-    help="Variants to decide on beside fp32; they need bundles.  [default: all that the frame "
+    help="Precisions to calibrate beside fp32; they need bundles.  [default: all that the frame "
     "models have]",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @click.option(
     "--protocol",
     default="",
-    help="More sentences on how the model was fitted, for the card.",
+    help="Further sentences for the card on how the model was fitted.",
 )
 @click.option(
     "--licence",
@@ -66,8 +66,8 @@ def calibrate_command(
 ) -> None:
     """Fit calibrators and set thresholds on the training's own folds.
 
-    Each variant gets its own, from what its graphs say of the folds that they never saw. Writes
-    decision.json and card.json, which `dfd-export bundle` puts into the manifest.
+    Each precision gets its own, from the scores of its graphs on folds that they did not see.
+    Writes decision.json and card.json, which `dfd-export bundle` puts into the manifest.
     """
     from dfd_training.calibration.calibrate import Calibration, calibrate
     from dfd_training.calibration.card import make_card
@@ -99,7 +99,7 @@ def calibrate_command(
     (out / "card.json").write_text(card.to_json())
     click.echo(f"a person's score is the mean of the {decisions['fp32'].person_score} logits")
     for precision, decision in decisions.items():
-        _tell(precision, decision)
+        _print_thresholds(precision, decision)
     for name, metric in metrics.items():
         between = "" if metric.high is None else f", at most {metric.high:.3f}"
         if metric.low is not None:
@@ -107,7 +107,7 @@ def calibrate_command(
         click.echo(f"{name}: {metric.value:.3f}{between}")
 
 
-def _tell(precision: str, decision: DecisionSpec) -> None:
+def _print_thresholds(precision: str, decision: DecisionSpec) -> None:
     for label, threshold in decision.thresholds.items():
         click.echo(
             f"{precision} {label}: P(fake) {threshold.probability:.3f}, wrong in "

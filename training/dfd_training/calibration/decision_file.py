@@ -1,4 +1,4 @@
-"""`decision.json`: a decision for fp32 and for each other precision that was measured."""
+"""`decision.json`: a decision for fp32 and for each further precision that was measured."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_jso
 
 
 def decisions_to_json(decisions: Mapping[str, DecisionSpec]) -> str:
-    """Write decisions by precision."""
+    """Returns decisions by precision as JSON."""
     return dump_json(dict(decisions))
 
 
 def decisions_from_json(text: str) -> dict[str, DecisionSpec]:
-    """Read decisions by precision; a single decision alone is that of fp32.
+    """Reads decisions by precision; a single decision is that of fp32.
 
     Raises:
-        SchemaError: the text does not keep the schema, names an unknown precision, or has none
-            for fp32.
+        SchemaError: The text violates the schema, names an unknown precision, or has none for
+            fp32.
     """
     value = parse_json(text)
     if not isinstance(value, dict) or not set(value) & set(PRECISIONS):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.manifest import DecisionSpec, Metric, PersonScore
-from dfd_training.calibration.shrinkage import Settling
-from dfd_training.calibration.thresholds import JudgedClips, fake_from, rate_of
+from dfd_training.calibration.shrinkage import Shrinkage
+from dfd_training.calibration.thresholds import ClipScores, fake_threshold, rate_of
 from dfd_training.clips.sequences import ClipSequence, Variant
 from dfd_training.evaluation.statistics import GroupBootstrap
 
@@ -25,13 +25,13 @@ def clip_metrics(
     runtime: Floats,
     draws: int,
 ) -> dict[str, Metric]:
-    """Clip AUC for each kind of fake: head, mean, by how much the head is better, and runtime.
+    """Computes the clip AUC for each kind of fake: GRU, CNN mean, their difference, and runtime.
 
     Args:
-        sequences: of the held-out folds.
-        scores: mean logit of each, of the head and of the CNN.
-        runtime: the person's score of each, as the runtime adds it up.
-        draws: bootstrap samples.
+        sequences: Sequences of the held-out folds.
+        scores: Mean logit of each, of the GRU and of the CNN.
+        runtime: The person's score of each, pooled as in the runtime.
+        draws: Bootstrap samples.
     """
     variant = np.array([sequence.variant.value for sequence in sequences])
     plain, degraded = variant == Variant.PLAIN, variant == Variant.DEGRADED
@@ -69,30 +69,30 @@ def clip_metrics(
 
 
 def threshold_metrics(
-    decision: DecisionSpec, clips: JudgedClips, photographs: JudgedClips
+    decision: DecisionSpec, clips: ClipScores, photographs: ClipScores
 ) -> dict[str, Metric]:
-    """How often reals and true fakes are called what, at the shipped thresholds and at others.
+    """Computes the rates of each label on reals and true fakes, at shipped and other thresholds.
 
     Args:
-        decision: with the thresholds that ship.
-        clips: of the held-out folds.
-        photographs: real ones; may be empty.
+        decision: The thresholds that ship.
+        clips: Clips of the held-out folds.
+        photographs: Real photographs; may be empty.
     """
     reals, fakes = clips.footage(fake=False), clips.footage(fake=True)
     fake_at, real_at = (decision.thresholds[name].probability for name in ("fake", "real"))
     metrics: dict[str, Metric] = {}
     for target in REPORTED_RATES:
-        probability = fake_from(reals, target)
+        probability = fake_threshold(reals, target)
         at = f"threshold for {target:.0%} false positives"
         metrics[at] = Metric(round(probability, 4))
         false_positives = rate_of(reals.p >= probability, reals)
         metrics[f"{at}: real clips called fake"] = false_positives.bounded()
         metrics[f"{at}: true fakes called fake"] = rate_of(fakes.p >= probability, fakes).metric()
     parts = {
-        "real clips, plain": reals.only(reals.variant == Variant.PLAIN),
-        "real clips, degraded": reals.only(reals.variant == Variant.DEGRADED),
-        "real photographs": photographs.only(photographs.variant == Variant.PLAIN),
-        "real photographs, degraded": photographs.only(photographs.variant == Variant.DEGRADED),
+        "real clips, plain": reals.subset(reals.variant == Variant.PLAIN),
+        "real clips, degraded": reals.subset(reals.variant == Variant.DEGRADED),
+        "real photographs": photographs.subset(photographs.variant == Variant.PLAIN),
+        "real photographs, degraded": photographs.subset(photographs.variant == Variant.DEGRADED),
     }
     for name, part in parts.items():
         if len(part):
@@ -104,13 +104,13 @@ def threshold_metrics(
     return metrics
 
 
-def settling_metrics(settling: Settling) -> dict[str, Metric]:
-    """What drawing blurred and short looks to one half does for the log loss."""
+def shrinkage_metrics(shrinkage: Shrinkage) -> dict[str, Metric]:
+    """Returns how much shrinkage of blurred crops and of few steps lowers the log loss."""
     parts = {
-        "blurred": (settling.detail, settling.detail_gain),
-        "short": (settling.steps, settling.steps_gain),
+        "blurred crops": (shrinkage.detail, shrinkage.detail_gain),
+        "few steps": (shrinkage.steps, shrinkage.steps_gain),
     }
     return {
-        f"log loss saved by counting {name} looks less ({'kept' if value else 'left out'})": gain
+        f"log loss saved by shrinkage for {name} ({'kept' if value else 'left out'})": gain
         for name, (value, gain) in parts.items()
     }

@@ -1,8 +1,9 @@
-"""How much a look counts in a person's score: fitted on the folds, kept only if they show it.
+"""Shrinkage of a person's score toward one half where blurred crops or few steps support it.
 
-A mean over a second of video says less than one over ten, and a blurred crop less than a sharp
-one. What the calibrator gives for a step of detail d is multiplied by d / (d + settle_detail), and
-the mean over n steps by n / (n + settle_steps): both draw the score to one half.
+A mean over one second of video is weaker evidence than one over ten, and a blurred crop weaker
+than a sharp one. The calibrated logit of a step with detail d is multiplied by
+d / (d + settle_detail), and the mean over n steps by n / (n + settle_steps). Both constants are
+fitted on the folds, and kept only where held-out folds gain from them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dfd_training.evaluation.statistics import GroupBootstrap
 
 STEPS = (1.0, 2.0, 4.0, 8.0)
 DETAILS = (5.0, 10.0, 20.0, 40.0, 80.0)
-"""What is tried, beside none."""
+"""Candidates, beside no shrinkage."""
 
 _NOT_TRIED = Metric(0.0)
 _LENGTHS = (MIN_STEPS, 6, 8, 12, 16, 24, 32, 48)
@@ -33,15 +34,15 @@ Logits = Sequence[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
-    """What the folds say of it.
+class Shrinkage:
+    """Fitted shrinkage constants.
 
     Attributes:
-        steps: `settle_steps`; 0 where the folds do not show that it helps.
-        detail: `settle_detail`; 0 likewise.
-        steps_gain: by how much the surest `settle_steps` lowers the log loss of held-out folds,
-            nats a window, with a 95 % bootstrap interval over groups.
-        detail_gain: by how much the surest `settle_detail` does.
+        steps: `settle_steps`; 0 where the folds show no gain.
+        detail: `settle_detail`; 0 where the folds show no gain.
+        steps_gain: Reduction of the held-out folds' log loss by the best `settle_steps`, in nats
+            per window, with a 95 % bootstrap interval over groups.
+        detail_gain: The same for the best `settle_detail`.
     """
 
     steps: float = 0.0
@@ -51,72 +52,74 @@ class Settling:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """What a person's score is made of; arrays float64 of one length, one row a person or window.
+class ScoreTerms:
+    """Terms of a person's score; float64 arrays with one row for each person or window.
 
     Attributes:
-        logit: mean over the steps of the logit times its share.
-        share: mean of the shares, times what the number of steps makes of it.
+        logit: Mean of the steps' logits, each multiplied by its weight.
+        share: Mean of the weights. Both are shrunk by the number of steps.
     """
 
     logit: Floats
     share: Floats
 
     def scaled(self, slope: float, intercept: float) -> Floats:
-        """What the calibrator gives before the sigmoid."""
+        """Returns the calibrated logit."""
         return np.asarray(slope * self.logit + intercept * self.share, np.float64)
 
-    def only(self, rows: Truths) -> Looks:
-        """Some rows."""
-        return Looks(self.logit[rows], self.share[rows])
+    def subset(self, rows: Truths) -> ScoreTerms:
+        """Returns some of the rows."""
+        return ScoreTerms(self.logit[rows], self.share[rows])
 
 
-def looks_of(sequences: Sequence[ClipSequence], logits: Logits, settling: Settling) -> Looks:
-    """Whole sequences, as the runtime adds them up."""
+def score_terms(
+    sequences: Sequence[ClipSequence], logits: Logits, shrinkage: Shrinkage
+) -> ScoreTerms:
+    """Returns the terms of whole sequences, pooled as in the runtime."""
     windows = _Windows.whole([len(part) for part in logits])
-    return windows.looks(sequences, logits, settling.steps, settling.detail)
+    return windows.terms(sequences, logits, shrinkage.steps, shrinkage.detail)
 
 
-def fit_settling(
+def fit_shrinkage(
     sequences: Sequence[ClipSequence],
     logits: Logits,
     weights: Floats,
     *,
     draws: int = 1000,
-) -> Settling:
-    """Try values on the folds: first for blurred crops, then for short looks.
+) -> Shrinkage:
+    """Fits the shrinkage by cross-validation: first for blurred crops, then for few steps.
 
-    Windows of all lengths, from 4 steps to whole sequences, are judged. For each fold, slope and
-    intercept are fitted on the others, with a value and without. The value is kept whose gain on
-    the held-out folds has the highest lower bound, if that is above 0.
+    Windows of all lengths are scored, from 4 steps to whole sequences. For each fold, slope and
+    intercept are fitted on the other folds, with each candidate and without. The candidate whose
+    gain on the held-out folds has the highest lower bound is kept, if that bound is above 0.
 
     Args:
-        sequences: out-of-fold sequences.
-        logits: float32 [T] of each, those that the person's score is made of.
-        weights: of each.
-        draws: bootstrap samples.
+        sequences: Out-of-fold sequences.
+        logits: float32 [T] of each, those that are pooled to the person's score.
+        weights: Weight of each sequence.
+        draws: Bootstrap samples.
     """
     if len({sequence.fold for sequence in sequences}) < 2:
-        return Settling()
+        return Shrinkage()
     windows = _Windows.of_all_lengths([len(part) for part in logits])
-    trial = _Trial.of(sequences, weights, windows)
+    folds = _CrossValidation.of(sequences, weights, windows)
 
     def losses(steps: float, detail: float) -> Floats:
-        return trial.losses(windows.looks(sequences, logits, steps, detail))
+        return folds.losses(windows.terms(sequences, logits, steps, detail))
 
     before = losses(0.0, 0.0)
     detail, detail_gain = _best(
-        DETAILS, lambda value: trial.gain(before - losses(0.0, value), draws)
+        DETAILS, lambda value: folds.gain(before - losses(0.0, value), draws)
     )
     before = losses(0.0, detail)
     steps, steps_gain = _best(
-        STEPS, lambda value: trial.gain(before - losses(value, detail), draws)
+        STEPS, lambda value: folds.gain(before - losses(value, detail), draws)
     )
-    return Settling(steps, detail, steps_gain, detail_gain)
+    return Shrinkage(steps, detail, steps_gain, detail_gain)
 
 
 def _best(values: Sequence[float], gain_of: Callable[[float], Metric]) -> tuple[float, Metric]:
-    """The value whose gain is the surest, or 0 where even that may be chance, and the gain."""
+    """Returns the value with the highest lower bound, 0 if that is not above 0; and its gain."""
     gains = {value: gain_of(value) for value in values}
     best = max(gains, key=lambda value: gains[value].low or 0.0)
     return (best if (gains[best].low or 0.0) > 0 else 0.0), gains[best]
@@ -124,7 +127,7 @@ def _best(values: Sequence[float], gain_of: Callable[[float], Metric]) -> tuple[
 
 @dataclass(frozen=True)
 class _Windows:
-    """Parts of sequences: which one, from which step, how many; int64 arrays of one length."""
+    """Windows of sequences: number of the sequence, first step and length; int64 arrays."""
 
     sequence: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -149,14 +152,14 @@ class _Windows:
         sequence, start, length_, share_ = zip(*rows, strict=True)
         return cls(np.array(sequence), np.array(start), np.array(length_), np.array(share_))
 
-    def looks(
+    def terms(
         self, sequences: Sequence[ClipSequence], logits: Logits, steps: float, detail: float
-    ) -> Looks:
+    ) -> ScoreTerms:
         shares = [s.detail.astype(np.float64) for s in sequences]
         shares = [part / (part + detail) if detail else np.ones(len(part)) for part in shares]
         weighed = [share * part for share, part in zip(shares, logits, strict=True)]
         settled = self.length + steps
-        return Looks(self._sums(weighed) / settled, self._sums(shares) / settled)
+        return ScoreTerms(self._sums(weighed) / settled, self._sums(shares) / settled)
 
     def _sums(self, parts: Sequence[Floats]) -> Floats:
         ends = np.cumsum([len(part) for part in parts])
@@ -166,8 +169,8 @@ class _Windows:
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """Windows with their truth, weight, fold and group."""
+class _CrossValidation:
+    """Windows with their label, weight, fold and group."""
 
     fake: Floats
     weight: Floats
@@ -175,7 +178,9 @@ class _Trial:
     group: NDArray[np.str_]
 
     @classmethod
-    def of(cls, sequences: Sequence[ClipSequence], weights: Floats, windows: _Windows) -> _Trial:
+    def of(
+        cls, sequences: Sequence[ClipSequence], weights: Floats, windows: _Windows
+    ) -> _CrossValidation:
         rows = windows.sequence
         return cls(
             fake=np.array([s.fake for s in sequences], np.float64)[rows],
@@ -184,24 +189,24 @@ class _Trial:
             group=np.array([s.group for s in sequences], np.str_)[rows],
         )
 
-    def losses(self, looks: Looks) -> Floats:
-        """Log loss of each window, with slope and intercept of the other folds."""
+    def losses(self, terms: ScoreTerms) -> Floats:
+        """Returns the log loss of each window, by slope and intercept of the other folds."""
         losses = np.zeros(len(self.fake))
         for fold in np.unique(self.fold):
             held = self.fold == fold
-            slope, intercept = self._fit(looks, ~held)
-            z = looks.only(held).scaled(slope, intercept)
+            slope, intercept = self._fit(terms, ~held)
+            z = terms.subset(held).scaled(slope, intercept)
             losses[held] = np.logaddexp(0.0, z) - self.fake[held] * z
         return losses
 
     def gain(self, gains: Floats, draws: int) -> Metric:
-        """The weighted mean with a bootstrap interval over groups."""
+        """Returns the weighted mean with a bootstrap interval over groups."""
         mean = GroupBootstrap.of(self.group, draws=draws).mean(gains, self.weight)
         return Metric(round(mean.value, 5), round(mean.low, 5), round(mean.high, 5), mean.groups)
 
-    def _fit(self, looks: Looks, rows: Truths) -> tuple[float, float]:
-        """Slope and intercept of the lowest weighted log loss (Platt, 1999)."""
-        part, fake = looks.only(rows), self.fake[rows]
+    def _fit(self, terms: ScoreTerms, rows: Truths) -> tuple[float, float]:
+        """Fits slope and intercept by the lowest weighted log loss (Platt, 1999)."""
+        part, fake = terms.subset(rows), self.fake[rows]
         weight = self.weight[rows] / self.weight[rows].sum()
 
         def loss(line: Floats) -> tuple[float, Floats]:

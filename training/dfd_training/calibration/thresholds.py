@@ -1,8 +1,8 @@
-"""Where labels start: thresholds set on the training's own folds, and how often they are wrong.
+"""Thresholds of the labels, set on held-out folds, and their error rates.
 
-Every figure weighs groups of footage alike, since clips of one group share a person or a scene,
-and within a group plain and degraded clips alike. What a few hundred clips of a hundred groups
-can tell of a rate of 2 % is in its upper bound.
+Groups of footage weigh alike, since clips of one group share a person or a scene; within a group,
+plain and degraded clips weigh alike. A few hundred clips of a hundred groups say little about a
+rate of 2 %, so every rate has an upper bound.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Truths = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class JudgedClips:
+class ClipScores:
     """Clips with the probability that the runtime would give them; arrays of one length.
 
     Attributes:
         p: float64, P(fake) of the most suspicious person.
-        fake: bool.
-        true_fake: bool, made by somebody and not by this toolkit.
-        variant: text, what was done to the clip.
-        group: text.
+        fake: bool, whether the clip is a fake.
+        true_fake: bool, whether it is a published deepfake, not one synthesised by this toolkit.
+        variant: Text, how the clip was processed.
+        group: Text, the group of footage.
     """
 
     p: Floats
@@ -48,8 +48,8 @@ class JudgedClips:
         return len(self.p)
 
     @classmethod
-    def of(cls, sequences: Sequence[ClipSequence], p_person: Floats) -> JudgedClips:
-        """Join the people of each clip; a clip counts once for each thing done to it."""
+    def of(cls, sequences: Sequence[ClipSequence], p_person: Floats) -> ClipScores:
+        """Joins the people of each clip; each variant of a clip counts as one."""
         names = np.array([f"{s.path} {s.variant} {s.copy}" for s in sequences], np.str_)
         clips, first, member = np.unique(names, return_index=True, return_inverse=True)
         p = np.zeros(len(clips))
@@ -63,9 +63,9 @@ class JudgedClips:
             group=np.array([s.group for s in chosen], np.str_),
         )
 
-    def only(self, rows: Truths) -> JudgedClips:
-        """Some of them."""
-        return JudgedClips(
+    def subset(self, rows: Truths) -> ClipScores:
+        """Returns some of the clips."""
+        return ClipScores(
             self.p[rows],
             self.fake[rows],
             self.true_fake[rows],
@@ -73,13 +73,13 @@ class JudgedClips:
             self.group[rows],
         )
 
-    def footage(self, *, fake: bool) -> JudgedClips:
-        """Real clips, or true fakes, plain and degraded."""
+    def footage(self, *, fake: bool) -> ClipScores:
+        """Returns the real clips or the true fakes, plain and degraded."""
         whole = np.isin(self.variant, [Variant.PLAIN.value, Variant.DEGRADED.value])
-        return self.only(whole & (self.true_fake if fake else ~self.fake))
+        return self.subset(whole & (self.true_fake if fake else ~self.fake))
 
     def weights(self) -> Floats:
-        """Of each clip, summing to 1: groups alike, and the variants in a group alike."""
+        """Returns weights that sum to 1: groups weigh alike, and the variants in a group alike."""
         kinds = np.char.add(np.char.add(self.group, " "), self.variant)
         each = 1.0 / _counts(kinds)
         _, member = np.unique(self.group, return_inverse=True)
@@ -92,12 +92,12 @@ class Rate:
     """A share of clips, groups weighing alike.
 
     Attributes:
-        value: the share.
-        low: lower end of the 95 % bootstrap interval over groups.
-        high: upper end.
-        upper_bound: what it is below with 95 % confidence (Clopper and Pearson, 1934), the
-            groups taken as the trials.
-        groups: how many.
+        value: The share.
+        low: Lower end of the 95 % bootstrap interval over groups.
+        high: Upper end.
+        upper_bound: One-sided 95 % upper bound (Clopper and Pearson, 1934), with the groups as
+            trials.
+        groups: Number of groups.
     """
 
     value: float
@@ -107,16 +107,16 @@ class Rate:
     groups: int
 
     def metric(self) -> Metric:
-        """In the form that manifests carry, with the interval."""
+        """Returns it in the form that manifests carry, with the interval."""
         return Metric(_short(self.value), _short(self.low), _short(self.high), self.groups)
 
     def bounded(self) -> Metric:
-        """In the form that manifests carry, with the upper bound alone."""
+        """Returns it in the form that manifests carry, with the upper bound alone."""
         return Metric(_short(self.value), None, _short(self.upper_bound), self.groups)
 
 
-def rate_of(hits: Truths, clips: JudgedClips, *, draws: int = 1000, seed: int = 0) -> Rate:
-    """The share of clips for which `hits` is True, groups weighing alike."""
+def rate_of(hits: Truths, clips: ClipScores, *, draws: int = 1000, seed: int = 0) -> Rate:
+    """Returns the share of clips for which `hits` is True, groups weighing alike."""
     if not len(clips):
         return Rate(0.0, 0.0, 1.0, 1.0, 0)
     drawn = GroupBootstrap.of(clips.group, draws=draws, seed=seed)
@@ -125,20 +125,22 @@ def rate_of(hits: Truths, clips: JudgedClips, *, draws: int = 1000, seed: int = 
     return Rate(share.value, share.low, share.high, bound, drawn.groups)
 
 
-def fake_from(reals: JudgedClips, target: float) -> float:
-    """The lowest P(fake), one half at least, that at most `target` of the reals reach."""
+def fake_threshold(reals: ClipScores, target: float) -> float:
+    """Returns the lowest P(fake), at least one half, that at most `target` of the reals reach."""
     highest = _quantile(-reals.p, reals.weights(), target)
     return 0.5 if highest is None else max(0.5, _above(-highest))
 
 
-def real_up_to(fakes: JudgedClips, target: float) -> float:
-    """The highest P(fake), one half at most, that at most `target` of the fakes stay below."""
+def real_threshold(fakes: ClipScores, target: float) -> float:
+    """Returns the highest P(fake), at most one half, with at most `target` of the fakes below."""
     lowest = _quantile(fakes.p, fakes.weights(), target)
     return 0.5 if lowest is None else min(0.5, _below(lowest))
 
 
-def make_threshold(probability: float, wrong: Truths, clips: JudgedClips, aim: float) -> Threshold:
-    """A threshold with how often it is wrong on the clips that it was set on."""
+def measured_threshold(
+    probability: float, wrong: Truths, clips: ClipScores, aim: float
+) -> Threshold:
+    """Returns a threshold with its error rate on the clips that it was set on."""
     rate = rate_of(wrong, clips)
     return Threshold(
         probability=probability,
@@ -150,7 +152,7 @@ def make_threshold(probability: float, wrong: Truths, clips: JudgedClips, aim: f
 
 
 def _quantile(values: Floats, weights: Floats, share: float) -> float | None:
-    """The first value, in rising order, at which more than `share` of the weight is passed."""
+    """Returns the first value, in rising order, with more than `share` of the weight up to it."""
     order = np.argsort(values, kind="stable")
     passed = np.cumsum(weights[order])
     beyond = np.flatnonzero(passed > share + 1e-9)
@@ -163,7 +165,7 @@ def _counts(names: NDArray[np.str_]) -> NDArray[np.int64]:
 
 
 def _above(probability: float) -> float:
-    """The next probability of four decimals: one that survives being printed."""
+    """Returns the next probability of four decimals, which printing does not change."""
     return float(min(1.0, np.round(np.floor(probability * 1e4) / 1e4 + 1e-4, 4)))
 
 

@@ -1,1 +1,1 @@
-"""Evaluation."""
+"""Evaluation of bundles and frame models: figures, pages, robustness, comparisons."""

@@ -111,7 +111,7 @@ def _square(data: list[Figure], across: str, up: str) -> Figure:
 
 
 def _curve(name: str, curve: pd.DataFrame, across: str, up: str, number: int) -> dict[str, Any]:
-    """A line over all thresholds, thinned to as many points as a screen can show."""
+    """Returns a line over all thresholds, thinned to as many points as a screen can show."""
     if len(curve) > _POINTS:
         step = -(-len(curve) // _POINTS)
         curve = pd.concat([curve.iloc[::step], curve.iloc[-1:]])

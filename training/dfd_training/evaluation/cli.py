@@ -1,4 +1,4 @@
-"""`dfd-train compare`: runs side by side."""
+"""Commands that evaluate bundles and compare runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfd_edge.manifest import PRECISIONS
     type=click.Path(path_type=Path),
     help="A folder for the page, the tables and the chart.  [default: the tables are printed only]",
 )
-@click.option("--names", metavar="A,B,...", help="What to call the runs.  [default: their folders]")
+@click.option("--names", metavar="A,B,...", help="Names of the runs.  [default: their folders]")
 @click.option(
     "--latency/--no-latency",
     default=True,
@@ -36,7 +36,7 @@ from dfd_edge.manifest import PRECISIONS
 def compare_command(
     runs: tuple[Path, ...], out: Path | None, names: str | None, latency: bool, draws: int
 ) -> None:
-    """Put RUNs side by side: quality, size, latency, and what their fits took.
+    """Compare RUNs: quality, size, latency, and duration of their fits.
 
     A RUN is a folder that `fit frame` or `evaluate` wrote, or one that holds a fit or a bundle/
     with an evaluation/ beside. Differences are to the first RUN.
@@ -87,7 +87,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--sample",
     type=_PATH,
-    help="Names the files and their order.  [default: "
+    help="A submission with the files and their order.  [default: "
     "sample_submission.csv in SOURCE or beside it]",
 )
 @click.option("--bundle", type=_PATH, help="Bundle to judge with.  [default: shipped]")
@@ -109,7 +109,7 @@ def submit_command(
     """Judge the videos of SOURCE, a folder or a table, and write a DFDC submission file.
 
     Columns filename and label, the latter P(fake). A video that cannot be judged gets 0.5 and is
-    told. A run that was broken off goes on where it stopped.
+    reported. An interrupted run is resumed.
     """
     from dfd_edge import Detector
     from dfd_training.evaluation.submission import submission_files, submit
@@ -159,7 +159,7 @@ def submit_command(
     default=8,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Show so many of the worst reals and of the worst fakes.",
+    help="Number of the worst reals, and of the worst fakes, to show.",
 )
 @click.option(
     "--draws",
@@ -197,7 +197,7 @@ def evaluate_command(
     from dfd_training.evaluation.evaluate import evaluate, summarise, worst_files, worst_mistakes
     from dfd_training.evaluation.page import PAGE, write_results
     from dfd_training.evaluation.report import card_metrics, to_text, write_report
-    from dfd_training.evaluation.runs import find_fit, graph_hashes, place_from, read_fit
+    from dfd_training.evaluation.runs import find_fit, graph_hashes, read_fit, relative_path
     from dfd_training.table import read_table
 
     info = None if card is None else read_card(card)
@@ -217,7 +217,7 @@ def evaluate_command(
         "bundle": detector.bundle.manifest.name,
         "bundle_hash": detector.bundle.hash,
         "graphs": graph_hashes(detector.bundle, detector.provider.precision),
-        "bundle_place": place_from(out, detector.bundle.path),
+        "bundle_place": relative_path(out, detector.bundle.path),
         "precision": detector.provider.precision,
         "provider": detector.provider.actual,
         "table": table.name,
@@ -259,7 +259,12 @@ def evaluate_command(
     show_default=True,
 )
 @click.option("--provider", default="auto", show_default=True)
-@click.option("--max-seconds", default=6.0, show_default=True, help="Of each clip's start.")
+@click.option(
+    "--max-seconds",
+    default=6.0,
+    show_default=True,
+    help="Judged length of each clip, from its start.",
+)
 @click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
 @click.option(
     "--replace", is_flag=True, help="Replace results of another bundle or with other options."
@@ -277,32 +282,37 @@ def ladder_command(
     replace: bool,
     out: Path,
 ) -> None:
-    """Judge the clips of TABLE through the runtime, as they are and degraded step by step.
+    """Judge the clips of TABLE through the runtime, clean and under corruptions of rising strength.
 
-    JPEG, H.264, shrinking, blur, noise, gamma and displaced crops, each over whole frames. A run
-    that was broken off goes on where it stopped. Writes ladder.json, ladder.csv, ladder.md,
-    ladder.png and clips.csv.
+    JPEG, H.264, downscaling, blur, noise, gamma and displaced crops, each over whole frames. An
+    interrupted run is resumed. Writes ladder.json, ladder.csv, ladder.md, ladder.png and
+    clips.csv.
     """
-    from dfd_training.evaluation.robustness import Climber, climb_all, clips_of, summarise_ladder
-    from dfd_training.evaluation.robustness_report import ladder_to_text, write_ladder
+    from dfd_training.evaluation.robustness import (
+        RobustnessJudge,
+        clips_of,
+        judge_clips,
+        summarise_robustness,
+    )
+    from dfd_training.evaluation.robustness_report import robustness_to_text, write_robustness
     from dfd_training.table import read_table
 
     if max_seconds <= 0:
         raise UsageError(f"--max-seconds {max_seconds:g}: give a number above 0")
     folder = root or table.parent
     clips = clips_of(read_table(table), folder, split)
-    climber = Climber(bundle, provider=provider, precision=precision, max_seconds=max_seconds)
+    judge = RobustnessJudge(bundle, provider=provider, precision=precision, max_seconds=max_seconds)
     facts = {
-        "bundle": climber.detector.bundle.manifest.name,
-        "bundle_hash": climber.detector.bundle.hash,
-        "precision": climber.detector.provider.precision,
-        "provider": climber.detector.provider.actual,
+        "bundle": judge.detector.bundle.manifest.name,
+        "bundle_hash": judge.detector.bundle.hash,
+        "precision": judge.detector.provider.precision,
+        "provider": judge.detector.provider.actual,
         "split": split,
         "max_seconds": max_seconds,
     }
-    with click.progressbar(length=len(clips), label="climbing", file=sys.stderr) as bar:
-        results = climb_all(
-            climber,
+    with click.progressbar(length=len(clips), label="judging", file=sys.stderr) as bar:
+        results = judge_clips(
+            judge,
             clips,
             folder,
             out,
@@ -310,9 +320,9 @@ def ladder_command(
             replace=replace,
             on_clip=lambda: bar.update(1),
         )
-    figures = summarise_ladder(results, draws=draws)
-    write_ladder(figures, out, facts)
-    click.echo(ladder_to_text(figures))
+    figures = summarise_robustness(results, draws=draws)
+    write_robustness(figures, out, facts)
+    click.echo(robustness_to_text(figures))
     for row in results[results["error"].fillna("") != ""].itertuples():
         click.echo(f"Not judged: {row.path}: {row.error}")
 
@@ -325,15 +335,15 @@ def ladder_command(
 @click.option(
     "--before",
     type=click.Path(path_type=Path),
-    help="Such a folder of an earlier bundle, to show beside.",
+    help="The same for an earlier bundle, to compare with.",
 )
 @click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
 def quality_command(runs: Path, page: Path, before: Path | None, draws: int) -> None:
     """Put the tables and the chart of RUNS into a page, between its marks.
 
-    RUNS holds what the measuring commands left: evaluation/ (evaluate), ladder/ (ladder),
-    doctor.json (doctor-data) and baselines.json (score). A table whose file is missing stays as
-    it was.
+    RUNS holds the results of the measuring commands: evaluation/ (evaluate), ladder/ (ladder),
+    doctor.json (doctor-data) and baselines.json (score). A table without its file stays as it
+    was.
     """
     from dfd_training.evaluation.quality_page import Measured, write_page
 

@@ -1,4 +1,4 @@
-"""Runs side by side: how well each does, what each costs, and whether a difference is told."""
+"""Comparison of runs: quality, costs, and significance of the differences."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Latency:
     """Time of the frame graph for one crop, on one thread of this machine's processor.
 
     Attributes:
-        precision: the variant that ran.
-        median_ms: over the rounds.
-        low_ms: of nine rounds in ten, the fastest.
-        high_ms: of nine rounds in ten, the slowest.
-        ratio: median over the rounds of this run's time over the first run's.
+        precision: The precision that ran.
+        median_ms: Median over the rounds.
+        low_ms: 5th percentile.
+        high_ms: 95th percentile.
+        ratio: Median over the rounds of this run's time over that of the first run.
     """
 
     precision: str
@@ -42,7 +42,7 @@ class Latency:
 
 
 def model_cost(model: Path) -> tuple[int, int]:
-    """Parameters of a frame model and its multiply-accumulates for one crop.
+    """Returns parameters of a frame model and its multiply-accumulates for one crop.
 
     Loads Keras.
 
@@ -57,7 +57,7 @@ def model_cost(model: Path) -> tuple[int, int]:
 
 
 def onnx_bytes(bundle: Bundle, precision: str) -> int:
-    """Bytes of the frame graph of a precision and of the sequence graph."""
+    """Returns bytes of the frame graph of a precision and of the sequence graph."""
     manifest = bundle.manifest
     names = (manifest.frame.variants[precision].file, manifest.sequence.file)
     return sum(manifest.files[name].size for name in names)
@@ -69,12 +69,12 @@ def measure_latency(
     rounds: int = ROUNDS,
     on_round: Callable[[], None] = lambda: None,
 ) -> dict[str, Latency]:
-    """Time the frame graphs of bundles turn by turn, so that what slows the machine slows all.
+    """Times the frame graphs of bundles in turn, so that other load slows all of them alike.
 
     Args:
-        bundles: by run, the bundle and the precision of its frame graph.
-        rounds: each of which times every graph once; as many again as `WARM_UP` go before.
-        on_round: called after each.
+        bundles: Bundle and precision of its frame graph, by run.
+        rounds: Number of rounds, each of which times every graph once, after `WARM_UP` more.
+        on_round: Called after each round.
 
     Raises:
         UsageError: There is no bundle.
@@ -116,15 +116,15 @@ COMPARED = ("auc", "average_precision", "eer", "log_loss", "calibration_error")
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a run does at one level.
+    """Quality of a run at one level.
 
     Attributes:
-        run: its name.
-        figures: by metric; empty where the level has one class only, or was not judged.
-        differences: to the first run on the rows that both judged, by metric, paired; empty for
-            the first run and where `reason` says why.
-        paired: rows that both judged.
-        reason: why figures or differences are missing, or "".
+        run: Its name.
+        figures: Figures by metric; empty where the level has one class only, or was not judged.
+        differences: Paired differences to the first run on the rows that both judged, by metric;
+            empty for the first run and where `reason` is given.
+        paired: Number of rows that both judged.
+        reason: Reason why figures or differences are missing, or "".
     """
 
     run: str
@@ -139,8 +139,8 @@ class LevelTable:
     """All runs at one level.
 
     Attributes:
-        name: clips, photographs or single faces.
-        rows: one a run, in order.
+        name: Clips, photographs or single faces.
+        rows: One for each run, in order.
     """
 
     name: str
@@ -149,20 +149,20 @@ class LevelTable:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the model of a run costs, and what its fit took. None where it is not known.
+    """Costs of the model of a run and of its fit; None where they are not known.
 
     Attributes:
-        run: its name.
-        model: what was fitted, as far as it is recorded.
-        judged: which bundle, variant and rows the evaluation is of.
-        parameters: of the frame model.
-        macs: multiply-accumulates of the frame model for one crop.
-        onnx_bytes: of the frame graph in the variant that was judged, and the sequence graph.
-        latency: of the frame graph on this machine.
-        fit_s: seconds that the epochs took.
-        epochs: of the fit.
-        held_out_auc: the best of an epoch, on the fold held out inside the rows marked train.
-        missing: why a cell is empty, by its field.
+        run: Its name.
+        model: Backbone, as far as it is recorded.
+        judged: Bundle, variant and rows of the evaluation.
+        parameters: Parameters of the frame model.
+        macs: Multiply-accumulates of the frame model for one crop.
+        onnx_bytes: Bytes of the frame graph in the judged variant and of the sequence graph.
+        latency: Latency of the frame graph on this machine.
+        fit_s: Duration of the epochs in seconds.
+        epochs: Number of epochs of the fit.
+        held_out_auc: Best AUC of an epoch, on the fold held out inside the rows marked train.
+        missing: Reason for each empty cell, by its field.
     """
 
     run: str
@@ -180,13 +180,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `dfd-train compare` found.
+    """Results of `dfd-train compare`.
 
     Attributes:
-        names: of the runs, the one that others are compared with first.
-        levels: of the evaluations.
-        costs: one a run.
-        notes: what to know before comparing.
+        names: Names of the runs; the first is the one that others are compared with.
+        levels: Quality at each level.
+        costs: One for each run.
+        notes: Caveats of the comparison.
     """
 
     names: list[str]
@@ -198,18 +198,18 @@ class Comparison:
 def compare_quality(
     runs: Sequence[Run], *, draws: int = 1000, on_run: Callable[[], None] = lambda: None
 ) -> list[LevelTable]:
-    """Figures of every level, with their intervals, and paired differences to the first run.
+    """Computes figures of every level with intervals, and paired differences to the first run.
 
     Rows are paired by file, single faces by file, time and track. The bootstrap draws the same
     groups for both runs of a difference.
 
     Args:
-        runs: those without an evaluation stay empty.
-        draws: bootstrap samples.
-        on_run: called after each run.
+        runs: The runs; rows of those without an evaluation stay empty.
+        draws: Bootstrap samples.
+        on_run: Called after each run.
 
     Raises:
-        UsageError: two evaluations have another label for the same file.
+        UsageError: Two evaluations have different labels for the same file.
     """
     judged = [_levels(run) for run in runs]
     names = list(dict.fromkeys(name for levels in judged for name in levels))
@@ -234,7 +234,7 @@ def _levels(run: Run) -> dict[str, Level]:
 
 
 def _quality(run: Run, level: Level | None, base: Level | None, draws: int) -> Quality:
-    """Figures of a run at a level, and the change from `base`; None for the first run."""
+    """Computes figures of a run at a level, and the change from `base`, None for the first run."""
     if run.evaluation is None or level is None or not level.two_classes:
         reason = "not evaluated" if run.evaluation is None else "none judged"
         if level is not None:
@@ -264,7 +264,7 @@ def _quality(run: Run, level: Level | None, base: Level | None, draws: int) -> Q
 
 
 def precision_of(run: Run) -> str | None:
-    """The variant of the run's bundle: that which was judged, else fp32."""
+    """Returns the judged precision of the run's bundle, else fp32."""
     if run.bundle is None:
         return None
     variants = run.bundle.manifest.frame.variants
@@ -273,12 +273,12 @@ def precision_of(run: Run) -> str | None:
 
 
 def cost_of(run: Run, latency: Latency | None, no_latency: str) -> Cost:
-    """What a run costs.
+    """Collects the costs of a run.
 
     Args:
-        run: the run.
-        latency: as measured.
-        no_latency: why it was not, where it was not.
+        run: The run.
+        latency: Measured latency.
+        no_latency: Reason why it was not measured.
     """
     missing: dict[str, str] = {}
     parameters = macs = size = None
@@ -290,7 +290,7 @@ def cost_of(run: Run, latency: Latency | None, no_latency: str) -> Cost:
         except UsageError as error:  # such as a layer that this version does not know
             missing["parameters"] = missing["macs"] = str(error)
     else:
-        missing["parameters"] = missing["macs"] = "no best.keras: dfd-export inspect tells"
+        missing["parameters"] = missing["macs"] = "no best.keras: see dfd-export inspect"
     precision = precision_of(run)
     if run.bundle is not None and precision is not None:
         size = onnx_bytes(run.bundle, precision)
@@ -316,13 +316,13 @@ def cost_of(run: Run, latency: Latency | None, no_latency: str) -> Cost:
 
 
 def notes_on(runs: Sequence[Run], levels: Sequence[LevelTable]) -> list[str]:
-    """What to know before comparing: other rows, other precisions, few files in common."""
+    """Returns caveats: different rows, different precisions, few files in common."""
     notes = []
     for key, what in (("split", "rows"), ("precision", "variants")):
         found = {run.name: str(run.facts[key]) for run in runs if run.facts.get(key)}
         if len(set(found.values())) > 1:
-            told = ", ".join(f"{name} {value}" for name, value in found.items())
-            notes.append(f"the runs were judged on different {what}: {told}")
+            listed = ", ".join(f"{name} {value}" for name, value in found.items())
+            notes.append(f"the runs were judged on different {what}: {listed}")
     for run in runs:
         if run.bundle is not None and run.evaluation is not None and not run.is_judged:
             notes.append(

@@ -78,7 +78,7 @@ def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
 
 
 def _whiskers(figures: Sequence[Estimate]) -> Figure:
-    """Error bars from the lower to the upper end of intervals."""
+    """Returns error bars from the lower to the upper end of intervals."""
     return {
         "type": "data",
         "symmetric": False,
@@ -88,7 +88,7 @@ def _whiskers(figures: Sequence[Estimate]) -> Figure:
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Draw the AUCs with their intervals, and next to them what each run costs."""
+    """Draws the AUCs with their intervals, and the costs beside them."""
     names = comparison.names
     places = np.arange(len(names))
     bars = [
@@ -166,11 +166,11 @@ _CELLS = {
     "onnx_bytes": "ONNX size",
     "latency": "latency",
 }
-"""What the fields of a cost that may be missing are called."""
+"""Names of the fields of a cost that may be missing."""
 
 
 def comparison_to_text(comparison: Comparison) -> str:
-    """The tables as Markdown; intervals are 95 %, over groups."""
+    """Returns the tables as Markdown; intervals are 95 %, over groups."""
     parts = [
         f"### Overview\n\n{markdown(*overview(comparison))}",
         f"### Costs\n\n{markdown(*cost_cells(comparison))}",
@@ -190,7 +190,7 @@ def comparison_to_text(comparison: Comparison) -> str:
 
 
 def overview(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of what each run is, and how well it does in short."""
+    """Returns head and rows of the overview: each run with its AUCs."""
     head = ["run", "fit", "judged", *(f"AUC, {table.name}" for table in comparison.levels)]
     rows = []
     for number, cost in enumerate(comparison.costs):
@@ -201,13 +201,13 @@ def overview(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of what each run costs."""
+    """Returns head and rows of the costs."""
     head = ["run", *(name for name, _ in _COSTS)]
     return head, [[cost.run, *(tell(cost) for _, tell in _COSTS)] for cost in comparison.costs]
 
 
 def level_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the figures of a level."""
+    """Returns head and rows of the figures of a level."""
     head = ["run", "n", "groups", *(METRICS[key].name for key in COMPARED)]
     rows = []
     for row in table.rows:
@@ -221,7 +221,7 @@ def level_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 
 def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the paired differences of a level to the first run."""
+    """Returns head and rows of the paired differences of a level to the first run."""
     head = ["run", "n, paired", *(METRICS[key].name for key in COMPARED)]
     rows = []
     for row in table.rows[1:]:
@@ -234,12 +234,12 @@ def difference_cells(table: LevelTable) -> tuple[list[str], list[list[str]]]:
 
 
 def difference_words(figure: Estimate) -> str:
-    """A difference with its interval; where that holds 0, that none is told."""
+    """Returns a difference with its interval, and a remark where that contains 0."""
     return figure.signed() if figure.excludes_zero else f"{figure.signed()} {_NO_DIFFERENCE}"
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """All numbers as one table, a run in a row."""
+    """Returns all numbers as one table, one row for each run."""
     rows: list[dict[str, Any]] = []
     for number, cost in enumerate(comparison.costs):
         row: dict[str, Any] = {"run": cost.run, "fit": cost.model, "judged": cost.judged}
@@ -265,7 +265,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[str]:
-    """Write comparison.html, .md, .csv, .json and .png into a folder.
+    """Writes comparison.html, .md, .csv, .json and .png into a folder.
 
     Returns:
         The names of the files.
@@ -334,7 +334,7 @@ def _write_page(comparison: Comparison, path: Path, records: str) -> None:
 
 
 def _missing(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """Run, cells and reason of what is not known; cells with one reason together."""
+    """Returns run, cells and reason of missing values; cells with the same reason together."""
     cells: dict[tuple[str, str], list[str]] = {}
     for cost in comparison.costs:
         for name, reason in cost.missing.items():
@@ -343,7 +343,7 @@ def _missing(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 
 def _numbers(level: str, quality: Quality) -> Iterator[tuple[str, float | int]]:
-    """The figures and differences of a run at a level, by column."""
+    """Yields the figures and differences of a run at a level, by column."""
     yield f"{level}_n", quality.figures["auc"].n if quality.figures else 0
     for kind, figures in (("", quality.figures), ("_change", quality.differences)):
         for key in COMPARED:

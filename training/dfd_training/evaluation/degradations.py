@@ -1,4 +1,4 @@
-"""The rungs of the robustness ladder: what is done to whole frames before the runtime sees them."""
+"""Degradations for evaluation: conditions of crops, and corruptions of whole frames and clips."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _H264 = Degradation(coding=Coding(Codec.H264, loss=0.75))  # rate factor 36
 
 
 class Condition(StrEnum):
-    """What is done to all crops of a file before they are judged."""
+    """Condition that all crops of a file are judged under."""
 
     CLEAN = "clean"
     JPEG = "jpeg 40"
@@ -30,13 +30,13 @@ class Condition(StrEnum):
     H264 = "h264 low"
 
 
-def under(condition: Condition, pictures: Sequence[Picture]) -> list[Picture]:
-    """Put crops under a condition.
+def apply_condition(condition: Condition, pictures: Sequence[Picture]) -> list[Picture]:
+    """Degrades crops as a condition says.
 
     Args:
-        condition: `jpeg 40`: at JPEG quality 40. `half size`: at half the size, as if the file
-            had half the resolution. `h264 low`: through H.264 at a rate factor of 36.
-        pictures: square BGR crops at the file's own resolution.
+        condition: `jpeg 40`: JPEG quality 40. `half size`: half the size, as if the file had half
+            the resolution. `h264 low`: H.264 at a rate factor of 36.
+        pictures: Square BGR crops at the file's own resolution.
 
     Returns:
         As many pictures; those of `half size` are smaller.
@@ -51,14 +51,14 @@ def under(condition: Condition, pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def shrink(image: Picture, share: float) -> Picture:
-    """Shrink a picture to a share of its size by averaging areas; the result stays small."""
+    """Scales a picture down to a share of its size by averaging areas."""
     height, width = image.shape[:2]
     size = (max(2, round(width * share)), max(2, round(height * share)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Kind(StrEnum):
-    """Kinds of rungs."""
+    """Kinds of corruption (Hendrycks and Dietterich, ICLR 2019)."""
 
     CLEAN = "clean"
     JPEG = "JPEG"
@@ -71,15 +71,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One rung.
+class Corruption:
+    """A corruption of one strength: a rung of the robustness ladder.
 
     Attributes:
-        kind: what is done.
+        kind: Kind of corruption.
         strength: JPEG quality; x264's constant rate factor; share of the frame's size; standard
             deviation of the blur in pixels or of the noise in grey levels; exponent; share of
             the face by which the crop is displaced.
-        name: as tables and charts show it.
+        name: Name in tables and charts.
     """
 
     kind: Kind
@@ -87,36 +87,36 @@ class Rung:
     name: str
 
 
-CLEAN = Rung(Kind.CLEAN, 0.0, "clean")
-LADDER = (
+CLEAN = Corruption(Kind.CLEAN, 0.0, "clean")
+CORRUPTIONS = (
     CLEAN,
-    Rung(Kind.JPEG, 90, "JPEG 90"),
-    Rung(Kind.JPEG, 70, "JPEG 70"),
-    Rung(Kind.JPEG, 50, "JPEG 50"),
-    Rung(Kind.JPEG, 30, "JPEG 30"),
-    Rung(Kind.H264, 23, "H.264 CRF 23"),
-    Rung(Kind.H264, 30, "H.264 CRF 30"),
-    Rung(Kind.H264, 36, "H.264 CRF 36"),
-    Rung(Kind.H264, 42, "H.264 CRF 42"),
-    Rung(Kind.RESIZE, 0.5, "size 1/2"),
-    Rung(Kind.RESIZE, 0.25, "size 1/4"),
-    Rung(Kind.BLUR, 2.0, "blur 2 px"),
-    Rung(Kind.NOISE, 8.0, "noise 8"),
-    Rung(Kind.GAMMA, 0.6, "gamma 0.6"),
-    Rung(Kind.GAMMA, 1.6, "gamma 1.6"),
-    Rung(Kind.SHIFT, 0.05, "crop shift 5 %"),
-    Rung(Kind.SHIFT, 0.10, "crop shift 10 %"),
+    Corruption(Kind.JPEG, 90, "JPEG 90"),
+    Corruption(Kind.JPEG, 70, "JPEG 70"),
+    Corruption(Kind.JPEG, 50, "JPEG 50"),
+    Corruption(Kind.JPEG, 30, "JPEG 30"),
+    Corruption(Kind.H264, 23, "H.264 CRF 23"),
+    Corruption(Kind.H264, 30, "H.264 CRF 30"),
+    Corruption(Kind.H264, 36, "H.264 CRF 36"),
+    Corruption(Kind.H264, 42, "H.264 CRF 42"),
+    Corruption(Kind.RESIZE, 0.5, "size 1/2"),
+    Corruption(Kind.RESIZE, 0.25, "size 1/4"),
+    Corruption(Kind.BLUR, 2.0, "blur 2 px"),
+    Corruption(Kind.NOISE, 8.0, "noise 8"),
+    Corruption(Kind.GAMMA, 0.6, "gamma 0.6"),
+    Corruption(Kind.GAMMA, 1.6, "gamma 1.6"),
+    Corruption(Kind.SHIFT, 0.05, "crop shift 5 %"),
+    Corruption(Kind.SHIFT, 0.10, "crop shift 10 %"),
 )
 
 
-def distort(rung: Rung, frame: Picture, rng: np.random.Generator) -> Picture:
-    """Do to one frame what the rung says.
+def corrupt(rung: Corruption, frame: Picture, rng: np.random.Generator) -> Picture:
+    """Corrupts one frame.
 
     Args:
-        rung: a frame that it leaves alone (clean, H.264 of the whole clip, crop shift) comes
-            back as it is.
+        rung: The corruption; clean, H.264 of the whole clip and crop shift return the frame as
+            it is.
         frame: uint8 [height, width, 3], BGR.
-        rng: the source of the noise.
+        rng: Source of the noise.
 
     Returns:
         uint8, smaller for `resize`, else the same shape.
@@ -137,18 +137,18 @@ def distort(rung: Rung, frame: Picture, rng: np.random.Generator) -> Picture:
 
 
 PRESET = "veryfast"
-"""x264's; slower ones lose less at the same rate factor."""
+"""Preset of x264; slower ones lose less at the same rate factor."""
 
 _TICKS = 90_000
 
 
-class H264File:
+class H264Writer:
     """Writes frames as an MP4 file, 4:2:0, at a constant rate factor. A context manager.
 
     Args:
-        path: of the file.
+        path: The file.
         crf: x264's constant rate factor, 0 (best) to 51.
-        rate: nominal frames a second; the times of the frames are kept as they are.
+        rate: Nominal frames per second; the times of the frames are kept as they are.
     """
 
     def __init__(self, path: Path, crf: int, *, rate: float) -> None:
@@ -160,7 +160,7 @@ class H264File:
         self._stream: av.VideoStream | None = None
 
     def write(self, frame: Picture, time_s: float) -> None:
-        """Add a frame: uint8 [height, width, 3], BGR, all of one size; odd sides are padded."""
+        """Adds a frame: uint8 [height, width, 3], BGR, all of one size; odd sides are padded."""
         height, width = frame.shape[:2]
         even = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         stream = self._stream or self._open(even.shape[1], even.shape[0])
@@ -179,7 +179,7 @@ class H264File:
         self._stream = stream
         return stream
 
-    def __enter__(self) -> H264File:
+    def __enter__(self) -> H264Writer:
         return self
 
     def __exit__(

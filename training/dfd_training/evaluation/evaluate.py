@@ -28,13 +28,13 @@ from dfd_training.table import LABELS
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation measured.
+    """Measurements of an evaluation.
 
     Attributes:
-        files: one row a file: the table's columns, `kind` (clip or photograph), `verdict`,
-            `p_fake` (the runtime's own), `cnn` and `gru` (P(fake) from the mean of frame logits
-            and of step logits), `frames`, `coverage`, `error`.
-        frames: one row a judged face: `path`, `time_s`, `track`, `p_frame`, `p_step`.
+        files: One row for each file: the table's columns, `kind` (clip or photograph),
+            `verdict`, `p_fake` (the runtime's own), `cnn` and `gru` (P(fake) from the mean of
+            frame logits and of step logits), `frames`, `coverage`, `error`.
+        frames: One row for each judged face: `path`, `time_s`, `track`, `p_frame`, `p_step`.
     """
 
     files: pd.DataFrame
@@ -48,16 +48,16 @@ def evaluate(
     *,
     on_file: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Judge every file of a table.
+    """Judges every file of a table.
 
     Args:
-        detector: a loaded bundle.
-        table: as `read_table` gives it, the rows to judge.
-        root: the folder that relative paths start from.
-        on_file: called after each file.
+        detector: A loaded bundle.
+        table: The rows to judge, from `read_table`.
+        root: The folder that relative paths start from.
+        on_file: Called after each file.
 
     Raises:
-        UsageError: when the table has no rows.
+        UsageError: the table has no rows.
     """
     if table.empty:
         raise UsageError("no row of the table is to be evaluated")
@@ -109,7 +109,7 @@ def _judge(
 
 
 def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float:
-    """Mean logit of the most suspicious person judged long enough, as a probability."""
+    """Returns the mean logit of the most suspicious person judged long enough, as P(fake)."""
     if not rows or any(row[column] is None for row in rows):
         return float("nan")
     frame = pd.DataFrame(rows)
@@ -121,7 +121,7 @@ def _pooled(rows: list[dict[str, object]], column: str, min_steps: int) -> float
 
 @dataclass(frozen=True)
 class Section:
-    """A table of the report: one row a score, one column a metric."""
+    """A table of the report: one row for each score, one column for each metric."""
 
     title: str
     rows: dict[str, dict[str, Estimate]]
@@ -129,13 +129,13 @@ class Section:
 
 @dataclass(frozen=True)
 class VerdictCount:
-    """How files of one kind were called.
+    """Verdicts on the files of one kind.
 
     Attributes:
-        name: the kind.
-        n: files.
-        counts: by verdict.
-        called_fake_upper: upper end of the 95 % interval of the share called fake.
+        name: The kind.
+        n: Number of files.
+        counts: Files by verdict.
+        called_fake_upper: One-sided 95 % upper bound of the share called fake.
     """
 
     name: str
@@ -149,12 +149,12 @@ class Report:
     """All figures of an evaluation.
 
     Attributes:
-        sections: figures that need fakes and reals.
-        left_out: for each kind of file that has one class only, why its figures are left out.
-        verdicts: what files were called.
-        pairs_won: pairs whose fake scores above its own original.
-        pairs: fakes whose original was judged too.
-        errors: by path, why a file could not be judged.
+        sections: Figures that need fakes and reals.
+        left_out: Reasons why figures are left out, for kinds of files with one class only.
+        verdicts: Verdicts by kind and by source.
+        pairs_won: Pairs whose fake scores above its own original.
+        pairs: Fakes whose original was judged too.
+        errors: Reason for each file that could not be judged, by path.
     """
 
     sections: list[Section]
@@ -166,7 +166,7 @@ class Report:
 
 
 def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
-    """Compute the report of an evaluation; every figure has an interval over groups."""
+    """Computes the report of an evaluation; every figure has an interval over groups."""
     files = evaluation.files
     clips = files[files["kind"] == "clip"]
     swaps = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(clips["original"]))]
@@ -204,7 +204,7 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
 
 
 def pairs_won(clips: pd.DataFrame) -> tuple[int, int]:
-    """In how many pairs the fake scores above its own original, and how many pairs there are."""
+    """Counts the pairs whose fake scores above its own original, and all pairs."""
     score = dict(zip(clips["path"], clips["p_fake"], strict=True))
     fakes = clips[(clips["label"] == "FAKE") & clips["original"].isin(set(clips["path"]))]
     won = [score[row.path] > score[row.original] for row in fakes.itertuples()]
@@ -234,7 +234,7 @@ def _rows(
 
 
 def _left_out(files: pd.DataFrame) -> list[str]:
-    """Kinds of files that have one class only, so that nothing tells fakes from reals there."""
+    """Returns a sentence for each kind of file that has one class only."""
     found: list[str] = []
     for kind, part in files[files["kind"] != "unreadable"].groupby("kind"):
         scored = part[part["p_fake"].notna()]
@@ -267,14 +267,14 @@ class Mistake:
     """A file whose P(fake) is on the wrong side, or nearest to it.
 
     Attributes:
-        path: of the file.
-        label: REAL or FAKE, which it is.
-        kind: clip or photograph.
-        source: where it comes from.
-        verdict: what it was called.
-        p_fake: its score.
-        crop: of a real file, the judged crop that scores highest; of a fake, the lowest of the
-            person who has the highest score. None where the file cannot be read any more.
+        path: Of the file.
+        label: REAL or FAKE.
+        kind: Clip or photograph.
+        source: Source of the file.
+        verdict: The runtime's verdict.
+        p_fake: Its score.
+        crop: The judged crop with the highest score of a real file; the lowest of the person
+            with the highest score of a fake. None where the file can no longer be read.
     """
 
     path: str
@@ -287,7 +287,7 @@ class Mistake:
 
 
 def worst_files(evaluation: Evaluation, count: int) -> pd.DataFrame:
-    """The reals with the highest P(fake), then the fakes with the lowest: `count` of each."""
+    """Returns `count` reals with the highest P(fake), then as many fakes with the lowest."""
     scored = evaluation.files[evaluation.files["p_fake"].notna()]
     ranked = scored.sort_values(["p_fake", "path"], kind="stable")
     reals = ranked[ranked["label"] == "REAL"].iloc[::-1].head(count)
@@ -303,14 +303,14 @@ def worst_mistakes(
     count: int = 8,
     on_file: Callable[[], None] = lambda: None,
 ) -> list[Mistake]:
-    """Judge the worst files again, to see what the model saw.
+    """Judges the worst files again, to keep a crop of each.
 
     Args:
-        detector: the bundle that the evaluation is of.
-        evaluation: which files were wrong, and which of their people decided.
-        root: the folder that relative paths start from.
-        count: of reals, and of fakes.
-        on_file: called after each file.
+        detector: The evaluated bundle.
+        evaluation: Scores of the files and frames.
+        root: The folder that relative paths start from.
+        count: Of reals, and of fakes.
+        on_file: Called after each file.
     """
     mistakes: list[Mistake] = []
     for row in worst_files(evaluation, count).to_dict("records"):
@@ -332,7 +332,7 @@ def worst_mistakes(
 
 
 def _deciding(evaluation: Evaluation, path: str) -> int | None:
-    """The track whose crops score highest on average; None where no crop was judged."""
+    """Returns the track whose crops score highest on average; None where no crop was judged."""
     rows = evaluation.frames[evaluation.frames["path"] == path]
     if rows.empty:
         return None

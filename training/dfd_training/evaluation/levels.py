@@ -1,4 +1,4 @@
-"""The scores of an evaluation, level by level, and the curves over them."""
+"""Scores of an evaluation by level, with curves, reliability and confusion matrices."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ReliabilityBin:
     """Rows whose P(fake) lies in one bin.
 
     Attributes:
-        low: lower edge of the bin.
-        high: upper edge.
-        n: rows in it.
-        groups: groups that they come from.
-        mean_p: mean P(fake); NaN where the bin is empty.
-        fake_share: share of them that are fakes; NaN where the bin is empty.
+        low: Lower edge of the bin.
+        high: Upper edge.
+        n: Rows in it.
+        groups: Groups that they come from.
+        mean_p: Mean P(fake); NaN where the bin is empty.
+        fake_share: Share of them that are fakes; NaN where the bin is empty.
     """
 
     low: float
@@ -52,12 +52,12 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How probabilities of one level fit what happened.
+    """Reliability of the probabilities of one level.
 
     Attributes:
-        level: crop, step or clip.
-        error: expected calibration error, with an interval over groups.
-        bins: from 0 to 1.
+        level: Crop, step or clip.
+        error: Expected calibration error, with an interval over groups.
+        bins: Bins of P(fake) from 0 to 1.
     """
 
     level: str
@@ -66,7 +66,7 @@ class Reliability:
 
 
 def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliability]:
-    """Reliability of the clips' probabilities at every level that has fakes and reals.
+    """Computes the reliability of probabilities at every level that has fakes and reals.
 
     The error is that of Guo et al. (ICML 2017) over ten bins. Few clips in a bin make it large
     by chance alone: read it with its interval and the bins' n.
@@ -88,7 +88,7 @@ def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliabilit
 
 
 def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
-    """Ten bins of P(fake): how many rows each has, and how many of them are fakes."""
+    """Counts rows and fakes in ten bins of P(fake)."""
     edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
     member = calibration_bins(p)
     bins: list[ReliabilityBin] = []
@@ -109,7 +109,7 @@ def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[
 
 
 def labels_of(rows: pd.DataFrame) -> Labels:
-    """1 for each fake, 0 for each real: int [n]."""
+    """Returns 1 for each fake, 0 for each real: int [n]."""
     return np.asarray(rows["label"] == "FAKE", np.int64)
 
 
@@ -125,11 +125,11 @@ class Level:
 
     Attributes:
         name: "clips", "photographs" or "single faces".
-        keys: [n], what a row is known by: the same in evaluations of the same files.
+        keys: [n], identifiers of the rows, equal in evaluations of the same files.
         labels: int [n], 1 for fake.
         scores: float [n], P(fake).
-        groups: text [n].
-        unscored: rows that have no P(fake), such as files without a face.
+        groups: Text [n].
+        unscored: Rows that have no P(fake), such as files without a face.
     """
 
     name: str
@@ -146,12 +146,12 @@ class Level:
 
     @property
     def counts(self) -> str:
-        """How many rows there are of each class, in words."""
+        """The number of rows of each class, as text."""
         fakes = int(self.labels.sum())
         return f"n = {len(self.labels)}: {len(self.labels) - fakes} real, {fakes} fake"
 
     def figure(self, metric: Metric, *, draws: int = 1000) -> Estimate:
-        """A metric of the scores with its interval over groups."""
+        """Returns a metric of the scores with its interval over groups."""
         return estimate(
             metric,
             self.labels,
@@ -162,7 +162,7 @@ class Level:
 
 
 def levels_of(evaluation: Evaluation) -> list[Level]:
-    """Clips and photographs by the runtime's P(fake), faces by that of their crop alone.
+    """Returns clips and photographs by the runtime's P(fake), faces by that of their crop alone.
 
     Levels without a single score are left out.
     """
@@ -192,14 +192,14 @@ def _level(name: str, rows: pd.DataFrame, column: str, key: str) -> Level:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of a level over all thresholds, and where its scores lie.
+    """Curves of a level over all thresholds, and the distribution of its scores.
 
     Attributes:
-        level: whose.
+        level: The level.
         roc: `threshold`, `false_positive_rate`, `true_positive_rate`.
         precision_recall: `threshold`, `recall`, `precision`; of the fakes.
         histogram: `low`, `high`, `real`, `fake`: rows of each class, by P(fake).
-        reliability: bins of P(fake) with the share of fakes in each.
+        reliability: Bins of P(fake) with the share of fakes in each.
     """
 
     level: Level
@@ -210,7 +210,7 @@ class Curves:
 
 
 def curves_of(level: Level) -> Curves:
-    """Compute the curves of a level that has both classes."""
+    """Computes the curves of a level that has both classes."""
     false_positive, true_positive, at = roc_curve(level.labels, level.scores)
     roc = pd.DataFrame(
         {
@@ -229,7 +229,7 @@ def curves_of(level: Level) -> Curves:
 
 
 def histogram_of(level: Level) -> pd.DataFrame:
-    """Rows of each class by P(fake): `low`, `high`, `real`, `fake`. One class is enough."""
+    """Returns rows of each class by P(fake): `low`, `high`, `real`, `fake`. One class is enough."""
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     counts = {
         name: np.histogram(level.scores[level.labels == number], edges)[0]
@@ -248,10 +248,10 @@ class Confusion:
     """A confusion matrix of counts.
 
     Attributes:
-        title: which rows.
-        columns: what they were called.
+        title: Name of the rows.
+        columns: Names of the predictions.
         counts: int [2, columns], the row of the reals, then that of the fakes.
-        note: what is not in it, or "".
+        note: Remark on rows that are left out, or "".
     """
 
     title: str
@@ -268,15 +268,15 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Figures of one class, rows with P(fake) of 0.5 and more taken for fake.
+    """Figures of one class, with rows of P(fake) 0.5 and more classified as fake.
 
     Attributes:
         name: "real" or "fake".
-        precision: share of the rows called so that are so; NaN, as the next two, where one class
-            is missing.
-        recall: share of the rows that are so that are called so.
-        f1: harmonic mean of both.
-        support: rows of the class.
+        precision: Share of the rows classified as this class that belong to it; NaN, like the
+            next two, where one class is missing.
+        recall: Share of the rows of this class that are classified as it.
+        f1: Harmonic mean of both.
+        support: Number of rows of the class.
     """
 
     name: str
@@ -295,7 +295,7 @@ class ClassificationReport:
 
 
 def verdict_confusions(evaluation: Evaluation) -> list[Confusion]:
-    """What the clips, and what the photographs, were called, by the bundle's own thresholds.
+    """Counts the verdicts on clips and on photographs, by the bundle's own thresholds.
 
     Files that could not be read have a matrix of their own.
     """
@@ -315,7 +315,7 @@ def verdict_confusions(evaluation: Evaluation) -> list[Confusion]:
 
 
 def plain_confusions(evaluation: Evaluation) -> list[Confusion]:
-    """The same and single faces with P(fake) cut at 0.5, without a middle ground."""
+    """Counts files and single faces classified by P(fake) 0.5, without a class `unsure`."""
     found: list[Confusion] = []
     for level in levels_of(evaluation):
         counts = confusion_matrix(level.labels, level.scores >= AT, labels=[0, 1])
@@ -329,7 +329,7 @@ def plain_confusions(evaluation: Evaluation) -> list[Confusion]:
 def classification_reports(
     evaluation: Evaluation, *, draws: int = 1000
 ) -> list[ClassificationReport]:
-    """Precision, recall and F1 of both classes, of every level that has both."""
+    """Computes precision, recall and F1 of both classes, for every level that has both."""
     reports: list[ClassificationReport] = []
     for level in levels_of(evaluation):
         if not level.two_classes:
@@ -361,7 +361,7 @@ def _f1(hits: Scores, called: Scores, actual: Scores) -> Scores:
 
 
 def _of_class(score: Callable[[Scores, Scores, Scores], Scores], number: int) -> Metric:
-    """Builds a figure of one class from the weights of hits, of rows called so and of rows so."""
+    """Builds a figure of one class from the weights of hits, predicted rows and actual rows."""
 
     def of_samples(labels: Labels, scores: Scores, weights: Weights) -> Scores:
         called, actual = (scores >= AT) == number, labels == number
@@ -371,7 +371,7 @@ def _of_class(score: Callable[[Scores, Scores, Scores], Scores], number: int) ->
 
 
 def report_table(reports: list[ClassificationReport]) -> pd.DataFrame:
-    """The classification report as one table, intervals in columns of their own."""
+    """Returns the classification report as one table, intervals in columns of their own."""
     rows: list[dict[str, object]] = []
     for report in reports:
         for row in report.rows:
@@ -385,7 +385,7 @@ def report_table(reports: list[ClassificationReport]) -> pd.DataFrame:
 
 
 def confusion_table(matrices: list[Confusion]) -> pd.DataFrame:
-    """Confusion matrices one below the other: `matrix`, `label`, `called`, `count`, `share`."""
+    """Returns confusion matrices as rows: `matrix`, `label`, `called`, `count`, `share`."""
     return pd.DataFrame(
         [
             {

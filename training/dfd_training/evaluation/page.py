@@ -1,4 +1,4 @@
-"""Everything that an evaluation leaves beside its figures: one page, pictures and tables."""
+"""The page of an evaluation, with its pictures and tables."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _FACT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """All that was computed of an evaluation beside its report."""
+class Results:
+    """Results of an evaluation beside its report."""
 
     levels: list[Level]
     curves: list[Curves]
@@ -78,16 +78,16 @@ class Found:
 
 
 def write_evaluation_page(
-    evaluation: Evaluation, report: Report, facts: dict[str, Any], found: Found, path: Path
+    evaluation: Evaluation, report: Report, facts: dict[str, Any], found: Results, path: Path
 ) -> None:
-    """Write all of an evaluation as one HTML file that loads nothing.
+    """Writes an evaluation as one HTML file that loads nothing.
 
     Args:
-        evaluation: the files and frames.
-        report: its figures.
-        facts: which bundle judged which rows, how.
-        found: curves, matrices, mistakes and the fit.
-        path: of the page.
+        evaluation: The files and frames.
+        report: Its figures.
+        facts: Bundle, variant and rows of the evaluation.
+        found: Curves, matrices, mistakes and the fit.
+        path: The page.
     """
     charts = _charts(found, facts.get("thresholds", {}))
     training = _training(found.fit)
@@ -130,7 +130,7 @@ def _summary(evaluation: Evaluation, report: Report) -> str:
     return f"{text}."
 
 
-def _charts(found: Found, thresholds: dict[str, float]) -> list[Chart]:
+def _charts(found: Results, thresholds: dict[str, float]) -> list[Chart]:
     charts = []
     if found.curves:
         areas = "; ".join(
@@ -243,25 +243,25 @@ def write_results(
     fit: Fit | None = None,
     draws: int = 1000,
 ) -> list[str]:
-    """Write the page, pictures (PNG) and tables (CSV) of an evaluation into its folder.
+    """Writes the page, pictures (PNG) and tables (CSV) of an evaluation into its folder.
 
-    What an earlier evaluation left there and this one does not have is removed.
+    Files of an earlier evaluation that this one does not have are removed.
 
     Args:
-        evaluation: the files and frames.
-        report: its figures.
-        out: the folder.
-        facts: which bundle judged which rows, how; `thresholds` by label, where they are known.
-        mistakes: from `worst_mistakes`.
-        fit: of the frame model, for its training curves.
-        draws: bootstrap samples.
+        evaluation: The files and frames.
+        report: Its figures.
+        out: The folder.
+        facts: Bundle, variant and rows of the evaluation; `thresholds` by label, if known.
+        mistakes: From `worst_mistakes`.
+        fit: Fit of the frame model, for its training curves.
+        draws: Bootstrap samples.
 
     Returns:
         The names of the files.
     """
     out.mkdir(parents=True, exist_ok=True)
     levels = levels_of(evaluation)
-    found = Found(
+    found = Results(
         levels=levels,
         curves=[curves_of(level) for level in levels if level.two_classes],
         verdicts=verdict_confusions(evaluation),
@@ -304,7 +304,7 @@ _PICTURES = (
 )
 
 
-def _tables(found: Found) -> dict[str, pd.DataFrame]:
+def _tables(found: Results) -> dict[str, pd.DataFrame]:
     curves, fit = found.curves, found.fit
     tables = {
         "classification_report.csv": report_table(found.classification),
@@ -321,7 +321,7 @@ def _tables(found: Found) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _draw(found: Found, thresholds: dict[str, float], out: Path) -> list[str]:
+def _draw(found: Results, thresholds: dict[str, float], out: Path) -> list[str]:
     drawn = ["confusion.png"]
     draw_confusions([*found.verdicts, *found.plain], out / "confusion.png")
     if found.curves:
@@ -343,7 +343,7 @@ def _draw(found: Found, thresholds: dict[str, float], out: Path) -> list[str]:
 
 
 def _of_levels(parts: list[tuple[Level, pd.DataFrame]]) -> pd.DataFrame:
-    """Tables of levels one below the other, the level's name in a column of its own."""
+    """Joins the tables of levels, with the level's name in a column of its own."""
     named = [table.assign(level=level.name) for level, table in parts]
     if not named:
         return pd.DataFrame()

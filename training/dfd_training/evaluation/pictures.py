@@ -1,4 +1,4 @@
-"""The same curves, confusion matrices and mistakes as PNG pictures."""
+"""Curves, confusion matrices and mistakes of an evaluation as PNG pictures."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ROW_TITLES = {"REAL": "real, the highest P(fake) first", "FAKE": "fake, the low
 
 @contextmanager
 def drawn(path: Path, rows: int, columns: int, *, size: tuple[float, float]) -> Iterator[Any]:
-    """Axes [rows, columns] to draw on; the picture is written whole when the block ends.
+    """Gives axes [rows, columns] to draw on; writes the picture, whole, when the block ends.
 
     Args:
-        path: of the PNG.
-        rows: of axes.
-        columns: of axes.
-        size: width and height of the picture in inches.
+        path: The PNG file.
+        rows: Rows of axes.
+        columns: Columns of axes.
+        size: Width and height of the picture in inches.
     """
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     try:
@@ -46,7 +46,7 @@ def drawn(path: Path, rows: int, columns: int, *, size: tuple[float, float]) -> 
 
 
 def draw_confusions(matrices: Sequence[Confusion], path: Path) -> None:
-    """Draw confusion matrices side by side: counts, tinted by their share of the row."""
+    """Draws confusion matrices side by side: counts, tinted by their share of the row."""
     across = min(2, len(matrices))
     down = -(-len(matrices) // across)
     with drawn(path, down, across, size=(5.6 * across, 2.6 * down)) as axes:
@@ -66,7 +66,7 @@ def draw_confusions(matrices: Sequence[Confusion], path: Path) -> None:
 
 
 def draw_roc(curves: Sequence[Curves], path: Path) -> None:
-    """Draw true over false positive rate."""
+    """Draws true over false positive rate."""
     with drawn(path, 1, 1, size=(5.5, 5.0)) as axes:
         for number, c in enumerate(curves):
             x, y = c.roc["false_positive_rate"], c.roc["true_positive_rate"]
@@ -76,7 +76,7 @@ def draw_roc(curves: Sequence[Curves], path: Path) -> None:
 
 
 def draw_precision_recall(curves: Sequence[Curves], path: Path) -> None:
-    """Draw precision over recall of the fakes, with the share of fakes, which chance reaches."""
+    """Draws precision over recall of the fakes, with the share of fakes, which chance reaches."""
     with drawn(path, 1, 1, size=(5.5, 5.0)) as axes:
         for number, c in enumerate(curves):
             x, y = c.precision_recall["recall"], c.precision_recall["precision"]
@@ -87,7 +87,7 @@ def draw_precision_recall(curves: Sequence[Curves], path: Path) -> None:
 
 
 def draw_reliability(curves: Sequence[Curves], path: Path) -> None:
-    """Draw the share of fakes over the mean P(fake), bin by bin, with the rows in each bin."""
+    """Draws the share of fakes over the mean P(fake), bin by bin, with the rows in each bin."""
     with drawn(path, 1, 1, size=(5.5, 5.0)) as axes:
         for number, c in enumerate(curves):
             bins = [b for b in c.reliability if b.n]
@@ -108,7 +108,7 @@ def draw_reliability(curves: Sequence[Curves], path: Path) -> None:
 
 
 def draw_histograms(levels: Sequence[Level], thresholds: dict[str, float], path: Path) -> None:
-    """Draw where the scores of reals and of fakes lie, level by level."""
+    """Draws histograms of the scores of reals and of fakes, level by level."""
     with drawn(path, 1, len(levels), size=(4.6 * len(levels), 3.4)) as axes:
         for place, level in zip(axes[0], levels, strict=True):
             bins = histogram_of(level)
@@ -129,7 +129,7 @@ def draw_histograms(levels: Sequence[Level], thresholds: dict[str, float], path:
 
 
 def draw_history(history: pd.DataFrame, panels: dict[str, dict[str, str]], path: Path) -> None:
-    """Draw the columns of a fit's history over the epochs, a panel a quantity."""
+    """Draws the columns of a fit's history over the epochs, a panel for each quantity."""
     with drawn(path, 1, len(panels), size=(4.6 * len(panels), 3.4)) as axes:
         for place, (title, columns) in zip(axes[0], panels.items(), strict=True):
             for number, (column, name) in enumerate(columns.items()):
@@ -142,7 +142,7 @@ def draw_history(history: pd.DataFrame, panels: dict[str, dict[str, str]], path:
 
 
 def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
-    """Draw the crops of the mistakes with their evidence maps beside, reals above fakes."""
+    """Draws the crops of the mistakes with their evidence maps beside, reals above fakes."""
     rows = {
         label: [m for m in mistakes if m.label == label]
         for label in _ROW_TITLES
@@ -169,7 +169,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
 
 
 def _pair(mistake: Mistake) -> NDArray[np.uint8]:
-    """The crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3]."""
+    """Returns the crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3]."""
     blank = np.full((PICTURE_PX, PICTURE_PX, 3), 235, np.uint8)
     crop = mistake.crop
     found = [None, None] if crop is None else [crop.plain, crop.evidence]

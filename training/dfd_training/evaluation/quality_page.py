@@ -1,4 +1,4 @@
-"""The page on quality: words by hand, tables and chart from the files that commands left."""
+"""The page on quality: text by hand, tables and chart from the files of the measuring commands."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dfd_training.evaluation.degradations import Condition
 from dfd_training.evaluation.evaluate import Evaluation, Report, summarise
 from dfd_training.evaluation.levels import Reliability, labels_of, reliability
 from dfd_training.evaluation.report import markdown, read_evaluation, read_figures, to_text
-from dfd_training.evaluation.robustness import RungFigures
-from dfd_training.evaluation.robustness_report import draw_ladder, ladder_to_text
+from dfd_training.evaluation.robustness import CorruptionFigures
+from dfd_training.evaluation.robustness_report import draw_robustness, robustness_to_text
 from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, rate_upper_bound
 
 _CALLS = (
@@ -39,7 +39,7 @@ _CALLED = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE
 def overview_table(
     now: Evaluation, report: Report, before: tuple[Evaluation, Report] | None
 ) -> str:
-    """The key figures of a bundle, and of an earlier one beside them."""
+    """Returns the key figures of a bundle, and of an earlier one beside them."""
     columns = [_key_figures(now, report)]
     head = ["figure", "this bundle"]
     if before is not None:
@@ -73,7 +73,7 @@ def _key_figures(evaluation: Evaluation, report: Report) -> dict[str, str]:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """AUCs of two scores on the same clips, and their paired difference."""
+    """Returns AUCs of two scores on the same clips, and their paired difference."""
     return markdown(
         ("clips", "n", "groups", "compared", "AUC", "AUC", "difference, paired"),
         (
@@ -92,7 +92,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def reliability_table(levels: Sequence[Reliability]) -> str:
-    """The calibration error of each level, and the bins of all levels side by side."""
+    """Returns the calibration error of each level, and the bins of all levels side by side."""
     errors = markdown(
         ("level", "n", "groups", "calibration error"),
         ((i.level, str(i.error.n), str(i.error.groups), str(i.error)) for i in levels),
@@ -109,7 +109,7 @@ def reliability_table(levels: Sequence[Reliability]) -> str:
 
 
 def source_table(rows: Sequence[SourceRow]) -> str:
-    """Verdicts by source."""
+    """Returns verdicts by source."""
     return markdown(
         ("source", "files", "n", *_CALLED, "mean P(fake)"),
         (
@@ -126,7 +126,7 @@ def source_table(rows: Sequence[SourceRow]) -> str:
 
 
 def baseline_table(report: ScoreReport) -> str:
-    """AUC of each model under each condition, and its difference to the first, paired."""
+    """Returns AUC of each model under each condition, and its difference to the first, paired."""
     tables: list[str] = []
     apart = {(d.case, d.where, d.what.split(" - ")[0]): d.auc for d in report.models}
     for case in dict.fromkeys(row.case for row in report.rows):
@@ -152,8 +152,10 @@ def baseline_table(report: ScoreReport) -> str:
     return "\n\n".join(tables)
 
 
-def ladder_change_table(now: Sequence[RungFigures], before: Sequence[RungFigures]) -> str:
-    """AUC and real clips called fake, rung by rung, of an earlier bundle and of this one."""
+def ladder_change_table(
+    now: Sequence[CorruptionFigures], before: Sequence[CorruptionFigures]
+) -> str:
+    """Returns AUC and real clips called fake by corruption, for an earlier bundle and this one."""
     earlier = {row.rung: row for row in before}
     rows = []
     for row in now:
@@ -194,31 +196,31 @@ _SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTAL
 
 @dataclass(frozen=True)
 class Measured:
-    """What the commands left in a folder; None where a command has not run.
+    """Results of the measuring commands in a folder; None where a command has not run.
 
     Attributes:
-        folder: `evaluation/`, `evaluation-fp32/`, `ladder/`, `doctor.json` and `baselines.json`
-            lie in it.
-        evaluation: of `evaluate` with the variant that ships, with its report.
-        fp32: the same in full precision.
-        ladder: of `ladder`.
-        doctor: of `doctor-data`.
-        baselines: of `score`.
+        folder: Folder with `evaluation/`, `evaluation-fp32/`, `ladder/`, `doctor.json` and
+            `baselines.json`.
+        evaluation: Evaluation of the shipped precision, with its report.
+        fp32: The same in full precision.
+        ladder: Figures of `ladder`.
+        doctor: Checks of `doctor-data`.
+        baselines: Report of `score`.
     """
 
     folder: Path
     evaluation: tuple[Evaluation, Report] | None
     fp32: tuple[Evaluation, Report] | None
-    ladder: list[RungFigures] | None
+    ladder: list[CorruptionFigures] | None
     doctor: list[Check] | None
     baselines: ScoreReport | None
 
     @classmethod
     def read(cls, folder: Path, *, draws: int = 1000) -> Measured:
-        """Read a folder.
+        """Reads a folder.
 
         Raises:
-            UsageError: when it does not exist, or a file in it is none of these commands'.
+            UsageError: It does not exist, or a file in it is not from these commands.
         """
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder: run the measuring commands first")
@@ -226,7 +228,7 @@ class Measured:
             folder,
             _evaluated(folder / "evaluation", draws),
             _evaluated(folder / "evaluation-fp32", draws),
-            _read(folder / "ladder" / "ladder.json", "rungs", list[RungFigures]),
+            _read(folder / "ladder" / "ladder.json", "rungs", list[CorruptionFigures]),
             _read(folder / "doctor.json", "checks", list[Check]),
             _read(folder / "baselines.json", "report", ScoreReport),
         )
@@ -235,19 +237,19 @@ class Measured:
 def write_page(
     page: Path, now: Measured, before: Measured | None, *, draws: int = 1000
 ) -> dict[str, str]:
-    """Put tables and chart into a page, between `<!-- table: NAME -->` and `<!-- end -->`.
+    """Puts tables and chart into a page, between `<!-- table: NAME -->` and `<!-- end -->`.
 
     Args:
-        page: a Markdown file; everything outside the marks stays as it is.
-        now: of the bundle that the page is about.
-        before: of an earlier one.
-        draws: bootstrap samples.
+        page: A Markdown file; everything outside the marks stays as it is.
+        now: Results of the bundle that the page is about.
+        before: Results of an earlier bundle.
+        draws: Bootstrap samples.
 
     Returns:
-        By name, the tables that were left as they were, and why.
+        The reason for each table that was left as it was, by name.
 
     Raises:
-        UsageError: when the page is missing, has no marks, or names a table that is unknown.
+        UsageError: The page is missing, has no marks, or names an unknown table.
     """
     if not page.is_file():
         raise UsageError(f"{page}: no such page")
@@ -276,7 +278,7 @@ def write_page(
 
 
 class _Missing(Exception):
-    """A table cannot be made: a command has not run."""
+    """A table cannot be filled in: a command has not run."""
 
 
 def _tables(
@@ -304,7 +306,7 @@ def _tables(
     def ladder_chart() -> str:
         ladder = _there(now.ladder, now, "ladder/ladder.json")
         earlier = [] if before is None else before.ladder or []
-        draw_ladder(ladder, page.parent / CHART, before=earlier)
+        draw_robustness(ladder, page.parent / CHART, before=earlier)
         text = f"![Clip AUC and verdicts on real clips, rung by rung]({CHART.as_posix()})"
         return f"{text}\n\n{ladder_change_table(ladder, earlier)}" if earlier else text
 
@@ -315,7 +317,7 @@ def _tables(
         "gru": lambda: comparison_table(compare_scores(evaluated()[0], draws=draws)),
         "sources": lambda: source_table(by_source(evaluated()[0])),
         "calibration": lambda: reliability_table(reliability(evaluated()[0], draws=draws)),
-        "ladder": lambda: ladder_to_text(_there(now.ladder, now, "ladder/ladder.json")),
+        "ladder": lambda: robustness_to_text(_there(now.ladder, now, "ladder/ladder.json")),
         "ladder-chart": ladder_chart,
         "doctor": lambda: checks_to_text(_there(now.doctor, now, "doctor.json")),
         "baselines": lambda: baseline_table(_there(now.baselines, now, "baselines.json")),
@@ -344,11 +346,11 @@ class Comparison:
     """AUC of one score of a clip against another's, on the same clips.
 
     Attributes:
-        case: which fakes against which reals.
-        what: such as "GRU - CNN".
-        auc: of the first.
-        base: of the second.
-        difference: paired, with an interval over groups.
+        case: Which fakes against which reals.
+        what: Names of both, such as "GRU - CNN".
+        auc: AUC of the first.
+        base: AUC of the second.
+        difference: Paired difference, with an interval over groups.
     """
 
     case: str
@@ -360,15 +362,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """Files of one source and one label, and what they were called.
+    """Verdicts on the files of one source and one label.
 
     Attributes:
-        source: its name.
+        source: Name of the source.
         label: REAL or FAKE.
-        kind: clip or photograph.
-        n: files.
-        called: files by verdict.
-        mean_p: mean P(fake) of those that have one.
+        kind: Clip or photograph.
+        n: Number of files.
+        called: Files by verdict.
+        mean_p: Mean P(fake) of those that have one.
     """
 
     source: str
@@ -380,7 +382,7 @@ class SourceRow:
 
 
 def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
-    """The GRU against the mean of the CNN's logits, clip by clip."""
+    """Compares the GRU with the mean of the CNN's logits, clip by clip."""
     return [
         _compare(case, "GRU - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
         for case, rows in clip_cases(evaluation.files).items()
@@ -390,7 +392,7 @@ def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Compari
 def compare_evaluations(
     first: Evaluation, base: Evaluation, what: str, *, draws: int = 1000
 ) -> list[Comparison]:
-    """Two evaluations on the clips that both judged; `what` names them, such as "int8 - fp32"."""
+    """Compares two evaluations on the clips that both judged; `what` names them."""
     other = base.files.set_index("path")["p_fake"]
     return [
         _compare(case, what, rows, rows["p_fake"], rows["path"].map(other), draws=draws)
@@ -399,7 +401,7 @@ def compare_evaluations(
 
 
 def clip_cases(files: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The clips of an evaluation, all of them, and the fakes with their originals."""
+    """Returns all clips of an evaluation, and the fakes with their originals."""
     clips = files[files["kind"] == "clip"]
     fakes = clips[clips["label"] == "FAKE"]
     own = clips[(clips["label"] == "FAKE") | clips["path"].isin(set(fakes["original"]))]
@@ -429,7 +431,7 @@ def _compare(
 
 
 def by_source(evaluation: Evaluation) -> list[SourceRow]:
-    """Verdicts by source, kind and label."""
+    """Counts verdicts by source, kind and label."""
     rows: list[SourceRow] = []
     for (source, kind, label), part in evaluation.files.groupby(["source", "kind", "label"]):
         called = {str(name): int(count) for name, count in part["verdict"].value_counts().items()}

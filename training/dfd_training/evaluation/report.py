@@ -1,4 +1,4 @@
-"""An evaluation as a readable table and as JSON."""
+"""Evaluations as Markdown, JSON and CSV files: writing them and reading them back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FRAME_COLUMNS = ("path", "time_s", "track", "p_frame", "p_step")
 
 
 def to_text(report: Report) -> str:
-    """The report as Markdown tables; intervals are 95 %, over groups."""
+    """Returns the report as Markdown tables; intervals are 95 %, over groups."""
     lines: list[str] = []
     for section in report.sections:
         lines += [f"### {section.title}", ""]
@@ -56,13 +56,13 @@ def to_text(report: Report) -> str:
 
 
 def to_json(report: Report, facts: dict[str, Any]) -> str:
-    """The report as JSON; figures that could not be computed are null."""
+    """Returns the report as JSON; figures that could not be computed are null."""
     plain = {**facts, **dataclasses.asdict(report)}
     return json.dumps(_without_nan(plain), indent=2) + "\n"
 
 
 def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[str, Any]) -> None:
-    """Write `evaluation.json`, `evaluation.md`, `files.csv` and `frames.csv` into a folder."""
+    """Writes `evaluation.json`, `evaluation.md`, `files.csv` and `frames.csv` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "evaluation.json": to_json(report, facts),
@@ -76,10 +76,10 @@ def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Read the files and frames that `write_report` wrote.
+    """Reads the files and frames that `write_report` wrote.
 
     Raises:
-        UsageError: when a table is missing, or lacks columns.
+        UsageError: a table is missing, or lacks columns.
     """
     tables: list[pd.DataFrame] = []
     for name, columns in (("files.csv", _FILE_COLUMNS), ("frames.csv", _FRAME_COLUMNS)):
@@ -97,11 +97,11 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
-    """The figures that belong on the model's card, by name.
+    """Returns the figures that belong on the model's card, by name.
 
     Args:
-        report: of the evaluation.
-        rows: which rows were evaluated, such as "validation rows".
+        report: Of the evaluation.
+        rows: Name of the evaluated rows, such as "validation rows".
     """
     metrics: dict[str, Metric] = {}
     for section in report.sections:
@@ -136,7 +136,7 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
-    """Dataclasses as dicts, NaN as None: what JSON can hold."""
+    """Converts dataclasses to dicts and NaN to None, as JSON needs it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -147,7 +147,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write figures as JSON under a temporary name and rename it."""
+    """Writes figures as JSON under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(plain(content), indent=1) + "\n")
@@ -155,15 +155,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_figures(path: Path, key: str, kind: type[T]) -> T:
-    """Read what `write_json` wrote under a key, as the dataclasses that it was.
+    """Reads an object that `write_json` wrote, as dataclasses.
 
     Args:
-        path: of the JSON file.
-        key: of the object in it.
-        kind: a dataclass, or a list of one.
+        path: The JSON file.
+        key: Key of the object in it.
+        kind: A dataclass, or a list of one.
 
     Raises:
-        UsageError: when the file is none of these commands', or of another version.
+        UsageError: The file is not from these commands, or from another version.
     """
     try:
         return cast(T, _revived(kind, json.loads(path.read_text("utf-8"))[key]))
@@ -175,7 +175,7 @@ def read_figures(path: Path, key: str, kind: type[T]) -> T:
 
 
 def _revived(kind: Any, value: Any) -> Any:  # noqa: ANN401 - types and JSON values
-    """JSON as a dataclass; null is NaN where a float belongs."""
+    """Converts JSON to a dataclass; null becomes NaN where a float belongs."""
     if typing.get_origin(kind) is list:
         return [_revived(typing.get_args(kind)[0], item) for item in value]
     if dataclasses.is_dataclass(kind):
@@ -188,6 +188,6 @@ def _revived(kind: Any, value: Any) -> Any:  # noqa: ANN401 - types and JSON val
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

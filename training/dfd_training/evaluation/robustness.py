@@ -1,4 +1,4 @@
-"""One clip up the robustness ladder, through the runtime."""
+"""Robustness of a bundle: clips judged through the runtime under corruptions of rising strength."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from dfd_edge.results import Label
 from dfd_edge.sampling import Sampler
 from dfd_edge.session import MAX_BATCH, Session
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile
-from dfd_training.evaluation.degradations import CLEAN, LADDER, H264File, Kind, Rung, distort
+from dfd_training.evaluation.degradations import (
+    CLEAN,
+    CORRUPTIONS,
+    Corruption,
+    H264Writer,
+    Kind,
+    corrupt,
+)
 from dfd_training.evaluation.report import plain, write_json
 from dfd_training.evaluation.statistics import (
     Estimate,
@@ -38,12 +45,12 @@ _EDGE = 1e-9
 
 
 class ShiftedFaces(FaceDetector):
-    """The runtime's face detector, whose boxes lie beside the faces.
+    """The runtime's face detector with displaced boxes.
 
     Args:
-        share: length of the displacement over the size of the face.
-        angle: its direction in radians.
-        options: of the detector.
+        share: Length of the displacement over the size of the face.
+        angle: Direction of the displacement in radians.
+        options: Options of the detector.
     """
 
     def __init__(self, share: float, angle: float, *, options: DetectorOptions) -> None:
@@ -51,7 +58,7 @@ class ShiftedFaces(FaceDetector):
         self._move = share * np.array([math.cos(angle), math.sin(angle)] * 2, np.float32)
 
     def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
-        """Find the faces of a frame, each box displaced."""
+        """Finds the faces of a frame, each box displaced."""
         return [
             dataclasses.replace(face, box=face.box + self._move * np.float32(face.size))
             for face in super().detect(frame, thorough=thorough)
@@ -59,17 +66,17 @@ class ShiftedFaces(FaceDetector):
 
 
 @dataclass(frozen=True, slots=True)
-class RungResult:
-    """What the runtime said of one clip on one rung.
+class CorruptionResult:
+    """Verdict of the runtime on one clip under one corruption.
 
     Attributes:
-        rung: its name.
-        verdict: its label.
-        p_fake: the verdict's, or NaN where nobody was judged long enough.
-        logit: of `p_fake`.
-        frames: sampled frames.
-        judged: judged faces in them.
-        kbps: bit rate of the re-encoded clip, or NaN.
+        rung: Name of the corruption.
+        verdict: Label of the verdict.
+        p_fake: P(fake) of the verdict, or NaN where nobody was judged long enough.
+        logit: Logit of `p_fake`.
+        frames: Number of sampled frames.
+        judged: Number of judged faces in them.
+        kbps: Bit rate of the re-encoded clip, or NaN.
     """
 
     rung: str
@@ -81,14 +88,14 @@ class RungResult:
     kbps: float
 
 
-class Climber:
-    """Takes clips up the ladder with one bundle.
+class RobustnessJudge:
+    """Judges clips under all corruptions with one bundle.
 
     Args:
-        bundle: folder of the bundle; None for the shipped one.
-        provider: as for `Detector.load`.
-        precision: as for `Detector.load`.
-        max_seconds: only so much of each clip's start is judged.
+        bundle: Folder of the bundle; None for the shipped one.
+        provider: As for `Detector.load`.
+        precision: As for `Detector.load`.
+        max_seconds: Judged length of each clip, from its start.
     """
 
     def __init__(
@@ -110,23 +117,25 @@ class Climber:
         if manifest.face.detector != "none":
             self._face_options = DetectorOptions.from_dict(manifest.face.options)
 
-    def rungs(self, ladder: Sequence[Rung] = LADDER) -> list[Rung]:
-        """The rungs that the bundle can be taken up; whole-frame models have no crop to shift."""
+    def rungs(self, ladder: Sequence[Corruption] = CORRUPTIONS) -> list[Corruption]:
+        """Returns the corruptions that apply; whole-frame models have no crop to shift."""
         shiftable = self._face_options is not None
         return [rung for rung in ladder if shiftable or rung.kind is not Kind.SHIFT]
 
-    def climb(self, path: Path, ladder: Sequence[Rung] = LADDER) -> list[RungResult]:
-        """Judge a clip on every rung.
+    def judge_clip(
+        self, path: Path, ladder: Sequence[Corruption] = CORRUPTIONS
+    ) -> list[CorruptionResult]:
+        """Judges a clip under every corruption.
 
         Raises:
-            SourceError: when the clip cannot be read.
+            SourceError: The clip cannot be read.
         """
         rungs = self.rungs(ladder)
         seed = int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big")
         with tempfile.TemporaryDirectory(prefix="dfd-ladder-") as folder:
             coded = {rung: Path(folder, f"{rung.strength:g}.mp4") for rung in rungs if _coded(rung)}
             frames, end_s = self._read(path, coded)
-            results: list[RungResult] = []
+            results: list[CorruptionResult] = []
             for rung in rungs:
                 if rung in coded:
                     bits = coded[rung].stat().st_size * 8
@@ -135,14 +144,16 @@ class Climber:
                     results.append(self._push(rung, frames, seed))
         return results
 
-    def _read(self, path: Path, coded: dict[Rung, Path]) -> tuple[list[Frame], float]:
-        """Decode a clip once: the frames that are due, and every frame into the coded files."""
+    def _read(self, path: Path, coded: dict[Corruption, Path]) -> tuple[list[Frame], float]:
+        """Decodes a clip once: returns due frames, and writes every frame into the coded files."""
         sampler = Sampler(self._rate_hz)
         due: list[Frame] = []
         end_s = 0.0
         with VideoFile(path) as video, contextlib.ExitStack() as open_files:
             writers = [
-                open_files.enter_context(H264File(file, int(rung.strength), rate=video.frame_rate))
+                open_files.enter_context(
+                    H264Writer(file, int(rung.strength), rate=video.frame_rate)
+                )
                 for rung, file in coded.items()
             ]
             for frame in video.frames(_All()):
@@ -155,24 +166,24 @@ class Climber:
                 end_s = frame.time_s + 1.0 / video.frame_rate
         return due, end_s
 
-    def _analyse(self, rung: Rung, file: Path, *, kbps: float) -> RungResult:
+    def _analyse(self, rung: Corruption, file: Path, *, kbps: float) -> CorruptionResult:
         results: list[FrameResult] = []
         verdict = self.detector.analyze(file, on_frame=results.append)
         return _result(rung, verdict, results, kbps)
 
-    def _push(self, rung: Rung, frames: list[Frame], seed: int) -> RungResult:
-        """Push frames as `Detector.analyze` does, several to a batch."""
+    def _push(self, rung: Corruption, frames: list[Frame], seed: int) -> CorruptionResult:
+        """Pushes frames in batches, as `Detector.analyze` does."""
         rng = np.random.default_rng(seed)
         stream = self._detector_of(rung, seed).stream(rung.name)
         results: list[FrameResult] = []
         for start in range(0, len(frames), MAX_BATCH):
             batch = [f for f in frames[start : start + MAX_BATCH] if stream.is_due(f.time_s)]
             results += stream.score(
-                [stream.observe(distort(rung, f.image, rng), f.time_s) for f in batch]
+                [stream.observe(corrupt(rung, f.image, rng), f.time_s) for f in batch]
             )
         return _result(rung, stream.verdict(), results, math.nan)
 
-    def _detector_of(self, rung: Rung, seed: int) -> Detector:
+    def _detector_of(self, rung: Corruption, seed: int) -> Detector:
         if rung.kind is not Kind.SHIFT or self._face_options is None:
             return self.detector
         # Each clip has a direction of its own, the same for both strengths and for every bundle.
@@ -182,21 +193,23 @@ class Climber:
 
 
 class _All:
-    """Asks for every frame."""
+    """Sampler to which every frame is due."""
 
     def is_due(self, time_s: float) -> bool:
-        """Always."""
+        """Returns True."""
         del time_s
         return True
 
 
-def _coded(rung: Rung) -> bool:
+def _coded(rung: Corruption) -> bool:
     return rung.kind is Kind.H264
 
 
-def _result(rung: Rung, verdict: Verdict, results: list[FrameResult], kbps: float) -> RungResult:
+def _result(
+    rung: Corruption, verdict: Verdict, results: list[FrameResult], kbps: float
+) -> CorruptionResult:
     p_fake = math.nan if verdict.p_fake is None else verdict.p_fake
-    return RungResult(
+    return CorruptionResult(
         rung=rung.name,
         verdict=verdict.label.value,
         p_fake=p_fake,
@@ -212,26 +225,26 @@ SETTINGS_NAME = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
-class RungFigures:
-    """Figures of one rung.
+class CorruptionFigures:
+    """Figures under one corruption.
 
     Attributes:
-        rung: its name.
-        fakes: fakes that were judged long enough.
-        reals: reals that were.
-        auc: fakes against all reals, of the clip's logit.
-        auc_change: against the clean rung, on the clips judged on both, paired.
-        pairs_won: fakes above their own original.
-        pairs: fakes judged beside their own original.
-        real_clips: all reals, judged or not.
-        reals_called_fake: how many of them were.
-        reals_called_fake_upper: upper end of the 95 % interval of that share.
-        reals_unsure: how many were called unsure, or had no face that was found.
-        fake_clips: all fakes.
-        fakes_called_fake: how many of them were.
-        real_shift: mean change of the reals' logits against the clean rung.
-        fake_shift: the same of the fakes.
-        kbps: mean bit rate of re-encoded clips, or NaN.
+        rung: Name of the corruption.
+        fakes: Number of fakes that were judged long enough.
+        reals: Number of reals that were judged long enough.
+        auc: AUC of the clips' logits, fakes against all reals.
+        auc_change: Paired change from the clean clips, on the clips judged in both.
+        pairs_won: Fakes above their own original.
+        pairs: Fakes judged beside their own original.
+        real_clips: Number of reals, judged or not.
+        reals_called_fake: Number of reals called fake.
+        reals_called_fake_upper: One-sided 95 % upper bound of that share.
+        reals_unsure: Number of reals called unsure, or without a detected face.
+        fake_clips: Number of fakes.
+        fakes_called_fake: Number of fakes called fake.
+        real_shift: Mean change of the reals' logits from the clean clips.
+        fake_shift: The same for the fakes.
+        kbps: Mean bit rate of re-encoded clips, or NaN.
     """
 
     rung: str
@@ -253,10 +266,10 @@ class RungFigures:
 
 
 def clips_of(table: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
-    """The rows of a table that are clips of a split.
+    """Returns the rows of a table that are clips of a split.
 
     Raises:
-        UsageError: when there is none.
+        UsageError: There is none.
     """
     rows = table[table["split"] == split]
     clips = rows[[_is_clip(root / str(path)) for path in rows["path"]]]
@@ -272,8 +285,8 @@ def _is_clip(path: Path) -> bool:
         return False
 
 
-def climb_all(
-    climber: Climber,
+def judge_clips(
+    judge: RobustnessJudge,
     clips: pd.DataFrame,
     root: Path,
     out: Path,
@@ -282,23 +295,23 @@ def climb_all(
     replace: bool = False,
     on_clip: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Take every clip up the ladder; a run that was broken off goes on where it stopped.
+    """Judges every clip under every corruption; an interrupted run is resumed.
 
     Args:
-        climber: the bundle, ready.
-        clips: rows of a table.
-        root: the folder that relative paths start from.
-        out: the run's folder; results are written after each clip.
-        settings: what the results depend on.
-        replace: throw away the results of other settings.
-        on_clip: called after each clip.
+        judge: Judges clips with a bundle.
+        clips: Rows of a table.
+        root: Folder that relative paths start from.
+        out: Folder of the run; results are written after each clip.
+        settings: Settings that the results depend on.
+        replace: Discard the results of other settings.
+        on_clip: Called after each clip.
 
     Returns:
-        One row a clip and rung: the table's columns and those of `RungResult`; of clips that
-        cannot be read, one row with the text in `error`.
+        One row for each clip and corruption: the table's columns and those of
+        `CorruptionResult`; for clips that cannot be read, one row with the text in `error`.
 
     Raises:
-        UsageError: when `out` holds the results of other settings, and they are to be kept.
+        UsageError: `out` holds the results of other settings, and `replace` is False.
     """
     out.mkdir(parents=True, exist_ok=True)
     _check_settings(out, settings, replace=replace)
@@ -308,17 +321,17 @@ def climb_all(
     parts = [] if done is None else [done]
     for row in clips.to_dict("records"):
         if row["path"] not in finished:
-            parts.append(_climb(climber, {str(key): value for key, value in row.items()}, root))
+            parts.append(_judge_row(judge, {str(key): value for key, value in row.items()}, root))
             _write_table(pd.concat(parts, ignore_index=True), path)
         on_clip()
     results = pd.read_csv(path, keep_default_na=False, na_values=[""])
     return results[results["path"].isin(set(clips["path"]))]
 
 
-def _climb(climber: Climber, row: dict[str, object], root: Path) -> pd.DataFrame:
+def _judge_row(judge: RobustnessJudge, row: dict[str, object], root: Path) -> pd.DataFrame:
     facts = {name: row[name] for name in ("path", "label", "original", "group", "source")}
     try:
-        results = climber.climb(root / str(row["path"]))
+        results = judge.judge_clip(root / str(row["path"]))
     except SourceError as error:
         return pd.DataFrame([{**facts, "rung": "", "error": str(error)}])
     return pd.DataFrame([{**facts, **dataclasses.asdict(item), "error": ""} for item in results])
@@ -343,12 +356,12 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     partial.replace(path)
 
 
-def summarise_ladder(results: pd.DataFrame, *, draws: int = 1000) -> list[RungFigures]:
-    """Compute the figures of every rung.
+def summarise_robustness(results: pd.DataFrame, *, draws: int = 1000) -> list[CorruptionFigures]:
+    """Computes the figures under every corruption.
 
     Args:
-        results: from `climb_all`.
-        draws: bootstrap samples.
+        results: From `judge_clips`.
+        draws: Bootstrap samples.
     """
     results = results[results["error"].fillna("") == ""]
     present = set(results["rung"])
@@ -356,14 +369,14 @@ def summarise_ladder(results: pd.DataFrame, *, draws: int = 1000) -> list[RungFi
     facts = results.drop_duplicates("path").set_index("path").loc[logits.index]
     return [
         _figures(rung.name, results[results["rung"] == rung.name], logits, facts, draws)
-        for rung in LADDER
+        for rung in CORRUPTIONS
         if rung.name in present
     ]
 
 
 def _figures(
     name: str, rows: pd.DataFrame, logits: pd.DataFrame, facts: pd.DataFrame, draws: int
-) -> RungFigures:
+) -> CorruptionFigures:
     here = logits[name]
     known = here.notna()
     both = known & logits[CLEAN.name].notna()
@@ -375,7 +388,7 @@ def _figures(
     neither = reals["verdict"].isin([Label.UNSURE.value, Label.NO_FACE.value])
     shift = here - logits[CLEAN.name]
     fake = facts["label"] == "FAKE"
-    return RungFigures(
+    return CorruptionFigures(
         rung=name,
         fakes=len(fakes),
         reals=int(known.sum()) - len(fakes),

@@ -1,4 +1,4 @@
-"""The ladder as a table, as CSV and JSON, and as a chart."""
+"""Robustness figures as a table, as CSV and JSON, and as a chart."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from dfd_training.evaluation.report import write_json
-from dfd_training.evaluation.robustness import RungFigures
+from dfd_training.evaluation.robustness import CorruptionFigures
 from dfd_training.evaluation.statistics import Estimate
 
 _BEFORE_COLOUR = "0.6"
 
 
-def ladder_to_text(figures: Sequence[RungFigures]) -> str:
-    """The ladder as a Markdown table; intervals are 95 %, over groups."""
+def robustness_to_text(figures: Sequence[CorruptionFigures]) -> str:
+    """Returns the figures as a Markdown table; intervals are 95 %, over groups."""
     lines = [
         "| rung | fakes, reals | AUC | change of AUC | pairs won | reals called fake (upper bound)"
         " | reals unsure | fakes called fake | shift of reals' logit | of fakes' |",
@@ -48,15 +48,17 @@ def ladder_to_text(figures: Sequence[RungFigures]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_ladder(figures: Sequence[RungFigures], out: Path, facts: dict[str, Any]) -> None:
-    """Write `ladder.json`, `ladder.csv`, `ladder.md` and `ladder.png` into a folder."""
+def write_robustness(
+    figures: Sequence[CorruptionFigures], out: Path, facts: dict[str, Any]
+) -> None:
+    """Writes `ladder.json`, `ladder.csv`, `ladder.md` and `ladder.png` into a folder."""
     write_json(out / "ladder.json", {**facts, "rungs": list(figures)})
     pd.DataFrame([_flat(row) for row in figures]).to_csv(out / "ladder.csv", index=False)
-    (out / "ladder.md").write_text(ladder_to_text(figures))
-    draw_ladder(figures, out / "ladder.png")
+    (out / "ladder.md").write_text(robustness_to_text(figures))
+    draw_robustness(figures, out / "ladder.png")
 
 
-def _flat(row: RungFigures) -> dict[str, object]:
+def _flat(row: CorruptionFigures) -> dict[str, object]:
     flat: dict[str, object] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -67,15 +69,15 @@ def _flat(row: RungFigures) -> dict[str, object]:
     return flat
 
 
-def draw_ladder(
-    figures: Sequence[RungFigures], path: Path, *, before: Sequence[RungFigures] = ()
+def draw_robustness(
+    figures: Sequence[CorruptionFigures], path: Path, *, before: Sequence[CorruptionFigures] = ()
 ) -> None:
-    """Draw AUC with intervals, and what the real clips were called, rung by rung, as PNG.
+    """Draws AUCs with intervals, and verdicts on the real clips, as PNG.
 
     Args:
-        figures: of the bundle.
-        path: of the picture.
-        before: figures of an earlier bundle, drawn in grey beside them.
+        figures: Figures of the bundle.
+        path: The picture.
+        before: Figures of an earlier bundle, drawn in grey beside them.
     """
     names = [row.rung for row in figures]
     places = np.arange(len(names))

@@ -1,4 +1,4 @@
-"""Runs: what a folder holds of a fit, a bundle and an evaluation."""
+"""Runs: folders with a fit, a bundle and an evaluation."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Fit:
     """A folder that `dfd-train fit frame` or `dfd-train probe` wrote.
 
     Attributes:
-        folder: where it is.
-        history: one row an epoch; None where the fit has no epochs.
-        options: what it was fitted with, by name; empty where it is not recorded.
+        folder: The folder.
+        history: One row for each epoch; None where the fit has no epochs.
+        options: Options of the fit by name; empty where they are not recorded.
     """
 
     folder: Path
@@ -44,12 +44,12 @@ class Fit:
 
     @property
     def epochs(self) -> int | None:
-        """Epochs done."""
+        """Number of finished epochs."""
         return None if self.history is None else len(self.history)
 
     @property
     def seconds(self) -> float | None:
-        """What the epochs took together."""
+        """Duration of all epochs."""
         if self.history is None or "seconds" not in self.history:
             return None
         return float(self.history["seconds"].sum())
@@ -63,20 +63,20 @@ class Fit:
 
     @property
     def name(self) -> str:
-        """What was fitted, as far as it is recorded."""
+        """Backbone of the model, as far as it is recorded."""
         return str(self.options.get("backbone", ""))
 
 
 def is_fit(folder: Path) -> bool:
-    """Whether a folder holds what a fit writes."""
+    """Returns whether a folder holds the files of a fit."""
     return (folder / HISTORY).is_file() or ((folder / RUN).is_file() and (folder / MODEL).is_file())
 
 
 def read_fit(folder: Path) -> Fit:
-    """Read the folder of a fit.
+    """Reads the folder of a fit.
 
     Raises:
-        UsageError: when it holds none, or its files are damaged.
+        UsageError: It holds none, or its files are damaged.
     """
     if not is_fit(folder):
         raise UsageError(
@@ -96,7 +96,7 @@ def read_fit(folder: Path) -> Fit:
 
 
 def history_panels(history: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Which columns of a history are drawn together, and what they are called, by quantity."""
+    """Returns the columns of a history that are drawn together, with legend names, by quantity."""
     panels: dict[str, dict[str, str]] = {}
     for title, column in (("loss", "loss"), ("accuracy", "accuracy"), ("AUC", "auc")):
         names = {column: "training batches", f"val_{column}": "held-out fold"}
@@ -107,15 +107,15 @@ def history_panels(history: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 
 def find_fit(out: Path, bundle: Path | None) -> Fit | None:
-    """The fit beside an evaluation: in its folder, the one above, or the one above the bundle."""
+    """Finds the fit of an evaluation in its folder, the one above, or the one above the bundle."""
     places = [out, out.resolve().parent]
     if bundle is not None:
         places.append(bundle.resolve().parent)
     return next((read_fit(place) for place in places if is_fit(place)), None)
 
 
-def place_from(folder: Path, target: Path) -> str:
-    """A path as it is written into a file of a folder, so that both may move together."""
+def relative_path(folder: Path, target: Path) -> str:
+    """Returns a path relative to a folder, so that both may move together."""
     return Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
 
 
@@ -137,14 +137,13 @@ class Run:
     """A folder whose results are compared with others'.
 
     Attributes:
-        name: what it is called in tables.
-        folder: where it is.
-        fit: from the folder itself, or from the one above it where the folder is an evaluation.
-        evaluation: from the folder itself, or from `evaluation/` in it.
-        facts: which bundle judged which rows, from evaluation.json.
-        bundle: from `bundle/` in the folder, or the folder itself, or where the one lies that the
-            evaluation is of.
-        no_bundle: why there is none, or "".
+        name: Name in tables.
+        folder: The folder.
+        fit: From the folder itself, or from the one above it where the folder is an evaluation.
+        evaluation: From the folder itself, or from `evaluation/` in it.
+        facts: Bundle, variant and rows of the evaluation, from evaluation.json.
+        bundle: From `bundle/` in the folder, from the folder itself, or the evaluated one.
+        no_bundle: Reason why there is none, or "".
     """
 
     name: str
@@ -157,19 +156,19 @@ class Run:
 
     @property
     def is_judged(self) -> bool:
-        """Whether the bundle is the one that the evaluation is of, or has the same graphs."""
+        """Whether the bundle is the evaluated one, or has the same graphs."""
         return self.bundle is not None and _is_judged(self.bundle, self.facts)
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] | None = None) -> list[Run]:
-    """Read runs, each under a name of its own.
+    """Reads runs, each under a name of its own.
 
     Args:
-        folders: of the runs.
-        names: as many; by default the folders' own, with what lies above where those are alike.
+        folders: Folders of the runs.
+        names: As many names; by default those of the folders, with parents where they are alike.
 
     Raises:
-        UsageError: a folder is no run, is given twice, or names do not fit.
+        UsageError: A folder is no run or is given twice, or the number of names differs.
     """
     if names is None:
         names = _names(folders)
@@ -182,12 +181,11 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] | None = None) -> li
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """Read what a folder holds.
+    """Reads the run in a folder.
 
     Raises:
-        UsageError: when it holds neither a fit nor an evaluation nor a bundle, or what it holds is
-            damaged.
-        BundleError: when its bundle is.
+        UsageError: It holds neither a fit nor an evaluation nor a bundle, or damaged files.
+        BundleError: Its bundle is damaged.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder: give the folder of a fit or an evaluation")
@@ -209,10 +207,10 @@ def read_run(folder: Path, name: str) -> Run:
 def _bundle(
     folder: Path, evaluated: Path | None, facts: dict[str, Any]
 ) -> tuple[Bundle | None, str]:
-    """The bundle of a run, or why there is none.
+    """Returns the bundle of a run, or why there is none.
 
-    What lies in the run's own folder is the run's. Elsewhere only a bundle with the graphs that
-    were judged is taken; its card may have changed, since the card gets the evaluation's figures.
+    A bundle in the run's own folder belongs to the run. Elsewhere, only a bundle with the judged
+    graphs is accepted; its card may have changed, since it receives the evaluation's figures.
     """
     for place in (folder / "bundle", folder):
         if (place / MANIFEST_NAME).is_file():
@@ -230,7 +228,7 @@ def _bundle(
 
 
 def _is_judged(bundle: Bundle, facts: dict[str, Any]) -> bool:
-    """Whether a bundle is the one that was judged, or has the same graphs."""
+    """Returns whether a bundle is the one that was judged, or has the same graphs."""
     if bundle.hash == facts.get("bundle_hash"):
         return True
     graphs = facts.get("graphs")
@@ -238,7 +236,7 @@ def _is_judged(bundle: Bundle, facts: dict[str, Any]) -> bool:
 
 
 def graph_hashes(bundle: Bundle, precision: str) -> dict[str, str]:
-    """Hashes of the frame graph of a precision and of the sequence graph; empty without them."""
+    """Returns hashes of the frame graph of a precision and of the sequence graph."""
     manifest = bundle.manifest
     if precision not in manifest.frame.variants:
         return {}
@@ -258,7 +256,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Names of folders, with as much of what lies above as tells them apart."""
+    """Returns names of folders, with as many parents as make them different."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

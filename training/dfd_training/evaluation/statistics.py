@@ -97,7 +97,7 @@ def _auc(labels: Labels, scores: Scores) -> float:
 
 
 def _sampled_auc(labels: Labels, scores: Scores, weights: Weights) -> Scores:
-    """What scikit-learn's `roc_auc_score` gives with each row of weights, without its checks."""
+    """Computes scikit-learn's `roc_auc_score` for each row of weights, without its checks."""
     false_positive, true_positive = _roc(labels, scores, weights)
     heights = (true_positive[:, 1:] + true_positive[:, :-1]) / 2.0
     return np.asarray((np.diff(false_positive) * heights).sum(axis=1))
@@ -320,9 +320,9 @@ def calibration_bins(p: Scores) -> NDArray[np.int64]:
 
 
 def _counts_above(labels: Labels, scores: Scores, weights: Weights) -> tuple[Weights, Weights]:
-    """Weight of reals and of fakes at or above each distinct score: [k, scores + 1] each.
+    """Sums the weights of reals and of fakes at or above each distinct score: [k, scores + 1] each.
 
-    Columns go from none at all to everything.
+    The first column is 0, the last the total.
     """
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.diff(scores[order], append=np.nan))
@@ -337,7 +337,7 @@ def _counts_above(labels: Labels, scores: Scores, weights: Weights) -> tuple[Wei
 
 
 def _roc(labels: Labels, scores: Scores, weights: Weights) -> tuple[Weights, Weights]:
-    """False and true positive rates at each distinct score; NaN where one class is missing."""
+    """Returns false and true positive rates at each distinct score; NaN without the class."""
     reals, fakes = _counts_above(labels, scores, weights)
     return ratio(reals, reals[:, -1:], empty=_NAN), ratio(fakes, fakes[:, -1:], empty=_NAN)
 

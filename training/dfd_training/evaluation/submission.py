@@ -16,17 +16,17 @@ from dfd_training.datasets.dfdc import read_sample, sample_of, videos_in
 from dfd_training.table import read_rows, write_table
 
 UNDECIDED = 0.5
-"""P(fake) of a video that cannot be judged: what costs least in log loss when nothing is known."""
+"""P(fake) of a video that cannot be judged: it costs least log loss when nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Prediction:
     """One line of the file.
 
     Attributes:
-        filename: as the submission names it.
+        filename: Name in the submission.
         p_fake: P(fake) in [0, 1].
-        reason: why it could not be judged; empty where it was.
+        reason: Reason why it could not be judged; empty where it was.
     """
 
     filename: str
@@ -40,20 +40,20 @@ def submit(
     out: Path,
     *,
     on_file: Callable[[], None] = lambda: None,
-) -> list[Judged]:
-    """Judge files through the runtime and write a submission.
+) -> list[Prediction]:
+    """Judges files through the runtime and writes a submission.
 
-    What is judged is noted beside `out` as it comes; a run that was broken off goes on from
-    there when bundle and variant are the same. `out` itself appears whole at the end.
+    Progress is saved beside `out`; an interrupted run is resumed from there when bundle and
+    precision are the same. `out` itself is written whole at the end.
 
     Args:
-        detector: a loaded bundle.
-        files: name in the submission and path of each, in the order of the submission.
-        out: the CSV file.
-        on_file: called after each file.
+        detector: A loaded bundle.
+        files: Name in the submission and path of each, in the order of the submission.
+        out: The CSV file.
+        on_file: Called after each file.
 
     Returns:
-        A line a file, in the same order.
+        One line for each file, in the same order.
 
     Raises:
         UsageError: There are no files, one is named twice, or nothing can be written there.
@@ -90,38 +90,38 @@ def submit(
     return lines
 
 
-def _judge(detector: Detector, name: str, path: Path) -> Judged:
+def _judge(detector: Detector, name: str, path: Path) -> Prediction:
     try:
         verdict = detector.analyze(path)
     except SourceError as error:
-        return Judged(name, UNDECIDED, str(error))
+        return Prediction(name, UNDECIDED, str(error))
     if verdict.p_fake is None or not math.isfinite(verdict.p_fake):
         cause = verdict.reason or f"{verdict.label.value}, {verdict.frames} frames looked at"
-        return Judged(name, UNDECIDED, f"{path}: nobody could be judged ({cause})")
-    return Judged(name, min(1.0, max(0.0, verdict.p_fake)))
+        return Prediction(name, UNDECIDED, f"{path}: nobody could be judged ({cause})")
+    return Prediction(name, min(1.0, max(0.0, verdict.p_fake)))
 
 
-def _named(judged: Judged, name: str) -> Judged:
-    return Judged(name, judged.p_fake, judged.reason)
+def _named(judged: Prediction, name: str) -> Prediction:
+    return Prediction(name, judged.p_fake, judged.reason)
 
 
-def _line(path: str, judged: Judged) -> str:
+def _line(path: str, judged: Prediction) -> str:
     return json.dumps([path, judged.filename, judged.p_fake, judged.reason]) + "\n"
 
 
-def _write_progress(progress: Path, run: str, done: dict[str, Judged]) -> None:
+def _write_progress(progress: Path, run: str, done: dict[str, Prediction]) -> None:
     lines = [_line(path, judged) for path, judged in done.items()]
     progress.write_text(run + "\n" + "".join(lines), "utf-8")
 
 
-def _read_progress(progress: Path, run: str) -> dict[str, Judged]:
-    """What a broken-off run of the same model judged; a line that was cut off does not count."""
+def _read_progress(progress: Path, run: str) -> dict[str, Prediction]:
+    """Reads the predictions of an interrupted run of the same model, without a truncated line."""
     if not progress.is_file():
         return {}
     head, *lines = progress.read_text("utf-8").split("\n")
     if head != run:
         return {}
-    done: dict[str, Judged] = {}
+    done: dict[str, Prediction] = {}
     for line in lines[:-1]:
         try:
             path, name, p_fake, reason = json.loads(line)
@@ -129,21 +129,21 @@ def _read_progress(progress: Path, run: str) -> dict[str, Judged]:
             continue
         # A file that could not be read may have been mended since.
         if not reason:
-            done[path] = Judged(name, float(p_fake), reason)
+            done[path] = Prediction(name, float(p_fake), reason)
     return done
 
 
 def submission_files(source: Path, sample: Path | None = None) -> list[tuple[str, Path]]:
-    """Name and path of each file of a submission, in its order.
+    """Returns name and path of each file of a submission, in its order.
 
     Args:
-        source: a folder of videos, or a table, whose labels are not looked at.
-        sample: a submission file that names the files and their order; by default
+        source: A folder of videos, or a table, whose labels are ignored.
+        sample: A submission file that names the files and their order; by default
             sample_submission.csv in the folder or beside it, else all videos, sorted. A
-            file that it names but that is not there stays in the list: it cannot be judged.
+            file that it names but that is missing stays in the list: it cannot be judged.
 
     Raises:
-        UsageError: There is no file, a sample that is none, or two files of one name.
+        UsageError: There is no file, the sample is not valid, or two files have one name.
     """
     if source.is_file():
         rows = read_rows(source, unlabelled=True)

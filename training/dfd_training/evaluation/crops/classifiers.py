@@ -1,4 +1,4 @@
-"""Quick classifiers, judged on groups of footage that they were not fitted on."""
+"""Baseline classifiers: quick ones for the leak checks, and a linear probe on ImageNet features."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ from dfd_training.store import CropStore
 FOLDS = 5
 
 Features = NDArray[np.float64]
-Make = Callable[[int], Any]
-"""From a seed to an unfitted scikit-learn classifier."""
+ClassifierFactory = Callable[[int], Any]
+"""Creates an unfitted scikit-learn classifier from a seed."""
 
 
 def forest(seed: int) -> Any:  # noqa: ANN401 - scikit-learn is untyped
-    """A random forest (Breiman, 2001), for few features of mixed kinds."""
+    """Creates a random forest (Breiman, 2001), for few features of mixed kinds."""
     return RandomForestClassifier(
         100, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=1
     )
 
 
 def linear(seed: int) -> Any:  # noqa: ANN401 - scikit-learn is untyped
-    """Logistic regression on standardised features, for many features of one kind."""
+    """Creates a logistic regression on standardised features, for many features of one kind."""
     del seed
     regression = LogisticRegression(C=0.01, class_weight="balanced", max_iter=500)
     return make_pipeline(StandardScaler(), regression)
 
 
 def out_of_fold(
-    make: Make,
+    make: ClassifierFactory,
     features: Features,
     labels: Labels,
     groups: NDArray[np.str_],
     *,
     seed: int = 0,
 ) -> Scores:
-    """Score each row by a classifier that saw no row of its group.
+    """Scores each row by a classifier that saw no row of its group.
 
     Args:
-        make: the classifier.
+        make: Creates the classifier.
         features: float [n, F].
         labels: int [n], 1 for fake.
-        groups: text [n].
-        seed: of the deal and the classifier.
+        groups: Text [n].
+        seed: Seed of the folds and the classifier.
 
     Returns:
         float [n], the probability of fake.
 
     Raises:
-        UsageError: when fakes or reals come from one group only.
+        UsageError: Fakes or reals come from one group only.
     """
     few = min(len(set(groups[labels == 1])), len(set(groups[labels == 0])))
     if few < 2:
@@ -90,12 +90,12 @@ def out_of_fold(
 
 
 def fit_and_score(
-    make: Make, features: Features, labels: Labels, others: Features, *, seed: int = 0
+    make: ClassifierFactory, features: Features, labels: Labels, others: Features, *, seed: int = 0
 ) -> Scores:
-    """Fit on some rows and score others: float [m], the probability of fake.
+    """Fits on some rows and scores others: float [m], the probability of fake.
 
     Raises:
-        UsageError: when the rows to fit on are all fakes or all reals.
+        UsageError: The rows to fit on are all fakes or all reals.
     """
     if not 0 < labels.sum() < len(labels):
         raise UsageError("the rows to fit on hold fakes only or reals only: nothing to tell apart")
@@ -104,14 +104,14 @@ def fit_and_score(
     return np.asarray(classifier.predict_proba(others)[:, 1], np.float64)
 
 
-def pairs_told_apart(
+def paired_wins(
     differences: Features, groups: NDArray[np.str_], guide: Features | None = None
 ) -> NDArray[np.float64]:
-    """Tell fake from original by what differs between the two, with other pairs as guide.
+    """Picks the fake of each pair by the difference of their features, learned from other pairs.
 
     Args:
         differences: float [pairs, F], the fake's features less its original's.
-        groups: text [pairs].
+        groups: Text [pairs].
         guide: float [m, F], differences of other pairs to learn from; None to learn from the
             pairs of the other groups.
 
@@ -120,47 +120,47 @@ def pairs_told_apart(
         differs.
 
     Raises:
-        UsageError: when there is no guide, and pairs of one group only.
+        UsageError: There is no guide, and there are pairs of one group only.
     """
     if guide is not None:
-        return _picked(guide, differences)
+        return _prefers_fake(guide, differences)
     if len(set(groups)) < 2:
         raise UsageError("pairs of one group only: nothing to learn from")
     won = np.zeros(len(differences))
     folds = GroupKFold(min(10, len(set(groups))))
     for train, test in folds.split(differences, groups=groups):
-        won[test] = _picked(differences[train], differences[test])
+        won[test] = _prefers_fake(differences[train], differences[test])
     return won
 
 
-def _picked(guide: Features, differences: Features) -> NDArray[np.float64]:
-    """Which of the two a logistic regression through the origin picks, fitted on the guide."""
+def _prefers_fake(guide: Features, differences: Features) -> NDArray[np.float64]:
+    """Returns the choices of a logistic regression through the origin, fitted on the guide."""
     scale = np.sqrt((guide**2).mean(axis=0))
-    known, asked = (
+    known, unknown = (
         np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
         for rows in (guide, differences)
     )
     regression = LogisticRegression(C=1.0, fit_intercept=False, max_iter=500)
     regression.fit(np.concatenate([known, -known]), np.repeat([1, 0], len(known)))
-    margins = regression.decision_function(asked)
+    margins = regression.decision_function(unknown)
     return np.where(np.abs(margins) < 1e-9, 0.5, (margins > 0).astype(np.float64))
 
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Inverse strengths of the penalty that are tried; the held-out fold chooses."""
+"""Candidates for the inverse strength of the penalty; the held-out fold chooses."""
 
 _BATCH_PAIRS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
-    """How the probe is fitted.
+    """Options of the probe's fit.
 
     Attributes:
-        pairs: drawn to fit on.
-        held_out_pairs: drawn from the held-out fold.
-        holdout: the fold that is not fitted on and chooses the penalty.
-        seed: of everything drawn.
+        pairs: Number of pairs to fit on.
+        held_out_pairs: Number of pairs from the held-out fold.
+        holdout: The held-out fold, which chooses the penalty.
+        seed: Seed of all drawing.
     """
 
     pairs: int = 1500
@@ -183,9 +183,10 @@ class Probe:
     """A fitted probe.
 
     Attributes:
-        path: the `.keras` frame model: EfficientNet-Lite0 as ImageNet left it, with a new logit.
-        strength: the inverse strength of the penalty that the held-out fold chose.
-        held_out_auc: on pairs of the held-out fold.
+        path: The `.keras` frame model: EfficientNet-Lite0 with its ImageNet weights and a new
+            logit.
+        strength: The inverse strength of the penalty that the held-out fold chose.
+        held_out_auc: AUC on pairs of the held-out fold.
     """
 
     path: Path
@@ -201,20 +202,20 @@ def fit_probe(
     pairs: PairOptions | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> Probe:
-    """Fit logistic regression on the frozen features of pairs, drawn as for the frame model.
+    """Fits logistic regression on the frozen features of pairs, drawn as for the frame model.
 
-    Writes `best.keras` and `run.json` into `out`; the model is one like any other, so that every
-    command that judges frame models judges the probe.
+    Writes `best.keras` and `run.json` into `out`; every command that judges frame models can
+    judge the probe.
 
     Args:
-        store: the crops; only rows marked train are read.
-        out: the run's folder.
-        options: of the fit.
-        pairs: of the drawing of pairs.
-        on_batch: called with the number of pairs just drawn.
+        store: The crops; only rows marked train are read.
+        out: Folder of the run.
+        options: Options of the fit.
+        pairs: Options of drawing pairs.
+        on_batch: Called with the number of pairs just drawn.
 
     Raises:
-        UsageError: when the rows do not suffice.
+        UsageError: There are too few rows.
     """
     options, pairs = options or ProbeOptions(), pairs or PairOptions()
     rows = training_rows(store)

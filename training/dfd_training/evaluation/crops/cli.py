@@ -1,4 +1,4 @@
-"""The commands of `dfd-train` that measure quality."""
+"""Commands that evaluate frame models on the crops of a store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from dfd_training.fitting.cli import PICTURE_MEMORY_MB, EpochBars, settings_opti
     "conditions",
     type=click.Choice(["clean", "jpeg 40", "half size", "h264 low"]),
     multiple=True,
-    help="What is done to the crops.  [default: each in turn]",
+    help="Condition of the crops.  [default: each in turn]",
 )
 @click.option("--max-crops", default=12, show_default=True, help="Crops of a clip, at most.")
 @click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
@@ -99,7 +99,7 @@ def score_command(
 @click.option(
     "--frame",
     type=click.Path(path_type=Path),
-    help="A .keras frame model or a bundle: does it judge the face?",
+    help="A .keras frame model or a bundle, to check that it judges the face.",
 )
 @click.option(
     "--root",
@@ -112,11 +112,11 @@ def score_command(
 def doctor_data_command(
     store: Path, frame: Path | None, root: Path | None, split: str, draws: int, out: Path | None
 ) -> None:
-    """Look for leaks in the clips of STORE: what tells fakes from reals besides the face.
+    """Check the clips of STORE for leaks: differences of fakes and reals outside the face.
 
-    Facts of the file only; the border of the crop only; the face blurred away; shuffled labels.
-    Quick classifiers are judged on groups of footage that they did not see; on rows marked val
-    they are fitted on the rows marked train.
+    The checks: facts of the file only; the border of the crop only; the face blurred away;
+    shuffled labels. Quick classifiers are judged on groups of footage that they did not see; for
+    rows marked val they are fitted on the rows marked train.
     """
     from dfd_training.evaluation.crops.leak_samples import FEATURE_SIZE, clips_of_store, measure
     from dfd_training.evaluation.crops.leaks import checks_to_text, examine
@@ -132,7 +132,7 @@ def doctor_data_command(
     samples = []
     for name in splits:
         length = len(clips_of_store(crops, name))
-        with click.progressbar(length=length, label=f"looking at {name}", file=sys.stderr) as bar:
+        with click.progressbar(length=length, label=f"measuring {name}", file=sys.stderr) as bar:
             samples.append(
                 measure(
                     crops,
@@ -195,8 +195,8 @@ def probe_command(
     "leave_outs",
     multiple=True,
     metavar="NAME[,NAME]",
-    help="Families that one fit is made without; repeat it for more fits. `FF++ *` stands for all "
-    "whose names begin so.  [default: a fit for each family]",
+    help="Families to leave out of one fit; repeat it for more fits. `FF++ *` stands for all names "
+    "that begin so.  [default: one fit for each family]",
 )
 @settings_option
 @click.option("--fit", "fit_settings", multiple=True, metavar="NAME=VALUE", help="As of fit frame.")
@@ -233,8 +233,8 @@ def crossfit_command(
 
     For each --leave-out a model is fitted on the crops of STORE without the fakes of those
     families and without the footage that they are judged on. Writes one table (families.md,
-    families.json), one chart (families.png) and each file's scores (scores.csv). A run that was
-    broken off goes on where it stopped.
+    families.json), one chart (families.png) and each file's scores (scores.csv). An interrupted
+    run is resumed.
     """
     from dfd_training.evaluation.crops.crossfit import crossfit, to_markdown, write_crossfit
     from dfd_training.families import with_families

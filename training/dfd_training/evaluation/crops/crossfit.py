@@ -1,8 +1,8 @@
-"""Families of fakes judged by models that were fitted without them: the figure that counts.
+"""Families of fakes judged by models that were fitted without them.
 
-Each fit leaves some families out, with all groups of footage that they are judged on, and takes
-a further fifth of the groups away to see how known families fare on unknown people. Nothing
-chooses among the epochs: the last weights are judged.
+Each fit leaves some families out, with all groups of footage that they are judged on, and a
+further fifth of the groups, to judge known families on unknown people. No epoch is selected: the
+last weights are judged.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class FamilyRow:
         auc: AUC against all held-out reals of like media (clips against clips, crops against
             crops), with an interval over groups.
         found_at_3: Share of the fakes above all but 3 % of those reals, and
-        found_at_10: all but 10 %.
+        found_at_10: All but 10 %.
     """
 
     family: str
@@ -73,7 +73,7 @@ class FamilyRow:
 
     @property
     def figure(self) -> float:
-        """The AUC that counts: against own originals where there are any, else against reals."""
+        """The main AUC: against own originals where there are any, else against reals."""
         return self.auc.value if np.isnan(self.own.value) else self.own.value
 
 
@@ -91,7 +91,7 @@ def crossfit(
 ) -> pd.DataFrame:
     """Fits a model for each set of families that is left out, and judges what it has not seen.
 
-    A run that was broken off goes on where it stopped.
+    An interrupted run is resumed.
 
     Args:
         store: The crops; only rows marked train are read.
@@ -105,7 +105,7 @@ def crossfit(
         on_step: Called after each batch, with the epoch.
 
     Returns:
-        One row a judged file and fit: `fit`, `path`, `label`, `family`, `left_out`, `group`,
+        One row for each judged file and fit: `fit`, `path`, `label`, `family`, `left_out`, `group`,
         `source`, `original`, `still`, and `mean` and `upper`, the mean and the upper quartile of
         its crops' logits.
 
@@ -148,7 +148,7 @@ def judge_held_out(
         widths: Of the crops, in faces; the logits of several are averaged.
 
     Returns:
-        One row a file, as `crossfit` has it, without `fit`.
+        One row for each file, as from `crossfit`, without `fit`.
     """
     rows = rows[rows["judged"]]
     files = [part.sort_values(["time_s", "track"]) for _, part in rows.groupby("shard")]
@@ -188,7 +188,7 @@ def judge_held_out(
 def summarise(
     scores: pd.DataFrame, *, pooling: str = "upper", draws: int = 1000
 ) -> list[FamilyRow]:
-    """Figures of each family, left out and seen.
+    """Returns figures of each family, left out and seen.
 
     Scores of different fits are never compared: a family that several fits judged has the mean of
     their figures, and of the ends of their intervals.
@@ -213,7 +213,7 @@ def summarise(
 
 
 def _figures(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int) -> FamilyRow:
-    """Figures of the fakes of one family and one kind of media, from one fit."""
+    """Returns figures of the fakes of one family and one kind of media, from one fit."""
     first = fakes.iloc[0]
     own = reals[reals["path"].isin(set(fakes["original"]))]
     paired = fakes[fakes["original"].isin(set(own["path"]))]
@@ -238,14 +238,14 @@ def _auc(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int) -> 
 
 
 def _found(fakes: Scores, reals: Scores, share: float) -> float:
-    """Share of the fakes above all but a share of the reals."""
+    """Returns the share of the fakes above all but a share of the reals."""
     if not len(reals):
         return math.nan
     return float(np.mean(fakes > np.quantile(reals, 1.0 - share, method="higher")))
 
 
 def _averaged(rows: list[FamilyRow]) -> FamilyRow:
-    """Several fits' figures of one family as one."""
+    """Averages the figures of one family over several fits."""
     return FamilyRow(
         family=rows[0].family,
         seen=rows[0].seen,
@@ -272,7 +272,7 @@ def _mean_estimate(parts: list[Estimate]) -> Estimate:
 
 
 def to_markdown(rows: Sequence[FamilyRow]) -> str:
-    """The table of families, with the mean and the worst of those left out."""
+    """Returns the table of families, with the mean and the worst of those left out."""
     lines = [
         "| family | fakes / reals | AUC, own originals | AUC, all reals | found at 3 % | at 10 % |",
         "|---|---|---|---|---|---|",
@@ -338,7 +338,7 @@ def _draw(rows: Sequence[FamilyRow], path: Path) -> None:
 
 
 def _folder(families: tuple[str, ...]) -> str:
-    """A name for the folder of a fit: what it was fitted without."""
+    """Returns the name of a fit's folder: the families that it was fitted without."""
     plain = "+".join("".join(c if c.isalnum() else "-" for c in name) for name in families)
     return (
         f"without-{plain}"
@@ -350,7 +350,7 @@ def _folder(families: tuple[str, ...]) -> str:
 def _judged(
     store: CropStore, held: pd.DataFrame, left: set[str], best: Path, widths: tuple[float, ...]
 ) -> pd.DataFrame:
-    """The scores of a fit, computed once for each state of its model."""
+    """Returns the scores of a fit, computed once for each state of its model."""
     path = best.parent / SCORES_NAME
     key = f"{hashlib.sha256(best.read_bytes()).hexdigest()[:16]} {','.join(map(str, widths))}"
     if path.is_file():

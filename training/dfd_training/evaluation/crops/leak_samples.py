@@ -1,4 +1,4 @@
-"""What the leak checks look at: clips of a store, facts of them, and crops with the face hidden."""
+"""Input of the leak checks: clips of a store, their facts, and crops with the face occluded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from dfd_training.synthesis.colour import Picture
 
 
 def store_facts(store: CropStore, files: Sequence[JudgedFile]) -> pd.DataFrame:
-    """What a store tells: face size, brightness, contrast, sampled length and judged crops.
+    """Collects facts from a store: face size, brightness, contrast, sampled length, judged crops.
 
     Returns:
-        One row a file, in their order; all columns are numbers.
+        One row for each file, in order; all columns are numbers.
     """
     judged = store.index[store.index["judged"]].groupby("shard")
     length_s, count = judged["time_s"].max(), judged.size()
@@ -53,17 +53,17 @@ def store_facts(store: CropStore, files: Sequence[JudgedFile]) -> pd.DataFrame:
 
 
 def media_facts(root: Path, files: Sequence[JudgedFile]) -> pd.DataFrame:
-    """What the containers tell: size, shape, frame rate, length, bit rate, bytes and codec.
+    """Collects facts from containers: size, shape, frame rate, length, bit rate, bytes and codec.
 
     Args:
-        root: the folder that the files' paths start from.
-        files: the clips.
+        root: Folder that the files' paths start from.
+        files: The clips.
 
     Returns:
-        One row a file, in their order; all columns are numbers, one of 0 or 1 for each codec.
+        One row for each file, in order; all columns are numbers, one of 0 or 1 for each codec.
 
     Raises:
-        SourceError: when a file is missing or is no video.
+        SourceError: A file is missing or is no video.
     """
     rows = [_media(root / file.path) for file in files]
     return pd.get_dummies(pd.DataFrame(rows), columns=["codec"], prefix="codec", dtype=float)
@@ -94,16 +94,15 @@ def _media(path: Path) -> dict[str, object]:
 
 
 GROWTH = 0.12
-"""By how much the hull of the landmarks is grown, over the size of the face: masks of swaps
-reach beyond the landmarks."""
+"""Growth of the landmarks' hull over the size of the face: masks of swaps reach beyond it."""
 
 _GREY = 127
 _BLUR_SHARE = 0.15
 _FEATHER_SHARE = 0.02
 
 
-class Cover(StrEnum):
-    """What is done to the face."""
+class Occlusion(StrEnum):
+    """Kind of occlusion of the face."""
 
     NOTHING = "whole crop"
     GREY = "border only"
@@ -111,7 +110,7 @@ class Cover(StrEnum):
 
 
 def face_area(crop: StoredCrop) -> NDArray[np.bool_]:
-    """The hull of the landmarks, grown: bool [height, width], True on the face."""
+    """Returns the grown hull of the landmarks: bool [height, width], True on the face."""
     assert crop.landmarks is not None
     size = float(np.ptp(crop.landmarks, axis=0).max())
     mask = np.zeros(crop.image.shape[:2], np.uint8)
@@ -122,21 +121,21 @@ def face_area(crop: StoredCrop) -> NDArray[np.bool_]:
     return np.asarray(cv2.dilate(mask, kernel) > 0)
 
 
-def covered(crop: StoredCrop, cover: Cover) -> Picture:
-    """A crop with its face hidden.
+def occluded(crop: StoredCrop, cover: Occlusion) -> Picture:
+    """Returns a crop with its face occluded.
 
     Args:
-        crop: with landmarks.
-        cover: `GREY` fills the grown hull with mid-grey; `BLUR` leaves of it what a Gaussian of
-            0.15 face sizes leaves, with a soft edge.
+        crop: A crop with landmarks.
+        cover: `GREY` fills the grown hull with mid-grey; `BLUR` blurs it by a Gaussian of 0.15
+            face sizes, with a soft edge.
 
     Returns:
         uint8, as `crop.image`.
     """
-    if cover is Cover.NOTHING:
+    if cover is Occlusion.NOTHING:
         return crop.image
     area = face_area(crop)
-    if cover is Cover.GREY:
+    if cover is Occlusion.GREY:
         return np.where(area[:, :, None], np.uint8(_GREY), crop.image)
     assert crop.landmarks is not None
     size = float(np.ptp(crop.landmarks, axis=0).max())
@@ -153,20 +152,19 @@ FEATURE_SIZE = 160
 
 @dataclass(frozen=True)
 class Sample:
-    """Files and what was measured on them.
+    """Files and their measurements.
 
     Attributes:
-        files: clips with landmarks.
-        facts: float [n, K], without a look at the face; names in the columns.
-        features: for each cover, the mean ImageNet features of each file's crops, float [n, F].
-        logits: for each cover, the mean logit of the model that is examined, float [n]; empty
-            without a model.
+        files: Clips with landmarks.
+        facts: float [n, K], facts that do not depend on the face; names in the columns.
+        features: Mean ImageNet features of each file's crops, float [n, F], by occlusion.
+        logits: Mean logit of the examined model, float [n], by occlusion; empty without a model.
     """
 
     files: list[JudgedFile]
     facts: pd.DataFrame
-    features: dict[Cover, Features]
-    logits: dict[Cover, Scores]
+    features: dict[Occlusion, Features]
+    logits: dict[Occlusion, Scores]
 
     @property
     def labels(self) -> Labels:
@@ -180,7 +178,7 @@ class Sample:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Places of each fake and of its original."""
+        """Positions of each fake and of its original."""
         place = {file.path: i for i, file in enumerate(self.files) if not file.fake}
         return [
             (i, place[file.original])
@@ -198,18 +196,18 @@ def measure(
     model: FrameScorer | None,
     on_file: Callable[[], None] = lambda: None,
 ) -> Sample:
-    """Look at the clips of a split: facts, and features and logits with the face hidden.
+    """Measures the clips of a split: facts, and features and logits with the face occluded.
 
     Args:
-        store: the crops.
+        store: The crops.
         split: `train` or `val`.
-        root: folder of the media files; None leaves out what containers tell.
-        embed: from crops uint8 [n, 160, 160, 3] to features [n, F] that know no deepfakes.
-        model: the frame model that is examined, if any.
-        on_file: called after each file.
+        root: Folder of the media files; None leaves out the facts of containers.
+        embed: Maps crops uint8 [n, 160, 160, 3] to features [n, F] not trained on deepfakes.
+        model: The examined frame model, if any.
+        on_file: Called after each file.
 
     Raises:
-        UsageError: when no clip of the split has landmarks.
+        UsageError: No clip of the split has landmarks.
     """
     chosen = [f for f in clips_of_store(store, split) if len(_places(store, f))]
     if not chosen:
@@ -217,21 +215,21 @@ def measure(
     facts = store_facts(store, chosen)
     if root is not None:
         facts = pd.concat([facts, media_facts(root, chosen)], axis=1)
-    features: dict[Cover, list[NDArray[np.float64]]] = {cover: [] for cover in Cover}
-    logits: dict[Cover, list[float]] = {cover: [] for cover in Cover if model is not None}
+    features: dict[Occlusion, list[NDArray[np.float64]]] = {cover: [] for cover in Occlusion}
+    logits: dict[Occlusion, list[float]] = {cover: [] for cover in Occlusion if model is not None}
     for file in chosen:
         cut = [
             work_crop(store.crop(file.shard, place), NO_JITTER) for place in _places(store, file)
         ]
-        pictures = [covered(crop, cover) for cover in Cover for crop in cut]
+        pictures = [occluded(crop, cover) for cover in Occlusion for crop in cut]
         inputs = np.stack([to_input(picture, FEATURE_SIZE) for picture in pictures])
-        for cover, part in zip(Cover, np.split(embed(inputs), len(Cover)), strict=True):
+        for cover, part in zip(Occlusion, np.split(embed(inputs), len(Occlusion)), strict=True):
             features[cover].append(part.mean(axis=0))
         if model is not None:
             if model.input_size != FEATURE_SIZE:
                 inputs = np.stack([to_input(picture, model.input_size) for picture in pictures])
-            judged = np.split(model.score(inputs)[1], len(Cover))
-            for cover, scores in zip(Cover, judged, strict=True):
+            judged = np.split(model.score(inputs)[1], len(Occlusion))
+            for cover, scores in zip(Occlusion, judged, strict=True):
                 logits[cover].append(float(scores.mean()))
         on_file()
     return Sample(
@@ -243,9 +241,9 @@ def measure(
 
 
 def clips_of_store(store: CropStore, split: str) -> list[JudgedFile]:
-    """The clips of a split, without made fakes."""
+    """Returns the clips of a split, without generated fakes."""
     files = select_files(store, split=split, max_crops=CROPS)
-    return [file for file in files if not file.made and not file.photograph]
+    return [file for file in files if not file.generated and not file.photograph]
 
 
 def _places(store: CropStore, file: JudgedFile) -> list[int]:

@@ -1,4 +1,4 @@
-"""Leak checks that any claim about a detector must survive."""
+"""Leak checks of a data set: whether anything but the face tells fakes from reals."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.evaluation.crops.classifiers import (
+    ClassifierFactory,
     Features,
-    Make,
     fit_and_score,
     forest,
     linear,
     out_of_fold,
-    pairs_told_apart,
+    paired_wins,
 )
-from dfd_training.evaluation.crops.leak_samples import Cover, Sample
+from dfd_training.evaluation.crops.leak_samples import Occlusion, Sample
 from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Labels, Scores, auc
 
 MIN_GROUPS = 6
-"""Of fewer, all fall on one side by chance in one case of 32 or more."""
+"""With fewer groups, all fall on one side by chance in at least one case of 32."""
 
 
 class Finding(StrEnum):
-    """What a check found."""
+    """Outcome of a check."""
 
     CLEAN = "clean"
     TELLING = "telling"
@@ -40,16 +40,16 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the doctor's table.
+    """A leak check: one row of the table.
 
     Attributes:
-        name: what was looked at.
-        by: what judged it.
-        case: which fakes against which reals.
-        auc: with an interval over groups; NaN where pairs alone are judged.
-        won: share of pairs in which the fake scores above its own original, with its interval.
-        finding: whether that is as it should be.
-        meaning: what it means, in a sentence.
+        name: Visible part of the data, such as "border only".
+        by: Classifier or model that scored it.
+        case: Which fakes against which reals.
+        auc: AUC with an interval over groups; NaN where only pairs are judged.
+        won: Share of pairs in which the fake scores above its own original, with its interval.
+        finding: Outcome of the check.
+        meaning: Its meaning, in a sentence.
     """
 
     name: str
@@ -61,16 +61,16 @@ class Check:
     meaning: str
 
 
-def finding_of(*figures: Estimate) -> Finding:
-    """Telling where the interval of any figure lies above one half; too few groups tell nothing."""
+def outcome_of(*figures: Estimate) -> Finding:
+    """Returns `TELLING` where the interval of any figure lies above one half."""
     known = [figure for figure in figures if not math.isnan(figure.value)]
     if max((figure.groups for figure in known), default=0) < MIN_GROUPS:
         return Finding.TOO_FEW
     return Finding.TELLING if any(figure.low > 0.5 for figure in known) else Finding.CLEAN
 
 
-def meaning_of(finding: Finding, telling: str, clean: str) -> str:
-    """The sentence for a finding: one of the two, or that there are too few groups."""
+def explanation_of(finding: Finding, telling: str, clean: str) -> str:
+    """Returns the sentence for an outcome."""
     if finding is Finding.TOO_FEW:
         return f"fewer than {MIN_GROUPS} groups: too few to say"
     return telling if finding is Finding.TELLING else clean
@@ -84,22 +84,22 @@ OWN = "against own originals"
 
 
 def examine(sample: Sample, fitted_on: Sample | None = None, *, draws: int = 1000) -> list[Check]:
-    """Run all checks.
+    """Runs all checks.
 
     Args:
-        sample: the files that are judged.
-        fitted_on: files that quick classifiers are fitted on, of other groups; None for
+        sample: The judged files.
+        fitted_on: Files of other groups that quick classifiers are fitted on; None for
             cross-validation by group inside `sample`.
-        draws: bootstrap samples.
+        draws: Bootstrap samples.
 
     Raises:
-        UsageError: when fakes or reals are missing, or come from one group only.
+        UsageError: Fakes or reals are missing, or come from one group only.
     """
     doctor = _Doctor(sample, fitted_on, draws)
     return [
         *doctor.file_facts(),
-        *doctor.hidden_face(Cover.GREY),
-        *doctor.hidden_face(Cover.BLUR),
+        *doctor.hidden_face(Occlusion.GREY),
+        *doctor.hidden_face(Occlusion.BLUR),
         doctor.shuffled(),
         *doctor.references(),
     ]
@@ -113,14 +113,14 @@ class _Doctor:
         self._paired = np.array(sorted({place for pair in sample.pairs for place in pair}), int)
 
     def file_facts(self) -> list[Check]:
-        """Facts of the file only, against all reals and within pairs."""
+        """Checks the facts of the file, against all reals and within pairs."""
         sample, other = self._sample, self._fitted_on
         names, mine, theirs = _aligned(sample.facts, None if other is None else other.facts)
         scores = self._quick(forest, mine, theirs)
         name = "file facts" if "bit rate" in names else "file facts (without the containers')"
         area = self._area(scores, None)
-        finding = finding_of(area)
-        meaning = meaning_of(
+        finding = outcome_of(area)
+        meaning = explanation_of(
             finding,
             "facts of the file alone tell fakes from reals of other sources: figures against all "
             "reals may rest on the source, compare within pairs",
@@ -133,10 +133,10 @@ class _Doctor:
         if len(set(groups)) < 2 or (guide is not None and not len(guide)):
             return checks
         differences = _differences(mine, sample.pairs)
-        picked = pairs_told_apart(differences, groups, guide)
+        picked = paired_wins(differences, groups, guide)
         won = GroupBootstrap.of(groups, draws=self._draws).mean(picked)
-        finding = finding_of(won)
-        meaning = meaning_of(
+        finding = outcome_of(won)
+        meaning = explanation_of(
             finding,
             "a fake differs from its own original in facts of the file, most in "
             f"{_most_telling(differences, names)}",
@@ -145,8 +145,8 @@ class _Doctor:
         by = "logistic regression on differences"
         return [*checks, Check(name, by, OWN, _nothing(len(groups)), won, finding, meaning)]
 
-    def hidden_face(self, cover: Cover) -> list[Check]:
-        """Crops without the face, by a quick classifier and by the model."""
+    def hidden_face(self, cover: Occlusion) -> list[Check]:
+        """Checks crops without the face, by a quick classifier and by the model."""
         checks: list[Check] = []
         for by, scores in self._judges(cover).items():
             if scores is None:
@@ -156,16 +156,16 @@ class _Doctor:
                 continue
             won = self._won(scores)
             area = self._area(scores, None)
-            finding = finding_of(area)
-            meaning = meaning_of(
+            finding = outcome_of(area)
+            meaning = explanation_of(
                 finding,
                 f"{_REST[cover]} tells fakes from reals of other sources, as far as sources differ",
                 f"{_REST[cover]} is not seen to tell fakes from reals of other sources",
             )
             checks.append(Check(cover.value, by, ALL_REALS, area, won, finding, meaning))
             area = self._area(scores, self._paired)
-            finding = finding_of(area, won)
-            meaning = meaning_of(
+            finding = outcome_of(area, won)
+            meaning = explanation_of(
                 finding,
                 f"{_REST[cover]} tells a fake from its own original: overspill of masks, or coding",
                 f"{_REST[cover]} is not seen to tell a fake from its own original",
@@ -174,12 +174,12 @@ class _Doctor:
         return checks
 
     def shuffled(self) -> Check:
-        """The protocol with labels shuffled inside every source that has both."""
+        """Checks the protocol with labels shuffled inside every source that has both."""
         sample = self._sample
         sources = np.array([file.source for file in sample.files])
         both = [name for name in set(sources) if len(set(sample.labels[sources == name])) == 2]
         inside = np.isin(sources, both)
-        features, groups = sample.features[Cover.NOTHING][inside], sample.groups[inside]
+        features, groups = sample.features[Occlusion.NOTHING][inside], sample.groups[inside]
         areas: list[float] = []
         for number in range(SHUFFLES):
             labels = _shuffled(sample.labels[inside], sources[inside], number)
@@ -189,10 +189,10 @@ class _Doctor:
                 continue
             areas.append(auc(labels, scores))
         figure = _mean_of(areas, int(inside.sum()), len(set(groups)))
-        finding = finding_of(figure)
+        finding = outcome_of(figure)
         if finding is Finding.TELLING and figure.value <= 0.5 + SHUFFLE_MARGIN:
             finding = Finding.CLEAN
-        meaning = meaning_of(
+        meaning = explanation_of(
             finding,
             "labels that mean nothing are learnt: groups leak between folds",
             "labels that mean nothing are not learnt: groups do not leak between folds",
@@ -202,11 +202,11 @@ class _Doctor:
         return Check("shuffled labels", by, case, figure, nothing, finding, meaning)
 
     def references(self) -> list[Check]:
-        """The same judges on whole crops: what the checks are to be held against."""
+        """Scores whole crops in the same ways, for reference."""
         meaning = "what the whole crop gives, to hold the checks against"
         return [
             Check(
-                Cover.NOTHING.value,
+                Occlusion.NOTHING.value,
                 by,
                 case,
                 self._area(scores, rows),
@@ -214,13 +214,13 @@ class _Doctor:
                 Finding.REFERENCE,
                 meaning,
             )
-            for by, scores in self._judges(Cover.NOTHING).items()
+            for by, scores in self._judges(Occlusion.NOTHING).items()
             if scores is not None
             for case, rows in ((ALL_REALS, None), (OWN, self._paired))
         ]
 
-    def _judges(self, cover: Cover) -> dict[str, Scores | None]:
-        """Scores of the files with this cover, by who gave them."""
+    def _judges(self, cover: Occlusion) -> dict[str, Scores | None]:
+        """Returns scores of the files with the face occluded, by classifier or model."""
         other = self._fitted_on
         theirs = None if other is None else other.features[cover]
         return {
@@ -228,7 +228,7 @@ class _Doctor:
             "the model": self._sample.logits.get(cover),
         }
 
-    def _quick(self, make: Make, mine: Features, theirs: Features | None) -> Scores:
+    def _quick(self, make: ClassifierFactory, mine: Features, theirs: Features | None) -> Scores:
         sample, other = self._sample, self._fitted_on
         if other is None or theirs is None:
             return out_of_fold(make, mine, sample.labels, sample.groups)
@@ -248,7 +248,7 @@ class _Doctor:
         return np.array([self._sample.files[fake].group for fake, _ in self._sample.pairs], np.str_)
 
 
-_REST = {Cover.GREY: "the border", Cover.BLUR: "what is left without the face"}
+_REST = {Occlusion.GREY: "the border", Occlusion.BLUR: "what is left without the face"}
 
 
 def _nothing(n: int) -> Estimate:
@@ -258,7 +258,7 @@ def _nothing(n: int) -> Estimate:
 def _aligned(
     mine: pd.DataFrame, theirs: pd.DataFrame | None
 ) -> tuple[list[str], Features, Features | None]:
-    """The same columns for both; a codec that one lacks is 0 there."""
+    """Returns both tables with the same columns; a codec that one lacks is 0 there."""
     names = [*mine.columns]
     if theirs is not None:
         names += [name for name in theirs.columns if name not in mine.columns]
@@ -271,14 +271,14 @@ def _aligned(
 
 
 def _differences(features: Features, pairs: Sequence[tuple[int, int]]) -> Features:
-    """A fake's features less its original's: float [pairs, F]."""
+    """Returns each fake's features less its original's: float [pairs, F]."""
     return np.array([features[fake] - features[real] for fake, real in pairs]).reshape(
         len(pairs), features.shape[1]
     )
 
 
 def _most_telling(differences: Features, names: Sequence[str]) -> str:
-    """The fact whose sign is the same in most pairs."""
+    """Returns the fact whose sign is the same in most pairs."""
     signs = np.abs(np.sign(differences).mean(axis=0))
     return names[int(np.argmax(signs))]
 
@@ -293,7 +293,7 @@ def _shuffled(labels: Labels, sources: NDArray[np.str_], seed: int) -> Labels:
 
 
 def _mean_of(areas: list[float], n: int, groups: int) -> Estimate:
-    """The mean over shuffles with its own 95 % interval."""
+    """Returns the mean over shuffles with its own 95 % interval."""
     if len(areas) < 2:
         return _nothing(n)
     mean, error = float(np.mean(areas)), float(np.std(areas, ddof=1) / np.sqrt(len(areas)))
@@ -301,7 +301,7 @@ def _mean_of(areas: list[float], n: int, groups: int) -> Estimate:
 
 
 def checks_to_text(checks: Sequence[Check]) -> str:
-    """The checks as a Markdown table; intervals are 95 %, over groups."""
+    """Returns the checks as a Markdown table; intervals are 95 %, over groups."""
     lines = [
         "| check | judged by | case | n | groups | AUC | pairs won | finding |",
         "|---|---|---|---:|---:|---|---|---|",

@@ -1,4 +1,4 @@
-"""What frame models' scores amount to: AUCs, pairs won, false positives, and differences."""
+"""Report on the scores of frame models: AUCs, pairs won, false positives, differences."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class ScoreRow:
     """Figures of one model under one condition on one choice of fakes and reals.
 
     Attributes:
-        case: which fakes against which reals.
-        condition: what was done to the crops.
-        model: its name.
-        fakes: number of fakes.
-        reals: number of reals.
-        auc: of the mean logits, with an interval over groups.
-        pairs_won: fakes above their own original.
-        pairs: fakes whose original was judged too.
-        found_at_5: share of fakes above all but 5 % of the reals.
-        reals_at_90: share of reals above the threshold that finds 90 % of the fakes.
-        reals_above_0: share of reals whose mean logit is positive.
+        case: Which fakes against which reals.
+        condition: Condition of the crops.
+        model: Name of the model.
+        fakes: Number of fakes.
+        reals: Number of reals.
+        auc: AUC of the mean logits, with an interval over groups.
+        pairs_won: Fakes above their own original.
+        pairs: Fakes whose original was judged too.
+        found_at_5: Share of fakes above all but 5 % of the reals.
+        reals_at_90: Share of reals above the threshold that finds 90 % of the fakes.
+        reals_above_0: Share of reals whose mean logit is positive.
     """
 
     case: str
@@ -59,10 +59,10 @@ class Difference:
     """A difference of two AUCs on the same files, paired.
 
     Attributes:
-        case: which fakes against which reals.
-        what: what is compared, such as `b - a`.
-        where: the condition or the model that is the same for both.
-        auc: the difference of the AUCs, with an interval over groups.
+        case: Which fakes against which reals.
+        what: Names of both, such as `b - a`.
+        where: The condition or the model that is the same for both.
+        auc: Difference of the AUCs, with an interval over groups.
     """
 
     case: str
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """Figures of all models, and what differs between them and between conditions."""
+    """Figures of all models, and differences between models and between conditions."""
 
     rows: list[ScoreRow]
     models: list[Difference]
@@ -89,12 +89,12 @@ class _Case:
 def summarise_scores(
     files: Sequence[JudgedFile], scores: pd.DataFrame, *, draws: int = 1000
 ) -> ScoreReport:
-    """Compute all figures from the scores that `score_files` gave.
+    """Computes all figures from the scores of `score_files`.
 
     Args:
-        files: the judged files.
-        scores: columns `path`, `condition`, `model`, `logit`.
-        draws: bootstrap samples.
+        files: The judged files.
+        scores: Columns `path`, `condition`, `model`, `logit`.
+        draws: Bootstrap samples.
     """
     table = scores.pivot_table(index="path", columns=["model", "condition"], values="logit")
     models = list(dict.fromkeys(scores["model"]))
@@ -134,9 +134,15 @@ def _cases(files: Sequence[JudgedFile]) -> Iterator[_Case]:
     fakes: dict[str, list[JudgedFile]] = {}
     for file in files:
         if file.fake:
-            kind = " (made photographs)" if file.photograph else " (made)" if file.made else ""
+            kind = (
+                " (generated photographs)"
+                if file.photograph
+                else " (generated)"
+                if file.generated
+                else ""
+            )
             fakes.setdefault((file.generator or "fakes") + kind, []).append(file)
-    true = [file for file in files if file.fake and not file.made]
+    true = [file for file in files if file.fake and not file.generated]
     if len({file.generator for file in true}) > 1:
         fakes = {"true fakes": true, **fakes}
     for name, part in fakes.items():
@@ -172,7 +178,7 @@ def _row(case: _Case, labels: Labels, logits: Scores, samples: GroupBootstrap) -
 
 
 def scores_to_text(report: ScoreReport) -> str:
-    """The report as plain text; intervals are 95 %, over groups."""
+    """Returns the report as plain text; intervals are 95 %, over groups."""
     if not report.rows:
         return "no fakes among these rows: nothing to tell apart"
     width = max([len(row.model) for row in report.rows])

@@ -1,4 +1,4 @@
-"""Judging crops of a store with frame models, without a bundle: quick figures for experiments."""
+"""Scores of a store's crops by frame models, without a bundle, for quick experiments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.evaluation.crops.selection import JudgedFile
-from dfd_training.evaluation.degradations import Condition, under
+from dfd_training.evaluation.degradations import Condition, apply_condition
 from dfd_training.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.models import build_frame_model
 from dfd_training.models.scoring import FrameScorer
@@ -27,7 +27,7 @@ PREDICT_BATCH = 64
 
 
 def embedding(size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
-    """Frozen ImageNet features of EfficientNet-Lite0: crops [n, size, size, 3] to [n, 1280]."""
+    """Returns a function from crops [n, size, size, 3] to frozen ImageNet features [n, 1280]."""
     model = build_frame_model(input_size=size)
     features = keras.Model(model.input, model.output["features"])
 
@@ -46,18 +46,18 @@ def score_files(
     conditions: Iterable[Condition] = tuple(Condition),
     on_file: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Judge every chosen crop of every file under every condition.
+    """Scores every selected crop of every file under every condition.
 
     Args:
-        store: the crops.
-        files: from `select_files`.
-        models: by name.
-        conditions: what is done to the crops before.
-        on_file: called after each file.
+        store: The crops.
+        files: From `select_files`.
+        models: Models by name.
+        conditions: Degradations of the crops.
+        on_file: Called after each file.
 
     Returns:
-        One row a file, model and condition: `path`, `condition`, `model`, `logit` (the mean of
-        the crops' logits), `crops`.
+        One row for each file, model and condition: `path`, `condition`, `model`, `logit` (the
+        mean of the crops' logits), `crops`.
     """
     conditions = tuple(conditions)
     sizes = sorted({model.input_size for model in models.values()})
@@ -90,13 +90,13 @@ def _chunks(
     sizes: list[int],
     on_file: Callable[[], None],
 ) -> Iterator[list[_Batch]]:
-    """Inputs of a few files at a time: many crops in one call cost less each."""
+    """Yields the inputs of a few files at a time: large batches cost less per crop."""
     waiting: list[_Batch] = []
     for file in files:
         stored = [store.crop(file.shard, position) for position in file.positions]
         pictures = [work_crop(crop, NO_JITTER).image for crop in stored]
         for condition in conditions:
-            changed = under(condition, pictures)
+            changed = apply_condition(condition, pictures)
             crops = {size: np.stack([to_input(p, size) for p in changed]) for size in sizes}
             waiting.append((file.path, condition, crops))
         on_file()
@@ -108,7 +108,7 @@ def _chunks(
 
 
 def model_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Short names of model files: the run's folder where the file's name says nothing."""
+    """Returns short names of model files: the folder of the run for `best` and `last`."""
     short = [path.parent.name if path.stem in ("best", "last") else path.stem for path in paths]
     names = [
         name if name and short.count(name) == 1 else str(path.with_suffix(""))
@@ -120,7 +120,7 @@ def model_names(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def warn_of_leak(model: Path, split: str, fold: int | None) -> None:
-    """Say so when a model's run tells that it was fitted on the rows that it is to judge."""
+    """Warns if the record of a model's run says that it was fitted on the rows to judge."""
     run = model.parent / "run.json"
     if split != "train" or not run.is_file():
         return

@@ -1,4 +1,4 @@
-"""Which files and crops of a store are judged: clips, their fakes, and made fakes."""
+"""Selection of the files and crops of a store to judge: clips, their fakes, generated fakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PHOTOGRAPHS = 150
 
 
 class Swaps(StrEnum):
-    """Which true fakes of the rows marked train are judged."""
+    """Choice of true fakes among the rows marked train."""
 
     FOLD = "fold"
     ALL = "all"
@@ -30,16 +30,16 @@ class JudgedFile:
     """One file and the crops of it that are judged.
 
     Attributes:
-        path: of the file.
-        fake: whether it is one.
-        group: files of one group share footage or a person.
-        source: where it comes from.
-        original: path of the real file that a fake was made from, or "".
-        generator: what made the fake; "" for reals.
-        made: whether a generator made it from stored crops of the real file.
-        photograph: whether it is a single picture.
-        shard: of the store.
-        positions: of the crops in the shard, in order of time.
+        path: Path of the file.
+        fake: Whether it is a fake.
+        group: Group; files of one group share footage or a person.
+        source: Source of the file.
+        original: Path of the real file that a fake is based on, or "".
+        generator: Generator of the fake; "" for reals.
+        generated: Whether it was generated from stored crops of the real file.
+        photograph: Whether it is a single picture.
+        shard: Shard of the store.
+        positions: Positions of the crops in the shard, in order of time.
     """
 
     path: str
@@ -48,7 +48,7 @@ class JudgedFile:
     source: str
     original: str
     generator: str
-    made: bool
+    generated: bool
     photograph: bool
     shard: str
     positions: tuple[int, ...]
@@ -62,29 +62,29 @@ def select_files(
     swaps: Swaps = Swaps.FOLD,
     max_crops: int = MAX_CROPS,
 ) -> list[JudgedFile]:
-    """Choose clips and the crops of each, evenly spaced, and the fakes made from them.
+    """Selects clips with evenly spaced crops, and the fakes generated from them.
 
-    Real photographs are chosen only where a made fake has one as its original; of each generator
-    at most 150 photographs are.
+    Real photographs are selected only as originals of generated fakes; at most 150 photographs
+    of each generator are selected.
 
     Args:
-        store: the crops.
+        store: The crops.
         split: `train` or `val`.
-        fold: of the rows marked train; None for all of them.
+        fold: Fold of the rows marked train; None for all of them.
         swaps: `all` adds the true fakes of the other folds and their originals.
-        max_crops: crops of a clip, at most.
+        max_crops: Maximum number of crops of a clip.
 
     Returns:
         Files in the order of their paths.
 
     Raises:
-        UsageError: when nothing is left, or the fold does not exist.
+        UsageError: Nothing is left, or the fold does not exist.
     """
     rows = _rows(store, split, fold, swaps)
     rows = rows[rows["judged"]]
     still = _is_still(rows)
-    made = _made(store, split, fold)
-    wanted = _even_photographs(made)
+    generated = _generated(store, split, fold)
+    wanted = _even_photographs(generated)
     parts = [rows[~still], rows[still & rows["path"].isin(set(wanted["original"]))], wanted]
     files = [
         _file(part, max_crops)
@@ -97,7 +97,7 @@ def select_files(
 
 
 def evenly(positions: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the positions, evenly spaced, the first and the last among them."""
+    """Returns at most `count` positions, evenly spaced, including the first and the last."""
     if len(positions) <= count:
         return positions
     places = np.linspace(0, len(positions) - 1, count).round().astype(np.int64)
@@ -121,12 +121,12 @@ def _rows(store: CropStore, split: str, fold: int | None, swaps: Swaps) -> pd.Da
     return rows[inside]
 
 
-def _made(store: CropStore, split: str, fold: int | None) -> pd.DataFrame:
-    """The made fakes whose real file is among the rows."""
-    made: pd.DataFrame | None = getattr(store, "made", None)
-    if made is None or made.empty:
-        return store.index.iloc[:0].assign(made=False)
-    rows = made[(made["split"] == split) & made["judged"]].assign(made=True)
+def _generated(store: CropStore, split: str, fold: int | None) -> pd.DataFrame:
+    """Returns the generated fakes whose real file is among the rows."""
+    generated: pd.DataFrame | None = getattr(store, "made", None)
+    if generated is None or generated.empty:
+        return store.index.iloc[:0].assign(generated=False)
+    rows = generated[(generated["split"] == split) & generated["judged"]].assign(generated=True)
     if fold is None:
         return rows
     training = training_rows(store)
@@ -135,15 +135,15 @@ def _made(store: CropStore, split: str, fold: int | None) -> pd.DataFrame:
 
 
 def _is_still(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Photographs: files of one crop at time 0."""
+    """Marks photographs: files of one crop at time 0."""
     return (rows.groupby("shard")["shard"].transform("size") == 1) & (rows["time_s"] == 0.0)
 
 
-def _even_photographs(made: pd.DataFrame) -> pd.DataFrame:
-    """All made clips, and at most `MAX_PHOTOGRAPHS` made photographs of each generator."""
-    still = _is_still(made)
-    kept = [made[~still]]
-    for _, part in made[still].groupby("generator", sort=True):
+def _even_photographs(generated: pd.DataFrame) -> pd.DataFrame:
+    """Returns all generated clips, and at most `MAX_PHOTOGRAPHS` photographs of each generator."""
+    still = _is_still(generated)
+    kept = [generated[~still]]
+    for _, part in generated[still].groupby("generator", sort=True):
         order = part.sort_values("path")
         kept.append(order.iloc[evenly(np.arange(len(order)), MAX_PHOTOGRAPHS)])
     return pd.concat(kept)
@@ -160,7 +160,7 @@ def _file(rows: pd.DataFrame, max_crops: int) -> JudgedFile:
         source=str(first["source"]),
         original=str(first["original"]),
         generator=str(first["generator"]) if fake else "",
-        made=bool(first.get("made") is True or first.get("made") == 1.0),
+        generated=bool(first.get("generated") is True or first.get("generated") == 1.0),
         photograph=len(rows) == 1 and float(first["time_s"]) == 0.0,
         shard=str(first["shard"]),
         positions=tuple(int(position) for position in evenly(ordered, max_crops)),
