@@ -15,8 +15,8 @@ from conftest import moving, write_clip
 from dfd_edge.report.figures import BarChart, Series, shortened
 from dfd_training.explore import search
 from dfd_training.explore.charts import chart_png
-from dfd_training.explore.detectors import Found, Pass, Searcher, overlap
-from dfd_training.explore.drawing import contact_sheet, draw_found
+from dfd_training.explore.detectors import DetectorSet, Pass, PassResult, overlap
+from dfd_training.explore.drawing import contact_sheet, draw_boxes
 from dfd_training.explore.figures import (
     detector_rows,
     file_charts,
@@ -25,12 +25,12 @@ from dfd_training.explore.figures import (
     table_charts,
 )
 from dfd_training.explore.search import (
+    Detections,
     FileFacts,
-    Look,
-    draw_evenly,
     excerpt,
     read_facts,
-    spread_frames,
+    spaced_frames,
+    stratified,
 )
 
 
@@ -46,7 +46,7 @@ def table_of(*strata: tuple[str, str, int]) -> pd.DataFrame:
 
 def test_rare_labels_and_sources_are_drawn() -> None:
     table = table_of(("REAL", "many", 5000), ("REAL", "few", 3), ("FAKE", "few", 4))
-    drawn = table.set_index("path").loc[draw_evenly(table, 20, seed=0)]
+    drawn = table.set_index("path").loc[stratified(table, 20, seed=0)]
     counts = drawn.groupby(["label", "source"]).size()
     assert counts["FAKE", "few"] == 4
     assert counts["REAL", "few"] == 3
@@ -67,15 +67,15 @@ def test_a_drawing_has_its_size_and_can_be_repeated(
     strata: list[tuple[str, str, int]], count: int, seed: int
 ) -> None:
     table = table_of(*strata)
-    drawn = draw_evenly(table, count, seed)
+    drawn = stratified(table, count, seed)
     assert len(set(drawn)) == len(drawn) == min(count, len(table))
-    assert drawn == draw_evenly(table, count, seed)
+    assert drawn == stratified(table, count, seed)
     assert drawn == [path for path in table["path"] if path in set(drawn)], "in the table's order"
 
 
 def test_another_seed_draws_other_files() -> None:
     table = table_of(("REAL", "a", 500))
-    assert draw_evenly(table, 10, 0) != draw_evenly(table, 10, 1)
+    assert stratified(table, 10, 0) != stratified(table, 10, 1)
 
 
 def test_a_long_table_gives_charts_that_can_be_read() -> None:
@@ -135,11 +135,11 @@ def test_a_long_name_keeps_its_ends() -> None:
 
 
 @pytest.fixture(scope="module")
-def searcher() -> Searcher:
-    return Searcher(with_smile=True)
+def searcher() -> DetectorSet:
+    return DetectorSet(with_smile=True)
 
 
-def test_detectors_agree_on_a_portrait(searcher: Searcher, astronaut: NDArray[np.uint8]) -> None:
+def test_detectors_agree_on_a_portrait(searcher: DetectorSet, astronaut: NDArray[np.uint8]) -> None:
     found = searcher.search(astronaut)
     assert set(found) == set(searcher.passes)
     (frontal,) = found[Pass.FRONTAL].boxes
@@ -155,7 +155,7 @@ def test_detectors_agree_on_a_portrait(searcher: Searcher, astronaut: NDArray[np
 
 
 def test_places_do_not_depend_on_the_size_of_the_frame(
-    searcher: Searcher, astronaut: NDArray[np.uint8]
+    searcher: DetectorSet, astronaut: NDArray[np.uint8]
 ) -> None:
     large = np.ascontiguousarray(np.repeat(np.repeat(astronaut, 4, axis=0), 4, axis=1))
     (small_box,) = searcher.search(astronaut)[Pass.BLAZEFACE].boxes
@@ -163,14 +163,14 @@ def test_places_do_not_depend_on_the_size_of_the_frame(
     assert overlap(small_box, large_box) > 0.8
 
 
-def test_dlib_finds_the_same_face(searcher: Searcher, astronaut: NDArray[np.uint8]) -> None:
+def test_dlib_finds_the_same_face(searcher: DetectorSet, astronaut: NDArray[np.uint8]) -> None:
     pytest.importorskip("dlib", reason="the extra `dlib` is not installed")
     found = searcher.search(astronaut)
     (face,) = found[Pass.DLIB].boxes
     assert overlap(face, found[Pass.FRONTAL].boxes[0]) > 0.4
 
 
-def test_nothing_is_found_where_there_is_nothing(searcher: Searcher) -> None:
+def test_nothing_is_found_where_there_is_nothing(searcher: DetectorSet) -> None:
     found = searcher.search(np.full((200, 320, 3), 128, np.uint8))
     assert not any(item.boxes for item in found.values())
 
@@ -185,8 +185,8 @@ def test_shapes_and_colours_of_the_cascades() -> None:
         Pass.SMILE: ("red", True),
     }
     for item, (name, rectangle) in wanted.items():
-        canvas = draw_found(
-            np.full((200, 200, 3), 255, np.uint8), {item: Found((box,), 1.0)}, [item]
+        canvas = draw_boxes(
+            np.full((200, 200, 3), 255, np.uint8), {item: PassResult((box,), 1.0)}, [item]
         )
         corner, side = canvas[150, 150], canvas[100, 150]
         assert (corner != 255).any() == rectangle, f"{item} has corners"
@@ -197,41 +197,43 @@ def test_shapes_and_colours_of_the_cascades() -> None:
 def test_figures_of_detectors() -> None:
     here, there = (0.1, 0.1, 0.3, 0.3), (0.6, 0.6, 0.9, 0.9)
 
-    def frame(haar: tuple, blazeface: tuple) -> dict[Pass, Found]:
+    def frame(haar: tuple, blazeface: tuple) -> dict[Pass, PassResult]:
         return {
-            Pass.FRONTAL: Found(haar, 30.0),
-            Pass.PROFILE: Found((), 10.0),
-            Pass.EYES: Found((), 5.0),
-            Pass.BLAZEFACE: Found(blazeface, 2.0),
+            Pass.FRONTAL: PassResult(haar, 30.0),
+            Pass.PROFILE: PassResult((), 10.0),
+            Pass.EYES: PassResult((), 5.0),
+            Pass.BLAZEFACE: PassResult(blazeface, 2.0),
         }
 
-    looks = [
-        Look("r", (frame((here, there), (here,)), frame((), (here,))), (0.0, 1.0), 0, b"", None),
-        Look("f", (frame((here,), ()),), (0.0,), 0, b"", None),
+    detections = [
+        Detections(
+            "r", (frame((here, there), (here,)), frame((), (here,))), (0.0, 1.0), 0, b"", None
+        ),
+        Detections("f", (frame((here,), ()),), (0.0,), 0, b"", None),
     ]
-    rows = {row.name: row for row in detector_rows(looks, {"r": "REAL", "f": "FAKE"})}
+    rows = {row.name: row for row in detector_rows(detections, {"r": "REAL", "f": "FAKE"})}
     assert "dlib HOG" not in rows
     haar, blazeface = rows["Haar cascades"], rows["BlazeFace (this project)"]
     assert haar.frames == 3
     assert haar.share == pytest.approx(2 / 3)
     assert haar.share_by_label == {"REAL": 0.5, "FAKE": 1.0}
     assert haar.per_frame == pytest.approx(1.0)
-    assert haar.alone == pytest.approx(2 / 3)
+    assert haar.unmatched == pytest.approx(2 / 3)
     assert haar.cpu_ms == 40.0
     assert blazeface.share_by_label == {"REAL": 1.0, "FAKE": 0.0}
-    assert blazeface.alone == 0.5
-    assert looks[0].faces("Haar cascades") == [2, 0]
-    assert looks[0].faces("dlib HOG") == []
+    assert blazeface.unmatched == 0.5
+    assert detections[0].faces("Haar cascades") == [2, 0]
+    assert detections[0].faces("dlib HOG") == []
 
 
 def test_frames_are_spread_over_a_clip(tmp_path: Path, astronaut: NDArray[np.uint8]) -> None:
     clip = tmp_path / "clip.mp4"
     write_clip(clip, moving(astronaut, 0, count=20))
-    times = [frame.time_s for frame in spread_frames(clip, 4)]
+    times = [frame.time_s for frame in spaced_frames(clip, 4)]
     assert times == pytest.approx([0.3, 0.8, 1.3, 1.8])
-    numbers = [frame.index for frame in spread_frames(clip, 64)]
+    numbers = [frame.index for frame in spaced_frames(clip, 64)]
     assert len(numbers) == len(set(numbers)) > 15, "no frame is given twice"
-    assert [f.time_s for f in spread_frames(clip, 2, max_seconds=1.0)] == pytest.approx([0.3, 0.8])
+    assert [f.time_s for f in spaced_frames(clip, 2, max_seconds=1.0)] == pytest.approx([0.3, 0.8])
     facts = read_facts("clip.mp4", root=tmp_path)
     assert (facts.width, facts.height, facts.rate_hz) == (300, 300, 10.0)
     assert facts.length_s == pytest.approx(2.0)

@@ -22,7 +22,7 @@ from dfd_training.cli import main as train
 from dfd_training.feature_cache import ClipFeatures, FeatureCache, hash_of
 from dfd_training.models import load_frame_model, load_sequence_model
 from dfd_training.recipes.clip_reading import ReadClips, features_of, first_crops, read_clips
-from dfd_training.recipes.cnn_rnn import clip_logits, decide
+from dfd_training.recipes.cnn_rnn import clip_logits, fit_decision
 from dfd_training.recipes.networks import build_frozen_cnn, hash_of_weights
 from dfd_training.table import read_table
 
@@ -243,7 +243,7 @@ class TestTheDecision:
         return rows, [np.full(4, value, np.float32) for value in last], last
 
     def test_is_calibrated_where_groups_suffice(self):
-        found = decide(*self.held(40, 2.0), draws=20)
+        found = fit_decision(*self.held(40, 2.0), draws=20)
         assert found.unmeasured is None
         assert found.spec.person_score is PersonScore.LAST
         assert found.spec.calibrators["person"].slope > 0
@@ -251,11 +251,11 @@ class TestTheDecision:
         assert found.metrics["held-out groups of train, clip auc"].value > 0.8
 
     def test_is_the_published_one_where_they_do_not(self):
-        few = decide(*self.held(2, 2.0))
+        few = fit_decision(*self.held(2, 2.0))
         assert few.unmeasured is not None and "3 of each are needed" in few.unmeasured
         assert few.spec.thresholds["fake"].probability == 0.5
         assert few.spec.thresholds["fake"].n == 0
-        wrong_way = decide(*self.held(40, -3.0), draws=20)
+        wrong_way = fit_decision(*self.held(40, -3.0), draws=20)
         assert wrong_way.unmeasured is not None and "slope" in wrong_way.unmeasured
 
 

@@ -1,4 +1,4 @@
-"""From a table to a folder with a page, figures, sheets and lists."""
+"""Exploration of a table: a folder with a page, figures, contact sheets and lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.version import version_of
-from dfd_training.explore.detectors import Searcher
+from dfd_training.explore.detectors import DetectorSet
 from dfd_training.explore.figures import (
     DetectorRow,
     detector_rows,
@@ -42,7 +42,13 @@ from dfd_training.explore.page import (
     unreadable_table,
     write_files,
 )
-from dfd_training.explore.search import draw_evenly, excerpt, look_at, read_facts, strip_of
+from dfd_training.explore.search import (
+    excerpt,
+    film_strip,
+    read_facts,
+    search_file,
+    stratified,
+)
 from dfd_training.explore.sheets import (
     comparison_sheets,
     face_sheets,
@@ -56,10 +62,10 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Processes of one thread each. Use as a context manager.
+    """Pool of single-threaded processes. Use as a context manager.
 
     Args:
-        count: how many.
+        count: Number of processes.
     """
 
     def __init__(self, count: int) -> None:
@@ -78,12 +84,12 @@ class Workers:
         jobs: Sequence[Job],
         on_done: Callable[[], None] = lambda: None,
     ) -> list[Result]:
-        """Do the same work on every job.
+        """Runs a function on every job.
 
         Args:
-            work: a function of a module, or a `functools.partial` of one.
-            jobs: its arguments.
-            on_done: called after each job.
+            work: A function of a module, or a `functools.partial` of one.
+            jobs: Its arguments.
+            on_done: Called after each job.
 
         Returns:
             The results in the order of the jobs.
@@ -106,26 +112,26 @@ MAX_CLIPS = 24
 STRIP_FRAMES = 4
 FAKES_SHOWN = 5
 
-Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Called with the name of a stage of the work and its number of jobs; what it gives is entered, and
-gives a function that is called after each job."""
+ProgressStage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""Called with the name of a stage and its number of jobs; returns a context manager that gives a
+function to call after each job."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExploreOptions:
-    """How much is looked at.
+    """Options of an exploration.
 
     Attributes:
-        sample: files that are searched for faces.
-        frames: of each clip among them.
-        probe: files whose size, length and rate are read.
-        max_clips: excerpts that the page holds.
-        with_smile: search for smiles too.
-        seed: of every drawing.
-        workers: processes.
+        sample: Number of files to search for faces.
+        frames: Searched frames of each clip.
+        probe: Number of files to open for their size, length and rate.
+        max_clips: Number of excerpts on the page.
+        with_smile: Search for smiles too.
+        seed: Seed of all random choices.
+        workers: Number of processes.
 
     Raises:
-        UsageError: a value out of range.
+        UsageError: A value is out of range.
     """
 
     sample: int = 100
@@ -154,15 +160,16 @@ class ExploreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What came of it, for the command line.
+    """Summary of an exploration for the command line.
 
     Attributes:
-        page: the HTML file.
-        page_bytes: its size.
-        rows: of the table.
-        opened, searched: files.
-        unreadable: files that were missing or could not be read.
-        detectors: figures of each detector.
+        page: The HTML file.
+        page_bytes: Its size.
+        rows: Number of rows of the table.
+        opened: Number of opened files.
+        searched: Number of files searched for faces.
+        unreadable: Number of files that were missing or could not be read.
+        detectors: Figures of each detector.
     """
 
     page: Path
@@ -175,27 +182,27 @@ class Exploration:
 
 
 def explore(
-    table_path: Path, out: Path, *, root: Path | None, options: ExploreOptions, stage: Stage
+    table_path: Path, out: Path, *, root: Path | None, options: ExploreOptions, stage: ProgressStage
 ) -> Exploration:
-    """Look at the files of a table and write what there is to see.
+    """Explores the files of a table and writes the page and its files.
 
-    Nothing is written before all was looked at. Files of an earlier run in the same folder that
-    this one does not write are removed; others in it are left alone.
+    Nothing is written before all files are processed. Files of an earlier run in the same folder
+    that this one does not write are removed; other files are left alone.
 
     Args:
-        table_path: as `read_table` reads it.
-        out: the folder, made where it does not exist.
-        root: the folder that relative paths start from; None for the table's own.
-        options: how much is looked at.
-        stage: told of the progress.
+        table_path: A table that `read_table` reads.
+        out: The folder; created where it does not exist.
+        root: Folder that relative paths start from; None for the table's own.
+        options: Options of the exploration.
+        stage: Reports progress.
 
     Raises:
-        UsageError: the table is refused, no file of it is there, or the folder cannot be written.
+        UsageError: The table is invalid, none of its files exists, or the folder cannot be written.
     """
     folder = root or table_path.parent
     table, raw = read_table(table_path, root=folder), read_csv_text(table_path)
     make_folder(out)
-    Searcher(with_smile=options.with_smile)  # refused now rather than in the middle of the work
+    DetectorSet(with_smile=options.with_smile)  # fails now rather than in the middle of the work
     labels = dict(zip(table["path"], table["label"], strict=True))
     missing = [path for path in table["path"] if not (folder / path).is_file()]
     if len(missing) == len(table):
@@ -204,7 +211,7 @@ def explore(
             "that its paths start from"
         )
     there = table[~table["path"].isin(missing)]
-    sampled = draw_evenly(there, options.sample, options.seed)
+    sampled = stratified(there, options.sample, options.seed)
     family = _family(there)
     with Workers(options.workers) as workers:
         paths = _to_open(there, sampled, options)
@@ -212,33 +219,38 @@ def explore(
             facts = workers.do(partial(read_facts, root=folder), paths, on_done)
         broken = {item.path: item.error for item in facts if item.error}
         searchable = [path for path in sampled if path not in broken]
-        search = partial(look_at, root=folder, frames=options.frames, with_smile=options.with_smile)
+        search = partial(
+            search_file, root=folder, frames=options.frames, with_smile=options.with_smile
+        )
         with stage("searching for faces", len(searchable)) as on_done:
-            looks = workers.do(search, searchable, on_done)
-        broken.update({look.path: look.error for look in looks if look.error})
-        looks = [look for look in looks if look.frames]
+            detections = workers.do(search, searchable, on_done)
+        broken.update({file.path: file.error for file in detections if file.error})
+        detections = [file for file in detections if file.frames]
         readable = {item.path for item in facts if not item.error and not item.still}
         clips = _choose_clips(table[table["path"].isin(readable)], options)
         with stage("cutting excerpts", len(family) + len(clips)) as on_done:
-            strip = partial(strip_of, root=folder, frames=STRIP_FRAMES)
+            strip = partial(film_strip, root=folder, frames=STRIP_FRAMES)
             strips = workers.do(strip, family, on_done)
             played = workers.do(partial(excerpt, root=folder), clips, on_done)
-    rows = detector_rows(looks, labels)
+    rows = detector_rows(detections, labels)
     stills = {item.path for item in facts if item.still}
     columns = summarise_columns(raw)
     unreadable = {path: f"{path}: no such file" for path in missing} | broken
     charts = table_charts(table, columns) | file_charts(facts, labels)
     sheets = {
-        **{f"faces {key}": sheet for key, sheet in face_sheets(table, looks, options.seed).items()},
-        **comparison_sheets(table, looks, labels, options.seed),
+        **{
+            f"faces {key}": sheet
+            for key, sheet in face_sheets(table, detections, options.seed).items()
+        },
+        **comparison_sheets(table, detections, labels, options.seed),
         "family": family_sheet(dict(zip(family, strips, strict=True)), labels),
-        "not found": not_found_sheet(table, looks, labels, options.seed),
+        "not found": not_found_sheet(table, detections, labels, options.seed),
     }
     content = PageContent(
         name=table_path.name,
         table=table,
         columns=columns,
-        charts=charts | face_charts(looks, stills, rows),
+        charts=charts | face_charts(detections, stills, rows),
         sheets={key: sheet for key, sheet in sheets.items() if sheet is not None},
         clips=[
             Clip(path, labels[path], encoded)
@@ -247,7 +259,7 @@ def explore(
         ],
         detectors=rows,
         opened=len(facts),
-        searched=len(looks),
+        searched=len(detections),
         unreadable=unreadable,
         options=asdict(options),
     )
@@ -257,11 +269,11 @@ def explore(
         **sheet_files(content.sheets),
         "columns.csv": as_csv(columns),
         "detectors.csv": as_csv(detector_table(rows)),
-        "files.csv": as_csv(file_table(table, facts, looks)),
+        "files.csv": as_csv(file_table(table, facts, detections)),
         "unreadable.csv": as_csv(unreadable_table(unreadable)),
         PAGE: page,
     }
-    counts = {"rows": len(table), "opened": len(facts), "searched": len(looks)}
+    counts = {"rows": len(table), "opened": len(facts), "searched": len(detections)}
     run = {"version": version_of("dfd-edge"), "table": content.name, "options": content.options}
     write_files(out, files, {**run, **counts, "unreadable": len(unreadable)})
     return Exploration(
@@ -274,17 +286,17 @@ def explore(
 
 
 def _to_open(there: pd.DataFrame, sampled: list[str], options: ExploreOptions) -> list[str]:
-    """Files drawn plainly, so that shares stay as they are, and what is looked at more closely."""
+    """Returns a plain random sample, so that shares are unbiased, and the searched files."""
     count = min(options.probe, len(there))
     rng = np.random.default_rng(options.seed)
     plain = there["path"].iloc[np.sort(rng.choice(len(there), count, replace=False))]
-    # Beside the fakes that are played stand their originals.
+    # Originals are played beside their fakes.
     made_from = set(there["original"][there["path"].isin(sampled)]) & set(there["path"])
     return list(dict.fromkeys([*plain, *sampled, *sorted(made_from)]))
 
 
 def _family(there: pd.DataFrame) -> list[str]:
-    """The original that most fakes were made of, and some of these; empty without fakes."""
+    """Returns the original with the most fakes, and some of these; empty without fakes."""
     known = set(there["path"])
     original = next((str(path) for path in most_faked(there).index if path in known), None)
     if original is None:
@@ -294,12 +306,12 @@ def _family(there: pd.DataFrame) -> list[str]:
 
 
 def _choose_clips(readable: pd.DataFrame, options: ExploreOptions) -> list[str]:
-    """Fake clips, each after its original where that can be read, then other real ones."""
-    fakes = draw_evenly(readable[readable["label"] == "FAKE"], options.max_clips // 2, options.seed)
+    """Returns fake clips, each after its original where that can be read, then other real ones."""
+    fakes = stratified(readable[readable["label"] == "FAKE"], options.max_clips // 2, options.seed)
     original = dict(zip(readable["path"], readable["original"], strict=True))
     chosen: list[str] = []
     for fake in fakes:
         pair = [path for path in (original[fake],) if path in original]
         chosen += [path for path in [*pair, fake] if path not in chosen]
     left = readable[(readable["label"] == "REAL") & ~readable["path"].isin(chosen)]
-    return chosen + draw_evenly(left, options.max_clips - len(chosen), options.seed)
+    return chosen + stratified(left, options.max_clips - len(chosen), options.seed)

@@ -1,4 +1,4 @@
-"""One self-contained page of an exploration, in the look of the runtime's reports."""
+"""The page of an exploration, and the files beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfd_edge.version import version_of
 from dfd_training.explore.charts import chart_png, chart_table, percent
 from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX, dlib_is_there
 from dfd_training.explore.figures import DetectorRow
-from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, FileFacts, Look
+from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, Detections, FileFacts
 from dfd_training.explore.sheets import Sheet
 
 RECORD = "explore.json"
@@ -45,21 +45,21 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PageContent:
-    """What a page shows.
+    """Content of the page.
 
     Attributes:
-        name: of the table's file.
-        table: as `read_table` gives it.
-        columns: as `summarise_columns` gives it.
-        charts: by name.
-        sheets: "faces REAL", "faces FAKE", "family", "drawn", "differ" and "not found", those
-            that there are.
-        clips: excerpts.
-        detectors: figures of each detector.
-        opened: files whose facts were read.
-        searched: files that were searched for faces.
-        unreadable: why a file could not be read, by path.
-        options: of the run.
+        name: Name of the table's file.
+        table: The table from `read_table`.
+        columns: Its summary from `summarise_columns`.
+        charts: Charts by name.
+        sheets: "faces REAL", "faces FAKE", "family", "drawn", "differ" and "not found", as far
+            as there are any.
+        clips: Excerpts.
+        detectors: Figures of each detector.
+        opened: Number of files whose facts were read.
+        searched: Number of files searched for faces.
+        unreadable: Reason for each file that could not be read, by path.
+        options: Options of the run.
     """
 
     name: str
@@ -102,7 +102,7 @@ def render(content: PageContent) -> str:
 
 
 def _records(content: PageContent) -> dict[str, Any]:
-    """The figures of the page, for those who want to go on with them."""
+    """Returns the figures of the page, for further use."""
     return {
         "table": content.name,
         "options": content.options,
@@ -115,10 +115,10 @@ def _records(content: PageContent) -> dict[str, Any]:
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder that `--out` names, where it does not exist.
+    """Creates the folder that `--out` names, where it does not exist.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: It cannot be created.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def make_folder(out: Path) -> None:
 
 
 def chart_files(charts: dict[str, BarChart]) -> dict[str, bytes]:
-    """Each chart as PNG and as CSV, by name of the file."""
+    """Returns each chart as PNG and as CSV, by name of the file."""
     pictures = {f"figures/{name}.png": chart_png(chart) for name, chart in charts.items()}
     return pictures | {
         f"figures/{name}.csv": as_csv(chart_table(chart)) for name, chart in charts.items()
@@ -135,17 +135,17 @@ def chart_files(charts: dict[str, BarChart]) -> dict[str, bytes]:
 
 
 def sheet_files(sheets: dict[str, Sheet]) -> dict[str, bytes]:
-    """Each sheet as PNG, by name of the file."""
+    """Returns each sheet as PNG, by name of the file."""
     return {f"sheets/{sheet.name}.png": sheet.png() for sheet in sheets.values()}
 
 
 def as_csv(table: pd.DataFrame) -> bytes:
-    """A table as CSV."""
+    """Returns a table as CSV."""
     return str(table.to_csv(index=False)).encode("utf-8")
 
 
 def detector_table(rows: Sequence[DetectorRow]) -> pd.DataFrame:
-    """Figures of each detector, a row each."""
+    """Returns the figures of the detectors, one row for each."""
     return pd.DataFrame(
         [
             {
@@ -157,7 +157,7 @@ def detector_table(rows: Sequence[DetectorRow]) -> pd.DataFrame:
                     for label, share in row.share_by_label.items()
                 },
                 "per_frame": round(row.per_frame, 3),
-                "found_by_no_other": None if row.alone is None else round(row.alone, 4),
+                "found_by_no_other": None if row.unmatched is None else round(row.unmatched, 4),
                 "median_cpu_ms": round(row.cpu_ms, 2),
             }
             for row in rows
@@ -166,22 +166,22 @@ def detector_table(rows: Sequence[DetectorRow]) -> pd.DataFrame:
 
 
 def file_table(
-    table: pd.DataFrame, facts: Sequence[FileFacts], looks: Sequence[Look]
+    table: pd.DataFrame, facts: Sequence[FileFacts], detections: Sequence[Detections]
 ) -> pd.DataFrame:
-    """The rows of the table that were opened, what is known of them, and faces found in them."""
+    """Returns the opened rows of the table with their facts and the faces found in them."""
     known = pd.DataFrame([asdict(item) for item in facts])
     found = pd.DataFrame(
         [
             {
-                "path": look.path,
-                "searched_frames": len(look.frames),
+                "path": file.path,
+                "searched_frames": len(file.frames),
                 **{
-                    f"frames with a face, {name}": sum(number > 0 for number in look.faces(name))
+                    f"frames with a face, {name}": sum(number > 0 for number in file.faces(name))
                     for name in DETECTORS
-                    if look.faces(name)
+                    if file.faces(name)
                 },
             }
-            for look in looks
+            for file in detections
         ]
     )
     merged = table.merge(known, on="path")
@@ -192,20 +192,20 @@ def file_table(
 
 
 def unreadable_table(unreadable: dict[str, str]) -> pd.DataFrame:
-    """Files that are missing or broken, and why."""
+    """Returns the files that are missing or damaged, with the reasons."""
     return pd.DataFrame(sorted(unreadable.items()), columns=["path", "reason"])
 
 
 def write_files(out: Path, files: dict[str, bytes], facts: dict[str, Any]) -> None:
-    """Write every file whole, in order, and remove what only an earlier run wrote.
+    """Writes every file whole, in order, and removes files that only an earlier run wrote.
 
     Args:
-        out: the folder.
-        files: contents by name, relative to the folder.
-        facts: of the run; `explore.json` keeps them, with the list of the files.
+        out: The folder.
+        files: Contents by name, relative to the folder.
+        facts: Facts of the run, kept in `explore.json` with the list of the files.
 
     Raises:
-        UsageError: a file cannot be written.
+        UsageError: A file cannot be written.
     """
     for stale in _written_before(out) - set(files):
         path = (out / stale).resolve()

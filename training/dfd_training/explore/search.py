@@ -1,4 +1,4 @@
-"""A look at one file by every detector: the work of a process."""
+"""Work on single files, for processes: facts, face search, film strips and excerpts."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import Frame, Image, SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.formats import IMAGE_SUFFIXES
-from dfd_training.explore.detectors import Found, Pass, Searcher, faces_of
+from dfd_training.explore.detectors import DetectorSet, Pass, PassResult, faces_of
 from dfd_training.explore.drawing import jpeg, shrunk
 
-#: Frames are taken from so many seconds of a clip's start: decoding an hour would take too long.
+#: Decoded length of a clip, from its start: decoding an hour would take too long.
 MAX_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of a file once its first frame was decoded.
+    """Facts of a file whose first frame was decoded.
 
     Attributes:
-        path: as in the table.
-        still: True for a photograph.
-        width, height: of the upright picture, in pixels; 0 where it could not be read.
-        length_s: seconds that the container states, or None.
-        rate_hz: frames a second that the container states, or None.
-        error: why it could not be read, or "".
+        path: Path as in the table.
+        still: Whether it is a photograph.
+        width: Width of the upright picture in pixels; 0 where it could not be read.
+        height: Height of the upright picture in pixels; 0 where it could not be read.
+        length_s: Length in seconds that the container states, or None.
+        rate_hz: Frames per second that the container states, or None.
+        error: Reason why it could not be read, or "".
     """
 
     path: str
@@ -48,8 +49,8 @@ class FileFacts:
     error: str = ""
 
 
-class _AtTimes:
-    """Asks for the first frame at or after each of some rising times."""
+class _TimeSampler:
+    """Sampler to which the first frame at or after each of some rising times is due."""
 
     def __init__(self, times_s: list[float]) -> None:
         self._times_s = times_s
@@ -65,64 +66,64 @@ class _AtTimes:
         return due
 
 
-def is_photograph(path: Path) -> bool:
-    """Whether a file is a still picture by its first bytes.
+def is_still(path: Path) -> bool:
+    """Returns whether a file is a still picture by its first bytes.
 
     Raises:
-        SourceError: it cannot be opened.
+        SourceError: It cannot be opened.
     """
     return SourceItem.of(path).kind is SourceKind.IMAGE
 
 
 def read_facts(path: str, *, root: Path) -> FileFacts:
-    """Open a file and decode its first frame.
+    """Opens a file and decodes its first frame.
 
     Args:
-        path: as in the table.
-        root: the folder that relative paths start from.
+        path: As in the table.
+        root: The folder that relative paths start from.
     """
     still = False
     try:
-        still = is_photograph(root / path)
+        still = is_still(root / path)
         if still:
             height, width = read_image(root / path).shape[:2]
             return FileFacts(path, still, width, height)
         with VideoFile(root / path, threads=1) as video:
-            image = next(iter(video.frames(_AtTimes([0.0])))).image
+            image = next(iter(video.frames(_TimeSampler([0.0])))).image
             return FileFacts(
                 path, still, image.shape[1], image.shape[0], video.duration_s, video.frame_rate
             )
     except StopIteration:
         return FileFacts(path, still, error=f"{path}: no frame could be decoded")
     except SourceError as error:
-        return FileFacts(path, still, error=_told(error, root, path))
+        return FileFacts(path, still, error=_message(error, root, path))
 
 
-def spread_frames(path: Path, count: int, *, max_seconds: float = MAX_SECONDS) -> Iterator[Frame]:
-    """Frames spread evenly over a clip's first seconds, or a photograph as one frame.
+def spaced_frames(path: Path, count: int, *, max_seconds: float = MAX_SECONDS) -> Iterator[Frame]:
+    """Yields frames spaced evenly over a clip's first seconds, or a photograph as one frame.
 
     Args:
-        path: the file.
-        count: frames, at most; a clip that is shorter than its container states gives fewer.
-        max_seconds: only so much of the clip's start is decoded.
+        path: The file.
+        count: Maximum number of frames; a clip shorter than its container states gives fewer.
+        max_seconds: Decoded length, from the start of the clip.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: It cannot be read.
     """
-    if is_photograph(path):
+    if is_still(path):
         yield Frame(read_image(path), 0.0, 0)
         return
     with VideoFile(path, threads=1) as video:
         length_s = min(max_seconds, video.duration_s or max_seconds)
-        wanted = _AtTimes([(number + 0.5) * length_s / count for number in range(count)])
+        wanted = _TimeSampler([(number + 0.5) * length_s / count for number in range(count)])
         for frame in video.frames(wanted):
             yield frame
             if wanted.done:
                 return
 
 
-def _told(error: SourceError, root: Path, path: str) -> str:
-    """The error's words with the file called as in the table."""
+def _message(error: SourceError, root: Path, path: str) -> str:
+    """Returns the error's message with the path as in the table."""
     return str(error).replace(str(root / path), path, 1)
 
 
@@ -132,21 +133,21 @@ STRIP_PX = 176
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the detectors saw in a file.
+class Detections:
+    """Detections in a file.
 
     Attributes:
-        path: as in the table.
-        frames: for each frame that was searched, what each pass found.
-        times_s: their times.
-        shown: which of them `picture` is.
-        picture: that frame as JPEG, at most `PICTURE_PX` wide and tall; nothing is drawn in it.
-        face: the largest face of BlazeFace in it as JPEG of `FACE_PX` squared, or None.
-        error: why not all could be read, or "".
+        path: Path as in the table.
+        frames: Results of each pass, for each searched frame.
+        times_s: Times of the frames.
+        shown: Index of the frame that `picture` shows.
+        picture: That frame as JPEG, at most `PICTURE_PX` wide and tall, without drawings.
+        face: The largest face of BlazeFace in it as JPEG of `FACE_PX` squared, or None.
+        error: Reason why not all could be read, or "".
     """
 
     path: str
-    frames: tuple[dict[Pass, Found], ...]
+    frames: tuple[dict[Pass, PassResult], ...]
     times_s: tuple[float, ...]
     shown: int
     picture: bytes
@@ -154,36 +155,36 @@ class Look:
     error: str = ""
 
     def faces(self, detector: str) -> list[int]:
-        """How many faces a detector found in each frame; empty where it did not run."""
+        """Counts the faces a detector found in each frame; empty where it did not run."""
         found = [faces_of(frame, detector) for frame in self.frames]
         return [len(boxes) for boxes in found if boxes is not None]
 
 
 @cache
-def _searcher(*, with_smile: bool) -> Searcher:
-    """The detectors of this process, opened once."""
-    return Searcher(with_smile=with_smile)
+def _detector_set(*, with_smile: bool) -> DetectorSet:
+    """Returns the detectors of this process, opened once."""
+    return DetectorSet(with_smile=with_smile)
 
 
-def look_at(path: str, *, root: Path, frames: int, with_smile: bool) -> Look:
-    """Search a few frames of a file by every detector.
+def search_file(path: str, *, root: Path, frames: int, with_smile: bool) -> Detections:
+    """Searches a few frames of a file by every detector.
 
     Args:
-        path: as in the table.
-        root: the folder that relative paths start from.
-        frames: of a clip, at most.
-        with_smile: look for smiles too.
+        path: Path as in the table.
+        root: Folder that relative paths start from.
+        frames: Maximum number of frames of a clip.
+        with_smile: Search for smiles too.
     """
-    searcher = _searcher(with_smile=with_smile)
-    found: list[dict[Pass, Found]] = []
+    searcher = _detector_set(with_smile=with_smile)
+    found: list[dict[Pass, PassResult]] = []
     times_s: list[float] = []
     shown, picture, face = 0, b"", None
     error = ""
     try:
-        for number, frame in enumerate(spread_frames(root / path, frames)):
+        for number, frame in enumerate(spaced_frames(root / path, frames)):
             found.append(searcher.search(frame.image))
             times_s.append(frame.time_s)
-            # Shown is the last one with a face up to the middle, or else the first with one.
+            # The shown frame is the last with a face up to the middle, or else the first with one.
             if number <= frames // 2 or face is None:
                 cropped = _face(frame.image, found[-1])
                 if cropped is not None or not picture:
@@ -193,28 +194,28 @@ def look_at(path: str, *, root: Path, frames: int, with_smile: bool) -> Look:
         error = str(broken).replace(str(root / path), path, 1)
     if not found and not error:
         error = f"{path}: no frame could be decoded"
-    return Look(path, tuple(found), tuple(times_s), shown, picture, face, error)
+    return Detections(path, tuple(found), tuple(times_s), shown, picture, face, error)
 
 
-def strip_of(path: str, *, root: Path, frames: int) -> tuple[bytes, ...]:
-    """A few frames spread over a file, as small JPEG pictures; fewer where it breaks off.
+def film_strip(path: str, *, root: Path, frames: int) -> tuple[bytes, ...]:
+    """Returns a few frames of a file as small JPEG pictures; fewer where it is truncated.
 
     Args:
-        path: as in the table.
-        root: the folder that relative paths start from.
-        frames: of a clip, at most.
+        path: Path as in the table.
+        root: Folder that relative paths start from.
+        frames: Maximum number of frames of a clip.
     """
     pictures: list[bytes] = []
     try:
-        for frame in spread_frames(root / path, frames):
+        for frame in spaced_frames(root / path, frames):
             pictures.append(jpeg(shrunk(frame.image, STRIP_PX)))
     except SourceError:
         pass
     return tuple(pictures)
 
 
-def _face(image: Image, found: dict[Pass, Found]) -> bytes | None:
-    """The largest face that BlazeFace found, cut out as the model would see it."""
+def _face(image: Image, found: dict[Pass, PassResult]) -> bytes | None:
+    """Returns the crop of the largest face that BlazeFace found, as the model would see it."""
     boxes = found[Pass.BLAZEFACE].boxes
     if not boxes:
         return None
@@ -237,12 +238,12 @@ _QUALITIES = (28, 34, 40)
 
 
 def excerpt(path: str, *, root: Path, seconds: float = EXCERPT_S) -> bytes | None:
-    """The start of a clip as H.264 in MP4, without sound.
+    """Encodes the start of a clip as H.264 in MP4, without sound.
 
     Args:
-        path: as in the table.
-        root: the folder that relative paths start from.
-        seconds: how much of it.
+        path: Path as in the table.
+        root: Folder that relative paths start from.
+        seconds: Length of the excerpt.
 
     Returns:
         At most `EXCERPT_BYTES`; None where the clip gives fewer than two frames or cannot be
@@ -287,28 +288,28 @@ def _encoded(frames: list[Frame], quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def looks_like_photograph(path: str) -> bool:
-    """Whether a file is a still picture by its name; nothing is opened."""
+def has_image_suffix(path: str) -> bool:
+    """Returns whether a file is a still picture by its name; nothing is opened."""
     return PurePath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def draw_evenly(table: pd.DataFrame, count: int, seed: int) -> list[str]:
-    """Draw files evenly over labels, and inside a label over data sets, sources and kinds.
+def stratified(table: pd.DataFrame, count: int, seed: int) -> list[str]:
+    """Draws files evenly over labels, and within a label over data sets, sources and kinds.
 
-    A stratum that has fewer files than its share gives all it has, and the others give more: a
-    rare label or source is seen even among thousands of other files.
+    A stratum with fewer files than its share contributes all of them, and the others more, so
+    that rare labels and sources are represented.
 
     Args:
-        table: as `read_table` gives it.
-        count: how many, at most.
-        seed: of the drawing.
+        table: A table from `read_table`.
+        count: Maximum number of files.
+        seed: Seed of the drawing.
 
     Returns:
         Paths as in the table, in its order.
     """
     rng = np.random.default_rng(seed)
     rows = table.iloc[rng.permutation(len(table))]
-    kind = rows["path"].map(looks_like_photograph)
+    kind = rows["path"].map(has_image_suffix)
     dataset = rows.get("dataset", "")
     within = rows.assign(_kind=kind, _dataset=dataset)
     # The turn in which a file comes up, inside its stratum; then inside its label.

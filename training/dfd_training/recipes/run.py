@@ -1,4 +1,4 @@
-"""What can be set of the CNN-RNN recipe."""
+"""Options of the CNN-RNN recipe, and the files of its runs for the exporter."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SHARES = (0.6, 0.15, 0.25)
 
 @dataclass(frozen=True, slots=True)
 class CnnRnnOptions:
-    """How the recipe is followed; the defaults are the published ones.
+    """Options of the recipe; the defaults are the published ones.
 
     Attributes:
-        backbone: name in the registry, frozen.
-        weights: "imagenet", "none" (random ones, of `seed`), or a file of weights.
-        frames: of a clip, every one from the first on.
-        size: side of the pictures in pixels.
-        epochs: at most so many.
-        patience: epochs without a lower loss on the groups for early stopping.
-        batch_size: clips a batch.
-        learning_rate: of Adam.
-        dropout: share of values dropped between the recurrent and the dense layers.
-        seed: of everything drawn.
+        backbone: Name of the frozen backbone in the registry.
+        weights: "imagenet", "none" (random weights from `seed`), or a file of weights.
+        frames: Number of frames of a clip, from its start.
+        size: Side of the pictures in pixels.
+        epochs: Maximum number of epochs.
+        patience: Epochs without a lower loss on the groups for early stopping.
+        batch_size: Clips per batch.
+        learning_rate: Learning rate of Adam.
+        dropout: Share of values dropped between the recurrent and the dense layers.
+        seed: Seed of all random choices.
     """
 
     backbone: str = "inception_v3"
@@ -59,7 +59,7 @@ _RUN_NAME = "run.json"
 
 
 def is_run(folder: Path) -> bool:
-    """Tells whether a folder looks like that of a run, finished or not."""
+    """Returns whether a folder is that of a run, finished or not."""
     return (folder / _RUN_NAME).is_file()
 
 
@@ -68,9 +68,9 @@ class RecipeRun:
     """A finished run of a recipe for whole frames.
 
     Attributes:
-        folder: of the run.
-        first_frames: how many frames of a clip are judged.
-        rate_hz: frames a second that the clips usually have.
+        folder: Folder of the run.
+        first_frames: Number of judged frames of a clip.
+        rate_hz: Usual frames per second of the clips.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class RecipeRun:
 
     @classmethod
     def read(cls, folder: Path) -> RecipeRun:
-        """Finds a run.
+        """Reads a finished run.
 
         Raises:
             UsageError: The folder holds no finished run of a recipe.
