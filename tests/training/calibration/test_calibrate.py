@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dfd_edge.decision import Decision, ScoreTerms, calibrated
+from dfd_edge.decision import Decision, Looks, calibrated
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import DecisionSpec, PersonScore
 from dfd_training.calibration.calibrate import calibrate
@@ -79,7 +79,7 @@ def test_thresholds_keep_their_rates(sequences: list[ClipSequence]) -> None:
 
 def p_of(sequence: ClipSequence, decision: DecisionSpec) -> float:
     """P(fake) of a clip with one person, as the runtime gives it."""
-    rules, terms = Decision(decision), ScoreTerms()
+    rules, terms = Decision(decision), Looks()
     for logit, detail in zip(sequence.frame_logit, sequence.detail, strict=True):
         terms = terms.and_one(float(logit), rules.share(float(detail)))
     return rules.p_person(terms)
@@ -224,7 +224,7 @@ def test_short_looks_count_less_only_if_the_folds_show_that_it_helps(
     assert (result.decision.settle_steps > 0) is kept
     state = "kept" if kept else "left out"
     gain = result.metrics[
-        f"training folds, fp32, log loss saved by counting short looks less ({state})"
+        f"training folds, fp32, log loss saved by shrinkage for few steps ({state})"
     ]
     assert (gain.low > 0) is kept
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from dfd_edge.errors import UsageError
 from dfd_edge.manifest import CardInfo, Metric
-from dfd_edge.schema import SchemaError
 from dfd_training.calibration.thresholds import FALSE_POSITIVE_TARGET, MISS_TARGET
 from dfd_training.fitting.rows import training_rows
 from dfd_training.folds import FOLD_SHARES
@@ -67,18 +63,6 @@ def make_card(
         licence=licence,
         limits=list(_LIMITS),
     )
-
-
-def read_card(path: Path) -> CardInfo:
-    """Reads the card.json that `dfd-train calibrate` wrote.
-
-    Raises:
-        UsageError: The file is missing or holds no card.
-    """
-    try:
-        return CardInfo.from_json(path.read_text("utf-8"))
-    except (OSError, SchemaError) as error:
-        raise UsageError(f"{path}: not a card.json of dfd-train calibrate: {error}") from error
 
 
 def _made(store: CropStore) -> str:

@@ -193,10 +193,9 @@ def evaluate_command(
     CSV tables and the same curves as PNG; files.csv and frames.csv have every score.
     """
     from dfd_edge import Detector
-    from dfd_training.calibration.card import read_card
     from dfd_training.evaluation.evaluate import evaluate, summarise, worst_files, worst_mistakes
     from dfd_training.evaluation.page import PAGE, write_results
-    from dfd_training.evaluation.report import card_metrics, to_text, write_report
+    from dfd_training.evaluation.report import card_metrics, read_card, to_text, write_report
     from dfd_training.evaluation.runs import find_fit, graph_hashes, read_fit, relative_path
     from dfd_training.table import read_table
 

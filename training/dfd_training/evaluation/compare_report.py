@@ -15,7 +15,7 @@ from dfd_edge.outputs.files import written_whole
 from dfd_edge.report.figures import COLOURS, Chart, Figure, layout, rounded, vertical
 from dfd_edge.report.html import write_page
 from dfd_training.evaluation.compare import COMPARED, Comparison, Cost, LevelTable, Quality
-from dfd_training.evaluation.pictures import drawn
+from dfd_training.evaluation.pictures import draw_intervals, drawn
 from dfd_training.evaluation.report import markdown, plain
 from dfd_training.evaluation.statistics import METRICS, Estimate
 
@@ -100,19 +100,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         for number, table in enumerate(comparison.levels):
             shift = 0.16 * (number - (len(comparison.levels) - 1) / 2)
             known = [(i, row.figures["auc"]) for i, row in enumerate(table.rows) if row.figures]
-            values = np.array([figure.value for _, figure in known])
-            ends = np.array([(figure.low, figure.high) for _, figure in known]).T
-            spread = np.nan_to_num(np.maximum(np.abs(ends - values), 0.0))
-            axes[0, 0].errorbar(
-                values,
-                [i + shift for i, _ in known],
-                xerr=spread,
-                fmt="o",
-                markersize=4,
-                capsize=2,
-                color=COLOURS[number % len(COLOURS)],
-                label=table.name,
-            )
+            points = [(i + shift, figure) for i, figure in known]
+            colour = COLOURS[number % len(COLOURS)]
+            draw_intervals(axes[0, 0], points, label=table.name, colour=colour)
         axes[0, 0].axvline(0.5, color="0.4", linewidth=1, linestyle=":")
         axes[0, 0].set(title="AUC, 95 % over groups", xlim=(0.0, 1.02))
         if comparison.levels:

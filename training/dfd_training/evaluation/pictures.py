@@ -21,13 +21,16 @@ from dfd_edge.report.figures import COLOURS, FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
 from dfd_training.evaluation.evaluate import Mistake
 from dfd_training.evaluation.levels import CLASSES, Confusion, Curves, Level, histogram_of
+from dfd_training.evaluation.statistics import Estimate
 
 _STYLES = ("-", "--", ":", "-.")
 _ROW_TITLES = {"REAL": "real, the highest P(fake) first", "FAKE": "fake, the lowest P(fake) first"}
 
 
 @contextmanager
-def drawn(path: Path, rows: int, columns: int, *, size: tuple[float, float]) -> Iterator[Any]:
+def drawn(
+    path: Path, rows: int, columns: int, *, size: tuple[float, float], sharey: bool = False
+) -> Iterator[Any]:
     """Gives axes [rows, columns] to draw on; writes the picture, whole, when the block ends.
 
     Args:
@@ -35,14 +38,40 @@ def drawn(path: Path, rows: int, columns: int, *, size: tuple[float, float]) -> 
         rows: Rows of axes.
         columns: Columns of axes.
         size: Width and height of the picture in inches.
+        sharey: Whether all axes share their vertical scale.
     """
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, sharey=sharey, squeeze=False, layout="constrained"
+    )
     try:
         yield axes
         with written_whole(path) as partial:
             figure.savefig(partial, dpi=110)
     finally:
         plt.close(figure)
+
+
+def draw_intervals(
+    axes: Any,  # noqa: ANN401 - matplotlib is untyped
+    points: Sequence[tuple[float, Estimate]],
+    *,
+    label: str,
+    colour: str,
+    marker: str = "o",
+) -> None:
+    """Draws estimates along the horizontal axis, each at a height, with their intervals."""
+    values = np.array([figure.value for _, figure in points])
+    ends = np.array([(figure.low, figure.high) for _, figure in points]).reshape(-1, 2).T
+    axes.errorbar(
+        values,
+        [height for height, _ in points],
+        xerr=np.nan_to_num(np.maximum([values - ends[0], ends[1] - values], 0.0)),
+        fmt=marker,
+        markersize=4,
+        capsize=2,
+        color=colour,
+        label=label,
+    )
 
 
 def draw_confusions(matrices: Sequence[Confusion], path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import UsageError
+from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_training.evaluation.crops.leaks import Check, checks_to_text
 from dfd_training.evaluation.crops.score_report import ScoreReport
@@ -271,9 +272,8 @@ def write_page(
         return f"{match.group(1)}\n{content.strip()}\n\n{match.group(4)}"
 
     filled = _SLOT.sub(fill, text)
-    partial = page.with_name(f"{page.name}.partial")
-    partial.write_text(filled, "utf-8")
-    partial.replace(page)
+    with written_whole(page) as partial:
+        partial.write_text(filled, "utf-8")
     return left
 
 

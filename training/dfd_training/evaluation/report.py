@@ -14,12 +14,15 @@ from typing import Any, TypeVar, cast
 import pandas as pd
 
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Metric
+from dfd_edge.manifest import CardInfo, Metric
 from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
+from dfd_edge.schema import SchemaError
 from dfd_training.evaluation.evaluate import Evaluation, Report
 from dfd_training.evaluation.statistics import METRICS
 from dfd_training.table import COLUMNS
+
+T = TypeVar("T")
 
 VERDICTS = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value, "error")
 _TEXT = (*COLUMNS, "error")
@@ -57,8 +60,7 @@ def to_text(report: Report) -> str:
 
 def to_json(report: Report, facts: dict[str, Any]) -> str:
     """Returns the report as JSON; figures that could not be computed are null."""
-    plain = {**facts, **dataclasses.asdict(report)}
-    return json.dumps(_without_nan(plain), indent=2) + "\n"
+    return json.dumps(plain({**facts, **plain(report)}), indent=2) + "\n"
 
 
 def write_report(evaluation: Evaluation, report: Report, out: Path, facts: dict[str, Any]) -> None:
@@ -96,6 +98,18 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(*tables)
 
 
+def read_card(path: Path) -> CardInfo:
+    """Reads the card.json that `dfd-train calibrate` wrote.
+
+    Raises:
+        UsageError: The file is missing or holds no card.
+    """
+    try:
+        return CardInfo.from_json(path.read_text("utf-8"))
+    except (OSError, SchemaError) as error:
+        raise UsageError(f"{path}: not a card.json of dfd-train calibrate: {error}") from error
+
+
 def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
     """Returns the figures that belong on the model's card, by name.
 
@@ -124,17 +138,6 @@ def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
     return metrics
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-T = TypeVar("T")
-
-
 def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
     """Converts dataclasses to dicts and NaN to None, as JSON needs it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -147,11 +150,10 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - plain JSON values
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes figures as JSON under a temporary name and rename it."""
+    """Writes figures as JSON, whole or not at all; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(plain(content), indent=1) + "\n")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(plain(content), indent=1) + "\n", "utf-8")
 
 
 def read_figures(path: Path, key: str, kind: type[T]) -> T:

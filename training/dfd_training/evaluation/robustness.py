@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dfd_edge import Detector, FrameResult, Verdict
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
+from dfd_edge.outputs.files import written_whole
 from dfd_edge.results import Label
 from dfd_edge.sampling import Sampler
 from dfd_edge.session import MAX_BATCH, Session
@@ -351,9 +352,8 @@ def _check_settings(out: Path, settings: dict[str, object], *, replace: bool) ->
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    table.to_csv(partial, index=False)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False)
 
 
 def summarise_robustness(results: pd.DataFrame, *, draws: int = 1000) -> list[CorruptionFigures]:

@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
+from dfd_training.evaluation.pictures import draw_intervals, drawn
 from dfd_training.evaluation.report import write_json
 from dfd_training.evaluation.robustness import CorruptionFigures
 from dfd_training.evaluation.statistics import Estimate
-
-_BEFORE_COLOUR = "0.6"
 
 
 def robustness_to_text(figures: Sequence[CorruptionFigures]) -> str:
@@ -81,50 +76,28 @@ def draw_robustness(
     """
     names = [row.rung for row in figures]
     places = np.arange(len(names))
-    figure, (areas, calls) = plt.subplots(
-        1, 2, figsize=(10, 0.34 * len(names) + 1.6), sharey=True, layout="constrained"
-    )
-    if before:
-        by_name = {row.rung: row for row in before}
-        earlier = [(i, by_name[name]) for i, name in enumerate(names) if name in by_name]
-        _draw_areas(areas, [(i + 0.2, row.auc) for i, row in earlier], _BEFORE_COLOUR, "before")
-    shift = -0.2 if before else 0.0
-    label = "now" if before else "AUC, 95 % over groups"
-    _draw_areas(areas, [(i + shift, row.auc) for i, row in enumerate(figures)], "C0", label)
-    areas.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
-    areas.set_yticks(places, names)
-    areas.set(xlabel="clip AUC, swaps against all real clips", xlim=(0.0, 1.02))
-    clips = np.array([row.real_clips for row in figures], float)
-    fake = np.array([row.reals_called_fake for row in figures]) / clips
-    unsure = np.array([row.reals_unsure for row in figures]) / clips
-    calls.barh(places, fake, color="C3", label="called fake")
-    calls.barh(places, unsure, left=fake, color="C7", alpha=0.5, label="unsure or no face")
-    calls.set(xlabel=f"share of real clips (n = {int(clips.max())})", xlim=(0.0, 1.0))
-    for axes in (areas, calls):
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def _draw_areas(
-    axes: Any,  # noqa: ANN401 - matplotlib is untyped
-    points: list[tuple[float, Estimate]],
-    colour: str,
-    label: str,
-) -> None:
-    values = np.array([figure.value for _, figure in points])
-    low = values - np.array([figure.low for _, figure in points])
-    high = np.array([figure.high for _, figure in points]) - values
-    axes.errorbar(
-        values,
-        [place for place, _ in points],
-        xerr=np.maximum(np.array([low, high]), 0.0),
-        fmt="o",
-        markersize=4,
-        capsize=2,
-        color=colour,
-        label=label,
-    )
+    with drawn(path, 1, 2, size=(10, 0.34 * len(names) + 1.6), sharey=True) as panels:
+        areas, calls = panels[0]
+        if before:
+            by_name = {row.rung: row for row in before}
+            earlier = [(i, by_name[name]) for i, name in enumerate(names) if name in by_name]
+            points = [(i + 0.2, row.auc) for i, row in earlier]
+            draw_intervals(areas, points, label="before", colour="0.6")
+        shift = -0.2 if before else 0.0
+        label = "now" if before else "AUC, 95 % over groups"
+        points = [(i + shift, row.auc) for i, row in enumerate(figures)]
+        draw_intervals(areas, points, label=label, colour="C0")
+        areas.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
+        areas.set_yticks(places, names)
+        areas.set(xlabel="clip AUC, swaps against all real clips", xlim=(0.0, 1.02))
+        clips = np.array([row.real_clips for row in figures], float)
+        fake = np.array([row.reals_called_fake for row in figures]) / clips
+        unsure = np.array([row.reals_unsure for row in figures]) / clips
+        calls.barh(places, fake, color="C3", label="called fake")
+        calls.barh(places, unsure, left=fake, color="C7", alpha=0.5, label="unsure or no face")
+        calls.set(xlabel=f"share of real clips (n = {int(clips.max())})", xlim=(0.0, 1.0))
+        for axes in (areas, calls):
+            axes.grid(axis="x", alpha=0.3)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)

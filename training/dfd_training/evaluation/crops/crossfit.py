@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.outputs.files import written_whole
 from dfd_training.evaluation.crops.selection import evenly
+from dfd_training.evaluation.pictures import draw_intervals, drawn
 from dfd_training.evaluation.report import write_json
 from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Scores
 from dfd_training.families import leave_out
@@ -34,9 +34,6 @@ from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.pairs import PairOptions
 from dfd_training.store import CropStore
 from dfd_training.table import is_fake
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 SCORES_NAME = "scores.csv"
 MAX_CROPS = 12
@@ -313,28 +310,21 @@ def write_crossfit(scores: pd.DataFrame, out: Path, *, pooling: str) -> list[Fam
 
 def _draw(rows: Sequence[FamilyRow], path: Path) -> None:
     names = sorted({row.family for row in rows}, reverse=True)
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(names)), layout="constrained")
-    for seen, label, marker, shift in ((False, "left out", "o", 0.12), (True, "seen", "s", -0.12)):
-        part = [row for row in rows if row.seen is seen]
-        shown = [row.auc if np.isnan(row.own.value) else row.own for row in part]
-        axes.errorbar(
-            [estimate.value for estimate in shown],
-            [names.index(row.family) + shift for row in part],
-            xerr=np.abs(
-                np.array([[e.value - e.low, e.high - e.value] for e in shown]).reshape(-1, 2).T
-            ),
-            fmt=marker,
-            capsize=3,
-            label=label,
-        )
-    axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUC (95 % over groups)")
-    axes.set_xlim(0.0, 1.02)
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower left")
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=110, format="png")
-    plt.close(figure)
+    with drawn(path, 1, 1, size=(8, 1 + 0.4 * len(names))) as panels:
+        axes = panels[0, 0]
+        kinds = ((False, "left out", "o", "C0", 0.12), (True, "seen", "s", "C1", -0.12))
+        for seen, label, marker, colour, shift in kinds:
+            points = [
+                (names.index(row.family) + shift, row.auc if np.isnan(row.own.value) else row.own)
+                for row in rows
+                if row.seen is seen
+            ]
+            draw_intervals(axes, points, label=label, colour=colour, marker=marker)
+        axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUC (95 % over groups)")
+        axes.set_xlim(0.0, 1.02)
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(loc="lower left")
 
 
 def _folder(families: tuple[str, ...]) -> str:
