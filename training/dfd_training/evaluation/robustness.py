@@ -214,7 +214,7 @@ def _result(
         rung=rung.name,
         verdict=verdict.label.value,
         p_fake=p_fake,
-        logit=float(to_logits(np.float64(p_fake), sure=_EDGE)),
+        logit=float(to_logits(np.array(p_fake), sure=_EDGE)),
         frames=verdict.frames,
         judged=sum(person.judged for result in results for person in result.people),
         kbps=kbps,

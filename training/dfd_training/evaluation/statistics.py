@@ -214,7 +214,7 @@ class GroupBootstrap:
     @property
     def groups(self) -> int:
         """Number of groups."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     def estimate(self, metric: Metric, labels: Labels, scores: Scores) -> Estimate:
         """Computes a metric with its 95 % interval; NaN where one class is missing.
