@@ -20,6 +20,12 @@ from dfd_training.evaluation.statistics import METRICS, Estimate, change_of, dra
 
 WARM_UP = 5
 ROUNDS = 101
+COMPARED = ("auc", "average_precision", "eer", "log_loss", "calibration_error")
+"""Figures that are compared, by their key in `METRICS`."""
+
+_NOTHING = Level(
+    "", pd.Index([], dtype=str), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_), 0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,79 +45,6 @@ class Latency:
     low_ms: float
     high_ms: float
     ratio: float
-
-
-def model_cost(model: Path) -> tuple[int, int]:
-    """Returns parameters of a frame model and its multiply-accumulates for one crop.
-
-    Loads Keras.
-
-    Raises:
-        UsageError: The file cannot be loaded.
-    """
-    from dfd_training.models import load_frame_model  # noqa: PLC0415 - loads TensorFlow
-    from dfd_training.models.cost import measure  # noqa: PLC0415
-
-    cost = measure(load_frame_model(model))
-    return cost.parameters, cost.macs
-
-
-def onnx_bytes(bundle: Bundle, precision: str) -> int:
-    """Returns bytes of the frame graph of a precision and of the sequence graph."""
-    manifest = bundle.manifest
-    names = (manifest.frame.variants[precision].file, manifest.sequence.file)
-    return sum(manifest.files[name].size for name in names)
-
-
-def measure_latency(
-    bundles: Mapping[str, tuple[Bundle, str]],
-    *,
-    rounds: int = ROUNDS,
-    on_round: Callable[[], None] = lambda: None,
-) -> dict[str, Latency]:
-    """Times the frame graphs of bundles in turn, so that other load slows all of them alike.
-
-    Args:
-        bundles: Bundle and precision of its frame graph, by run.
-        rounds: Number of rounds, each of which times every graph once, after `WARM_UP` more.
-        on_round: Called after each round.
-
-    Raises:
-        UsageError: There is no bundle.
-        BundleError: A graph does not run.
-    """
-    if not bundles:
-        raise UsageError("no run has a bundle whose latency could be measured")
-    rng = np.random.default_rng(0)
-    calls: list[tuple[Session, NDArray[np.uint8]]] = []
-    for bundle, precision in bundles.values():
-        session = Session.open(bundle, provider="cpu", precision=precision, threads=1)
-        side = bundle.manifest.frame.input_size
-        calls.append((session, rng.integers(0, 256, (1, side, side, 3), dtype=np.uint8)))
-    taken_ms = np.empty((WARM_UP + rounds, len(calls)))
-    for turn in range(WARM_UP + rounds):
-        for number, (session, crop) in enumerate(calls):
-            started_s = time.perf_counter()
-            session.run_frame(crop)
-            taken_ms[turn, number] = 1000.0 * (time.perf_counter() - started_s)
-        on_round()
-    kept = taken_ms[WARM_UP:]
-    low, median, high = np.percentile(kept, [5.0, 50.0, 95.0], axis=0)
-    ratios = np.median(kept / kept[:, :1], axis=0)
-    return {
-        name: Latency(
-            session.provider.precision,
-            float(median[number]),
-            float(low[number]),
-            float(high[number]),
-            float(ratios[number]),
-        )
-        for number, (name, (session, _)) in enumerate(zip(bundles, calls, strict=True))
-    }
-
-
-COMPARED = ("auc", "average_precision", "eer", "log_loss", "calibration_error")
-"""Figures that are compared, by their key in `METRICS`."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +155,6 @@ def compare_quality(
     return [
         LevelTable(name, rows) for name, rows in tables.items() if any(row.figures for row in rows)
     ]
-
-
-_NOTHING = Level(
-    "", pd.Index([], dtype=str), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.str_), 0
-)
 
 
 def _levels(run: Run) -> dict[str, Level]:
@@ -341,3 +269,72 @@ def notes_on(runs: Sequence[Run], levels: Sequence[LevelTable]) -> list[str]:
                     f"{other}); the difference is over the {row.paired} that both judged"
                 )
     return notes
+
+
+def model_cost(model: Path) -> tuple[int, int]:
+    """Returns parameters of a frame model and its multiply-accumulates for one crop.
+
+    Loads Keras.
+
+    Raises:
+        UsageError: The file cannot be loaded.
+    """
+    from dfd_training.models import load_frame_model  # noqa: PLC0415 - loads TensorFlow
+    from dfd_training.models.cost import measure  # noqa: PLC0415
+
+    cost = measure(load_frame_model(model))
+    return cost.parameters, cost.macs
+
+
+def onnx_bytes(bundle: Bundle, precision: str) -> int:
+    """Returns bytes of the frame graph of a precision and of the sequence graph."""
+    manifest = bundle.manifest
+    names = (manifest.frame.variants[precision].file, manifest.sequence.file)
+    return sum(manifest.files[name].size for name in names)
+
+
+def measure_latency(
+    bundles: Mapping[str, tuple[Bundle, str]],
+    *,
+    rounds: int = ROUNDS,
+    on_round: Callable[[], None] = lambda: None,
+) -> dict[str, Latency]:
+    """Times the frame graphs of bundles in turn, so that other load slows all of them alike.
+
+    Args:
+        bundles: Bundle and precision of its frame graph, by run.
+        rounds: Number of rounds, each of which times every graph once, after `WARM_UP` more.
+        on_round: Called after each round.
+
+    Raises:
+        UsageError: There is no bundle.
+        BundleError: A graph does not run.
+    """
+    if not bundles:
+        raise UsageError("no run has a bundle whose latency could be measured")
+    rng = np.random.default_rng(0)
+    calls: list[tuple[Session, NDArray[np.uint8]]] = []
+    for bundle, precision in bundles.values():
+        session = Session.open(bundle, provider="cpu", precision=precision, threads=1)
+        side = bundle.manifest.frame.input_size
+        calls.append((session, rng.integers(0, 256, (1, side, side, 3), dtype=np.uint8)))
+    taken_ms = np.empty((WARM_UP + rounds, len(calls)))
+    for turn in range(WARM_UP + rounds):
+        for number, (session, crop) in enumerate(calls):
+            started_s = time.perf_counter()
+            session.run_frame(crop)
+            taken_ms[turn, number] = 1000.0 * (time.perf_counter() - started_s)
+        on_round()
+    kept = taken_ms[WARM_UP:]
+    low, median, high = np.percentile(kept, [5.0, 50.0, 95.0], axis=0)
+    ratios = np.median(kept / kept[:, :1], axis=0)
+    return {
+        name: Latency(
+            session.provider.precision,
+            float(median[number]),
+            float(low[number]),
+            float(high[number]),
+            float(ratios[number]),
+        )
+        for number, (name, (session, _)) in enumerate(zip(bundles, calls, strict=True))
+    }

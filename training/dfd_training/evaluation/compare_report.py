@@ -19,137 +19,10 @@ from dfd_training.evaluation.pictures import draw_intervals, drawn
 from dfd_training.evaluation.report import markdown, plain
 from dfd_training.evaluation.statistics import METRICS, Estimate
 
-
-def area_chart(comparison: Comparison) -> Figure:
-    """Draws the AUC of every run and level with its interval."""
-    names = comparison.names
-    data: list[Figure] = []
-    for number, table in enumerate(comparison.levels):
-        known = [(i, row) for i, row in enumerate(table.rows) if row.figures]
-        figures = [row.figures["auc"] for _, row in known]
-        shift = 0.2 * (number - (len(comparison.levels) - 1) / 2)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": table.name,
-                "x": [rounded(figure.value) for figure in figures],
-                "y": [round(i + shift, 3) for i, _ in known],
-                "text": [row.run for _, row in known],
-                "hovertemplate": "%{text}: %{x:.3f}",
-                "error_x": _whiskers(figures),
-                "marker": {"size": 9, "color": COLOURS[number], "symbol": number},
-            }
-        )
-    drawing = layout("AUC", "", height=140 + 70 * len(names))
-    drawing["xaxis"]["range"] = [0.0, 1.02]
-    drawing["yaxis"] |= {
-        "automargin": True,
-        "range": [len(names) - 0.5, -0.5],
-        "tickvals": list(range(len(names))),
-        "ticktext": names,
-    }
-    drawing["shapes"] = [vertical(0.5)]
-    return {"data": data, "layout": drawing}
-
-
-def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
-    """Draws the AUC of a level over the latency of a crop, for runs that have both."""
-    data: list[Figure] = []
-    for number, (cost, row) in enumerate(zip(comparison.costs, table.rows, strict=True)):
-        if cost.latency is None or not row.figures:
-            continue
-        area = row.figures["auc"]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": cost.run,
-                "x": [round(cost.latency.median_ms, 3)],
-                "y": [rounded(area.value)],
-                "error_y": _whiskers([area]),
-                "marker": {"size": 11, "color": COLOURS[number % len(COLOURS)], "symbol": number},
-            }
-        )
-    drawing = layout("ms a crop, one thread", f"AUC, {table.name}") | {"showlegend": True}
-    drawing["xaxis"]["rangemode"] = "tozero"
-    drawing["yaxis"]["range"] = [0.0, 1.02]
-    return {"data": data, "layout": drawing}
-
-
-def _whiskers(figures: Sequence[Estimate]) -> Figure:
-    """Returns error bars from the lower to the upper end of intervals."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [rounded(max(figure.high - figure.value, 0.0)) for figure in figures],
-        "arrayminus": [rounded(max(figure.value - figure.low, 0.0)) for figure in figures],
-    }
-
-
-def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Draws the AUCs with their intervals, and the costs beside them."""
-    names = comparison.names
-    places = np.arange(len(names))
-    bars = [
-        (name, values) for name, values in _bars(comparison) if not all(map(math.isnan, values))
-    ]
-    panels = 1 + len(bars)
-    size = (3.4 * panels + 1.4, 0.6 * len(names) + 1.9)
-    with drawn(path, 1, panels, size=size) as axes:
-        for number, table in enumerate(comparison.levels):
-            shift = 0.16 * (number - (len(comparison.levels) - 1) / 2)
-            known = [(i, row.figures["auc"]) for i, row in enumerate(table.rows) if row.figures]
-            points = [(i + shift, figure) for i, figure in known]
-            colour = COLOURS[number % len(COLOURS)]
-            draw_intervals(axes[0, 0], points, label=table.name, colour=colour)
-        axes[0, 0].axvline(0.5, color="0.4", linewidth=1, linestyle=":")
-        axes[0, 0].set(title="AUC, 95 % over groups", xlim=(0.0, 1.02))
-        if comparison.levels:
-            axes[0, 0].legend(
-                loc="upper center",
-                bbox_to_anchor=(0.5, -0.12),
-                ncols=len(comparison.levels),
-                frameon=False,
-                fontsize=8,
-            )
-        for place, (title, widths) in zip(axes[0, 1:], bars, strict=True):
-            place.barh(places, np.nan_to_num(widths), color=COLOURS[3], height=0.55)
-            place.set(title=title)
-            for i, value in enumerate(widths):
-                text = "not known" if math.isnan(value) else f"{value:.3g}"
-                place.annotate(
-                    text,
-                    (0.0 if math.isnan(value) else value, i),
-                    textcoords="offset points",
-                    xytext=(4, 0),
-                    va="center",
-                    fontsize=8,
-                )
-            place.margins(x=0.25)
-        for number, place in enumerate(axes[0]):
-            place.set_yticks(places, names if number == 0 else [""] * len(names))
-            place.set_ylim(len(names) - 0.5, -0.5)
-            place.grid(axis="x", alpha=0.3)
-
-
-def _bars(comparison: Comparison) -> list[tuple[str, list[float]]]:
-    costs = comparison.costs
-
-    def of(value: Callable[[Cost], float | None]) -> list[float]:
-        found = [value(cost) for cost in costs]
-        return [math.nan if number is None else float(number) for number in found]
-
-    return [
-        ("ms a crop, one thread", of(lambda c: c.latency.median_ms if c.latency else None)),
-        ("GMACs a crop", of(lambda c: None if c.macs is None else c.macs / 1e9)),
-        ("ONNX, MB", of(lambda c: None if c.onnx_bytes is None else c.onnx_bytes / 1e6)),
-    ]
-
-
 PAGE = "comparison.html"
 _TEMPLATE = Path(__file__).with_name(PAGE)
 _NO_DIFFERENCE = "not significant"
+
 _CELLS = {
     "parameters": "parameters",
     "macs": "GMACs",
@@ -365,3 +238,130 @@ _COSTS: Sequence[tuple[str, Callable[[Cost], str]]] = (
     ("fit, min", lambda cost: _scaled(cost.fit_s, 60.0, 1)),
     ("epochs", lambda cost: "-" if cost.epochs is None else str(cost.epochs)),
 )
+
+
+def area_chart(comparison: Comparison) -> Figure:
+    """Draws the AUC of every run and level with its interval."""
+    names = comparison.names
+    data: list[Figure] = []
+    for number, table in enumerate(comparison.levels):
+        known = [(i, row) for i, row in enumerate(table.rows) if row.figures]
+        figures = [row.figures["auc"] for _, row in known]
+        shift = 0.2 * (number - (len(comparison.levels) - 1) / 2)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": table.name,
+                "x": [rounded(figure.value) for figure in figures],
+                "y": [round(i + shift, 3) for i, _ in known],
+                "text": [row.run for _, row in known],
+                "hovertemplate": "%{text}: %{x:.3f}",
+                "error_x": _whiskers(figures),
+                "marker": {"size": 9, "color": COLOURS[number], "symbol": number},
+            }
+        )
+    drawing = layout("AUC", "", height=140 + 70 * len(names))
+    drawing["xaxis"]["range"] = [0.0, 1.02]
+    drawing["yaxis"] |= {
+        "automargin": True,
+        "range": [len(names) - 0.5, -0.5],
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+    }
+    drawing["shapes"] = [vertical(0.5)]
+    return {"data": data, "layout": drawing}
+
+
+def trade_chart(comparison: Comparison, table: LevelTable) -> Figure:
+    """Draws the AUC of a level over the latency of a crop, for runs that have both."""
+    data: list[Figure] = []
+    for number, (cost, row) in enumerate(zip(comparison.costs, table.rows, strict=True)):
+        if cost.latency is None or not row.figures:
+            continue
+        area = row.figures["auc"]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": cost.run,
+                "x": [round(cost.latency.median_ms, 3)],
+                "y": [rounded(area.value)],
+                "error_y": _whiskers([area]),
+                "marker": {"size": 11, "color": COLOURS[number % len(COLOURS)], "symbol": number},
+            }
+        )
+    drawing = layout("ms a crop, one thread", f"AUC, {table.name}") | {"showlegend": True}
+    drawing["xaxis"]["rangemode"] = "tozero"
+    drawing["yaxis"]["range"] = [0.0, 1.02]
+    return {"data": data, "layout": drawing}
+
+
+def _whiskers(figures: Sequence[Estimate]) -> Figure:
+    """Returns error bars from the lower to the upper end of intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [rounded(max(figure.high - figure.value, 0.0)) for figure in figures],
+        "arrayminus": [rounded(max(figure.value - figure.low, 0.0)) for figure in figures],
+    }
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """Draws the AUCs with their intervals, and the costs beside them."""
+    names = comparison.names
+    places = np.arange(len(names))
+    bars = [
+        (name, values) for name, values in _bars(comparison) if not all(map(math.isnan, values))
+    ]
+    panels = 1 + len(bars)
+    size = (3.4 * panels + 1.4, 0.6 * len(names) + 1.9)
+    with drawn(path, 1, panels, size=size) as axes:
+        for number, table in enumerate(comparison.levels):
+            shift = 0.16 * (number - (len(comparison.levels) - 1) / 2)
+            known = [(i, row.figures["auc"]) for i, row in enumerate(table.rows) if row.figures]
+            points = [(i + shift, figure) for i, figure in known]
+            colour = COLOURS[number % len(COLOURS)]
+            draw_intervals(axes[0, 0], points, label=table.name, colour=colour)
+        axes[0, 0].axvline(0.5, color="0.4", linewidth=1, linestyle=":")
+        axes[0, 0].set(title="AUC, 95 % over groups", xlim=(0.0, 1.02))
+        if comparison.levels:
+            axes[0, 0].legend(
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.12),
+                ncols=len(comparison.levels),
+                frameon=False,
+                fontsize=8,
+            )
+        for place, (title, widths) in zip(axes[0, 1:], bars, strict=True):
+            place.barh(places, np.nan_to_num(widths), color=COLOURS[3], height=0.55)
+            place.set(title=title)
+            for i, value in enumerate(widths):
+                text = "not known" if math.isnan(value) else f"{value:.3g}"
+                place.annotate(
+                    text,
+                    (0.0 if math.isnan(value) else value, i),
+                    textcoords="offset points",
+                    xytext=(4, 0),
+                    va="center",
+                    fontsize=8,
+                )
+            place.margins(x=0.25)
+        for number, place in enumerate(axes[0]):
+            place.set_yticks(places, names if number == 0 else [""] * len(names))
+            place.set_ylim(len(names) - 0.5, -0.5)
+            place.grid(axis="x", alpha=0.3)
+
+
+def _bars(comparison: Comparison) -> list[tuple[str, list[float]]]:
+    costs = comparison.costs
+
+    def of(value: Callable[[Cost], float | None]) -> list[float]:
+        found = [value(cost) for cost in costs]
+        return [math.nan if number is None else float(number) for number in found]
+
+    return [
+        ("ms a crop, one thread", of(lambda c: c.latency.median_ms if c.latency else None)),
+        ("GMACs a crop", of(lambda c: None if c.macs is None else c.macs / 1e9)),
+        ("ONNX, MB", of(lambda c: None if c.onnx_bytes is None else c.onnx_bytes / 1e6)),
+    ]

@@ -19,6 +19,10 @@ from dfd_training.synthesis.colour import ColourChange, Picture, change_colour
 
 _JPEG = Degradation(jpeg=40)
 _H264 = Degradation(coding=Coding(Codec.H264, loss=0.75))  # rate factor 36
+PRESET = "veryfast"
+"""Preset of x264; slower ones lose less at the same rate factor."""
+
+_TICKS = 90_000
 
 
 class Condition(StrEnum):
@@ -88,6 +92,7 @@ class Corruption:
 
 
 CLEAN = Corruption(Kind.CLEAN, 0.0, "clean")
+
 CORRUPTIONS = (
     CLEAN,
     Corruption(Kind.JPEG, 90, "JPEG 90"),
@@ -134,12 +139,6 @@ def corrupt(rung: Corruption, frame: Picture, rng: np.random.Generator) -> Pictu
             change = ColourChange((0.0, 0.0, 0.0), 1.0, rung.strength, 1.0, 0.0)
             return change_colour(frame, change)
     return frame
-
-
-PRESET = "veryfast"
-"""Preset of x264; slower ones lose less at the same rate factor."""
-
-_TICKS = 90_000
 
 
 class H264Writer:

@@ -27,96 +27,12 @@ from dfd_training.evaluation.statistics import (
 )
 
 _LEVELS = {"crop": ("frames", "p_frame"), "step": ("frames", "p_step"), "clip": ("files", "p_fake")}
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Rows whose P(fake) lies in one bin.
-
-    Attributes:
-        low: Lower edge of the bin.
-        high: Upper edge.
-        n: Rows in it.
-        groups: Groups that they come from.
-        mean_p: Mean P(fake); NaN where the bin is empty.
-        fake_share: Share of them that are fakes; NaN where the bin is empty.
-    """
-
-    low: float
-    high: float
-    n: int
-    groups: int
-    mean_p: float
-    fake_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Reliability of the probabilities of one level.
-
-    Attributes:
-        level: Crop, step or clip.
-        error: Expected calibration error, with an interval over groups.
-        bins: Bins of P(fake) from 0 to 1.
-    """
-
-    level: str
-    error: Estimate
-    bins: list[ReliabilityBin]
-
-
-def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliability]:
-    """Computes the reliability of probabilities at every level that has fakes and reals.
-
-    The error is that of Guo et al. (ICML 2017) over ten bins. Few clips in a bin make it large
-    by chance alone: read it with its interval and the bins' n.
-    """
-    clips = evaluation.files[evaluation.files["kind"] == "clip"]
-    frames = evaluation.frames.merge(clips[["path", "label", "group"]], on="path")
-    tables = {"files": clips, "frames": frames}
-    found: list[Reliability] = []
-    for level, (table, column) in _LEVELS.items():
-        rows = tables[table][tables[table][column].notna()]
-        labels, p = labels_of(rows), rows[column].to_numpy(np.float64)
-        if not 0 < labels.sum() < len(labels):
-            continue
-        groups = rows["group"].to_numpy(str)
-        count = draws_for(len(rows), draws)
-        error = estimate(calibration_error, labels, p, groups, draws=count)
-        found.append(Reliability(level, error, reliability_bins(labels, p, rows["group"])))
-    return found
-
-
-def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
-    """Counts rows and fakes in ten bins of P(fake)."""
-    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
-    member = calibration_bins(p)
-    bins: list[ReliabilityBin] = []
-    for number in range(CALIBRATION_BINS):
-        inside = member == number
-        filled = bool(inside.any())
-        bins.append(
-            ReliabilityBin(
-                low=float(edges[number]),
-                high=float(edges[number + 1]),
-                n=int(inside.sum()),
-                groups=int(groups[inside].nunique()),
-                mean_p=float(p[inside].mean()) if filled else float("nan"),
-                fake_share=float(labels[inside].mean()) if filled else float("nan"),
-            )
-        )
-    return bins
-
-
-def labels_of(rows: pd.DataFrame) -> Labels:
-    """Returns 1 for each fake, 0 for each real: int [n]."""
-    return np.asarray(rows["label"] == "FAKE", np.int64)
-
-
 SINGLE_FACES = "single faces"
 HISTOGRAM_BINS = 20
-
 Floats = NDArray[np.float64]
+CLASSES = ("real", "fake")
+AT = 0.5
+"""P(fake) from which a row counts as fake in the plain matrix and in the report."""
 
 
 @dataclass(frozen=True)
@@ -236,11 +152,6 @@ def histogram_of(level: Level) -> pd.DataFrame:
         for number, name in enumerate(("real", "fake"))
     }
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], **counts})
-
-
-CLASSES = ("real", "fake")
-AT = 0.5
-"""P(fake) from which a row counts as fake in the plain matrix and in the report."""
 
 
 @dataclass(frozen=True)
@@ -400,3 +311,87 @@ def confusion_table(matrices: list[Confusion]) -> pd.DataFrame:
             for column, called in enumerate(matrix.columns)
         ]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Rows whose P(fake) lies in one bin.
+
+    Attributes:
+        low: Lower edge of the bin.
+        high: Upper edge.
+        n: Rows in it.
+        groups: Groups that they come from.
+        mean_p: Mean P(fake); NaN where the bin is empty.
+        fake_share: Share of them that are fakes; NaN where the bin is empty.
+    """
+
+    low: float
+    high: float
+    n: int
+    groups: int
+    mean_p: float
+    fake_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Reliability of the probabilities of one level.
+
+    Attributes:
+        level: Crop, step or clip.
+        error: Expected calibration error, with an interval over groups.
+        bins: Bins of P(fake) from 0 to 1.
+    """
+
+    level: str
+    error: Estimate
+    bins: list[ReliabilityBin]
+
+
+def reliability(evaluation: Evaluation, *, draws: int = 1000) -> list[Reliability]:
+    """Computes the reliability of probabilities at every level that has fakes and reals.
+
+    The error is that of Guo et al. (ICML 2017) over ten bins. Few clips in a bin make it large
+    by chance alone: read it with its interval and the bins' n.
+    """
+    clips = evaluation.files[evaluation.files["kind"] == "clip"]
+    frames = evaluation.frames.merge(clips[["path", "label", "group"]], on="path")
+    tables = {"files": clips, "frames": frames}
+    found: list[Reliability] = []
+    for level, (table, column) in _LEVELS.items():
+        rows = tables[table][tables[table][column].notna()]
+        labels, p = labels_of(rows), rows[column].to_numpy(np.float64)
+        if not 0 < labels.sum() < len(labels):
+            continue
+        groups = rows["group"].to_numpy(str)
+        count = draws_for(len(rows), draws)
+        error = estimate(calibration_error, labels, p, groups, draws=count)
+        found.append(Reliability(level, error, reliability_bins(labels, p, rows["group"])))
+    return found
+
+
+def reliability_bins(labels: Labels, p: Scores, groups: pd.Series[str]) -> list[ReliabilityBin]:
+    """Counts rows and fakes in ten bins of P(fake)."""
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    member = calibration_bins(p)
+    bins: list[ReliabilityBin] = []
+    for number in range(CALIBRATION_BINS):
+        inside = member == number
+        filled = bool(inside.any())
+        bins.append(
+            ReliabilityBin(
+                low=float(edges[number]),
+                high=float(edges[number + 1]),
+                n=int(inside.sum()),
+                groups=int(groups[inside].nunique()),
+                mean_p=float(p[inside].mean()) if filled else float("nan"),
+                fake_share=float(labels[inside].mean()) if filled else float("nan"),
+            )
+        )
+    return bins
+
+
+def labels_of(rows: pd.DataFrame) -> Labels:
+    """Returns 1 for each fake, 0 for each real: int [n]."""
+    return np.asarray(rows["label"] == "FAKE", np.int64)

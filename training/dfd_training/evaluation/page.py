@@ -54,6 +54,7 @@ _HINTS = {
     "FAKE": ("Fake, taken for real", "The fakes with the lowest P(fake), and the crop of each that "
              "looked least fake."),
 }  # fmt: skip
+
 _FACT_NAMES = {
     "bundle": "Bundle",
     "bundle_hash": "Its hash",
@@ -62,6 +63,30 @@ _FACT_NAMES = {
     "table": "Table",
     "split": "Rows",
 }
+
+PAGE = "evaluation.html"
+_TEMPLATE = Path(__file__).with_name(PAGE)
+
+_TABLES = (
+    "classification_report.csv",
+    "confusion.csv",
+    "roc.csv",
+    "precision_recall.csv",
+    "histograms.csv",
+    "reliability.csv",
+    "training_history.csv",
+    "mistakes.csv",
+)
+
+_PICTURES = (
+    "confusion.png",
+    "roc.png",
+    "precision_recall.png",
+    "reliability.png",
+    "histograms.png",
+    "training_curves.png",
+    "mistakes.png",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,137 @@ class Results:
     classification: list[ClassificationReport]
     mistakes: Sequence[Mistake]
     fit: Fit | None
+
+
+def write_results(
+    evaluation: Evaluation,
+    report: Report,
+    out: Path,
+    facts: dict[str, Any],
+    *,
+    mistakes: Sequence[Mistake] = (),
+    fit: Fit | None = None,
+    draws: int = 1000,
+) -> list[str]:
+    """Writes the page, pictures (PNG) and tables (CSV) of an evaluation into its folder.
+
+    Files of an earlier evaluation that this one does not have are removed.
+
+    Args:
+        evaluation: The files and frames.
+        report: Its figures.
+        out: The folder.
+        facts: Bundle, variant and rows of the evaluation; `thresholds` by label, if known.
+        mistakes: From `worst_mistakes`.
+        fit: Fit of the frame model, for its training curves.
+        draws: Bootstrap samples.
+
+    Returns:
+        The names of the files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    levels = levels_of(evaluation)
+    found = Results(
+        levels=levels,
+        curves=[curves_of(level) for level in levels if level.two_classes],
+        verdicts=verdict_confusions(evaluation),
+        plain=plain_confusions(evaluation),
+        classification=classification_reports(evaluation, draws=draws),
+        mistakes=mistakes,
+        fit=fit,
+    )
+    tables = _tables(found)
+    for name, table in tables.items():
+        with written_whole(out / name) as partial:
+            table.to_csv(partial, index=False)
+    pictures = _draw(found, facts.get("thresholds", {}), out)
+    write_evaluation_page(evaluation, report, facts, found, out / PAGE)
+    written = [PAGE, *pictures, *tables]
+    for name in (*_PICTURES, *_TABLES):
+        if name not in written:
+            (out / name).unlink(missing_ok=True)
+    return written
+
+
+def _tables(found: Results) -> dict[str, pd.DataFrame]:
+    curves, fit = found.curves, found.fit
+    tables = {
+        "classification_report.csv": report_table(found.classification),
+        "confusion.csv": confusion_table([*found.verdicts, *found.plain]),
+        "roc.csv": _of_levels([(c.level, c.roc) for c in curves]),
+        "precision_recall.csv": _of_levels([(c.level, c.precision_recall) for c in curves]),
+        "histograms.csv": _of_levels([(level, histogram_of(level)) for level in found.levels]),
+        "reliability.csv": _of_levels([(c.level, _bins(c)) for c in curves]),
+        "training_history.csv": pd.DataFrame()
+        if fit is None or fit.history is None
+        else fit.history,
+        "mistakes.csv": _mistakes(found.mistakes),
+    }
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def _draw(found: Results, thresholds: dict[str, float], out: Path) -> list[str]:
+    drawn = ["confusion.png"]
+    draw_confusions([*found.verdicts, *found.plain], out / "confusion.png")
+    if found.curves:
+        draw_roc(found.curves, out / "roc.png")
+        draw_precision_recall(found.curves, out / "precision_recall.png")
+        draw_reliability(found.curves, out / "reliability.png")
+        drawn += ["roc.png", "precision_recall.png", "reliability.png"]
+    if found.levels:
+        draw_histograms(found.levels, thresholds, out / "histograms.png")
+        drawn.append("histograms.png")
+    history = None if found.fit is None else found.fit.history
+    if history is not None and (panels := history_panels(history)):
+        draw_history(history, panels, out / "training_curves.png")
+        drawn.append("training_curves.png")
+    if found.mistakes:
+        draw_mistakes(found.mistakes, out / "mistakes.png")
+        drawn.append("mistakes.png")
+    return drawn
+
+
+def _of_levels(parts: list[tuple[Level, pd.DataFrame]]) -> pd.DataFrame:
+    """Joins the tables of levels, with the level's name in a column of its own."""
+    named = [table.assign(level=level.name) for level, table in parts]
+    if not named:
+        return pd.DataFrame()
+    joined = pd.concat(named, ignore_index=True)
+    return joined[["level", *(name for name in joined if name != "level")]]
+
+
+def _bins(curves: Curves) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "low": b.low,
+                "high": b.high,
+                "n": b.n,
+                "groups": b.groups,
+                "mean_p_fake": b.mean_p,
+                "fake_share": b.fake_share,
+            }
+            for b in curves.reliability
+        ]
+    )
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "path": m.path,
+                "label": m.label,
+                "kind": m.kind,
+                "source": m.source,
+                "verdict": m.verdict,
+                "p_fake": m.p_fake,
+                "crop_time_s": None if m.crop is None else m.crop.time_s,
+                "crop_p_frame": None if m.crop is None else m.crop.p_frame,
+            }
+            for m in mistakes
+        ]
+    )
 
 
 def write_evaluation_page(
@@ -227,159 +383,3 @@ def _mistake_rows(
         if rows:
             found.append((title, hint, rows))
     return found
-
-
-PAGE = "evaluation.html"
-_TEMPLATE = Path(__file__).with_name(PAGE)
-
-
-def write_results(
-    evaluation: Evaluation,
-    report: Report,
-    out: Path,
-    facts: dict[str, Any],
-    *,
-    mistakes: Sequence[Mistake] = (),
-    fit: Fit | None = None,
-    draws: int = 1000,
-) -> list[str]:
-    """Writes the page, pictures (PNG) and tables (CSV) of an evaluation into its folder.
-
-    Files of an earlier evaluation that this one does not have are removed.
-
-    Args:
-        evaluation: The files and frames.
-        report: Its figures.
-        out: The folder.
-        facts: Bundle, variant and rows of the evaluation; `thresholds` by label, if known.
-        mistakes: From `worst_mistakes`.
-        fit: Fit of the frame model, for its training curves.
-        draws: Bootstrap samples.
-
-    Returns:
-        The names of the files.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    levels = levels_of(evaluation)
-    found = Results(
-        levels=levels,
-        curves=[curves_of(level) for level in levels if level.two_classes],
-        verdicts=verdict_confusions(evaluation),
-        plain=plain_confusions(evaluation),
-        classification=classification_reports(evaluation, draws=draws),
-        mistakes=mistakes,
-        fit=fit,
-    )
-    tables = _tables(found)
-    for name, table in tables.items():
-        with written_whole(out / name) as partial:
-            table.to_csv(partial, index=False)
-    pictures = _draw(found, facts.get("thresholds", {}), out)
-    write_evaluation_page(evaluation, report, facts, found, out / PAGE)
-    written = [PAGE, *pictures, *tables]
-    for name in (*_PICTURES, *_TABLES):
-        if name not in written:
-            (out / name).unlink(missing_ok=True)
-    return written
-
-
-_TABLES = (
-    "classification_report.csv",
-    "confusion.csv",
-    "roc.csv",
-    "precision_recall.csv",
-    "histograms.csv",
-    "reliability.csv",
-    "training_history.csv",
-    "mistakes.csv",
-)
-_PICTURES = (
-    "confusion.png",
-    "roc.png",
-    "precision_recall.png",
-    "reliability.png",
-    "histograms.png",
-    "training_curves.png",
-    "mistakes.png",
-)
-
-
-def _tables(found: Results) -> dict[str, pd.DataFrame]:
-    curves, fit = found.curves, found.fit
-    tables = {
-        "classification_report.csv": report_table(found.classification),
-        "confusion.csv": confusion_table([*found.verdicts, *found.plain]),
-        "roc.csv": _of_levels([(c.level, c.roc) for c in curves]),
-        "precision_recall.csv": _of_levels([(c.level, c.precision_recall) for c in curves]),
-        "histograms.csv": _of_levels([(level, histogram_of(level)) for level in found.levels]),
-        "reliability.csv": _of_levels([(c.level, _bins(c)) for c in curves]),
-        "training_history.csv": pd.DataFrame()
-        if fit is None or fit.history is None
-        else fit.history,
-        "mistakes.csv": _mistakes(found.mistakes),
-    }
-    return {name: table for name, table in tables.items() if len(table)}
-
-
-def _draw(found: Results, thresholds: dict[str, float], out: Path) -> list[str]:
-    drawn = ["confusion.png"]
-    draw_confusions([*found.verdicts, *found.plain], out / "confusion.png")
-    if found.curves:
-        draw_roc(found.curves, out / "roc.png")
-        draw_precision_recall(found.curves, out / "precision_recall.png")
-        draw_reliability(found.curves, out / "reliability.png")
-        drawn += ["roc.png", "precision_recall.png", "reliability.png"]
-    if found.levels:
-        draw_histograms(found.levels, thresholds, out / "histograms.png")
-        drawn.append("histograms.png")
-    history = None if found.fit is None else found.fit.history
-    if history is not None and (panels := history_panels(history)):
-        draw_history(history, panels, out / "training_curves.png")
-        drawn.append("training_curves.png")
-    if found.mistakes:
-        draw_mistakes(found.mistakes, out / "mistakes.png")
-        drawn.append("mistakes.png")
-    return drawn
-
-
-def _of_levels(parts: list[tuple[Level, pd.DataFrame]]) -> pd.DataFrame:
-    """Joins the tables of levels, with the level's name in a column of its own."""
-    named = [table.assign(level=level.name) for level, table in parts]
-    if not named:
-        return pd.DataFrame()
-    joined = pd.concat(named, ignore_index=True)
-    return joined[["level", *(name for name in joined if name != "level")]]
-
-
-def _bins(curves: Curves) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "low": b.low,
-                "high": b.high,
-                "n": b.n,
-                "groups": b.groups,
-                "mean_p_fake": b.mean_p,
-                "fake_share": b.fake_share,
-            }
-            for b in curves.reliability
-        ]
-    )
-
-
-def _mistakes(mistakes: Sequence[Mistake]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "path": m.path,
-                "label": m.label,
-                "kind": m.kind,
-                "source": m.source,
-                "verdict": m.verdict,
-                "p_fake": m.p_fake,
-                "crop_time_s": None if m.crop is None else m.crop.time_s,
-                "crop_p_frame": None if m.crop is None else m.crop.p_frame,
-            }
-            for m in mistakes
-        ]
-    )

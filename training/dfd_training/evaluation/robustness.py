@@ -43,6 +43,8 @@ from dfd_training.evaluation.statistics import (
 )
 
 _EDGE = 1e-9
+RESULTS_NAME = "clips.csv"
+SETTINGS_NAME = "run.json"
 
 
 class ShiftedFaces(FaceDetector):
@@ -219,10 +221,6 @@ def _result(
         judged=sum(person.judged for result in results for person in result.people),
         kbps=kbps,
     )
-
-
-RESULTS_NAME = "clips.csv"
-SETTINGS_NAME = "run.json"
 
 
 @dataclass(frozen=True, slots=True)

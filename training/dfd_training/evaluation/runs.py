@@ -20,6 +20,7 @@ from dfd_training.evaluation.report import read_evaluation
 HISTORY = "history.csv"
 RUN = "run.json"
 MODEL = "best.keras"
+_EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,6 @@ def _read_history(path: Path) -> pd.DataFrame:
     if "epoch" not in history or history.empty:
         raise UsageError(f"{path}: not the history of a fit: no column epoch, or no row")
     return history
-
-
-_EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)

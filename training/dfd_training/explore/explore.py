@@ -59,59 +59,10 @@ from dfd_training.table import read_csv_text, read_table
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-class Workers:
-    """Pool of single-threaded processes. Use as a context manager.
-
-    Args:
-        count: Number of processes.
-    """
-
-    def __init__(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def do(
-        self,
-        work: Callable[[Job], Result],
-        jobs: Sequence[Job],
-        on_done: Callable[[], None] = lambda: None,
-    ) -> list[Result]:
-        """Runs a function on every job.
-
-        Args:
-            work: A function of a module, or a `functools.partial` of one.
-            jobs: Its arguments.
-            on_done: Called after each job.
-
-        Returns:
-            The results in the order of the jobs.
-        """
-        futures = [self._pool.submit(work, job) for job in jobs]
-        for future in as_completed(futures):
-            future.result()
-            on_done()
-        return [future.result() for future in futures]
-
-
-def _begin() -> None:
-    cv2.setNumThreads(1)
-    # Ctrl-C reaches all processes of the terminal; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 PAGE = "index.html"
 MAX_CLIPS = 24
 STRIP_FRAMES = 4
 FAKES_SHOWN = 5
-
 ProgressStage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """Called with the name of a stage and its number of jobs; returns a context manager that gives a
 function to call after each job."""
@@ -315,3 +266,49 @@ def _choose_clips(readable: pd.DataFrame, options: ExploreOptions) -> list[str]:
         chosen += [path for path in [*pair, fake] if path not in chosen]
     left = readable[(readable["label"] == "REAL") & ~readable["path"].isin(chosen)]
     return chosen + stratified(left, options.max_clips - len(chosen), options.seed)
+
+
+class Workers:
+    """Pool of single-threaded processes. Use as a context manager.
+
+    Args:
+        count: Number of processes.
+    """
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def do(
+        self,
+        work: Callable[[Job], Result],
+        jobs: Sequence[Job],
+        on_done: Callable[[], None] = lambda: None,
+    ) -> list[Result]:
+        """Runs a function on every job.
+
+        Args:
+            work: A function of a module, or a `functools.partial` of one.
+            jobs: Its arguments.
+            on_done: Called after each job.
+
+        Returns:
+            The results in the order of the jobs.
+        """
+        futures = [self._pool.submit(work, job) for job in jobs]
+        for future in as_completed(futures):
+            future.result()
+            on_done()
+        return [future.result() for future in futures]
+
+
+def _begin() -> None:
+    cv2.setNumThreads(1)
+    # Ctrl-C reaches all processes of the terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

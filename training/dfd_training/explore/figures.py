@@ -17,6 +17,12 @@ from dfd_training.explore.search import Detections, FileFacts
 from dfd_training.table import LABELS
 
 _FACES = {passes[0]: name for name, passes in DETECTORS.items() if len(passes) == 1}
+LABEL_COLOURS = {"REAL": REAL_COLOUR, "FAKE": FAKE_COLOUR}
+_PATTERNS = {"REAL": "", "FAKE": "/"}
+_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "."))
+_MOST = 20
+_MOST_ORIGINALS = 15
+_BINS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +113,6 @@ def _unmatched(detector: str, detections: Sequence[Detections]) -> float | None:
             total += len(mine)
             lonely += sum(all(overlap(box, b) <= SAME_FACE for b in known) for box in mine)
     return lonely / total if total else None
-
-
-LABEL_COLOURS = {"REAL": REAL_COLOUR, "FAKE": FAKE_COLOUR}
-_PATTERNS = {"REAL": "", "FAKE": "/"}
-_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "."))
-_MOST = 20
-_MOST_ORIGINALS = 15
-_BINS = 12
 
 
 def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarChart]:

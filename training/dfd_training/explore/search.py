@@ -24,6 +24,19 @@ from dfd_training.explore.drawing import jpeg, shrunk
 
 #: Decoded length of a clip, from its start: decoding an hour would take too long.
 MAX_SECONDS = 10.0
+PICTURE_PX = 360
+FACE_PX = 128
+STRIP_PX = 176
+
+#: Limits of an excerpt: seconds, frames per second, longer side in pixels, bytes.
+EXCERPT_S = 3.0
+EXCERPT_RATE_HZ = 15.0
+EXCERPT_PX = 320
+EXCERPT_BYTES = 250_000
+_TIME_BASE = Fraction(1, 90_000)
+
+#: Rate factors of x264, from the best quality to the smallest file.
+_QUALITIES = (28, 34, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +140,6 @@ def _message(error: SourceError, root: Path, path: str) -> str:
     return str(error).replace(str(root / path), path, 1)
 
 
-PICTURE_PX = 360
-FACE_PX = 128
-STRIP_PX = 176
-
-
 @dataclass(frozen=True, slots=True)
 class Detections:
     """Detections in a file.
@@ -224,17 +232,6 @@ def _face(image: Image, found: dict[Pass, PassResult]) -> bytes | None:
     pixels = np.array(box, np.float32) * np.array([width, height] * 2, np.float32)
     rgb = extract_crop(image, crop_region(pixels, CROP_SCALE), FACE_PX)
     return jpeg(np.ascontiguousarray(rgb[:, :, ::-1]))
-
-
-#: An excerpt, over which nothing is gone: seconds, frames a second, longer side, bytes.
-EXCERPT_S = 3.0
-EXCERPT_RATE_HZ = 15.0
-EXCERPT_PX = 320
-EXCERPT_BYTES = 250_000
-
-_TIME_BASE = Fraction(1, 90_000)
-#: Rate factors of x264, from the better to the smaller.
-_QUALITIES = (28, 34, 40)
 
 
 def excerpt(path: str, *, root: Path, seconds: float = EXCERPT_S) -> bytes | None:

@@ -51,6 +51,17 @@ MIN_GROUPS = 3
 """With fewer groups of real or of fake clips nothing is calibrated."""
 
 _FIGURES = ("auc", "accuracy", "log_loss")
+MAX_CROPS = 16
+"""Pictures kept for the exporter's comparison."""
+
+_LIMITS = (
+    "It judges the first frames of a clip alone: less than a second of most clips, and nothing of "
+    "what is forged later.",
+    "It looks at whole frames, in which a face may be a few pixels wide; it knows no faces.",
+    "Its CNN was trained to name objects and is not fitted to forgeries. It is a baseline to "
+    "compare with, not a detector to rely on.",
+    "A verdict is evidence to weigh, not proof: do not act against a person on it alone.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,88 +77,6 @@ class RecipeDecision:
     spec: DecisionSpec
     metrics: dict[str, Metric]
     unmeasured: str | None = None
-
-
-def fit_decision(
-    rows: pd.DataFrame,
-    frame_logits: list[NDArray[np.float32]],
-    last_logits: NDArray[np.float32],
-    *,
-    draws: int = 1000,
-) -> RecipeDecision:
-    """Sets the decision by the rules of `calibrate`, a clip's score being its last logit.
-
-    Args:
-        rows: The held-out clips: `label`, `path`, `group`, `source`.
-        frame_logits: float32 [T] of each.
-        last_logits: float32 [n].
-        draws: Bootstrap samples for the intervals.
-
-    Returns:
-        The decision; with too few groups, or scores of the wrong order, the uncalibrated one: the
-        probability of the network, with `fake` from one half.
-    """
-    fake = is_fake(rows) if len(rows) else np.zeros(0, np.bool_)
-    groups = rows["group"].to_numpy(np.str_) if len(rows) else np.zeros(0, np.str_)
-    counts = [len(set(groups[fake == kind])) for kind in (False, True)]
-    if min(counts) < MIN_GROUPS:
-        reason = (
-            f"the held-out groups are {counts[0]} with real and {counts[1]} with fake clips, and "
-            f"{MIN_GROUPS} of each are needed"
-        )
-        return RecipeDecision(_uncalibrated(), {}, reason)
-    scores = np.asarray(expit(last_logits.astype(np.float64)))
-    labels = fake.astype(np.int64)
-    metrics = {
-        f"held-out groups of train, clip {name}": estimate(
-            METRICS[name], labels, scores, groups, draws=draws
-        ).to_metric()
-        for name in _FIGURES
-    }
-    sequences = [
-        ClipSequence(
-            path=str(row.path),
-            group=str(row.group),
-            source=str(row.source),
-            fold=0,
-            variant=Variant.PLAIN,
-            fake=bool(truth),
-            true_fake=bool(truth),
-            features=np.zeros((1, 0), np.float32),
-            frame_logit=logits,
-            detail=np.full(1, np.inf, np.float32),
-            face_px=np.zeros(1, np.float32),
-        )
-        for row, truth, logits in zip(rows.itertuples(), fake, frame_logits, strict=True)
-    ]
-    last = [np.array([logit], np.float32) for logit in last_logits]
-    try:
-        found = calibrate(sequences, last, person_score=PersonScore.SEQUENCE, draws=draws).decision
-    except UsageError as error:
-        return RecipeDecision(_uncalibrated(), metrics, str(error))
-    return RecipeDecision(dataclasses.replace(found, person_score=PersonScore.LAST), metrics)
-
-
-def _uncalibrated() -> DecisionSpec:
-    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
-    return DecisionSpec(
-        person_score=PersonScore.LAST,
-        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
-        thresholds={"real": half, "fake": half},
-    )
-
-
-MAX_CROPS = 16
-"""Pictures kept for the exporter's comparison."""
-
-_LIMITS = (
-    "It judges the first frames of a clip alone: less than a second of most clips, and nothing of "
-    "what is forged later.",
-    "It looks at whole frames, in which a face may be a few pixels wide; it knows no faces.",
-    "Its CNN was trained to name objects and is not fitted to forgeries. It is a baseline to "
-    "compare with, not a detector to rely on.",
-    "A verdict is evidence to weigh, not proof: do not act against a person on it alone.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,3 +334,72 @@ def _write_crops(path: Path, clips: list[str], root: Path, size: int) -> None:
 def _write_text(path: Path, text: str) -> None:
     with written_whole(path) as partial:
         partial.write_text(text, "utf-8")
+
+
+def fit_decision(
+    rows: pd.DataFrame,
+    frame_logits: list[NDArray[np.float32]],
+    last_logits: NDArray[np.float32],
+    *,
+    draws: int = 1000,
+) -> RecipeDecision:
+    """Sets the decision by the rules of `calibrate`, a clip's score being its last logit.
+
+    Args:
+        rows: The held-out clips: `label`, `path`, `group`, `source`.
+        frame_logits: float32 [T] of each.
+        last_logits: float32 [n].
+        draws: Bootstrap samples for the intervals.
+
+    Returns:
+        The decision; with too few groups, or scores of the wrong order, the uncalibrated one: the
+        probability of the network, with `fake` from one half.
+    """
+    fake = is_fake(rows) if len(rows) else np.zeros(0, np.bool_)
+    groups = rows["group"].to_numpy(np.str_) if len(rows) else np.zeros(0, np.str_)
+    counts = [len(set(groups[fake == kind])) for kind in (False, True)]
+    if min(counts) < MIN_GROUPS:
+        reason = (
+            f"the held-out groups are {counts[0]} with real and {counts[1]} with fake clips, and "
+            f"{MIN_GROUPS} of each are needed"
+        )
+        return RecipeDecision(_uncalibrated(), {}, reason)
+    scores = np.asarray(expit(last_logits.astype(np.float64)))
+    labels = fake.astype(np.int64)
+    metrics = {
+        f"held-out groups of train, clip {name}": estimate(
+            METRICS[name], labels, scores, groups, draws=draws
+        ).to_metric()
+        for name in _FIGURES
+    }
+    sequences = [
+        ClipSequence(
+            path=str(row.path),
+            group=str(row.group),
+            source=str(row.source),
+            fold=0,
+            variant=Variant.PLAIN,
+            fake=bool(truth),
+            true_fake=bool(truth),
+            features=np.zeros((1, 0), np.float32),
+            frame_logit=logits,
+            detail=np.full(1, np.inf, np.float32),
+            face_px=np.zeros(1, np.float32),
+        )
+        for row, truth, logits in zip(rows.itertuples(), fake, frame_logits, strict=True)
+    ]
+    last = [np.array([logit], np.float32) for logit in last_logits]
+    try:
+        found = calibrate(sequences, last, person_score=PersonScore.SEQUENCE, draws=draws).decision
+    except UsageError as error:
+        return RecipeDecision(_uncalibrated(), metrics, str(error))
+    return RecipeDecision(dataclasses.replace(found, person_score=PersonScore.LAST), metrics)
+
+
+def _uncalibrated() -> DecisionSpec:
+    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
+    return DecisionSpec(
+        person_score=PersonScore.LAST,
+        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
+        thresholds={"real": half, "fake": half},
+    )

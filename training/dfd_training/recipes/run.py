@@ -11,6 +11,13 @@ from dfd_edge.errors import UsageError
 SHARES = (0.6, 0.15, 0.25)
 """Shares of the groups of `train`: fitted on, for early stopping, for the decision."""
 
+FRAME_NAME = "frame.keras"
+SEQUENCE_NAME = "sequence.keras"
+DECISION_NAME = "decision.json"
+CARD_NAME = "card.json"
+CROPS_NAME = "crops.npy"
+_RUN_NAME = "run.json"
+
 
 @dataclass(frozen=True, slots=True)
 class CnnRnnOptions:
@@ -48,14 +55,6 @@ class CnnRnnOptions:
             raise UsageError(f"learning_rate is {self.learning_rate}; above 0")
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"dropout is {self.dropout}; 0 or more and below 1")
-
-
-FRAME_NAME = "frame.keras"
-SEQUENCE_NAME = "sequence.keras"
-DECISION_NAME = "decision.json"
-CARD_NAME = "card.json"
-CROPS_NAME = "crops.npy"
-_RUN_NAME = "run.json"
 
 
 def is_run(folder: Path) -> bool:

@@ -28,10 +28,14 @@ from dfd_training.pairs import PairOptions, PairSampler
 from dfd_training.store import CropStore
 
 FOLDS = 5
-
 Features = NDArray[np.float64]
 ClassifierFactory = Callable[[int], Any]
 """Creates an unfitted scikit-learn classifier from a seed."""
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Candidates for the inverse strength of the penalty; the held-out fold chooses."""
+
+_BATCH_PAIRS = 32
 
 
 def forest(seed: int) -> Any:  # noqa: ANN401 - scikit-learn is untyped
@@ -144,12 +148,6 @@ def _prefers_fake(guide: Features, differences: Features) -> NDArray[np.float64]
     regression.fit(np.concatenate([known, -known]), np.repeat([1, 0], len(known)))
     margins = regression.decision_function(unknown)
     return np.where(np.abs(margins) < 1e-9, 0.5, (margins > 0).astype(np.float64))
-
-
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Candidates for the inverse strength of the penalty; the held-out fold chooses."""
-
-_BATCH_PAIRS = 32
 
 
 @dataclass(frozen=True, slots=True)

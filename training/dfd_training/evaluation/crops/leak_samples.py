@@ -24,6 +24,15 @@ from dfd_training.models.scoring import FrameScorer
 from dfd_training.store import CropStore, StoredCrop
 from dfd_training.synthesis.colour import Picture
 
+GROWTH = 0.12
+"""Growth of the landmarks' hull over the size of the face: masks of swaps reach beyond it."""
+
+_GREY = 127
+_BLUR_SHARE = 0.15
+_FEATHER_SHARE = 0.02
+CROPS = 6
+FEATURE_SIZE = 160
+
 
 def store_facts(store: CropStore, files: Sequence[JudgedFile]) -> pd.DataFrame:
     """Collects facts from a store: face size, brightness, contrast, sampled length, judged crops.
@@ -93,14 +102,6 @@ def _media(path: Path) -> dict[str, object]:
         ) from error
 
 
-GROWTH = 0.12
-"""Growth of the landmarks' hull over the size of the face: masks of swaps reach beyond it."""
-
-_GREY = 127
-_BLUR_SHARE = 0.15
-_FEATHER_SHARE = 0.02
-
-
 class Occlusion(StrEnum):
     """Kind of occlusion of the face."""
 
@@ -144,10 +145,6 @@ def occluded(crop: StoredCrop, cover: Occlusion) -> Picture:
     # The area itself is hidden wholly: the edge is feathered outwards only.
     weight = np.maximum(edge, area)[:, :, None]
     return np.asarray(np.round(crop.image * (1.0 - weight) + soft * weight), np.uint8)
-
-
-CROPS = 6
-FEATURE_SIZE = 160
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,14 @@ from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Labels,
 MIN_GROUPS = 6
 """With fewer groups, all fall on one side by chance in at least one case of 32."""
 
+SHUFFLES = 20
+
+#: A mean over shuffles is off chance only when it is so by more than this.
+SHUFFLE_MARGIN = 0.05
+ALL_REALS = "against all real clips"
+OWN = "against own originals"
+_REST = {Occlusion.GREY: "the border", Occlusion.BLUR: "what is left without the face"}
+
 
 class Finding(StrEnum):
     """Outcome of a check."""
@@ -74,13 +82,6 @@ def explanation_of(finding: Finding, telling: str, clean: str) -> str:
     if finding is Finding.TOO_FEW:
         return f"fewer than {MIN_GROUPS} groups: too few to say"
     return telling if finding is Finding.TELLING else clean
-
-
-SHUFFLES = 20
-#: A mean over shuffles is off chance only when it is so by more than this.
-SHUFFLE_MARGIN = 0.05
-ALL_REALS = "against all real clips"
-OWN = "against own originals"
 
 
 def examine(sample: Sample, fitted_on: Sample | None = None, *, draws: int = 1000) -> list[Check]:
@@ -246,9 +247,6 @@ class _Doctor:
 
     def _pair_groups(self) -> NDArray[np.str_]:
         return np.array([self._sample.files[fake].group for fake, _ in self._sample.pairs], np.str_)
-
-
-_REST = {Occlusion.GREY: "the border", Occlusion.BLUR: "what is left without the face"}
 
 
 def _nothing(n: int) -> Estimate:

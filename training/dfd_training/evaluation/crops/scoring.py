@@ -21,9 +21,9 @@ from dfd_training.models.scoring import FrameScorer
 from dfd_training.store import CropStore
 
 logger = logging.getLogger(__name__)
-
 CHUNK_CROPS = 256
 PREDICT_BATCH = 64
+_Batch = tuple[str, Condition, dict[int, NDArray[np.uint8]]]
 
 
 def embedding(size: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
@@ -78,9 +78,6 @@ def score_files(
                     }
                 )
     return pd.DataFrame(rows)
-
-
-_Batch = tuple[str, Condition, dict[int, NDArray[np.uint8]]]
 
 
 def _chunks(
