@@ -87,7 +87,7 @@ def calibrate_command(
             sequences,
             read_out_of_fold(sequence, sequences),
             precision=precision,
-            # Variants of one model are judged alike; only the numbers differ.
+            # All precisions use the same kind of score; only the numbers differ.
             person_score=found["fp32"].decision.person_score if found else None,
             photographs=photographs[precision],
         )

@@ -183,7 +183,7 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
     ]
     reals = clips[clips["label"] == "REAL"]
     generators = sorted(set(clips["generator"]) - {""})
-    # One generator alone is what all fakes together are.
+    # With a single generator this would repeat the figures of all fakes.
     for generator in generators if len(generators) > 1 else []:
         part = pd.concat([reals, clips[clips["generator"] == generator]])
         sections.append(

@@ -127,7 +127,7 @@ def _read_progress(progress: Path, run: str) -> dict[str, Prediction]:
             path, name, p_fake, reason = json.loads(line)
         except ValueError:
             continue
-        # A file that could not be read may have been mended since.
+        # A file that could not be read may be readable now.
         if not reason:
             done[path] = Prediction(name, float(p_fake), reason)
     return done

@@ -17,7 +17,7 @@ from dfd_edge.report.figures import BarChart, shortened
 _NAME_LENGTH = 60
 #: Share of a category's place that its bars take up.
 _BARS_SHARE = 0.8
-#: Of the longest bar, what a letter takes.
+#: Width of a letter over the length of the longest bar.
 _LETTER_SHARE = 0.014
 
 
@@ -78,7 +78,7 @@ def _draw_bars(axes: Axes, chart: BarChart, groups: int) -> None:
         bars = draw([place + shift for place in range(count)], series.values, wide, **style)
         texts = chart.bar_texts(series)
         if chart.stacked:
-            # What would not fit into a bar of this length is left out.
+            # Texts that do not fit into their bar are left out.
             least = [0.04 if chart.upright else _LETTER_SHARE * len(text) for text in texts]
             texts = [
                 text if value > share * longest else ""

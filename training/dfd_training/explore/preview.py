@@ -117,7 +117,7 @@ def _write_gif(images: list[Image], rate_hz: float, path: Path) -> None:
         PilImage.fromarray(np.ascontiguousarray(image[:, :, ::-1])).quantize(_COLOURS)
         for image in images
     ]
-    # GIF counts in hundredths of a second.
+    # GIF stores times in hundredths of a second.
     step_ms = max(20, 10 * round(100 / rate_hz))
     frames[0].save(
         path, format="GIF", save_all=True, append_images=frames[1:], duration=step_ms, loop=0

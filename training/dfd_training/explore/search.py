@@ -309,7 +309,7 @@ def stratified(table: pd.DataFrame, count: int, seed: int) -> list[str]:
     kind = rows["path"].map(has_image_suffix)
     dataset = rows.get("dataset", "")
     within = rows.assign(_kind=kind, _dataset=dataset)
-    # The turn in which a file comes up, inside its stratum; then inside its label.
+    # Rank of a file inside its stratum, then inside its label.
     turn = within.groupby(["label", "_dataset", "source", "_kind"]).cumcount()
     ordered = within.assign(_turn=turn).sort_values("_turn", kind="stable")
     turn = ordered.groupby("label").cumcount()

@@ -142,7 +142,7 @@ def occluded(crop: StoredCrop, cover: Occlusion) -> Picture:
     size = float(np.ptp(crop.landmarks, axis=0).max())
     soft = cv2.GaussianBlur(crop.image, (0, 0), _BLUR_SHARE * size).astype(np.float32)
     edge = cv2.GaussianBlur(area.astype(np.float32), (0, 0), max(0.5, _FEATHER_SHARE * size))
-    # The area itself is hidden wholly: the edge is feathered outwards only.
+    # The area itself is fully blurred: the edge is feathered outwards only.
     weight = np.maximum(edge, area)[:, :, None]
     return np.asarray(np.round(crop.image * (1.0 - weight) + soft * weight), np.uint8)
 

@@ -29,7 +29,7 @@ MIN_GROUPS = 6
 
 SHUFFLES = 20
 
-#: A mean over shuffles is off chance only when it is so by more than this.
+#: Tolerance of the mean AUC over shuffles above chance.
 SHUFFLE_MARGIN = 0.05
 ALL_REALS = "against all real clips"
 OWN = "against own originals"
