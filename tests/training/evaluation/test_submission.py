@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from sample_clips import moving, write_clip
 
-from conftest import moving, write_clip
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DetectorOptions

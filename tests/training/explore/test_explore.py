@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
+from sample_clips import moving, write_clip
 
-from conftest import moving, write_clip
 from dfd_training.cli import main
 from dfd_training.explore.detectors import DLIB_MISSING, dlib_is_there
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sample_clips import moving, write_clip
 
-from conftest import moving, write_clip
 from dfd_edge.report.figures import BarChart, Series, shortened
 from dfd_training.explore import search
 from dfd_training.explore.charts import chart_png

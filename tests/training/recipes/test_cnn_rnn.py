@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from sample_clips import moving, write_clip
 from skimage import data
 
-from conftest import moving, write_clip
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.manifest import PersonScore
