@@ -43,10 +43,10 @@ def write_result_page(
 
     Args:
         template: Its file name.
-        path: Of the page.
+        path: Path of the page.
         machine: The machine that was measured.
         result: The measurements; they stand in the page as JSON.
-        charts: Of the page, in their order.
+        charts: Charts of the page, in order.
         values: Further values of the template.
 
     Raises:

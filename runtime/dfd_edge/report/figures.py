@@ -81,8 +81,8 @@ def line(
     Args:
         name: In the legend.
         x: Values; four decimals are kept. None breaks the line.
-        y: As many.
-        number: Of the line among those of the figure.
+        y: As many values.
+        number: Number of the line in the figure.
         markers: Mark the points too.
     """
     return {
@@ -160,11 +160,11 @@ class BarChart:
     """A bar chart.
 
     Attributes:
-        name: Of its files and its anchor.
+        name: Name of its files and its anchor.
         title: A line above it.
         note: A sentence below it, or "".
         categories: Their names, in order.
-        series: At least one.
+        series: One or more series of bars.
         axis: What the length of a bar means.
         details: More about each category, or nothing.
         upright: The bars stand, as in a histogram, where the categories have an order.

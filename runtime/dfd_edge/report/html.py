@@ -65,7 +65,7 @@ def write_page(
     """Fills in a template and writes the page, whole or not at all.
 
     Args:
-        path: Of the page.
+        path: Path of the page.
         template: See `render_page`, as for the other arguments.
         values: What the template takes.
         records: JSON that the page carries.

@@ -57,7 +57,7 @@ def calibrate(
     Args:
         sequences: Out-of-fold features and frame logits of one precision of the frame models.
         sequence_logits: Out-of-fold logits of each step, in the same order.
-        precision: Of the frame models, for the names of figures.
+        precision: Precision of the frame models, for the names of figures.
         person_score: The person's score; by default the one with the higher AUC on the folds.
         photographs: Out-of-fold frame logits of real photographs, for a figure of their own.
         draws: Bootstrap samples for the intervals.

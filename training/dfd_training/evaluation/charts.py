@@ -92,7 +92,7 @@ def history_chart(history: pd.DataFrame, columns: dict[str, str], title: str) ->
     Args:
         history: One row per epoch.
         columns: The name in the legend, by column.
-        title: Of the vertical axis.
+        title: Title of the vertical axis.
     """
     epochs = [int(value) + 1 for value in history["epoch"]]
     lines = [

@@ -267,7 +267,7 @@ class Mistake:
     """A file whose P(fake) is on the wrong side, or nearest to it.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         label: REAL or FAKE.
         kind: Clip or photograph.
         source: Source of the file.
@@ -309,7 +309,7 @@ def worst_mistakes(
         detector: The evaluated bundle.
         evaluation: Scores of the files and frames.
         root: The folder that relative paths start from.
-        count: Of reals, and of fakes.
+        count: Number of reals, and of fakes.
         on_file: Called after each file.
     """
     mistakes: list[Mistake] = []

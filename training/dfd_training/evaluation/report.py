@@ -114,7 +114,7 @@ def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
     """Returns the figures that belong on the model's card, by name.
 
     Args:
-        report: Of the evaluation.
+        report: Report of the evaluation.
         rows: Name of the evaluated rows, such as "validation rows".
     """
     metrics: dict[str, Metric] = {}

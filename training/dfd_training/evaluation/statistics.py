@@ -200,7 +200,7 @@ class GroupBootstrap:
         Args:
             groups: Text [n], the group of each row.
             draws: Number of samples.
-            seed: Of the drawing.
+            seed: Seed of the drawing.
         """
         names, member = np.unique(groups, return_inverse=True)
         number = len(names)
@@ -287,7 +287,7 @@ def estimate(
         scores: float [n], P(fake), or [n, 2] for the change of a metric.
         groups: Text [n].
         draws: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     return GroupBootstrap.of(groups, draws=draws, seed=seed).estimate(metric, labels, scores)
 

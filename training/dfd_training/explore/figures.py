@@ -55,8 +55,8 @@ def detector_rows(detections: Sequence[Detections], labels: dict[str, str]) -> l
     """Computes figures of the three detectors, then of the single Haar cascades.
 
     Args:
-        looks: At the files that were searched.
-        labels: Of the files, by path.
+        detections: Detections in the searched files.
+        labels: Labels of the files, by path.
     """
     whole = [(name, passes, True) for name, passes in DETECTORS.items()]
     single = [
@@ -119,8 +119,8 @@ def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarCha
     """Returns the charts of a table, by name.
 
     Args:
-        table: As `read_table` gives it.
-        columns: As `summarise_columns` gives it.
+        table: A table from `read_table`.
+        columns: Its summary from `summarise_columns`.
     """
     charts = [_counts("extensions", "Files by extension", table, extensions(table))]
     charts.append(
@@ -173,8 +173,8 @@ def file_charts(facts: Sequence[FileFacts], labels: dict[str, str]) -> dict[str,
     """Returns charts of resolution, length and frame rate, by name, as far as files have them.
 
     Args:
-        facts: Of the files that were opened.
-        labels: Of the files, by path.
+        facts: Facts of the opened files.
+        labels: Labels of the files, by path.
     """
     known = [item for item in facts if not item.error]
     charts: list[BarChart | None] = []
@@ -210,7 +210,7 @@ def face_charts(
     """Returns charts of the faces found by each detector, by name.
 
     Args:
-        looks: At the files that were searched.
+        detections: Detections in the searched files.
         stills: Paths of those that are photographs.
         rows: Figures of each detector.
     """

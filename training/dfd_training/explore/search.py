@@ -92,7 +92,7 @@ def read_facts(path: str, *, root: Path) -> FileFacts:
     """Opens a file and decodes its first frame.
 
     Args:
-        path: As in the table.
+        path: Path as in the table.
         root: The folder that relative paths start from.
     """
     still = False

@@ -54,7 +54,7 @@ class FrameModel:
 
     @classmethod
     def find(cls, path: Path, precision: str = "fp32") -> FrameModel:
-        """Looks at a model without running it.
+        """Finds a model without running it.
 
         Raises:
             UsageError: There is none, it has no such precision, or it takes crops of another
@@ -85,7 +85,7 @@ class FrameModel:
         return cls(path, precision, manifest.files[variants[precision].file].sha256)
 
     def open(self) -> FrameScorer:
-        """Loads it; graphs run on the CPU, on one thread."""
+        """Loads the model; graphs run on the CPU, on one thread."""
         if self.path.is_dir():
             bundle = Bundle.load(self.path)
             return _Graph(Session.open(bundle, provider="cpu", precision=self.precision))
@@ -93,7 +93,7 @@ class FrameModel:
 
 
 def shared_precisions(paths: list[Path]) -> tuple[str, ...]:
-    """The precisions that all of these frame models have, fp32 first."""
+    """Returns the precisions that all of these frame models have, fp32 first."""
     names = ["fp32"]
     if all(path.is_dir() for path in paths):
         carried = [Bundle.load(path).manifest.frame.variants for path in paths]

@@ -46,7 +46,7 @@ def first_crops(path: Path, *, frames: int, size: int) -> tuple[Crops, float]:
     """Cuts the middle squares of a clip's first frames, by the runtime's own code.
 
     Args:
-        path: Of the clip.
+        path: Path of the clip.
         frames: How many, where the clip has as many.
         size: Side of the squares in pixels.
 
@@ -73,7 +73,7 @@ def features_of(model: keras.Model, crops: Crops, *, batch_size: int) -> NDArray
     Args:
         model: Gives `features`.
         crops: uint8 [T, S, S, 3], RGB.
-        batch_size: Of the network.
+        batch_size: Batch size of the network.
 
     Returns:
         float32 [T, F].
@@ -104,8 +104,8 @@ def read_clips(
         table: Rows of `read_table`.
         root: The folder that relative paths start from.
         model: Gives `features`.
-        cache: Of the same model, frames and size.
-        frames: Of a clip, from the first on.
+        cache: Cache for the same model, frames and size.
+        frames: Number of frames of a clip, from its start.
         size: Side of the pictures in pixels.
         on_file: Called after each row.
     """

@@ -137,7 +137,7 @@ def fit_cnn_rnn(
     pictures, for the exporter), `history.csv`, `curves.png`, `settings.toml` and `run.json`.
 
     Args:
-        table: As `read_table` gives it.
+        table: A table from `read_table`.
         root: The folder that relative paths start from.
         out: The run's folder.
         options: Options of the recipe.
@@ -204,7 +204,7 @@ def clip_logits(
     """Computes the network's logit of clips: float32 [n].
 
     Args:
-        rnn: As `build_rnn` builds it.
+        rnn: A model from `build_rnn`.
         features: float32 [T, F] of each clip, T at most `frames`.
         frames: Steps to pad to.
     """

@@ -27,8 +27,8 @@ def build_frozen_cnn(*, backbone: str, size: int, weights: str, seed: int = 0) -
     Args:
         backbone: A name in the registry of backbones.
         size: Side of its pictures in pixels.
-        weights: As `build_frame_model` takes them.
-        seed: Of random weights.
+        weights: Weights as for `build_frame_model`.
+        seed: Seed of random weights.
 
     Returns:
         A model from `image` [B, S, S, 3], RGB 0..255, to `features` [B, F] and `fake_logit` [B].
@@ -64,7 +64,7 @@ def fit_probe(
     Both classes weigh the same, and each clip as much as any other.
 
     Args:
-        model: As `build_frozen_cnn` builds it; gets the weights.
+        model: A model from `build_frozen_cnn`; receives the weights.
         features: float32 [T, F] of each clip.
         fake: bool, of each clip; both kinds.
     """

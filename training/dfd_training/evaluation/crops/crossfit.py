@@ -94,9 +94,9 @@ def crossfit(
         store: The crops; only rows marked train are read.
         out: The run's folder: a folder for each fit.
         leave_outs: Families that are left out together, for each fit.
-        options: Of every fit; what is left out and what is kept is set here.
-        pairs: Of the drawing of pairs.
-        widths: Of the judged crops, in faces; the logits of several are averaged.
+        options: Options of every fit, except for the families left out and the kept epoch.
+        pairs: Options of drawing pairs.
+        widths: Widths of the judged crops, in faces; the logits of several are averaged.
         on_fit: Called with the families left out before each fit.
         on_epoch: Called with each epoch's row of the history.
         on_step: Called after each batch, with the epoch.
@@ -140,9 +140,9 @@ def judge_held_out(
 
     Args:
         store: The crops.
-        rows: Of its index, with the column `family`.
+        rows: Rows of its index, with the column `family`.
         scorer: The frame model.
-        widths: Of the crops, in faces; the logits of several are averaged.
+        widths: Widths of the crops, in faces; the logits of several are averaged.
 
     Returns:
         One row for each file, as from `crossfit`, without `fit`.
