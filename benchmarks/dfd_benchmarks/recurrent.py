@@ -69,9 +69,9 @@ class Pair:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import keras  # noqa: PLC0415 - brings TensorFlow
 
-        from dfd_export.graphs.loop_graph import export_loop_graph  # noqa: PLC0415
         from dfd_export.graphs.sequence_graph import (  # noqa: PLC0415
             describe_sequence_model,
+            export_loop_graph,
             export_sequence_graph,
         )
         from dfd_training.models import build_sequence_model  # noqa: PLC0415

@@ -20,8 +20,9 @@ from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.manifest import MANIFEST_NAME, CardInfo
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError, dump_json
-from dfd_export.option_groups import GroupedCommand, GroupedOption
-from dfd_export.variant_commands import (
+from dfd_export.variants.cli import (
+    GroupedCommand,
+    GroupedOption,
     fitted_without,
     make_variants,
     tell_decisions,
@@ -155,11 +156,10 @@ def bundle(
         raise UsageError(f"{crops}: no such crops")
     before = _hash_of(out)
     from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
-    from dfd_export.crops import crop_rate, face_spec, read_crops
-    from dfd_export.published.parts import open_parts
-    from dfd_export.published.questions import Given, ask
-    from dfd_export.published.unmeasured import NOT_MEASURED
-    from dfd_export.variants import VariantOptions
+    from dfd_export.foreign.models import NOT_MEASURED, open_parts
+    from dfd_export.foreign.options import Given, ask
+    from dfd_export.gate.crops import crop_rate, face_spec, read_crops
+    from dfd_export.variants.writer import VariantOptions
 
     options = VariantOptions(
         **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
@@ -219,7 +219,7 @@ def _check_run(folder: Path) -> None:
     from dfd_training.recipes.run_folder import is_run
 
     if not is_run(folder):
-        from dfd_export.published.other_formats import describe_folder
+        from dfd_export.foreign.refusals import describe_folder
 
         raise UsageError(f"{folder}: {describe_folder(folder)}")
 
@@ -309,8 +309,7 @@ def inspect(path: Path, layers: int, as_json: bool) -> None:
     Files with hashes; each graph with operators, axes, size, parameters, multiply-accumulates
     (MACs) and metadata; the card.
     """
-    from dfd_export.inspect.inspection import inspect_bundle, inspect_graph
-    from dfd_export.inspect.inspection_text import bundle_text, graph_text
+    from dfd_export.inspect.inspection import bundle_text, graph_text, inspect_bundle, inspect_graph
 
     if path.is_file():
         graph = inspect_graph(path)
@@ -333,8 +332,7 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     Ends with code 0 where they are the same, or differ only in when they were written, and with
     code 1 where they differ.
     """
-    from dfd_export.inspect.diff import diff_bundles
-    from dfd_export.inspect.diff_text import diff_text
+    from dfd_export.inspect.diff import diff_bundles, diff_text
 
     bundles = Bundle.load(first), Bundle.load(second)
     found = diff_bundles(*bundles)
@@ -371,7 +369,7 @@ def variant(
     Those that it has already are made anew, and need their decision anew. Nothing is written if
     one of them is refused.
     """
-    from dfd_export.variants import VariantOptions
+    from dfd_export.variants.writer import VariantOptions
 
     options = VariantOptions(**asked)
     if not options.wanted:

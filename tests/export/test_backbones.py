@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 from dfd_edge.bundle import frame_contract
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec
+from dfd_export.gate.cases import FrameCases
 from dfd_export.gate.comparison import ParityReport, ValueMismatch
-from dfd_export.gate.frame_cases import FrameCases
 from dfd_export.gate.parity import check_parity, open_graph
 from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph

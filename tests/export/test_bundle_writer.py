@@ -22,7 +22,7 @@ from dfd_export.bundles import bundle_writer
 from dfd_export.bundles.bundle_writer import revise_bundle, write_bundle
 from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe
 from dfd_export.cli import main
-from dfd_export.crops import MAX_CROPS, face_spec, read_crops
+from dfd_export.gate.crops import MAX_CROPS, face_spec, read_crops
 from dfd_export.gate.parity import ParityError
 from dfd_training.models import save_model
 from dfd_training.store import Shard

@@ -13,11 +13,10 @@ import pytest
 import tf_keras
 
 from dfd_edge.errors import UsageError
+from dfd_export.foreign.frame import FrameAnswers, Scaling, build_frame, open_frame
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
 from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
-from dfd_export.published.ending import Classes
-from dfd_export.published.frame import FrameAnswers, build_frame, open_frame
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.scaling import Scaling
 from notebooks import SIZE, pictures, predict, save, shake
 
 IN_TRAINING_ONLY = {

@@ -14,9 +14,8 @@ from keras import layers
 
 from dfd_edge.onnx_file import read_onnx
 from dfd_edge.providers import Provider, open_session
-from dfd_export.graphs.loop_graph import export_loop_graph
-from dfd_export.graphs.sequence_graph import describe_sequence_model
-from dfd_export.graphs.sequence_layers import UnsupportedLayer
+from dfd_export.graphs.sequence_graph import describe_sequence_model, export_loop_graph
+from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from dfd_training.models import HEADS
 from dfd_training.models.attention import WindowAttention
 from dfd_training.models.pooling import RunningMean

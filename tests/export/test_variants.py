@@ -23,17 +23,17 @@ from dfd_edge.faces import DETECTOR_NAME
 from dfd_edge.manifest import Metric, VariantChanges
 from dfd_edge.session import FrameOutputs, Session
 from dfd_export.cli import main
-from dfd_export.crops import cut_crops
-from dfd_export.variants import (
-    Sample,
-    VariantOptions,
-    VariantRefused,
-    add_variants,
-    optimized,
-    read_samples,
-)
+from dfd_export.gate.crops import cut_crops
+from dfd_export.variants import writer
 from dfd_export.variants.int8 import quantize
-from dfd_export.variants.measure import check_changes, clip_labels, measure_changes
+from dfd_export.variants.measure import (
+    VariantRefused,
+    check_changes,
+    clip_labels,
+    measure_changes,
+)
+from dfd_export.variants.samples import Sample, read_samples
+from dfd_export.variants.writer import VariantOptions, add_variants, optimize
 from dfd_training.folds import assign_folds
 from dfd_training.store import CropStore, Shard
 from tiny_bundle import make_crops, make_sample
@@ -312,8 +312,8 @@ def loading_in(portable: bytes, *, portable_s: float, optimized_s: float):
 def test_an_optimised_graph_says_the_same(variant_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     portable = (variant_bundle / "frame.int8.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    data, spec = optimized.optimize(portable, "frame.int8.optimized.onnx")
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    data, spec = optimize(portable, "frame.int8.optimized.onnx")
     assert (spec.file, spec.load_ms, spec.portable_load_ms) == ("frame.int8.optimized.onnx", 20, 40)
     assert onnxruntime.__version__.startswith(spec.onnxruntime)
     crops = make_crops(4, SIZE)
@@ -331,8 +331,8 @@ def test_an_optimised_graph_that_loads_hardly_faster_is_not_kept(
 ):
     portable = (variant_bundle / "sequence.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.03)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    assert optimized.optimize(portable, "sequence.optimized.onnx") is None
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    assert optimize(portable, "sequence.optimized.onnx") is None
 
 
 def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
@@ -340,9 +340,9 @@ def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
 ):
     portable = (variant_bundle / "frame.int8.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    monkeypatch.setattr(optimized, "OPTIMISER_OPERATORS", frozenset({"com.microsoft:FusedConv"}))
-    assert optimized.optimize(portable, "frame.int8.optimized.onnx") is None
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    monkeypatch.setattr(writer, "OPTIMISER_OPERATORS", frozenset({"com.microsoft:FusedConv"}))
+    assert optimize(portable, "frame.int8.optimized.onnx") is None
 
 
 def make_store(

@@ -14,9 +14,9 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.manifest import CardInfo, PersonScore
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.bundles.recipe_bundle import NO_GAP_S
-from dfd_export.published.parts import WHOLE_FRAME
-from dfd_export.published.unmeasured import unmeasured_decision
-from dfd_export.variants import Sample, VariantOptions, add_variants
+from dfd_export.foreign.models import WHOLE_FRAME, unmeasured_decision
+from dfd_export.variants.samples import Sample
+from dfd_export.variants.writer import VariantOptions, add_variants
 from dfd_training.models import build_frame_model, build_sequence_model, load_frame_model
 from dfd_training.recipes.networks import build_frozen_cnn, build_rnn
 

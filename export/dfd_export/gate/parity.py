@@ -19,6 +19,7 @@ from dfd_edge.bundle import check_graph, frame_contract, sequence_contract
 from dfd_edge.errors import BundleError
 from dfd_edge.manifest import FrameSpec, SequenceSpec
 from dfd_edge.providers import Provider, open_session
+from dfd_export.gate.cases import FrameCases, compare_sequence
 from dfd_export.gate.comparison import (
     CollapsedModel,
     Comparison,
@@ -28,8 +29,6 @@ from dfd_export.gate.comparison import (
     ShapeMismatch,
     ValueMismatch,
 )
-from dfd_export.gate.frame_cases import FrameCases
-from dfd_export.gate.sequence_cases import compare_sequence
 
 __all__ = [
     "CollapsedModel",

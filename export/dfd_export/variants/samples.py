@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_export.crops import cut_crops
+from dfd_export.gate.crops import cut_crops
 from dfd_training.folds import FOLD_SHARES, assign_folds
 from dfd_training.store import CropStore
 

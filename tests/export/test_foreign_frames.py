@@ -10,10 +10,9 @@ import pytest
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
-from dfd_export.published.ending import Classes
-from dfd_export.published.frame import FrameAnswers, PublishedFrame, build_frame, open_frame
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.scaling import Scaling
+from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, Scaling, build_frame, open_frame
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
 from notebooks import SIZE, cnn, pictures, predict, save, shake
 
 

@@ -5,20 +5,49 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import DecisionSpec, FaceSpec
-from dfd_export.option_groups import GroupedOption
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dfd_export.variants import Sample, VariantOptions
+    from dfd_export.variants.samples import Sample
+    from dfd_export.variants.writer import VariantOptions
+
+
+class GroupedOption(click.Option):
+    """An option that the help shows under a heading.
+
+    Args:
+        group: The heading.
+    """
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists `GroupedOption`s under their headings, after the others."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options into the help."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                heading = parameter.group if isinstance(parameter, GroupedOption) else "Options"
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
 
 _VARIANTS = "Variants of the frame graph, each written with its measured change against fp32"
 
@@ -72,8 +101,8 @@ def variant_samples(
     crops: Path, face: FaceSpec, size: int, crop_scale: float, options: VariantOptions
 ) -> tuple[NDArray[np.uint8], Sample]:
     """The crops that variants are calibrated on, and those that they are compared on."""
-    from dfd_export.crops import face_spec, is_store  # noqa: PLC0415 - loads Keras
-    from dfd_export.variants import read_samples  # noqa: PLC0415 - likewise
+    from dfd_export.gate.crops import face_spec, is_store
+    from dfd_export.variants.samples import read_samples
 
     if not is_store(crops):
         raise UsageError(
@@ -102,7 +131,8 @@ def make_variants(
     decisions: Mapping[str, DecisionSpec],
 ) -> None:
     """Adds variants to a bundle and says what they change."""
-    from dfd_export.variants import add_variants, describe_changes  # noqa: PLC0415 - loads Keras
+    from dfd_export.variants.measure import describe_changes
+    from dfd_export.variants.writer import add_variants
 
     calibration, sample = samples
     click.echo(

@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from dfd_edge.errors import UsageError
-from dfd_export.published.ending import Classes, Ending, Form
-from dfd_export.published.frame import PublishedFrame
-from dfd_export.published.scaling import MEANINGS, Scaling
-from dfd_export.published.sequence import PublishedSequence
+from dfd_export.foreign.frame import MEANINGS, PublishedFrame, Scaling
+from dfd_export.foreign.keras_graph import Classes, Ending, Form
+from dfd_export.foreign.sequence import PublishedSequence
 
 CROPS = ("face", "frame")
 CHANNELS = ("rgb", "bgr")

@@ -15,14 +15,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_export.crops import random_crops
+from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, scale_as_keras
+from dfd_export.foreign.keras_graph import Classes, Ending, Form, inputs_of
+from dfd_export.foreign.sequence import PublishedSequence
 from dfd_export.gate.comparison import Comparison, compare
+from dfd_export.gate.crops import random_crops
 from dfd_export.gate.oracle import Oracle
-from dfd_export.published.ending import Classes, Ending, Form
-from dfd_export.published.frame import FrameAnswers, PublishedFrame
-from dfd_export.published.graphs import inputs_of
-from dfd_export.published.scaling import scale_as_keras
-from dfd_export.published.sequence import PublishedSequence
 
 _CLIPS = 4
 _FREE_STEPS = 20

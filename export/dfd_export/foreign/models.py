@@ -15,18 +15,57 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
-from dfd_edge.manifest import CardInfo, DecisionSpec, FaceSpec, PersonScore
+from dfd_edge.manifest import Calibrator, CardInfo, DecisionSpec, FaceSpec, PersonScore, Threshold
+from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, Scaling, build_frame, open_frame
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
+from dfd_export.foreign.options import Given, Question, open_questions
+from dfd_export.foreign.reference import Published, compare_published
+from dfd_export.foreign.sequence import (
+    PublishedSequence,
+    build_sequence,
+    mean_model,
+    open_sequence,
+    verdict_weights,
+)
 from dfd_export.gate.parity import Extra
-from dfd_export.published.ending import Classes
-from dfd_export.published.frame import FrameAnswers, PublishedFrame, build_frame, open_frame
-from dfd_export.published.mean import mean_model, verdict_weights
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.originals import Published, compare_published
-from dfd_export.published.questions import Given, Question, open_questions
-from dfd_export.published.scaling import Scaling
-from dfd_export.published.sequence import PublishedSequence, build_sequence, open_sequence
-from dfd_export.published.unmeasured import unmeasured_card, unmeasured_decision
 from dfd_training.models import load_frame_model, load_sequence_model
+
+NOT_MEASURED = (
+    "Nothing was calibrated and nothing was measured: a probability is what the published model "
+    "itself gives, and `fake` starts at one half, as published. How often it is wrong is not known."
+)
+
+
+def unmeasured_decision(person_score: PersonScore) -> DecisionSpec:
+    """Probabilities as the model gives them, and one half between real and fake.
+
+    Args:
+        person_score: Which logits a person's score is the mean of.
+    """
+    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
+    return DecisionSpec(
+        person_score=person_score,
+        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
+        thresholds={"real": half, "fake": half},
+    )
+
+
+def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
+    """A card that says so.
+
+    Args:
+        sources: The model files, a phrase each.
+        facts: What was told or found about the models and limits their use, a sentence each.
+    """
+    return CardInfo(
+        training_data=f"Not known here. Taken over from {' and '.join(sources)}.",
+        protocol=f"Converted from published files and compared with them. {NOT_MEASURED}",
+        metrics={},
+        licence="Not known here: the terms of the published model apply.",
+        limits=[NOT_MEASURED, *facts],
+    )
+
 
 WHOLE_FRAME = FaceSpec("none", "")
 """What a bundle says of its face detector when it judges whole frames."""

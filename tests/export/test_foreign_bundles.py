@@ -22,10 +22,10 @@ from dfd_edge.sampling import Sampler
 from dfd_edge.session import Session
 from dfd_edge.sources.video import VideoFile
 from dfd_export.cli import main
-from dfd_export.published.frame import open_frame
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.questions import Given, ask, open_questions
-from dfd_export.published.sequence import open_sequence
+from dfd_export.foreign.frame import open_frame
+from dfd_export.foreign.model_file import ModelFile
+from dfd_export.foreign.options import Given, ask, open_questions
+from dfd_export.foreign.sequence import open_sequence
 from dfd_training.models import build_frame_model, build_sequence_model, save_model
 from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
 from tiny_bundle import CARD, DECISION

@@ -11,8 +11,7 @@ from typing import Any
 import h5py
 
 from dfd_edge.errors import UsageError
-from dfd_export.published.other_formats import describe_archive, describe_file, describe_folder
-from dfd_export.published.refusals import check_code
+from dfd_export.foreign.refusals import check_code, describe_archive, describe_file, describe_folder
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _ZIP_START = b"PK"

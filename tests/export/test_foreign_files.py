@@ -19,8 +19,8 @@ import tf_keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
-from dfd_export.published.loading import load_published
-from dfd_export.published.model_file import ModelFile
+from dfd_export.foreign.loading import load_published
+from dfd_export.foreign.model_file import ModelFile
 from notebooks import SIZE, cnn, pictures, predict, save, shake
 
 

@@ -13,11 +13,11 @@ from keras import layers, ops
 
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
+from dfd_export.foreign.reference import Published, compare_published
+from dfd_export.foreign.sequence import PublishedSequence, build_sequence, open_sequence
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
-from dfd_export.published.ending import Classes
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.originals import Published, compare_published
-from dfd_export.published.sequence import PublishedSequence, build_sequence, open_sequence
 from notebooks import STEPS, WIDTH, predict, recurrent, save, shake
 
 FRAME = FrameSpec(48, 1.5, WIDTH, None, {"fp32": VariantSpec("frame.onnx")})

@@ -9,12 +9,23 @@ import keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
-from dfd_export.graphs.sequence_layers.registry import is_known
-from dfd_export.published import refusals
-from dfd_export.published.ending import Classes, Ending, find_ending
-from dfd_export.published.graphs import Call, backwards, inputs_of, replay, unique_name
-from dfd_export.published.loading import load
-from dfd_export.published.model_file import ModelFile
+from dfd_export.foreign import refusals
+from dfd_export.foreign.keras_graph import (
+    Call,
+    Classes,
+    Ending,
+    Weights,
+    backwards,
+    find_ending,
+    inputs_of,
+    replay,
+    unique_name,
+)
+from dfd_export.foreign.loading import load
+from dfd_export.foreign.model_file import ModelFile
+from dfd_export.graphs.sequence_layers.graph import is_known
+from dfd_training.models import EvidenceHead
+from dfd_training.models.pooling import RunningMean
 
 _NORMS = (layers.BatchNormalization, layers.LayerNormalization)
 _TAKES = "takes {}, not features [B, T, F], alone or with a mask [B, T]"
@@ -217,3 +228,38 @@ def _is_masked(call: Call) -> bool:
     """Tells whether Keras hands this layer a mask, said outright or carried by its input."""
     given = call.arguments.get("mask")
     return given is not None or getattr(call.inputs[0], "_keras_mask", None) is not None
+
+
+def mean_model(kernel: Weights, bias: Weights) -> keras.Model:
+    """Builds it of the weights of the CNN's verdict.
+
+    Args:
+        kernel: [F, 1].
+        bias: [1].
+
+    Returns:
+        A model from a dict of `features` [B, T, F] and `mask` [B, T] to logits [B, T].
+    """
+    features = keras.Input((None, len(kernel)), dtype="float32", name="features")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    logit = keras.layers.Dense(1, name="logit")
+    mean = RunningMean(name="mean")(logit(features), mask=mask)
+    logit.set_weights([kernel, bias])
+    logits = keras.ops.squeeze(mean, axis=-1)
+    return keras.Model({"features": features, "mask": mask}, logits, name="sequence_mean")
+
+
+def verdict_weights(frame_model: keras.Model) -> tuple[Weights, Weights]:
+    """Kernel [F, 1] and bias [1] of a frame model's logit, as `dfd-train` fits it.
+
+    Raises:
+        UsageError: The model ends otherwise.
+    """
+    for layer in frame_model.layers:
+        if isinstance(layer, EvidenceHead):
+            kernel, bias = (keras.ops.convert_to_numpy(v) for v in (layer.kernel, layer.bias))
+            return kernel, bias
+    raise UsageError(
+        f"frame model {frame_model.name}: has no evidence head whose logits could be averaged: "
+        "give a SEQUENCE"
+    )
