@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from dfd_benchmarks.machine import Machine
-    from dfd_benchmarks.results import Result
+    from dfd_benchmarks.results.machine import Machine
+    from dfd_benchmarks.results.schema import Result
 
 MODEL = click.option(
     "--model",
@@ -37,7 +37,7 @@ def start() -> Machine:
 
     OpenCV is set to one thread, as `dfd-edge` sets it.
     """
-    from dfd_benchmarks.machine import describe_machine
+    from dfd_benchmarks.results.machine import describe_machine
     from dfd_edge.threads import set_opencv_threads
 
     set_opencv_threads(1)
@@ -58,8 +58,8 @@ def tell(
         json_file: Where it is written, or None.
         lines: What to print under the machine in place of the table of figures.
     """
-    from dfd_benchmarks import report
-    from dfd_benchmarks.results import write_result
+    from dfd_benchmarks.results import report
+    from dfd_benchmarks.results.schema import write_result
 
     for line in report.machine_lines(machine):
         click.echo(line)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dfd_benchmarks import nvidia
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.gpu import (
+from dfd_benchmarks.gpu.measure import (
     Opened,
     batches_up_to,
     calls_of,
@@ -20,7 +19,8 @@ from dfd_benchmarks.gpu import (
     refuse_cpu,
     time_turns,
 )
-from dfd_benchmarks.nvidia import SAMPLED, Gpu, GpuSampler, parse_csv, parse_gpus, spreads
+from dfd_benchmarks.results import nvidia
+from dfd_benchmarks.results.nvidia import SAMPLED, Gpu, GpuSampler, parse_csv, parse_gpus, spreads
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.providers import Provider, load_onnxruntime, open_session

@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dfd_benchmarks import machine
-from dfd_benchmarks.results import (
+from dfd_benchmarks.results import machine
+from dfd_benchmarks.results.schema import (
     SCHEMA_FILE,
     Figure,
     Result,
@@ -18,7 +18,7 @@ from dfd_benchmarks.results import (
     read_record,
     write_result,
 )
-from dfd_benchmarks.timing import Spread, cpu_seconds, wall_seconds
+from dfd_benchmarks.results.timing import Spread, cpu_seconds, wall_seconds
 from dfd_edge import processor
 
 

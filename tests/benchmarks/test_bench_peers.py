@@ -25,9 +25,8 @@ from dfd_benchmarks.peers.engines import (
     keras_predict,
 )
 from dfd_benchmarks.peers.frames import open_peers
-from dfd_benchmarks.peers.loop import measure_loop
+from dfd_benchmarks.peers.loop import NotebookLoop, measure_loop
 from dfd_benchmarks.peers.networks import Networks, export_networks
-from dfd_benchmarks.peers.notebook import NotebookLoop
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, SourceError
 from dfd_export.gate import parity

@@ -11,10 +11,10 @@ from bench_results import read_valid
 from click.testing import CliRunner, Result
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.machine import describe_machine
-from dfd_benchmarks.results import Ran, write_result
-from dfd_benchmarks.soak import PushedOptions, Window, soak_lines, soak_result
-from dfd_benchmarks.soak_live import LiveOptions
+from dfd_benchmarks.results.machine import describe_machine
+from dfd_benchmarks.results.schema import Ran, write_result
+from dfd_benchmarks.soak.live import LiveOptions
+from dfd_benchmarks.soak.pushed import PushedOptions, Window, soak_lines, soak_result
 from dfd_edge import UsageError
 from dfd_edge.stream import Stream
 

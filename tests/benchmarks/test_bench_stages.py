@@ -13,7 +13,7 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.stages import STAGES
+from dfd_benchmarks.stages.measure import STAGES
 from dfd_edge.faces.tracker import Tracker
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"

@@ -8,7 +8,7 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.startup import install_sizes
+from dfd_benchmarks.stages.startup import install_sizes
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
 

@@ -10,7 +10,7 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.sweep import knee
+from dfd_benchmarks.sweep.measure import knee
 from dfd_edge.cli import command
 from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError

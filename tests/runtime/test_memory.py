@@ -12,8 +12,8 @@ import av
 import pytest
 from clip_maker import face_frames, write_clip
 
-from dfd_benchmarks.load import resident_mb
-from dfd_benchmarks.memory import measure_memory
+from dfd_benchmarks.results.machine import resident_mb
+from dfd_benchmarks.streams.memory import measure_memory
 from dfd_edge import Detector, UsageError
 from dfd_edge.sampling import Sampler
 from dfd_edge.sources import decoding

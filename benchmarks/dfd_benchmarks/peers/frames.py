@@ -22,7 +22,7 @@ from dfd_benchmarks.peers.engines import (
     runtime,
 )
 from dfd_benchmarks.peers.networks import Networks
-from dfd_benchmarks.results import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Ran, Result
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.processor import int8_instructions

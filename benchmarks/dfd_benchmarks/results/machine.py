@@ -1,0 +1,213 @@
+"""The machine that a figure was taken on, how busy it is, and what this process holds."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfd_benchmarks.results.nvidia import Gpu, describe_gpus
+from dfd_edge.errors import ProviderError, UsageError
+from dfd_edge.processor import processor_name, usable_cores
+from dfd_edge.providers import installed_wheels, load_onnxruntime
+from dfd_edge.version import version_of
+
+_LIBRARIES = ("dfd-edge", "opencv-python", "av", "numpy")
+_CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+#: Instructions that the kernels of the runtime choose by, by the names of /proc/cpuinfo.
+_INSTRUCTIONS = (
+    ("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni")
+    + ("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
+    + ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
+)
+#: More load than this at the start, in busy cores, and figures are not to be trusted.
+_BUSY_LOAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A description that goes with every figure.
+
+    Attributes:
+        processor: Model of the processor.
+        instructions: Those that matter to the runtime, by the names of /proc/cpuinfo; none where
+            the system does not tell them so.
+        cores: Cores that this process may use: affinity and the container's limit counted.
+        logical_cores: Processors that the system shows.
+        physical_cores: Cores behind them, or None where the system does not say.
+        memory_mb: Memory of the machine in megabytes, or None.
+        governor: What chooses the processor's clock, as in "performance", or None.
+        system: Operating system and architecture.
+        python: Version of Python.
+        versions: Versions of the libraries that matter, those installed; onnxruntime's wheel among
+            them under its own name.
+        providers: What that wheel was built with, in onnxruntime's names; not all may run.
+        gpus: What nvidia-smi tells of.
+        load: Cores that were busy over the last minute before the run, or None.
+    """
+
+    processor: str
+    instructions: tuple[str, ...]
+    cores: float
+    logical_cores: int
+    physical_cores: int | None
+    memory_mb: float | None
+    governor: str | None
+    system: str
+    python: str
+    versions: dict[str, str]
+    providers: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
+    load: float | None
+
+    @property
+    def warning(self) -> str | None:
+        """Why figures taken now are doubtful, or None."""
+        if self.load is None or self.load < _BUSY_LOAD:
+            return None
+        return (
+            f"other work kept {self.load:.1f} of {self.cores:g} cores busy over the last minute: "
+            "figures taken now are too slow"
+        )
+
+
+def describe_machine() -> Machine:
+    """Describe the machine that this process runs on."""
+    versions = {name: version for name in _LIBRARIES if (version := version_of(name))}
+    cpuinfo = _CPUINFO.read_text(errors="replace") if _CPUINFO.is_file() else ""
+    return Machine(
+        processor=processor_name(),
+        instructions=instructions_of(cpuinfo),
+        cores=usable_cores(),
+        logical_cores=os.cpu_count() or 1,
+        physical_cores=physical_cores_of(cpuinfo),
+        memory_mb=_memory_mb(),
+        governor=_GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=versions | installed_wheels(),
+        providers=_providers(),
+        gpus=describe_gpus(),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def instructions_of(cpuinfo: str) -> tuple[str, ...]:
+    """The instructions that matter to the runtime, in the text of /proc/cpuinfo."""
+    flags: set[str] = set()
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"flags", "Features"}:
+            flags.update(value.split())
+    return tuple(name for name in _INSTRUCTIONS if name in flags)
+
+
+def physical_cores_of(cpuinfo: str) -> int | None:
+    """The cores behind the processors in the text of /proc/cpuinfo; None where it does not say."""
+    cores: set[tuple[str, str]] = set()
+    package = "0"
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "physical id":
+            package = value.strip()
+        elif key.strip() == "core id":
+            cores.add((package, value.strip()))
+    return len(cores) or None
+
+
+def _memory_mb() -> float | None:
+    if not _MEMINFO.is_file():
+        return None
+    for line in _MEMINFO.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemTotal":
+            return int(value.split()[0]) * 1024 / 1e6
+    return None
+
+
+def _providers() -> tuple[str, ...]:
+    try:
+        return tuple(load_onnxruntime().get_available_providers())
+    except ProviderError:
+        return ()
+
+
+_STAT = Path("/proc/stat")
+_STATM = Path("/proc/self/statm")
+_THREADS = Path("/proc/self/task")
+_DESCRIPTORS = Path("/proc/self/fd")
+#: Fields of /proc/stat's first line that are no work: idle and waiting for input or output.
+_IDLE_FIELDS = (3, 4)
+
+
+class BusyCores:
+    """Cores kept busy since it was made, by this process and on the whole machine."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+        self._own_s = time.process_time()
+        self._all_s = _machine_cpu_s()
+
+    def own(self) -> float:
+        """By this process."""
+        return (time.process_time() - self._own_s) / (time.monotonic() - self._start_s)
+
+    def all(self) -> float | None:
+        """By all processes, and what a hypervisor took; None where the system does not say."""
+        now_s = _machine_cpu_s()
+        if now_s is None or self._all_s is None:
+            return None
+        return (now_s - self._all_s) / (time.monotonic() - self._start_s)
+
+
+def _machine_cpu_s() -> float | None:
+    """CPU seconds of all processes since the machine was started."""
+    if not _STAT.is_file():
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal; guests are within user.
+    ticks = [int(field) for field in _STAT.read_text().split("\n", 1)[0].split()[1:9]]
+    busy = sum(count for field, count in enumerate(ticks) if field not in _IDLE_FIELDS)
+    return busy / float(os.sysconf("SC_CLK_TCK"))
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in megabytes (10^6 bytes).
+
+    Raises:
+        UsageError: The system does not tell it in /proc.
+    """
+    if not _STATM.is_file():
+        raise UsageError("this system does not tell the memory of a process in /proc; use Linux")
+    pages = int(_STATM.read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What this process holds at one moment.
+
+    Attributes:
+        memory_mb: Resident memory in megabytes (10^6 bytes).
+        threads: Threads, native ones included.
+        descriptors: Open files, sockets and pipes.
+    """
+
+    memory_mb: float
+    threads: int
+    descriptors: int
+
+    @classmethod
+    def now(cls) -> Holdings:
+        """Takes stock.
+
+        Raises:
+            UsageError: The system does not tell it in /proc.
+        """
+        memory_mb = resident_mb()
+        # Listing the descriptors opens one.
+        descriptors = len(os.listdir(_DESCRIPTORS)) - 1  # noqa: PTH208 - names alone, quickly
+        return cls(memory_mb, len(os.listdir(_THREADS)), descriptors)  # noqa: PTH208
