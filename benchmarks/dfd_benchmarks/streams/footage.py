@@ -16,7 +16,7 @@ from dfd_edge.sources.frame import Image
 from dfd_edge.sources.video import VideoFile
 
 #: The clip that is sent where none is given; in a clone of the project.
-SAMPLE = Path(__file__).parents[2] / "samples" / "real_astronaut.mp4"
+SAMPLE = Path(__file__).parents[3] / "samples" / "real_astronaut.mp4"
 #: Seconds of a clip that are used.
 MAX_CLIP_S = 6.0
 _TIME_BASE = Fraction(1, 90_000)
