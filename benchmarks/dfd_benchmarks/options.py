@@ -32,7 +32,7 @@ JSON = click.option(
 )
 
 
-def start() -> Machine:
+def prepare() -> Machine:
     """Describe the machine before anything is measured, and warn where it is busy.
 
     OpenCV is set to one thread, as `dfd-edge` sets it.
@@ -47,13 +47,13 @@ def start() -> Machine:
     return machine
 
 
-def tell(
+def print_result(
     machine: Machine, result: Result, json_file: Path | None, lines: Iterable[str] | None = None
 ) -> None:
     """Print a result and write its file.
 
     Args:
-        machine: What `start` gave.
+        machine: What `prepare` returned.
         result: What was measured.
         json_file: Where it is written, or None.
         lines: What to print under the machine in place of the table of figures.

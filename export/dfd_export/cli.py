@@ -23,9 +23,9 @@ from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.variants.cli import (
     GroupedCommand,
     GroupedOption,
-    fitted_without,
+    held_out_fold,
     make_variants,
-    tell_decisions,
+    report_decisions,
     variant_options,
     variant_samples,
 )
@@ -156,8 +156,8 @@ def bundle(
         raise UsageError(f"{crops}: no such crops")
     before = _hash_of(out)
     from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
-    from dfd_export.foreign.models import NOT_MEASURED, open_parts
-    from dfd_export.foreign.options import Given, ask
+    from dfd_export.foreign.models import NOT_MEASURED, open_models
+    from dfd_export.foreign.options import GivenOptions, ask
     from dfd_export.gate.crops import crop_rate, face_spec, read_crops
     from dfd_export.variants.writer import VariantOptions
 
@@ -165,10 +165,10 @@ def bundle(
         **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
     )
     if options.holdout is None:
-        options = dataclasses.replace(options, holdout=fitted_without(frame))
+        options = dataclasses.replace(options, holdout=held_out_fold(frame))
     check_free(out)
-    given = Given(rate=rate, **told)
-    parts = open_parts(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
+    given = GivenOptions(rate=rate, **told)
+    parts = open_models(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
     if parts.measured and (decision is None or card is None):
         raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
     decisions = _read(decision, decisions_from_json) if decision else {"fp32": parts.decision()}
@@ -209,7 +209,7 @@ def bundle(
     if decision is None:
         click.echo(NOT_MEASURED)
     else:
-        tell_decisions(Bundle.load(out), decisions)
+        report_decisions(Bundle.load(out), decisions)
     replaced = "" if before is None else f" in the place of {before}"
     click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
 
@@ -270,7 +270,7 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
         card=_read(card, CardInfo.from_json) if card else None,
     )
     if decisions is not None:
-        tell_decisions(Bundle.load(target), decisions)
+        report_decisions(Bundle.load(target), decisions)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 
@@ -382,7 +382,7 @@ def variant(
     target = out or path
     decisions = _read(decision, decisions_from_json) if decision else {}
     make_variants(given, target, options, samples, decisions)
-    tell_decisions(Bundle.load(target), decisions)
+    report_decisions(Bundle.load(target), decisions)
     click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
 
 

@@ -19,8 +19,8 @@ from dfd_benchmarks.peers import frames as frames_module
 from dfd_benchmarks.peers.engines import (
     TOLERANCE,
     Engine,
+    check_distinguishes,
     check_same,
-    check_tells_apart,
     difference,
     keras_predict,
 )
@@ -197,11 +197,11 @@ def test_numbers_that_are_none_and_shapes_that_differ_are_differences():
 def test_a_network_that_says_the_same_of_all_frames_checks_nothing():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3, 8)).astype(np.float32)
-    check_tells_apart(features)
+    check_distinguishes(features)
     constant = np.repeat(features[:1], 3, axis=0) + 1e-4 * features
     for useless in (constant, np.zeros_like(features)):
         with pytest.raises(DfdError, match="would not show a fault"):
-            check_tells_apart(useless)
+            check_distinguishes(useless)
     # However small the numbers are, what differs is seen.
     assert difference([features * 1e-7], [features * 2e-7]) == pytest.approx(0.5)
 

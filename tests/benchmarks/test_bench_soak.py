@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 from dfd_benchmarks.cli import main
 from dfd_benchmarks.results.machine import describe_machine
-from dfd_benchmarks.results.schema import Ran, write_result
+from dfd_benchmarks.results.schema import RunInfo, write_result
 from dfd_benchmarks.soak.live import LiveOptions
 from dfd_benchmarks.soak.pushed import PushedOptions, Window, soak_lines, soak_result
 from dfd_edge import UsageError
 from dfd_edge.stream import Stream
 
-RAN = Ran("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
+RAN = RunInfo("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
 
 
 def soak(*arguments: str) -> Result:

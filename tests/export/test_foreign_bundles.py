@@ -24,7 +24,7 @@ from dfd_edge.sources.video import VideoFile
 from dfd_export.cli import main
 from dfd_export.foreign.frame import open_frame
 from dfd_export.foreign.model_file import ModelFile
-from dfd_export.foreign.options import Given, ask, open_questions
+from dfd_export.foreign.options import GivenOptions, ask, missing_options
 from dfd_export.foreign.sequence import open_sequence
 from dfd_training.models import build_frame_model, build_sequence_model, save_model
 from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
@@ -316,12 +316,14 @@ def test_only_what_is_open_is_asked(tmp_path: Path):
     frame = open_frame(ModelFile.read(save(extractor(), tmp_path / "cnn.keras")))
     model = recurrent(verdict=layers.Dense(2, activation="softmax"))
     sequence = open_sequence(ModelFile.read(save(model, tmp_path / "rnn.keras")))
-    asked = open_questions(Given(), frame, sequence)
+    asked = missing_options(GivenOptions(), frame, sequence)
     assert [question.option for question in asked] == ["classes", "crop", "rate"]
     assert "which comes first" in asked[0].meaning
-    asked = open_questions(Given(classes="real,fake", crop="face", rate=5.0), frame, sequence)
+    asked = missing_options(
+        GivenOptions(classes="real,fake", crop="face", rate=5.0), frame, sequence
+    )
     assert asked == []
-    asked = open_questions(Given(), None, sequence)
+    asked = missing_options(GivenOptions(), None, sequence)
     assert [question.option for question in asked] == ["classes", "rate"]
 
 
@@ -329,7 +331,7 @@ def test_at_a_terminal_the_questions_are_put_one_by_one(tmp_path: Path):
     frame = open_frame(ModelFile.read(save(extractor(), tmp_path / "cnn.keras")))
     model = recurrent(verdict=layers.Dense(1, activation="sigmoid"))
     sequence = open_sequence(ModelFile.read(save(model, tmp_path / "rnn.keras")))
-    asked = open_questions(Given(), frame, sequence)
+    asked = missing_options(GivenOptions(), frame, sequence)
     answers: dict[str, object] = {}
 
     @click.command()

@@ -19,7 +19,7 @@ import tf_keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.loading import load_published
+from dfd_export.foreign.loading import load_foreign
 from dfd_export.foreign.model_file import ModelFile
 from notebooks import SIZE, cnn, pictures, predict, save, shake
 
@@ -54,7 +54,7 @@ def with_description(path: Path, config: object, out: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["model.h5", "model.hdf5", "model.keras"])
 def test_a_saved_model_is_loaded_with_its_weights(model, tmp_path: Path, name: str):
-    file, loaded = load_published(save(model, tmp_path / name))
+    file, loaded = load_foreign(save(model, tmp_path / name))
     assert file.keras_version == keras.__version__
     x = pictures(3).astype(np.float32)
     np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-6)
@@ -68,7 +68,7 @@ def test_own_losses_and_metrics_are_not_needed(tmp_path: Path):
 
     model.compile("adam", my_loss, metrics=[my_loss])
     for name in ("model.h5", "model.keras"):
-        assert load_published(save(model, tmp_path / name))[0].loss == "my_loss"
+        assert load_foreign(save(model, tmp_path / name))[0].loss == "my_loss"
 
 
 def test_own_initialisers_and_regularisers_are_not_needed(model, tmp_path: Path):
@@ -76,7 +76,7 @@ def test_own_initialisers_and_regularisers_are_not_needed(model, tmp_path: Path)
     config = description(path)
     dense = config["config"]["layers"][-1]["config"]
     dense["kernel_regularizer"] = {"class_name": "MyPenalty", "config": {}, "module": "mine"}
-    load_published(with_description(path, config, tmp_path / "other.keras"))
+    load_foreign(with_description(path, config, tmp_path / "other.keras"))
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -87,7 +87,7 @@ def test_a_model_of_mixed_precision_is_taken_in_32_bits(tmp_path: Path, policy: 
     finally:
         keras.config.set_dtype_policy("float32")
     for name in ("model.h5", "model.keras"):
-        _, loaded = load_published(save(mixed, tmp_path / name))
+        _, loaded = load_foreign(save(mixed, tmp_path / name))
         assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
 
 
@@ -100,7 +100,7 @@ def test_statistics_of_a_normalisation_inside_are_kept(tmp_path: Path, name: str
     head = [layers.GlobalAveragePooling2D(), layers.Dense(1)]
     model = shake(keras.Sequential([inside, layers.ReLU(), *head]))
     x = pictures(3).astype(np.float32)
-    _, loaded = load_published(save(model, tmp_path / name))
+    _, loaded = load_foreign(save(model, tmp_path / name))
     np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-5)
 
 
@@ -110,13 +110,13 @@ def test_layers_that_only_keras_applications_have_are_known(tmp_path: Path, name
     scale = convnext.LayerScale(init_values=0.5, projection_dim=12)
     model = shake(cnn(scale, convnext.StochasticDepth(0.2), layers.GlobalAveragePooling2D()))
     x = pictures(3).astype(np.float32)
-    _, loaded = load_published(save(model, tmp_path / name))
+    _, loaded = load_foreign(save(model, tmp_path / name))
     np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-4)
 
 
 def refused(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
-        load_published(path)
+        load_foreign(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(path))
@@ -152,7 +152,7 @@ def test_a_saved_model_folder_of_keras_2_becomes_a_file_as_its_advice_says(tmp_p
     program = re.search('python -c "(.*)" and give model.h5$', advice)[1]
     with contextlib.chdir(tmp_path):
         exec(program)
-    _, loaded = load_published(tmp_path / "model.h5")
+    _, loaded = load_foreign(tmp_path / "model.h5")
     x = pictures(3).astype(np.float32)
     np.testing.assert_allclose(predict(loaded, x), predict(model, x), atol=1e-5)
 
@@ -164,7 +164,7 @@ def test_an_unpacked_archive_is_packed_as_its_advice_says(model, tmp_path: Path)
     (tmp_path / "model.keras").unlink()
     arguments = re.search("run python (-m zipfile .*)$", refused(folder))[1].split()
     subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
-    load_published(tmp_path / "model.keras")
+    load_foreign(tmp_path / "model.keras")
 
 
 def test_an_exported_folder_holds_no_layers(model, tmp_path: Path):
@@ -361,7 +361,7 @@ def test_layers_that_are_not_keras_own_are_named(model, tmp_path, suffix, entry,
     config = description(path)
     config["config"]["layers"].append(entry)
     with pytest.raises(UsageError, match=message):
-        load_published(with_description(path, config, tmp_path / f"other{suffix}"))
+        load_foreign(with_description(path, config, tmp_path / f"other{suffix}"))
 
 
 def test_a_model_of_a_class_of_its_own_is_refused(tmp_path: Path):
@@ -376,7 +376,7 @@ def test_a_model_of_a_class_of_its_own_is_refused(tmp_path: Path):
 def test_arguments_of_calls_hold_tensors_and_numbers_only(tmp_path: Path):
     image = keras.Input((8, 8, 3))
     path = save(keras.Model(image, image / 255.0), tmp_path / "model.keras")
-    load_published(path)
+    load_foreign(path)
     config = description(path)
     node = config["config"]["layers"][1]["inbound_nodes"][0]
     node["args"][1] = {"class_name": "Dense", "module": "keras.layers", "config": {"units": 1}}
@@ -388,6 +388,6 @@ def test_a_file_is_read_only(model, tmp_path: Path):
     path = save(model, tmp_path / "model.h5")
     before = path.read_bytes()
     path.chmod(0o444)
-    load_published(path)
+    load_foreign(path)
     assert ModelFile.read(path).config["class_name"] == "Sequential"
     assert path.read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, Scaling, build_frame, open_frame
+from dfd_export.foreign.frame import ForeignFrame, FrameSettings, Scaling, build_frame, open_frame
 from dfd_export.foreign.keras_graph import Classes
 from dfd_export.foreign.model_file import ModelFile
 from notebooks import SIZE, cnn, pictures, predict, save, shake
@@ -21,18 +21,18 @@ def seeded() -> None:
     keras.utils.set_random_seed(7)
 
 
-def published(model: keras.Model, path: Path) -> PublishedFrame:
+def published(model: keras.Model, path: Path) -> ForeignFrame:
     return open_frame(ModelFile.read(save(model, path)))
 
 
-def answers(**changes) -> FrameAnswers:
+def answers(**changes) -> FrameSettings:
     given = {
         "size": SIZE,
         "scaling": Scaling.UNIT,
         "bgr": False,
         "classes": Classes.REAL_FAKE,
     }
-    return FrameAnswers(**(given | changes))
+    return FrameSettings(**(given | changes))
 
 
 def outputs(model: keras.Model, crops: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,7 +207,7 @@ def test_an_extractor_gives_its_features(tmp_path: Path):
     crops = pictures(6)
     model = shake(cnn(layers.GlobalAveragePooling2D()), inputs=crops / 255)
     found = published(model, tmp_path / "model.h5")
-    assert found.ending is None
+    assert found.head is None
     made = outputs(build_frame(found, answers()), crops)
     assert set(made) == {"features"}
     wanted = predict(model, crops.astype(np.float32) / 255)

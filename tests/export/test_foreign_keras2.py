@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.loading import load_published
+from dfd_export.foreign.loading import load_foreign
 from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
 
 k2 = pytest.importorskip("tf_keras", reason="tf_keras, which still is Keras 2, is not installed")
@@ -29,7 +29,7 @@ def seeded() -> None:
 def same(model: Any, path: Path, inputs: Any, atol: float = 1e-5) -> None:
     """Saves a model by Keras 2, loads it, and compares what both give."""
     wanted = predict(model, inputs)
-    file, loaded = load_published(save(model, path))
+    file, loaded = load_foreign(save(model, path))
     assert file.keras_version.startswith("2.")
     np.testing.assert_allclose(predict(loaded, inputs), wanted, atol=atol)
     assert np.ptp(wanted, axis=0).max() > 30 * atol, "the model says the same of everything"
@@ -210,13 +210,13 @@ def test_descriptions_as_older_keras_2_wrote_them(tmp_path: Path):
 
     for change in (without_input, bare_list, softmax_v2):
         path = as_older(save(model, tmp_path / f"{change.__name__}.h5"), change)
-        np.testing.assert_allclose(predict(load_published(path)[1], x), wanted, atol=1e-6)
+        np.testing.assert_allclose(predict(load_foreign(path)[1], x), wanted, atol=1e-6)
 
     image = k2.Input((SIZE, SIZE, 3))
     graph = k2.Model(image, model(image))
     path = save(graph, tmp_path / "graph.h5")
     as_older(path, lambda config: config.update(class_name="Model"))
-    np.testing.assert_allclose(predict(load_published(path)[1], x), wanted, atol=1e-6)
+    np.testing.assert_allclose(predict(load_foreign(path)[1], x), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_other_calls_of_tensorflow_are_named(tmp_path: Path, call, message: str)
     x = L.Flatten()(call(image))
     path = save(k2.Model(image, L.Dense(1, activation="sigmoid")(x)), tmp_path / "model.h5")
     with pytest.raises(UsageError, match=message):
-        load_published(path)
+        load_foreign(path)
 
 
 def test_a_lambda_of_keras_2_is_refused_and_never_runs(tmp_path: Path):
@@ -243,7 +243,7 @@ def test_a_lambda_of_keras_2_is_refused_and_never_runs(tmp_path: Path):
         path = save(model, tmp_path / f"model{suffix}")
         marker.unlink(missing_ok=True)
         with pytest.raises(UsageError, match=r"\(Lambda\) holds Python code, which is never run"):
-            load_published(path)
+            load_foreign(path)
         assert not marker.exists()
 
 
@@ -253,4 +253,4 @@ def test_axes_swapped_are_refused(tmp_path: Path):
         k2.Model(sequence, L.Dense(1)(L.GRU(3, time_major=True)(sequence))), tmp_path / "model.h5"
     )
     with pytest.raises(UsageError, match=r"layer gru\S* \(GRU\) has time_major=True"):
-        load_published(path)
+        load_foreign(path)

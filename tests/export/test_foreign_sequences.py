@@ -15,8 +15,8 @@ from dfd_edge.errors import UsageError
 from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.foreign.keras_graph import Classes
 from dfd_export.foreign.model_file import ModelFile
-from dfd_export.foreign.reference import Published, compare_published
-from dfd_export.foreign.sequence import PublishedSequence, build_sequence, open_sequence
+from dfd_export.foreign.reference import ForeignModels, compare_foreign
+from dfd_export.foreign.sequence import ForeignSequence, build_sequence, open_sequence
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
 from notebooks import STEPS, WIDTH, predict, recurrent, save, shake
 
@@ -28,7 +28,7 @@ def seeded() -> None:
     keras.utils.set_random_seed(7)
 
 
-def published(model: keras.Model, path: Path) -> PublishedSequence:
+def published(model: keras.Model, path: Path) -> ForeignSequence:
     return open_sequence(ModelFile.read(save(model, path)))
 
 
@@ -36,7 +36,7 @@ def clips(count: int, steps: int) -> np.ndarray:
     return np.random.default_rng(3).normal(size=(count, steps, WIDTH)).astype(np.float32)
 
 
-def run_graph(found: PublishedSequence, classes: Classes, features: np.ndarray) -> np.ndarray:
+def run_graph(found: ForeignSequence, classes: Classes, features: np.ndarray) -> np.ndarray:
     """P(fake) after every step, through the exported graph one step at a time: [n, T]."""
     model = build_sequence(found, classes)
     spec = describe_sequence_model(model, rate_hz=5.0, max_gap_s=1.0)
@@ -163,7 +163,7 @@ def test_the_mask_said_to_the_first_layer_reaches_the_others(tmp_path: Path):
     assert published(model, tmp_path / "model.keras").reads_padding == ()
 
 
-def comparison(found: PublishedSequence, graph_of: PublishedSequence) -> Any:
+def comparison(found: ForeignSequence, graph_of: ForeignSequence) -> Any:
     model = build_sequence(graph_of, Classes.REAL_FAKE)
     spec = describe_sequence_model(model, rate_hz=5.0, max_gap_s=1.0)
     graph = export_sequence_graph(model, FRAME, spec, metadata={})
@@ -176,8 +176,8 @@ def comparison(found: PublishedSequence, graph_of: PublishedSequence) -> Any:
             return [clips(1, len(inputs["image"]))[0]]
 
     crops = np.zeros((6, 48, 48, 3), np.uint8)
-    originals = Published(sequence=found)
-    (compared,) = compare_published(originals, crops, Features(), session)
+    originals = ForeignModels(sequence=found)
+    (compared,) = compare_foreign(originals, crops, Features(), session)
     return compared
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from clip_maker import face_frames, write_clip
 
-from dfd_benchmarks.streams.sender import Orders
+from dfd_benchmarks.streams.sender import SenderOptions
 from dfd_edge import Detector, EventKind
 from dfd_edge.sources import SourceOptions
 from dfd_edge.sources.backlog import MAX_LAG_S, PATIENCE_S, Backlog
@@ -129,7 +129,7 @@ def sent(tmp_path):
     path = write_clip(
         tmp_path / "sent.ts", face_frames(50), options={"g": str(FPS), "tune": "zerolatency"}
     )
-    orders = json.dumps(dataclasses.asdict(Orders(str(path), FPS, "http", 1, [0])))
+    orders = json.dumps(dataclasses.asdict(SenderOptions(str(path), FPS, "http", 1, [0])))
     process = subprocess.Popen(
         [sys.executable, "-m", "dfd_benchmarks.streams.sender", orders],
         stdin=subprocess.PIPE,

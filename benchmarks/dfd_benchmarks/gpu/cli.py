@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, RUNS, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, RUNS, prepare, print_result
 
 if TYPE_CHECKING:
     from dfd_benchmarks.results.schema import Result
@@ -47,7 +47,7 @@ def gpu(
     """
     from dfd_benchmarks.gpu.measure import measure_gpu
 
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
         result = measure_gpu(
             model=model,
@@ -58,7 +58,7 @@ def gpu(
             runs=runs,
             on_run=lambda: bar.update(1),
         )
-    tell(machine, result, json_file, lines=_lines(result))
+    print_result(machine, result, json_file, lines=_lines(result))
 
 
 def _lines(result: Result) -> Iterator[str]:

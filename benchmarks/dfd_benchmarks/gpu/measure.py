@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_benchmarks.results.nvidia import GpuSampler, spreads
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.results.timing import wall_seconds
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
@@ -213,7 +213,7 @@ def measure_gpu(
             "max_batch": max_batch,
             "runs": runs,
         },
-        ran=Ran.of(runtime, precision=precision),
+        ran=RunInfo.of(runtime, precision=precision),
         figures=figures_of_runs(taken),
         details={
             "gpu_meanwhile": {name: asdict(s) for name, s in spreads(sampler.rows).items()},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, RUNS, start, tell
+from dfd_benchmarks.options import JSON, RUNS, prepare, print_result
 
 if TYPE_CHECKING:
     from dfd_benchmarks.peers.networks import Kind
@@ -74,7 +74,7 @@ def peers(
     if clip is None and not SAMPLE.is_file():
         raise UsageError(f"the sample clips are not installed; name a CLIP of {frames} frames")
     clip = clip or SAMPLE
-    machine = start()
+    machine = prepare()
     if not loop:
         limit_tensorflow(threads)
 
@@ -114,7 +114,7 @@ def peers(
                     runs=runs,
                     on_run=lambda: bar.update(1),
                 )
-    tell(machine, result, json_file, _lines(result))
+    print_result(machine, result, json_file, _lines(result))
 
 
 def _lines(result: Result) -> Iterator[str]:

@@ -230,7 +230,7 @@ def difference(found: Sequence[Float32], wanted: Sequence[Float32]) -> float:
     return max(_relative(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-def check_tells_apart(features: Float32) -> None:
+def check_distinguishes(features: Float32) -> None:
     """Refuses a network by which engines cannot be checked, as it says the same of all frames.
 
     Args:

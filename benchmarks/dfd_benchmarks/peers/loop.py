@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from dfd_benchmarks.peers.engines import (
     Crops,
+    check_distinguishes,
     check_same,
-    check_tells_apart,
     difference,
     tensorflow_threads,
 )
 from dfd_benchmarks.peers.networks import Kind, Networks
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, SourceError, UsageError
@@ -171,7 +171,7 @@ def measure_loop(
             "threads": threads,
             "loop": True,
         },
-        ran=Ran.of(session, precision="fp32", threads=threads),
+        ran=RunInfo.of(session, precision="fp32", threads=threads),
         figures=_figures(costs, kind),
         details={
             "clip": clip.name,
@@ -205,7 +205,7 @@ def _check(
             f"of 255 (allowed: {MAX_PICTURE_DIFFERENCE:g}): nothing was measured: give another clip"
         )
     wanted_features = session.run_frame(crops).features
-    check_tells_apart(wanted_features)
+    check_distinguishes(wanted_features)
     features = difference([notebook.features(crops)], [wanted_features])
     check_same("the notebooks' CNN", features)
     wanted = _logit(notebook.judge_pictures(crops))

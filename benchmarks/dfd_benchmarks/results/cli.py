@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, start
+from dfd_benchmarks.options import JSON, prepare
 
 if TYPE_CHECKING:
     from dfd_benchmarks.results.compare import Ratio
@@ -67,7 +67,7 @@ def compare(
     if times is None:
         left, right = read_record(Path(a)), read_record(Path(b))
     else:
-        machine = start()
+        machine = prepare()
         with click.progressbar(length=2 * times, label="measuring", file=sys.stderr) as bar:
             left, right = interleave(a, b, times, on_run=lambda: bar.update(1))
         across = (*across, *left["arguments"], *right["arguments"])
@@ -86,7 +86,7 @@ def compare(
         click.echo(line, err=line.startswith("warning"))
     _print(ratios)
     if json_file is not None:
-        machine = start() if times is None else machine
+        machine = prepare() if times is None else machine
         result = Result(
             benchmark="compare",
             arguments={"a": a, "b": b, "interleave": times, "across": list(across)},

@@ -187,7 +187,7 @@ def resident_mb() -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class ProcessUsage:
     """What this process holds at one moment.
 
     Attributes:
@@ -201,7 +201,7 @@ class Holdings:
     descriptors: int
 
     @classmethod
-    def now(cls) -> Holdings:
+    def now(cls) -> ProcessUsage:
         """Takes stock.
 
         Raises:

@@ -70,7 +70,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunInfo:
     """What was asked for, and what then ran.
 
     Attributes:
@@ -121,7 +121,7 @@ class Result:
 
     benchmark: str
     arguments: Mapping[str, Any]
-    ran: Ran | None
+    ran: RunInfo | None
     figures: Sequence[Figure]
     details: Mapping[str, Any] = field(default_factory=dict)
 

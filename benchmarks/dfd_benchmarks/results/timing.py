@@ -73,7 +73,7 @@ class StageTimes:
         return float(self.wall_ms.sum() + self.rest_wall_ms) / len(self.wall_ms)
 
 
-class Laps:
+class StageTimer:
     """Takes CPU time and elapsed time of one lap after the other."""
 
     def __init__(self) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, prepare, print_result
 
 if TYPE_CHECKING:
     from dfd_benchmarks.results.schema import Result
     from dfd_benchmarks.scenario.loadgen import Scenario
-    from dfd_benchmarks.scenario.measure import What
+    from dfd_benchmarks.scenario.measure import Workload
 
 
 @click.command()
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @JSON
 def scenario(
     name: Scenario,
-    what: What,
+    what: Workload,
     clip: Path | None,
     duration: float,
     runs: int,
@@ -115,7 +115,7 @@ def scenario(
         target_latency_ms=target_latency,
     )
     subject = Subject(what, clip, model, provider, precision, threads)
-    machine = start()
+    machine = prepare()
     with tempfile.TemporaryDirectory(prefix="dfd-bench-") as folder:
         logs = Path(folder) / "result" / "loadgen"
         with click.progressbar(
@@ -127,7 +127,7 @@ def scenario(
         if out is not None:
             write_result(logs.parent / "result.json", machine, result)
             _move(logs.parent, out)
-    tell(machine, result, json_file, lines=_lines(result))
+    print_result(machine, result, json_file, lines=_lines(result))
 
 
 def _move(folder: Path, out: Path) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from dfd_benchmarks.results.schema import Ran
+from dfd_benchmarks.results.schema import RunInfo
 from dfd_edge.errors import DfdError, UsageError
 
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
@@ -32,7 +32,7 @@ PERCENTILES = ("50.00", "90.00", "95.00", "99.00", "99.90")
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class LoadgenResult:
     """What LoadGen says of one test.
 
     Attributes:
@@ -52,7 +52,7 @@ class Test:
     version: str
 
 
-def read_log(path: Path, scenario: Scenario) -> Test:
+def read_log(path: Path, scenario: Scenario) -> LoadgenResult:
     """Read LoadGen's detailed log.
 
     Raises:
@@ -86,7 +86,7 @@ def read_log(path: Path, scenario: Scenario) -> Test:
         if values.get(key) is False:
             reasons.append(" ".join(text.split()))
     valid = said == "VALID" and not errors
-    return Test(
+    return LoadgenResult(
         valid=valid,
         reasons=() if valid else tuple(reason for reason in reasons if reason),
         latency_ms=latency_ms,
@@ -128,7 +128,7 @@ _MAX_QUERIES_MB = 4000.0
 class Work(Protocol):
     """What is put under load. Calls for different workers may come from different threads."""
 
-    ran: Ran
+    ran: RunInfo
 
     def run(self, samples: list[int], worker: int) -> None:
         """Does the work of these samples, numbers in the library."""
@@ -194,11 +194,11 @@ class Loaded:
         tests: One a run.
     """
 
-    ran: Ran
+    ran: RunInfo
     load_s: float
     warm_up_s: float
     target_qps: float
-    tests: tuple[Test, ...]
+    tests: tuple[LoadgenResult, ...]
 
 
 def put_under_load(

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.scenario.loadgen import (
     RULES_DURATION_S,
     Load,
@@ -27,7 +27,7 @@ from dfd_edge.session import Session
 from dfd_edge.sources.frame import Image
 from dfd_edge.sources.video import VideoFile
 
-What = Literal["frame", "sequence", "pipeline"]
+Workload = Literal["frame", "sequence", "pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Subject:
         provider, precision, threads: As in `Session.open`.
     """
 
-    what: What
+    what: Workload
     clip: Path | None = None
     model: Path | None = None
     provider: str = "auto"
@@ -99,7 +99,7 @@ class PipelineWork:
             precision=subject.precision,
             threads=subject.threads,
         )
-        self.ran = Ran.of(self._detector, precision=subject.precision, threads=subject.threads)
+        self.ran = RunInfo.of(self._detector, precision=subject.precision, threads=subject.threads)
         self._rate_hz = self._detector.bundle.manifest.sequence.rate_hz
         clip = subject.clip or SAMPLE
         self._images: list[Image] = []
@@ -223,11 +223,11 @@ def _result(subject: Subject, load: Load, loaded: Loaded) -> Result:
     )
 
 
-def _open(subject: Subject) -> tuple[Session, Ran]:
+def _open(subject: Subject) -> tuple[Session, RunInfo]:
     session = Session.open(
         Bundle.load(subject.model),
         provider=subject.provider,
         precision=subject.precision,
         threads=subject.threads,
     )
-    return session, Ran.of(session, precision=subject.precision, threads=subject.threads)
+    return session, RunInfo.of(session, precision=subject.precision, threads=subject.threads)

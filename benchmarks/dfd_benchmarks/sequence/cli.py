@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, RUNS, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, RUNS, prepare, print_result
 
 
 @click.command()
@@ -20,7 +20,7 @@ def gru(model: Path | None, precision: str, steps: int, runs: int, json_file: Pa
     """Cost of a step of the sequence graph beside the frame graph, from the first to the last."""
     from dfd_benchmarks.sequence.gru import gru_lines, measure_gru
 
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
         result = measure_gru(
             model=model,
@@ -29,7 +29,7 @@ def gru(model: Path | None, precision: str, steps: int, runs: int, json_file: Pa
             runs=runs,
             on_run=lambda: bar.update(1),
         )
-    tell(machine, result, json_file, gru_lines(result))
+    print_result(machine, result, json_file, gru_lines(result))
 
 
 @click.command()
@@ -46,7 +46,7 @@ def recurrent(head: str, width: int | None, runs: int, json_file: Path | None) -
     """
     from dfd_benchmarks.sequence.recurrent import measure_recurrent, recurrent_lines
 
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
         result = measure_recurrent(head=head, width=width, runs=runs, on_run=lambda: bar.update(1))
-    tell(machine, result, json_file, recurrent_lines(result))
+    print_result(machine, result, json_file, recurrent_lines(result))

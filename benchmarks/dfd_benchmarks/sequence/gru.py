@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_benchmarks.results.report import figure_lines
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.session import Session
@@ -81,7 +81,7 @@ def measure_gru(
     return Result(
         benchmark="gru",
         arguments={"steps": steps, "precision": precision},
-        ran=Ran.of(session, precision=precision),
+        ran=RunInfo.of(session, precision=precision),
         figures=[
             Figure("step", "one step, its state carried", "us", "lower", tuple(step_us)),
             Figure("frame", "one crop, frame graph", "ms", "lower", tuple(frame_ms)),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, prepare, print_result
 
 if TYPE_CHECKING:
     from dfd_benchmarks.results.machine import Machine
-    from dfd_benchmarks.results.schema import Ran
+    from dfd_benchmarks.results.schema import RunInfo
     from dfd_benchmarks.soak.pushed import Window
     from dfd_benchmarks.streams.senders import Protocol
 
@@ -50,20 +50,20 @@ def pushed(
 
     Every minute of video somebody comes, with the face of CLIP, and goes again.
     """
-    from dfd_benchmarks.results.schema import Ran
+    from dfd_benchmarks.results.schema import RunInfo
     from dfd_benchmarks.soak.pushed import PushedOptions, soak_pushed
     from dfd_edge import Detector
     from dfd_edge.sources.options import CameraOptions
 
     options = PushedOptions(frames, CameraOptions.size(size), fps)
-    machine = start()
+    machine = prepare()
     detector = Detector.load(model, precision=precision)
     width, height = options.size
     _run(
         machine,
         "pushed",
         {"clip": _name(clip), "frames": frames, "width": width, "height": height, "fps": fps},
-        Ran.of(detector, precision=precision),
+        RunInfo.of(detector, precision=precision),
         soak_pushed(detector, clip, options),
         length=frames,
         json_file=json_file,
@@ -106,13 +106,13 @@ def live(
     Each is lost once in --up plus --down seconds and has to be found again. Latency counts from
     the sender's clock to the result.
     """
-    from dfd_benchmarks.results.schema import Ran
+    from dfd_benchmarks.results.schema import RunInfo
     from dfd_benchmarks.soak.live import LiveOptions, soak_live
     from dfd_edge import Detector
     from dfd_edge.sources.options import CameraOptions
 
     options = LiveOptions(minutes, protocols, CameraOptions.size(size), fps, up, down)
-    machine = start()
+    machine = prepare()
     detector = Detector.load(model, precision=precision)
     arguments = dataclasses.asdict(options)
     width, height = arguments.pop("size")
@@ -120,7 +120,7 @@ def live(
         machine,
         "live",
         {"clip": _name(clip), **arguments, "width": width, "height": height},
-        Ran.of(detector, precision=precision),
+        RunInfo.of(detector, precision=precision),
         soak_live(detector, clip, options),
         length=round(minutes * 60),
         json_file=json_file,
@@ -135,7 +135,7 @@ def _run(
     machine: Machine,
     kind: str,
     arguments: dict[str, Any],
-    ran: Ran,
+    ran: RunInfo,
     measured: Iterator[Window],
     *,
     length: int,
@@ -156,4 +156,4 @@ def _run(
             if json_file is not None and len(windows) >= MIN_WINDOWS:
                 write_result(json_file, machine, soak_result(kind, arguments, ran, windows))
     result = soak_result(kind, arguments, ran, windows)
-    tell(machine, result, json_file, lines=soak_lines(result))
+    print_result(machine, result, json_file, lines=soak_lines(result))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dfd_benchmarks.results.machine import Holdings
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.machine import ProcessUsage
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.streams.footage import clip_or_sample, fitted_pictures
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
@@ -68,7 +68,7 @@ class Recording:
     """Collects what happens in one window after the other."""
 
     _latencies_ms: list[float] = field(default_factory=list)
-    _held: list[Holdings] = field(default_factory=list)
+    _held: list[ProcessUsage] = field(default_factory=list)
     _start_s: float = field(default_factory=time.monotonic)
     _cpu_s: float = field(default_factory=time.process_time)
 
@@ -88,7 +88,7 @@ class Recording:
 
     def look(self) -> None:
         """Takes stock of the process."""
-        self._held.append(Holdings.now())
+        self._held.append(ProcessUsage.now())
 
     def end_window(self, frames: int, *, people: int, gaps: int = 0) -> Window:
         """Sums up what came since the last window, which is not empty, and begins the next."""
@@ -232,7 +232,7 @@ _MEASURES = (
 
 
 def soak_result(
-    kind: str, arguments: Mapping[str, Any], ran: Ran, windows: Sequence[Window]
+    kind: str, arguments: Mapping[str, Any], ran: RunInfo, windows: Sequence[Window]
 ) -> Result:
     """What every benchmark writes, with the windows in its details.
 

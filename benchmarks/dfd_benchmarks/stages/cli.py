@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, RUNS, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, RUNS, prepare, print_result
 
 
 @click.command()
@@ -49,14 +49,14 @@ def stages(
 
     if html_file is not None:
         check_page(html_file)
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
         report = measure_stages(
             clip, model=model, precision=precision, runs=runs, on_run=lambda: bar.update(1)
         )
     result = stage_result(report, clip=clip, precision=precision)
     totals = Result(result.benchmark, result.arguments, None, summary_figures(result))
-    tell(machine, result, json_file, [*stage_lines(result), *figure_lines(totals)])
+    print_result(machine, result, json_file, [*stage_lines(result), *figure_lines(totals)])
     if html_file is not None:
         write_stage_page(html_file, machine, result)
 
@@ -83,7 +83,7 @@ def startup(
     """
     from dfd_benchmarks.stages.startup import StartOptions, make_clip, measure_startup
 
-    machine = start()
+    machine = prepare()
     with tempfile.TemporaryDirectory(prefix="dfd-bench-") as folder:
         if clip is None:
             clip = Path(folder) / "sample-720p-10s.mp4"
@@ -91,5 +91,5 @@ def startup(
         options = StartOptions(model, provider, precision, runs)
         with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
             result = measure_startup(clip, options, on_run=lambda: bar.update(1))
-    tell(machine, result, json_file)
+    print_result(machine, result, json_file)
     click.echo("The files were in the system's cache: a first round was not counted.")

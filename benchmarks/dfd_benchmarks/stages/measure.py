@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from dfd_benchmarks.results.machine import BusyCores
-from dfd_benchmarks.results.timing import Laps, StageTimes
+from dfd_benchmarks.results.timing import StageTimer, StageTimes
 from dfd_benchmarks.stages.replay import KnownFaces, RecordingSession, ReplayedSession
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
@@ -73,10 +73,12 @@ class WholeTimes:
     others: float | None
 
 
-class _NotingSampler:
+class _RecordingSampler:
     """Asks for the due frames; decoding ends, and converting begins, when it is asked for one."""
 
-    def __init__(self, sampler: Sampler | FirstFrames, decode: Laps, convert: Laps) -> None:
+    def __init__(
+        self, sampler: Sampler | FirstFrames, decode: StageTimer, convert: StageTimer
+    ) -> None:
         self._sampler = sampler
         self._decode, self._convert = decode, convert
 
@@ -123,8 +125,8 @@ class StageBench:
         self._detector = Detector(self.session, self._faces)
         self.held: list[Frame] = []
         self.frames = len(self._decode_and_convert(keep=self.held)[0].cpu_ms)
-        self._found = self._detect(Laps())
-        self._tracked = self._track(Laps())
+        self._found = self._detect(StageTimer())
+        self._tracked = self._track(StageTimer())
         self._observations = self._observe()
         self._crops = [
             np.stack([face.crop for face in seen.judged])
@@ -148,7 +150,7 @@ class StageBench:
     def stages(self) -> tuple[dict[str, StageTimes], int]:
         """Runs each stage once over the held frames; also the frame model's cheapest batch."""
         decode, convert = self._decode_and_convert()
-        detect, track = Laps(), Laps()
+        detect, track = StageTimer(), StageTimer()
         self._detect(detect)
         self._track(track)
         by_batch = {batch: self._run_frame(batch) for batch in (1, MAX_BATCH)}
@@ -182,14 +184,14 @@ class StageBench:
         return WholeTimes(elapsed_s, cpu_s, verdict.duration_s, others)
 
     def _decode_and_convert(self, keep: list[Frame] | None = None) -> tuple[StageTimes, StageTimes]:
-        decode, convert = Laps(), Laps()
-        opening = Laps()
+        decode, convert = StageTimer(), StageTimer()
+        opening = StageTimer()
         sampler = Stream(self.session, None).sampler
         opening.start()
         with VideoFile(self.clip) as video:
             opening.stop()
             decode.start()
-            for frame in video.frames(_NotingSampler(sampler, decode, convert)):
+            for frame in video.frames(_RecordingSampler(sampler, decode, convert)):
                 convert.stop()
                 if keep is not None and len(keep) < MAX_HELD_FRAMES:
                     keep.append(frame)
@@ -204,7 +206,7 @@ class StageBench:
             rest_wall_ms=times.rest_wall_ms + float(opened.wall_ms.sum()),
         ), convert.times()
 
-    def _detect(self, laps: Laps) -> list[list[Face]]:
+    def _detect(self, laps: StageTimer) -> list[list[Face]]:
         found = []
         for frame in self.held:
             laps.start()
@@ -212,7 +214,7 @@ class StageBench:
             laps.stop()
         return found
 
-    def _track(self, laps: Laps) -> list[list[TrackedFace]]:
+    def _track(self, laps: StageTimer) -> list[list[TrackedFace]]:
         tracker = Tracker()
         tracked = []
         for frame, faces in zip(self.held, self._found, strict=True):
@@ -227,7 +229,7 @@ class StageBench:
         return [stream.observe(frame.image, frame.time_s) for frame in self.held]
 
     def _crop(self) -> StageTimes:
-        laps = Laps()
+        laps = StageTimer()
         size = self._spec.input_size
         for frame, people in zip(self.held, self._tracked, strict=True):
             laps.start()
@@ -241,7 +243,7 @@ class StageBench:
 
     def _run_frame(self, batch: int) -> StageTimes:
         """The frame model; what a batch takes is shared out among its crops."""
-        laps = Laps()
+        laps = StageTimer()
         crops = np.concatenate(self._crops)
         cpu_ms, wall_ms = np.zeros(len(crops)), np.zeros(len(crops))
         for number, start in enumerate(range(0, len(crops), batch)):
@@ -262,7 +264,7 @@ class StageBench:
         )
 
     def _run_sequence(self) -> StageTimes:
-        laps = Laps()
+        laps = StageTimer()
         for calls in self._recorded.sequence_inputs():
             laps.start()
             for features, lengths, state in calls:
@@ -272,7 +274,7 @@ class StageBench:
 
     def _judge(self) -> StageTimes:
         """Scores, labels and the verdict, the models' answers being known."""
-        laps = Laps()
+        laps = StageTimer()
         stream = Stream(cast(Session, ReplayedSession(self._recorded)), None)
         for seen in self._observations:
             laps.start()
@@ -284,7 +286,7 @@ class StageBench:
         return laps.times(rest=1)
 
     def _write(self) -> StageTimes:
-        laps = Laps()
+        laps = StageTimer()
         with Path(os.devnull).open("w") as nowhere:
             for result in self._results:
                 laps.start()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfd_benchmarks.results.pages import Chart, bar_chart, write_page
-from dfd_benchmarks.results.schema import Better, Figure, Ran, Result
+from dfd_benchmarks.results.schema import Better, Figure, Result, RunInfo
 from dfd_benchmarks.results.timing import StageTimes
 from dfd_benchmarks.stages.measure import STAGES, StageReport, StageRun
 
@@ -115,7 +115,7 @@ def stage_result(report: StageReport, *, clip: Path, precision: str) -> Result:
     result = Result(
         benchmark="stages",
         arguments={"clip": str(clip), "precision": precision, "runs": len(runs)},
-        ran=Ran.of(report.bench.session, precision=precision),
+        ran=RunInfo.of(report.bench.session, precision=precision),
         figures=figures,
     )
     return Result(
@@ -123,11 +123,11 @@ def stage_result(report: StageReport, *, clip: Path, precision: str) -> Result:
         result.arguments,
         result.ran,
         figures,
-        {**report.facts, "dearest": dearest(result)},
+        {**report.facts, "dearest": costliest_stage(result)},
     )
 
 
-def dearest(result: Result) -> str:
+def costliest_stage(result: Result) -> str:
     """The stage that takes most of the CPU time."""
     by_name = medians(result)
     return max(STAGES, key=lambda stage: by_name[f"{stage}.cpu"])
@@ -155,11 +155,11 @@ def stage_lines(result: Result) -> Iterator[str]:
         batch = f", batch {facts['frame_model_batch']}" if stage == "frame_model" else ""
         cells = "".join(f"{by_name[f'{stage}.{column}']:10.3f}" for column in _COLUMNS)
         yield f"{label + batch:26}{cells}{by_name[f'{stage}.share']:7.1f} %"
-    yield dearest_words(result)
+    yield costliest_text(result)
     yield ""
 
 
-def dearest_words(result: Result) -> str:
+def costliest_text(result: Result) -> str:
     """Which stage takes most."""
     name = result.details["dearest"]
     return f"Most goes to {STAGES[name]}: {medians(result)[f'{name}.share']:.0f} % of the CPU time"
@@ -187,7 +187,7 @@ def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
         Chart(
             "costs",
             "What each stage takes",
-            f"{dearest_words(result)}. Milliseconds a judged frame, CPU time and elapsed time.",
+            f"{costliest_text(result)}. Milliseconds a judged frame, CPU time and elapsed time.",
             bar_chart(
                 labels, {"CPU time": values("cpu"), "elapsed": values("wall")}, "ms a judged frame"
             ),
@@ -228,7 +228,7 @@ def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
         result,
         charts=charts,
         values={
-            "summary": dearest_words(result),
+            "summary": costliest_text(result),
             "columns": [words for words, _ in _COLUMNS.values()],
             "rows": rows,
             "totals": summary_figures(result),

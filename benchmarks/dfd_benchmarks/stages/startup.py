@@ -20,7 +20,7 @@ from typing import Any
 import av
 
 import dfd_edge
-from dfd_benchmarks.results.schema import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.streams.footage import make_footage
 from dfd_edge.errors import DfdError, UsageError
 
@@ -159,7 +159,7 @@ def measure_startup(
             "precision": options.precision,
             "runs": options.runs,
         },
-        ran=Ran(
+        ran=RunInfo(
             bundle=loaded["bundle"],
             bundle_hash=loaded["bundle_hash"],
             requested_provider=loaded["requested_provider"],

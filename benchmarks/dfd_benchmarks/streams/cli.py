@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, start, tell
+from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, prepare, print_result
 
 if TYPE_CHECKING:
     from dfd_benchmarks.streams.senders import Protocol, SenderKind
@@ -71,7 +71,7 @@ def streams(
         sender=sender or "packets",
         duration_s=duration,
     )
-    machine = start()
+    machine = prepare()
     with streams_report.Progress(options) as progress:
         result = measure_streams(
             clip,
@@ -83,7 +83,7 @@ def streams(
             on_count=progress.count,
             on_point=progress.point,
         )
-    tell(
+    print_result(
         machine,
         streams_report.streams_result(result),
         json_file,
@@ -114,7 +114,7 @@ def memory(
     from dfd_benchmarks.streams.memory import measure_memory
     from dfd_edge.sources.options import CameraOptions
 
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=minutes, label="measuring", file=sys.stderr) as bar:
         result = measure_memory(
             clip,
@@ -124,7 +124,7 @@ def memory(
             precision=precision,
             on_minute=lambda: bar.update(1),
         )
-    tell(
+    print_result(
         machine,
         streams_report.memory_result(result),
         json_file,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfd_benchmarks.results.schema import Ran
+from dfd_benchmarks.results.schema import RunInfo
 from dfd_benchmarks.streams.footage import Footage, make_footage
 from dfd_benchmarks.streams.receiver import Busy, Received, receive
 from dfd_benchmarks.streams.senders import Protocol, SenderCost, SenderKind, Senders
@@ -117,7 +117,7 @@ class StreamsReport:
     bitrate_kbps: float
     protocol: str
     sender: str
-    ran: Ran
+    ran: RunInfo
     due_hz: float
     limit_ms: float
     duration_s: float
@@ -219,7 +219,7 @@ def measure_streams(
         bitrate_kbps=footage.bitrate_kbps,
         protocol=options.protocol,
         sender=options.sender,
-        ran=Ran.of(detector, precision=precision),
+        ran=RunInfo.of(detector, precision=precision),
         due_hz=due_hz,
         limit_ms=options.limit_ms,
         duration_s=options.duration_s,

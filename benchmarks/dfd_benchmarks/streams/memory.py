@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_benchmarks.results.machine import resident_mb
-from dfd_benchmarks.results.schema import Ran
+from dfd_benchmarks.results.schema import RunInfo
 from dfd_benchmarks.streams.footage import make_footage
 from dfd_edge import Detector
 from dfd_edge.errors import UsageError
@@ -42,7 +42,7 @@ class MemoryReport:
     clip: str
     width: int
     height: int
-    ran: Ran
+    ran: RunInfo
     judged: int
     loaded_mb: float
     minutes_mb: tuple[float, ...]
@@ -96,7 +96,7 @@ def measure_memory(
         clip=footage.clip,
         width=footage.width,
         height=footage.height,
-        ran=Ran.of(detector, precision=precision),
+        ran=RunInfo.of(detector, precision=precision),
         judged=judged,
         loaded_mb=loaded_mb,
         minutes_mb=tuple(minutes_mb),

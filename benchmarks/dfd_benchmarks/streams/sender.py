@@ -1,8 +1,8 @@
 """Sends footage over loopback in real time, as many streams as asked for, in one process.
 
-Run as `python -m dfd_benchmarks.streams.sender '{"path": …}'` with the fields of `Orders`. It
-prints the addresses as a line of JSON, sends until its standard input is closed, and prints what
-it cost as another. The streams send the same encoded frames, each at its own phase, so that
+Run as `python -m dfd_benchmarks.streams.sender '{"path": …}'` with the fields of `SenderOptions`.
+It prints the addresses as a line of JSON, sends until its standard input is closed, and prints
+what it cost as another. The streams send the same encoded frames, each at its own phase, so that
 neither key frames nor due frames of all fall together.
 
 The time of frame n of a stream is that at which a camera would take it: the start of its stream
@@ -160,7 +160,7 @@ _HTTP_HEAD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class SenderOptions:
     """What is to be sent.
 
     Attributes:
@@ -188,7 +188,7 @@ class Sending:
         orders: What to send.
     """
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: SenderOptions) -> None:
         self.addresses: list[str] = []
         self.late_ms: list[float] = []
         self._orders = orders
@@ -314,7 +314,7 @@ def _free_port() -> int:
 def main(text: str) -> None:
     """Send until standard input is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
-    sending = Sending(Orders(**json.loads(text)))
+    sending = Sending(SenderOptions(**json.loads(text)))
     started_s = time.monotonic()
     told = {"addresses": sending.addresses, "starts_s": sending.starts_s}
     print(json.dumps(told), flush=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dfd_benchmarks.streams.footage import Footage
-from dfd_benchmarks.streams.sender import Orders
+from dfd_benchmarks.streams.sender import SenderOptions
 from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, UsageError
 
@@ -72,7 +72,7 @@ class Senders(Closing):
         if ports is None:
             ports = [_free_port() if protocol == "udp" else 0 for _ in range(count)]
         ffmpeg = _ffmpeg() if kind == "ffmpeg" else None
-        orders = Orders(str(footage.path), footage.fps, protocol, count, [*ports], ffmpeg)
+        orders = SenderOptions(str(footage.path), footage.fps, protocol, count, [*ports], ffmpeg)
         command = [sys.executable, "-m", "dfd_benchmarks.streams.sender"]
         self._process = subprocess.Popen(
             [*command, json.dumps(dataclasses.asdict(orders))],

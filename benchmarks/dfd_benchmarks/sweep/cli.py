@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dfd_benchmarks.options import JSON, RUNS, start, tell
+from dfd_benchmarks.options import JSON, RUNS, prepare, print_result
 
 
 @click.command()
@@ -92,10 +92,10 @@ def sweep(
         slice_s=slice_s,
         runs=runs,
     )
-    machine = start()
+    machine = prepare()
     with click.progressbar(length=runs, label="measuring", file=sys.stderr) as bar:
         report = measure_sweep(clip or SAMPLE, options, on_run=lambda: bar.update(1))
-    tell(machine, report.result, json_file, report.lines())
+    print_result(machine, report.result, json_file, report.lines())
     if settings_file is not None:
         report.settings.write(settings_file)
         click.echo(f"written to {settings_file}: dfd-edge --settings {settings_file}")

@@ -14,11 +14,11 @@ from dfd_edge.errors import UsageError
 from dfd_export.foreign.keras_graph import (
     Call,
     Classes,
-    Ending,
+    ClassifierHead,
     Weights,
     backwards,
     calls_before,
-    find_ending,
+    find_head,
     replay,
 )
 from dfd_export.foreign.loading import load
@@ -138,7 +138,7 @@ _ANY_SIZE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PublishedFrame:
+class ForeignFrame:
     """A published CNN, and what its file says of it.
 
     Attributes:
@@ -152,12 +152,12 @@ class PublishedFrame:
     file: ModelFile
     model: keras.Model
     size: int | None
-    ending: Ending | None
+    head: ClassifierHead | None
     scaling: FoundScaling | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameAnswers:
+class FrameSettings:
     """What the file of a CNN cannot tell.
 
     Attributes:
@@ -173,7 +173,7 @@ class FrameAnswers:
     classes: Classes
 
 
-def open_frame(file: ModelFile) -> PublishedFrame:
+def open_frame(file: ModelFile) -> ForeignFrame:
     """Loads a published CNN and looks at it.
 
     Raises:
@@ -183,16 +183,16 @@ def open_frame(file: ModelFile) -> PublishedFrame:
     size = _input_size(file.path, model)
     image = keras.Input((size or _ANY_SIZE, size or _ANY_SIZE, 3))
     output = _replay(file.path, model, image)
-    ending = find_ending(file.path, output, loss=file.loss)
-    if ending is None and len(output.shape) != 2:
+    head = find_head(file.path, output, loss=file.loss)
+    if head is None and len(output.shape) != 2:
         raise UsageError(
             f"{file.path}: ends in an output of shape {list(output.shape)}, not in a verdict or in "
             "features [B, F]: save it with pooling='avg' or a GlobalAveragePooling2D at its end"
         )
-    return PublishedFrame(file, model, size, ending, find_scaling(image, output))
+    return ForeignFrame(file, model, size, head, find_scaling(image, output))
 
 
-def build_frame(found: PublishedFrame, answers: FrameAnswers) -> keras.Model:
+def build_frame(found: ForeignFrame, answers: FrameSettings) -> keras.Model:
     """Builds the standard frame model; its layers are the published model's own.
 
     Returns:
@@ -203,17 +203,17 @@ def build_frame(found: PublishedFrame, answers: FrameAnswers) -> keras.Model:
     image = keras.Input((answers.size, answers.size, 3), dtype="float32", name="image")
     scaled = scale(image, answers.scaling, bgr=answers.bgr)
     output = _replay(found.file.path, found.model, scaled)
-    ending = find_ending(found.file.path, output, loss=found.file.loss)
-    if ending is None:
+    head = find_head(found.file.path, output, loss=found.file.loss)
+    if head is None:
         return keras.Model(image, {"features": output}, name="published_features")
-    kernel, bias = ending.weights(answers.classes)
+    kernel, bias = head.weights(answers.classes)
     logit = keras.layers.Dense(1, name="logit")
     outputs = {
-        "features": ending.features,
-        "fake_logit": keras.ops.squeeze(logit(ending.features), axis=-1),
+        "features": head.features,
+        "fake_logit": keras.ops.squeeze(logit(head.features), axis=-1),
     }
     logit.set_weights([kernel, bias])
-    if (evidence := _evidence(ending.features, kernel, bias)) is not None:
+    if (evidence := _evidence(head.features, kernel, bias)) is not None:
         outputs["evidence"] = evidence
     return keras.Model(image, outputs, name="published_frame")
 

@@ -165,7 +165,7 @@ class Classes(enum.StrEnum):
     FAKE_REAL = "fake,real"
 
 
-class Form(enum.StrEnum):
+class HeadForm(enum.StrEnum):
     """What the numbers of a model's last layer are."""
 
     SIGMOID = "a sigmoid"
@@ -175,7 +175,7 @@ class Form(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ending:
+class ClassifierHead:
     """The verdict at a model's end.
 
     Attributes:
@@ -186,7 +186,7 @@ class Ending:
 
     dense: keras.layers.Dense
     features: keras.KerasTensor
-    form: Form
+    form: HeadForm
 
     def weights(self, classes: Classes) -> tuple[Weights, Weights]:
         """Kernel [F, 1] and bias [1] of the logit, higher = more fake.
@@ -200,7 +200,7 @@ class Ending:
         return kernel * sign, bias * sign
 
 
-def find_ending(path: Path, output: keras.KerasTensor, *, loss: str) -> Ending | None:
+def find_head(path: Path, output: keras.KerasTensor, *, loss: str) -> ClassifierHead | None:
     """Finds the verdict at a model's end.
 
     Args:
@@ -236,19 +236,19 @@ def find_ending(path: Path, output: keras.KerasTensor, *, loss: str) -> Ending |
     return None
 
 
-def _verdict(path: Path, call: Call, activation: str, loss: str) -> Ending | None:
+def _verdict(path: Path, call: Call, activation: str, loss: str) -> ClassifierHead | None:
     dense, features = call.layer, call.inputs[0]
     if dense.units > 2 and activation not in ("softmax", "sigmoid"):
         return None
     if problem := _problem(dense.units, activation, loss, rank=len(features.shape)):
         raise refuse(path, dense.name, "Dense", problem)
     forms = {
-        (1, "sigmoid"): Form.SIGMOID,
-        (2, "softmax"): Form.SOFTMAX,
-        (1, "linear"): Form.LOGIT,
-        (2, "linear"): Form.LOGITS,
+        (1, "sigmoid"): HeadForm.SIGMOID,
+        (2, "softmax"): HeadForm.SOFTMAX,
+        (1, "linear"): HeadForm.LOGIT,
+        (2, "linear"): HeadForm.LOGITS,
     }
-    return Ending(dense, features, forms[dense.units, activation])
+    return ClassifierHead(dense, features, forms[dense.units, activation])
 
 
 def _problem(units: int, activation: str, loss: str, *, rank: int) -> str | None:

@@ -309,7 +309,7 @@ def _reason(error: Exception) -> str:
     return " ".join(last.split())[:300] or type(error).__name__
 
 
-def load_published(path: Path) -> tuple[ModelFile, keras.Model]:
+def load_foreign(path: Path) -> tuple[ModelFile, keras.Model]:
     """Reads and loads a published model."""
     file = ModelFile.read(path)
     return file, load(file)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.manifest import Calibrator, CardInfo, DecisionSpec, FaceSpec, PersonScore, Threshold
-from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, Scaling, build_frame, open_frame
+from dfd_export.foreign.frame import ForeignFrame, FrameSettings, Scaling, build_frame, open_frame
 from dfd_export.foreign.keras_graph import Classes
 from dfd_export.foreign.model_file import ModelFile
-from dfd_export.foreign.options import Given, Question, open_questions
-from dfd_export.foreign.reference import Published, compare_published
+from dfd_export.foreign.options import GivenOptions, MissingOption, missing_options
+from dfd_export.foreign.reference import ForeignModels, compare_foreign
 from dfd_export.foreign.sequence import (
-    PublishedSequence,
+    ForeignSequence,
     build_sequence,
     mean_model,
     open_sequence,
@@ -74,11 +74,11 @@ _MEAN = "A person's score is the mean of the CNN's logits: none saw them in orde
 _MASK_FIXED = (3, 11)
 """Before this Keras, a mask given to one layer did not reach the next."""
 
-Ask = Callable[[Sequence[Question], Path], dict[str, object]]
+Prompt = Callable[[Sequence[MissingOption], Path], dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Parts:
+class BundleModels:
     """What a bundle is made of.
 
     Attributes:
@@ -104,7 +104,7 @@ class Parts:
     sources: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     measured: bool = True
-    published: Published = field(default_factory=Published)
+    published: ForeignModels = field(default_factory=ForeignModels)
 
     def extra(self, crops: NDArray[np.uint8]) -> Extra:
         """The comparison with the published models themselves, for the gate.
@@ -112,7 +112,7 @@ class Parts:
         Args:
             crops: uint8 [n, size, size, 3], RGB.
         """
-        return partial(compare_published, self.published, crops)
+        return partial(compare_foreign, self.published, crops)
 
     def decision(self) -> DecisionSpec:
         """The decision where none was made."""
@@ -123,7 +123,9 @@ class Parts:
         return unmeasured_card(self.sources, self.facts)
 
 
-def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: Ask) -> Parts:
+def open_models(
+    frame_path: Path, sequence_path: Path | None, given: GivenOptions, ask: Prompt
+) -> BundleModels:
     """Opens model files and asks what they cannot tell.
 
     Args:
@@ -143,12 +145,12 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
     if sequence_file is not None and not _is_own_sequence(sequence_file):
         sequence = open_sequence(sequence_file)
     _check_given(frame_path, given, frame, sequence)
-    if sequence_file is None and frame is not None and frame.ending is None:
+    if sequence_file is None and frame is not None and frame.head is None:
         raise UsageError(
             f"{frame_path}: gives features and no verdict: give the sequence model that takes them "
             "as SEQUENCE"
         )
-    answers = ask(open_questions(given, frame, sequence), frame_path)
+    answers = ask(missing_options(given, frame, sequence), frame_path)
     given = dataclasses.replace(given, **answers)  # type: ignore[arg-type] # of the fields' types
     classes = Classes(given.classes) if given.classes else Classes.REAL_FAKE
     to_frame = None if frame is None else _frame_answers(given, frame, classes)
@@ -165,7 +167,7 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
     else:
         sequence_model = mean_model(*_verdict(frame, frame_model, classes))
     whole_frames = given.crop == "frame"
-    return Parts(
+    return BundleModels(
         frame_model=frame_model,
         sequence_model=sequence_model,
         size=int(frame_model.inputs[0].shape[1]),
@@ -180,12 +182,12 @@ def open_parts(frame_path: Path, sequence_path: Path | None, given: Given, ask: 
             *([_MEAN] if sequence_path is None else []),
         ],
         measured=frame is None and sequence is None and sequence_path is not None,
-        published=Published(frame, to_frame, sequence, classes),
+        published=ForeignModels(frame, to_frame, sequence, classes),
     )
 
 
-def _frame_answers(given: Given, frame: PublishedFrame, classes: Classes) -> FrameAnswers:
-    return FrameAnswers(
+def _frame_answers(given: GivenOptions, frame: ForeignFrame, classes: Classes) -> FrameSettings:
+    return FrameSettings(
         size=given.size or frame.size or 0,
         scaling=Scaling(given.scaling) if given.scaling else Scaling.NONE,
         bgr=given.channels == "bgr",
@@ -215,15 +217,15 @@ def _graph(file: ModelFile) -> dict[str, Any]:
 
 
 def _verdict(
-    frame: PublishedFrame | None, frame_model: keras.Model, classes: Classes
+    frame: ForeignFrame | None, frame_model: keras.Model, classes: Classes
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    if frame is not None and frame.ending is not None:
-        return frame.ending.weights(classes)
+    if frame is not None and frame.head is not None:
+        return frame.head.weights(classes)
     return verdict_weights(frame_model)
 
 
 def _check_given(
-    path: Path, given: Given, frame: PublishedFrame | None, sequence: PublishedSequence | None
+    path: Path, given: GivenOptions, frame: ForeignFrame | None, sequence: ForeignSequence | None
 ) -> None:
     """Refuses options that the models answer themselves."""
     of_frame = ("scaling", "size", "channels", "crop", "crop_scale")
@@ -242,7 +244,7 @@ def _check_given(
         )
 
 
-def _check_widths(path: Path, frame_model: keras.Model, sequence: PublishedSequence) -> None:
+def _check_widths(path: Path, frame_model: keras.Model, sequence: ForeignSequence) -> None:
     width = int(frame_model.output["features"].shape[-1])
     if width != sequence.feature_width:
         raise UsageError(
@@ -256,22 +258,22 @@ def _source(file: ModelFile) -> str:
     return f"{file.path.name} (written by {written})"
 
 
-def _frame_facts(frame: PublishedFrame, answers: FrameAnswers) -> list[str]:
+def _frame_facts(frame: ForeignFrame, answers: FrameSettings) -> list[str]:
     order = "BGR" if answers.bgr else "RGB"
     facts = [
         f"The CNN was taken to have seen {order} pictures, {_scaled(frame, answers)}.",
         "Large crops are shrunk by averaging areas, which is softer than most notebooks do it.",
     ]
-    if frame.ending is None:
+    if frame.head is None:
         facts.append("It has no verdict: a frame's is that of the sequence model after one step.")
     else:
         facts.append(
-            f"It ends in {frame.ending.form.value}; its classes were said to be {answers.classes}."
+            f"It ends in {frame.head.form.value}; its classes were said to be {answers.classes}."
         )
     return facts
 
 
-def _scaled(frame: PublishedFrame, answers: FrameAnswers) -> str:
+def _scaled(frame: ForeignFrame, answers: FrameSettings) -> str:
     """Who scales the pixels, and to what."""
     if frame.scaling is None:
         return f"scaled: {answers.scaling.value}"
@@ -283,7 +285,7 @@ def _scaled(frame: PublishedFrame, answers: FrameAnswers) -> str:
     )
 
 
-def _sequence_facts(sequence: PublishedSequence) -> list[str]:
+def _sequence_facts(sequence: ForeignSequence) -> list[str]:
     facts = []
     if sequence.steps is not None:
         facts.append(

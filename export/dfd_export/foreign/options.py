@@ -10,16 +10,16 @@ from typing import Any
 import click
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.frame import MEANINGS, PublishedFrame, Scaling
-from dfd_export.foreign.keras_graph import Classes, Ending, Form
-from dfd_export.foreign.sequence import PublishedSequence
+from dfd_export.foreign.frame import MEANINGS, ForeignFrame, Scaling
+from dfd_export.foreign.keras_graph import Classes, ClassifierHead, HeadForm
+from dfd_export.foreign.sequence import ForeignSequence
 
 CROPS = ("face", "frame")
 CHANNELS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class GivenOptions:
     """The options that were given; None where one was not.
 
     Attributes:
@@ -42,11 +42,11 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MissingOption:
     """Something that a file cannot tell.
 
     Attributes:
-        option: The name of the option, and of the field of `Given`.
+        option: The name of the option, and of the field of `GivenOptions`.
         values: What may be answered: choices, or a type.
         meaning: What is asked, in words.
     """
@@ -61,24 +61,26 @@ class Question:
         return f"--{self.option} {shown} ({self.meaning})"
 
 
-def open_questions(
-    given: Given, frame: PublishedFrame | None, sequence: PublishedSequence | None
-) -> list[Question]:
+def missing_options(
+    given: GivenOptions, frame: ForeignFrame | None, sequence: ForeignSequence | None
+) -> list[MissingOption]:
     """What is still to be asked about published models, None where a model is none of them."""
     questions = []
-    endings = [model.ending for model in (frame, sequence) if model is not None]
-    ending = next((found for found in endings if found is not None), None)
-    if ending is not None and given.classes is None:
-        questions.append(Question("classes", [c.value for c in Classes], _classes_meaning(ending)))
+    endings = [model.head for model in (frame, sequence) if model is not None]
+    head = next((found for found in endings if found is not None), None)
+    if head is not None and given.classes is None:
+        questions.append(
+            MissingOption("classes", [c.value for c in Classes], _classes_meaning(head))
+        )
     if frame is not None:
         questions += _frame_questions(given, frame)
     if sequence is not None and given.rate is None:
         meaning = "frames a second of the clips that the sequence model was trained on"
-        questions.append(Question("rate", click.FLOAT, meaning))
+        questions.append(MissingOption("rate", click.FLOAT, meaning))
     return questions
 
 
-def ask(questions: Sequence[Question], path: Path, *, interactive: bool) -> dict[str, object]:
+def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) -> dict[str, object]:
     """Gets answers from whoever is at the terminal.
 
     Args:
@@ -103,7 +105,7 @@ def ask(questions: Sequence[Question], path: Path, *, interactive: bool) -> dict
     return {question.option: _prompt(question) for question in questions}
 
 
-def _prompt(question: Question) -> object:
+def _prompt(question: MissingOption) -> object:
     values = question.values
     kind = values if isinstance(values, click.ParamType) else click.Choice(list(values))
     click.echo(f"  {question}")
@@ -111,16 +113,16 @@ def _prompt(question: Question) -> object:
     return answer
 
 
-def _classes_meaning(ending: Ending) -> str:
-    if ending.form in (Form.SIGMOID, Form.LOGIT):
+def _classes_meaning(head: ClassifierHead) -> str:
+    if head.form in (HeadForm.SIGMOID, HeadForm.LOGIT):
         return (
-            f"the model ends in {ending.form.value}: what 0 and what 1 stand for; with "
+            f"the model ends in {head.form.value}: what 0 and what 1 stand for; with "
             "flow_from_directory the folders in alphabetical order, so fake,real"
         )
-    return f"the model ends in {ending.form.value}: which comes first"
+    return f"the model ends in {head.form.value}: which comes first"
 
 
-def _frame_questions(given: Given, frame: PublishedFrame) -> list[Question]:
+def _frame_questions(given: GivenOptions, frame: ForeignFrame) -> list[MissingOption]:
     questions = []
     if given.scaling is None and (frame.scaling is None or not frame.scaling.takes_bytes):
         meaning = "what was done to pixels of 0..255 before the model: "
@@ -128,13 +130,13 @@ def _frame_questions(given: Given, frame: PublishedFrame) -> list[Question]:
         if frame.scaling is not None:
             layers = ", ".join(frame.scaling.layers)
             meaning += f"; its own {layers} would make {frame.scaling.high:.3g} of 255"
-        questions.append(Question("scaling", [s.value for s in Scaling], meaning))
+        questions.append(MissingOption("scaling", [s.value for s in Scaling], meaning))
     if given.size is None and frame.size is None:
         meaning = "side of its pictures in pixels, since the model takes any"
-        questions.append(Question("size", click.INT, meaning))
+        questions.append(MissingOption("size", click.INT, meaning))
     if given.crop is None:
         meaning = (
             "what its pictures showed: face = faces cut out, frame = the middle square of frames"
         )
-        questions.append(Question("crop", CROPS, meaning))
+        questions.append(MissingOption("crop", CROPS, meaning))
     return questions

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_export.foreign.frame import FrameAnswers, PublishedFrame, scale_as_keras
-from dfd_export.foreign.keras_graph import Classes, Ending, Form, inputs_of
-from dfd_export.foreign.sequence import PublishedSequence
+from dfd_export.foreign.frame import ForeignFrame, FrameSettings, scale_as_keras
+from dfd_export.foreign.keras_graph import Classes, ClassifierHead, HeadForm, inputs_of
+from dfd_export.foreign.sequence import ForeignSequence
 from dfd_export.gate.comparison import Comparison, compare
 from dfd_export.gate.crops import random_crops
 from dfd_export.gate.oracle import Oracle
@@ -30,7 +30,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Published:
+class ForeignModels:
     """The published models that a bundle is made of.
 
     Attributes:
@@ -40,14 +40,14 @@ class Published:
         classes: The order of the classes of both.
     """
 
-    frame: PublishedFrame | None = None
-    answers: FrameAnswers | None = None
-    sequence: PublishedSequence | None = None
+    frame: ForeignFrame | None = None
+    answers: FrameSettings | None = None
+    sequence: ForeignSequence | None = None
     classes: Classes = Classes.REAL_FAKE
 
 
-def compare_published(
-    published: Published,
+def compare_foreign(
+    published: ForeignModels,
     crops: NDArray[np.uint8],
     frame_session: Any,  # noqa: ANN401
     sequence_session: Any,  # noqa: ANN401
@@ -70,19 +70,19 @@ def compare_published(
 
 
 def _compare_frame(
-    published: PublishedFrame,
-    answers: FrameAnswers,
+    published: ForeignFrame,
+    answers: FrameSettings,
     session: Any,  # noqa: ANN401
     crops: NDArray[np.uint8],
 ) -> Comparison:
-    model, ending = published.model, published.ending
+    model, head = published.model, published.head
     pixels = keras.Input((answers.size, answers.size, 3), name="pixels")
     output = _ask(model, [pixels])
-    name = "features" if ending is None else "probability"
-    wanted = output if ending is None else _probability(output, ending, answers.classes)
+    name = "features" if head is None else "probability"
+    wanted = output if head is None else _probability(output, head, answers.classes)
     oracle = Oracle(keras.Model({"pixels": pixels}, {name: wanted}))
     expected = oracle({"pixels": scale_as_keras(crops, answers.scaling, bgr=answers.bgr)})[name]
-    if ending is None:
+    if head is None:
         (found,) = session.run(["features"], {"image": crops})
     else:
         found = _sigmoid(session.run(["fake_logit"], {"image": crops})[0])
@@ -90,7 +90,7 @@ def _compare_frame(
 
 
 def _compare_sequence(
-    published: PublishedSequence,
+    published: ForeignSequence,
     classes: Classes,
     session: Any,  # noqa: ANN401
     pool: Array,
@@ -129,7 +129,7 @@ def _padded(clips: Array, lengths: list[int], padding: float) -> dict[str, Array
     }
 
 
-def _as_asked(published: PublishedSequence, classes: Classes, steps: int) -> keras.Model:
+def _as_asked(published: ForeignSequence, classes: Classes, steps: int) -> keras.Model:
     """The published model with named inputs and P(fake) out."""
     features = keras.Input((steps, published.feature_width), name="features")
     mask = keras.Input((steps,), dtype="bool", name="mask")
@@ -138,7 +138,7 @@ def _as_asked(published: PublishedSequence, classes: Classes, steps: int) -> ker
         given[id(published.mask)] = keras.ops.cast(mask, published.mask.dtype)
     inputs = [given[id(tensor)] for tensor in published.model.inputs]
     output = _ask(published.model, inputs)
-    probability = _probability(output, published.ending, classes)
+    probability = _probability(output, published.head, classes)
     return keras.Model({"features": features, "mask": mask}, {"probability": probability})
 
 
@@ -148,18 +148,20 @@ def _ask(model: keras.Model, inputs: list[keras.KerasTensor]) -> keras.KerasTens
     return keras.tree.flatten(model(packed, training=False))[0]
 
 
-def _probability(output: keras.KerasTensor, ending: Ending, classes: Classes) -> keras.KerasTensor:
+def _probability(
+    output: keras.KerasTensor, head: ClassifierHead, classes: Classes
+) -> keras.KerasTensor:
     """P(fake) [B] of a model's own output, [B, 1] or [B, 2]."""
     fake = 1 if classes is Classes.REAL_FAKE else 0
-    rows = keras.ops.reshape(output, (-1, ending.dense.units))
-    match ending.form:
-        case Form.SOFTMAX:
+    rows = keras.ops.reshape(output, (-1, head.dense.units))
+    match head.form:
+        case HeadForm.SOFTMAX:
             return rows[:, fake]
-        case Form.LOGITS:
+        case HeadForm.LOGITS:
             return keras.ops.softmax(rows, axis=-1)[:, fake]
-        case Form.SIGMOID:
+        case HeadForm.SIGMOID:
             probability = rows[:, 0]
-        case Form.LOGIT:
+        case HeadForm.LOGIT:
             probability = keras.ops.sigmoid(rows[:, 0])
     return probability if fake else 1.0 - probability
 

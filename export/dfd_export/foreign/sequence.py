@@ -13,10 +13,10 @@ from dfd_export.foreign import refusals
 from dfd_export.foreign.keras_graph import (
     Call,
     Classes,
-    Ending,
+    ClassifierHead,
     Weights,
     backwards,
-    find_ending,
+    find_head,
     inputs_of,
     replay,
     unique_name,
@@ -32,7 +32,7 @@ _TAKES = "takes {}, not features [B, T, F], alone or with a mask [B, T]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PublishedSequence:
+class ForeignSequence:
     """A published sequence model, and what its file says of it.
 
     Attributes:
@@ -52,7 +52,7 @@ class PublishedSequence:
     features: keras.KerasTensor
     mask: keras.KerasTensor | None
     chain: tuple[Any, ...]
-    ending: Ending
+    head: ClassifierHead
     padding: float
     reads_padding: tuple[str, ...]
 
@@ -68,7 +68,7 @@ class PublishedSequence:
         return int(self.features.shape[2])
 
 
-def open_sequence(file: ModelFile) -> PublishedSequence:
+def open_sequence(file: ModelFile) -> ForeignSequence:
     """Loads a published sequence model and looks at it.
 
     Raises:
@@ -83,25 +83,25 @@ def open_sequence(file: ModelFile) -> PublishedSequence:
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), inputs_of(model)
     )
     output = replay(model, inputs)
-    ending = find_ending(file.path, output, loss=file.loss)
-    if ending is None:
+    head = find_head(file.path, output, loss=file.loss)
+    if head is None:
         raise UsageError(
             f"{file.path}: ends in {list(output.shape)}, not in a verdict: give the whole model, "
             "with the sigmoid or softmax at its end"
         )
-    calls = list(backwards(ending.features))[::-1]
+    calls = list(backwards(head.features))[::-1]
     padding = 0.0
     if calls and isinstance(calls[0].layer, layers.Masking):
         padding = float(calls.pop(0).layer.mask_value)
     chain = [call for call in calls if not (call.kind == "Flatten" and _is_row(call.inputs[0]))]
     _check_chain(file, chain)
-    return PublishedSequence(
+    return ForeignSequence(
         file=file,
         model=model,
         features=features,
         mask=mask,
         chain=tuple(_inner(call.layer) for call in chain),
-        ending=ending,
+        head=head,
         padding=padding,
         reads_padding=tuple(
             call.layer.name for call in chain if _is_recurrent(call) and not _is_masked(call)
@@ -109,7 +109,7 @@ def open_sequence(file: ModelFile) -> PublishedSequence:
     )
 
 
-def build_sequence(found: PublishedSequence, classes: Classes) -> keras.Model:
+def build_sequence(found: ForeignSequence, classes: Classes) -> keras.Model:
     """Builds the standard sequence model, with the published model's weights.
 
     Returns:
@@ -132,7 +132,7 @@ def build_sequence(found: PublishedSequence, classes: Classes) -> keras.Model:
             raise refusals.refuse(found.file.path, layer.name, kind, problem) from error
     logit = layers.Dense(1, name="logit")
     logits = keras.ops.squeeze(logit(x), axis=-1)
-    logit.set_weights(list(found.ending.weights(classes)))
+    logit.set_weights(list(found.head.weights(classes)))
     return keras.Model({"features": features, "mask": mask}, logits, name="published_sequence")
 
 

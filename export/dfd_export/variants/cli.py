@@ -150,7 +150,7 @@ def make_variants(
         click.echo(describe_changes(precision, changes))
 
 
-def tell_decisions(bundle: Bundle, decisions: Mapping[str, DecisionSpec]) -> None:
+def report_decisions(bundle: Bundle, decisions: Mapping[str, DecisionSpec]) -> None:
     """Says which variant is judged by which decision, where that is not as it should be."""
     for precision, variant in bundle.manifest.frame.variants.items():
         if precision != "fp32" and variant.decision is None:
@@ -160,7 +160,7 @@ def tell_decisions(bundle: Bundle, decisions: Mapping[str, DecisionSpec]) -> Non
             click.echo(f"the decision of {precision} is left out: the bundle has no {precision}")
 
 
-def fitted_without(frame: Path) -> int | None:
+def held_out_fold(frame: Path) -> int | None:
     """The fold that a run of `dfd-train fit frame` left out, from what it wrote of itself."""
     try:
         held = json.loads((frame.parent / "run.json").read_text("utf-8"))["options"]["holdout"]
