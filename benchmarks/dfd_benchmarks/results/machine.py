@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,23 +146,80 @@ _IDLE_FIELDS = (3, 4)
 
 
 class BusyCores:
-    """Cores kept busy since it was made, by this process and on the whole machine."""
+    """Cores kept busy since it was made: by this process with its children, and by all.
 
-    def __init__(self) -> None:
+    Args:
+        other_s: Returns the CPU seconds of children that are not part of what is measured, such as
+            those that send streams.
+    """
+
+    def __init__(self, other_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._other_s = other_s
         self._start_s = time.monotonic()
-        self._own_s = time.process_time()
+        self._own_s = tree_cpu_s() - other_s()
         self._all_s = _machine_cpu_s()
 
     def own(self) -> float:
-        """By this process."""
-        return (time.process_time() - self._own_s) / (time.monotonic() - self._start_s)
+        """Returns the cores that this process and its children kept busy."""
+        own_s = tree_cpu_s() - self._other_s() - self._own_s
+        return max(0.0, own_s) / (time.monotonic() - self._start_s)
 
     def all(self) -> float | None:
-        """By all processes, and what a hypervisor took; None where the system does not say."""
+        """Returns the same of all processes and of the hypervisor; None where it is not known."""
         now_s = _machine_cpu_s()
         if now_s is None or self._all_s is None:
             return None
         return (now_s - self._all_s) / (time.monotonic() - self._start_s)
+
+
+def tree_cpu_s(pid: int | None = None) -> float:
+    """Returns the CPU seconds of a process and of its children, running and ended ones.
+
+    Sources that are decoded in a sandbox are children of the process that judges them.
+
+    Args:
+        pid: The process; this one where None.
+    """
+    times = _process_times()
+    children: dict[int, list[int]] = {}
+    for child, found in times.items():
+        children.setdefault(found.parent, []).append(child)
+    if pid is None:
+        # Finer than the ticks of /proc, and known on every system.
+        ended = os.times()
+        total_s = time.process_time() + ended.children_user + ended.children_system
+        waiting = children.get(os.getpid(), [])
+    else:
+        total_s, waiting = 0.0, [pid]
+    while waiting:
+        process = waiting.pop()
+        if process in times:
+            total_s += times[process].cpu_s
+            waiting += children.get(process, [])
+    return total_s
+
+
+@dataclass(frozen=True, slots=True)
+class _ProcessTimes:
+    """The parent of a process, and its CPU seconds with those of its ended children."""
+
+    parent: int
+    cpu_s: float
+
+
+def _process_times() -> dict[int, _ProcessTimes]:
+    """Returns the times of all processes by their ids; none where there is no /proc."""
+    tick_s = 1.0 / os.sysconf("SC_CLK_TCK") if _STAT.is_file() else 0.0
+    times: dict[int, _ProcessTimes] = {}
+    for folder in _STAT.parent.glob("[0-9]*"):
+        try:
+            # The name stands in parentheses and may hold any character.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended since
+            continue
+        ticks = sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
+        times[int(folder.name)] = _ProcessTimes(int(fields[1]), ticks * tick_s)
+    return times
 
 
 def _machine_cpu_s() -> float | None:

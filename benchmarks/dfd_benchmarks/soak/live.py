@@ -82,13 +82,15 @@ def soak_live(detector: Detector, clip: Path | None, options: LiveOptions) -> It
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="dfd-bench-")))
         footage = make_footage(clip, folder / "footage.ts", size=options.size, fps=options.fps)
-        recording = Recording()
+        cameras: list[_Camera] = []
+        recording = Recording(lambda: sum(camera.cpu_s() for camera in cameras))
         viewers: list[_Viewer] = []
         shares = [number / len(options.protocols) for number in range(len(options.protocols))]
         both: list[_Camera | _Viewer] = []
         for protocol, share in zip(options.protocols, shares, strict=True):
             camera = _Camera(footage, protocol, share, options)
             opened.callback(camera.close)
+            cameras.append(camera)
             viewers.append(_Viewer(detector, camera, recording))
             opened.callback(viewers[-1].close)
             both += [camera, viewers[-1]]
@@ -132,10 +134,16 @@ class _Camera(threading.Thread):
         self._first_s = options.up_s * (1.0 - share)
         self._port = _own_port()
         self._closed = threading.Event()
+        self._lives: list[Senders] = []
         self._senders = self._turn_on()
+
+    def cpu_s(self) -> float:
+        """Returns the CPU seconds of all its senders so far."""
+        return sum(senders.cpu_s() for senders in list(self._lives))
 
     def _turn_on(self) -> Senders:
         senders = Senders(self.footage, 1, protocol=self._protocol, ports=[self._port])
+        self._lives.append(senders)
         (self.address,), (self.start_s,) = senders.addresses, senders.starts_s
         return senders
 

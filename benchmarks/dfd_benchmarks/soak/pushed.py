@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dfd_benchmarks.results.machine import ProcessUsage
+from dfd_benchmarks.results.machine import ProcessUsage, tree_cpu_s
 from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.streams.footage import clip_or_sample, fitted_pictures
 from dfd_edge import Detector
@@ -46,7 +46,7 @@ class Window:
         gaps: Losses of streams since the start.
         memory_mb, threads, descriptors: The most that the process held in this window.
         p50_ms, p99_ms, max_ms: How long results took: a push, or from the sender's clock on.
-        cpu_ms: CPU time of the process for each judged frame.
+        cpu_ms: CPU time of the process and its children for each judged frame.
     """
 
     frames: int
@@ -65,17 +65,25 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class Recording:
-    """Collects what happens in one window after the other."""
+    """Collects what happens in one window after the other.
 
+    Args:
+        other_s: Returns the CPU seconds of children that are not part of what is measured.
+    """
+
+    other_s: Callable[[], float] = lambda: 0.0
     _latencies_ms: list[float] = field(default_factory=list)
     _held: list[ProcessUsage] = field(default_factory=list)
     _start_s: float = field(default_factory=time.monotonic)
-    _cpu_s: float = field(default_factory=time.process_time)
+    _cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._cpu_s = self._own_cpu_s()
 
     def begin(self) -> None:
         """Begins a first window; what came before counts for nothing."""
         self._latencies_ms, self._held = [], []
-        self._start_s, self._cpu_s = time.monotonic(), time.process_time()
+        self._start_s, self._cpu_s = time.monotonic(), self._own_cpu_s()
 
     @property
     def is_empty(self) -> bool:
@@ -95,7 +103,7 @@ class Recording:
         self.look()
         latencies_ms, self._latencies_ms = self._latencies_ms, []
         held, self._held = self._held, []
-        cpu_s = time.process_time()
+        cpu_s = self._own_cpu_s()
         window = Window(
             frames=frames,
             elapsed_s=time.monotonic() - self._start_s,
@@ -112,6 +120,9 @@ class Recording:
         )
         self._cpu_s = cpu_s
         return window
+
+    def _own_cpu_s(self) -> float:
+        return tree_cpu_s() - self.other_s()
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,7 @@ def _measure(
             settle_s=_SETTLE_S,
             duration_s=options.duration_s,
             on_second=on_second,
+            sender_s=senders.cpu_s,
         )
     assert senders.cost is not None
     point = load_point(

@@ -128,7 +128,12 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Cores that were kept busy in the measured time, by this process and by all (or None)."""
+    """Cores that were kept busy in the measured time.
+
+    Attributes:
+        own: By this process and the children that decode for it.
+        all: By all processes; None where it is not known.
+    """
 
     own: float
     all: float | None
@@ -141,6 +146,7 @@ def receive(
     settle_s: float,
     duration_s: float,
     on_second: Callable[[], object],
+    sender_s: Callable[[], float],
 ) -> tuple[list[Received], Busy]:
     """Watches streams together; what comes before all of them run calmly is left out.
 
@@ -150,6 +156,7 @@ def receive(
         settle_s: Seconds that all streams run before the measurement.
         duration_s: Seconds that are measured.
         on_second: Called once a second meanwhile.
+        sender_s: Returns the CPU seconds of the processes that send, which are left out.
 
     Returns:
         What came of each stream, and how busy the cores were meanwhile.
@@ -165,7 +172,7 @@ def receive(
         settled_s = time.monotonic() + settle_s
         _wait(lambda: time.monotonic() >= settled_s, receivers, on_second)
         before = [receiver.counts for receiver in receivers]
-        cores = BusyCores()
+        cores = BusyCores(sender_s)
         start_s = time.monotonic()
         _wait(lambda: time.monotonic() >= start_s + duration_s, receivers, on_second)
         end_s = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from dfd_benchmarks.results.machine import tree_cpu_s
 from dfd_benchmarks.streams.footage import Footage
 from dfd_benchmarks.streams.sender import SenderOptions
 from dfd_edge.closing import Closing
@@ -82,6 +83,7 @@ class Senders(Closing):
         )
         self._footage = footage
         self.cost: SenderCost | None = None
+        self._cpu_s = 0.0
         told = self._told()
         self.addresses: list[str] = told["addresses"]
         self.starts_s: list[float] = told["starts_s"]
@@ -89,6 +91,12 @@ class Senders(Closing):
     def clock(self, index: int) -> FrameClock:
         """Tells for stream `index` when frames were due at the sender."""
         return FrameClock(self.starts_s[index], self._footage.fps, self._footage.frames)
+
+    def cpu_s(self) -> float:
+        """Returns the CPU seconds of the process and its children so far."""
+        if self._process.poll() is None:
+            self._cpu_s = max(self._cpu_s, tree_cpu_s(self._process.pid))
+        return self._cpu_s
 
     def close(self) -> None:
         """Ends the process; `cost` then says what it took. Safe to call twice."""
@@ -112,6 +120,7 @@ class Senders(Closing):
 
     def kill(self) -> None:
         """Ends the process at once, as when a camera loses its power."""
+        self.cpu_s()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
