@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
 from dfd_export.graphs.graph_passes import PASSES, Pass, simplify
 from dfd_export.graphs.onnx_model import BrokenGraph, finish
-from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
-from dfd_export.graphs.passes.channels import fold_channel_order
-from dfd_export.graphs.passes.constants import merge_constants
-from dfd_export.graphs.passes.editor import GraphEditor
+from dfd_export.graphs.passes.fusions import fold_channel_order, fold_pads, fuse_hard_swish
 from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
     drop_reshapes,
@@ -22,7 +20,6 @@ from dfd_export.graphs.passes.layout import (
     lift_transposes,
     pool_without_transpose,
 )
-from dfd_export.graphs.passes.padding import fold_pads
 from small_graphs import (
     BN,
     LAST,
@@ -303,12 +300,6 @@ FIRES: dict[str, Case] = {
         ],
         ["Transpose", "Mul", "Sub", "Relu"],
     ),
-    "constants that are there twice": (
-        merge_constants,
-        MAP,
-        [("Conv", "x w bias", "a"), ("Conv", "x w same_bias", "b"), ("Add", "a b", "y")],
-        ["Conv", "Conv", "Add"],
-    ),
 }
 
 
@@ -322,36 +313,24 @@ def test_every_rewrite_has_a_case():
     assert {case[0] for case in FIRES.values()} == set(PASSES)
 
 
-def test_equal_constants_are_kept_once():
-    nodes = FIRES["constants that are there twice"][2]
-    model = graph_of(nodes, MAP)
-    assert len(model.graph.initializer) == 3
-    simplify(model)
-    assert {tensor.name for tensor in model.graph.initializer} == {"w", "bias"}
-
-
-def leave_out(editor: GraphEditor) -> bool:
+def leave_out(graph: ir.Graph) -> bool:
     """Takes out a node whose result is still needed."""
-    relu = editor.maker("r")
-    if relu is not None:
-        editor.remove(relu)
-    return relu is not None
+    found = [node for node in graph if node.op_type == "Relu"]
+    graph.remove(found)
+    return bool(found)
 
 
-def go_in_a_circle(editor: GraphEditor) -> bool:
-    relu = editor.maker("r")
-    assert relu is not None
-    if relu.input[0] == "x":
-        editor.set_input(relu, 0, "y")
-        return True
-    return False
+def go_in_a_circle(graph: ir.Graph) -> bool:
+    relu = next(node for node in graph if node.op_type == "Relu")
+    relu.replace_input_with(0, graph.outputs[0])
+    return True
 
 
 @pytest.mark.parametrize(
     ("rewrite", "problem"),
     [
         (leave_out, "nothing makes r"),
-        (go_in_a_circle, r"node \S* \(\w+\) waits for its own result"),
+        (go_in_a_circle, "some nodes wait for their own results"),
     ],
 )
 def test_a_rewrite_that_breaks_a_graph_is_named(rewrite: Pass, problem: str):
@@ -360,7 +339,7 @@ def test_a_rewrite_that_breaks_a_graph_is_named(rewrite: Pass, problem: str):
         rf"^the rewrite {rewrite.__name__} left a graph that cannot run \({problem}\); nothing"
     )
     with pytest.raises(BrokenGraph, match=message):
-        simplify(model, (merge_constants, rewrite))
+        simplify(model, (drop_reshapes, rewrite))
 
 
 def test_a_graph_that_was_broken_before_is_said_to_be():

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from dfd_export.graphs.graph_passes import Pass
-from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
-from dfd_export.graphs.passes.channels import fold_channel_order
+from dfd_export.graphs.passes.fusions import fold_channel_order, fold_pads, fuse_hard_swish
 from dfd_export.graphs.passes.layout import (
     drop_inverse_transposes,
     drop_reshapes,
@@ -17,7 +16,6 @@ from dfd_export.graphs.passes.layout import (
     lift_transposes,
     pool_without_transpose,
 )
-from dfd_export.graphs.passes.padding import fold_pads
 from small_graphs import LAST, MAP, PADDED, POOL, TO_NCHW, TO_NHWC, Node, rewritten
 
 LEAVES: dict[str, tuple[Pass, list[Any], list[Node]]] = {

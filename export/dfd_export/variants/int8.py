@@ -34,7 +34,7 @@ from onnx import helper, numpy_helper
 from dfd_edge.errors import UsageError
 from dfd_edge.providers import Provider, open_session
 from dfd_export.bundles.metadata import set_precision
-from dfd_export.graphs.graph_passes import drop_unused
+from dfd_export.graphs.onnx_model import drop_unused
 
 QUANTIZED = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Gemm", "MatMul", "MaxPool", "Mul", "Relu",
