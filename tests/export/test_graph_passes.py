@@ -11,14 +11,11 @@ from onnx import TensorProto
 from dfd_export.graphs.graph_passes import PASSES, Pass, simplify
 from dfd_export.graphs.onnx_model import BrokenGraph, finish
 from dfd_export.graphs.passes.affine import fold_affine
-from dfd_export.graphs.passes.fusions import fold_channel_order, fold_pads, fuse_hard_swish
+from dfd_export.graphs.passes.fusions import fold_pads, fuse_hard_swish
 from dfd_export.graphs.passes.layout import (
-    drop_inverse_transposes,
     drop_reshapes,
     fix_reshapes,
-    flatten_without_transpose,
     lift_transposes,
-    pool_without_transpose,
 )
 from small_graphs import (
     BN,
@@ -28,7 +25,6 @@ from small_graphs import (
     POOL,
     ROWS,
     TO_NCHW,
-    TO_NHWC,
     Node,
     graph_of,
     rewritten,
@@ -37,41 +33,6 @@ from small_graphs import (
 Case = tuple[Pass, list[Any], list[Node], list[str]]
 
 FIRES: dict[str, Case] = {
-    "channels in reverse before convolutions": (
-        fold_channel_order,
-        MAP,
-        [
-            ("Gather", "x reversed", "a", {"axis": 1}),
-            ("Conv", "a w", "b", PADDED),
-            ("Conv", "a w bias", "c", PADDED),
-            ("Add", "b c", "y"),
-        ],
-        ["Conv", "Conv", "Add"],
-    ),
-    "channels in another order, then factor and offset": (
-        fold_channel_order,
-        MAP,
-        [
-            ("Conv", "x w", "a"),
-            ("Gather", "a rotated", "b", {"axis": 1}),
-            ("Mul", "b scale", "c"),
-            ("Sub", "offset c", "d"),
-            ("Div", "d half", "e"),
-            ("Conv", "e v", "y"),
-        ],
-        ["Conv", "Mul", "Sub", "Div", "Conv"],
-    ),
-    "channels in another order, then a transpose": (
-        lift_transposes,
-        LAST,
-        [
-            ("Gather", "x reversed", "a", {"axis": 3}),
-            ("Mul", "a last", "b"),
-            ("Transpose", "b", "c", TO_NCHW),
-            ("Conv", "c w", "y"),
-        ],
-        ["Transpose", "Gather", "Mul", "Conv"],
-    ),
     "batch norm after a convolution": (
         fold_affine,
         MAP,
@@ -258,36 +219,6 @@ FIRES: dict[str, Case] = {
             ("Reshape", "x t", "y"),
         ],
         ["Reshape"],
-    ),
-    "transposed there and back": (
-        drop_inverse_transposes,
-        MAP,
-        [
-            ("Relu", "x", "r"),
-            ("Transpose", "r", "a", TO_NHWC),
-            ("Transpose", "a", "b", TO_NCHW),
-            ("Relu", "b", "y"),
-        ],
-        ["Relu", "Relu"],
-    ),
-    "a mean over height and width in the other layout": (
-        pool_without_transpose,
-        MAP,
-        [
-            ("Transpose", "x", "a", TO_NHWC),
-            ("ReduceMean", "a", "y", {"axes": [1, 2], "keepdims": 0}),
-        ],
-        ["GlobalAveragePool", "Squeeze"],
-    ),
-    "a map flattened in the other layout, before a dense layer": (
-        flatten_without_transpose,
-        MAP,
-        [
-            ("Transpose", "x", "a", TO_NHWC),
-            ("Reshape", "a flat", "b"),
-            ("Gemm", "b rows columns", "y"),
-        ],
-        ["Reshape", "Gemm"],
     ),
     "scaling before a transpose": (
         lift_transposes,

@@ -11,15 +11,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dfd_export.graphs.onnx_model import BrokenGraph
 from dfd_export.graphs.passes.affine import fold_affine
-from dfd_export.graphs.passes.fusions import fold_channel_order, fold_pads, fuse_hard_swish
-from dfd_export.graphs.passes.layout import (
-    drop_inverse_transposes,
-    drop_reshapes,
-    fix_reshapes,
-    flatten_without_transpose,
-    lift_transposes,
-    pool_without_transpose,
-)
+from dfd_export.graphs.passes.fusions import fold_pads, fuse_hard_swish
+from dfd_export.graphs.passes.layout import drop_reshapes, fix_reshapes, lift_transposes
 
 Pass = Callable[[ir.Graph], bool]
 """Rewrites what it can, and returns whether it did."""
@@ -27,15 +20,12 @@ Pass = Callable[[ir.Graph], bool]
 PASSES: tuple[Pass, ...] = (
     fix_reshapes,
     drop_reshapes,
-    pool_without_transpose,
-    drop_inverse_transposes,
-    flatten_without_transpose,
     lift_transposes,
     fold_pads,
-    fold_channel_order,
     fuse_hard_swish,
     fold_affine,
 )
+"""Each makes networks of the registry load or run faster; docs/export.md has the figures."""
 
 
 def simplify(model: onnx.ModelProto, passes: tuple[Pass, ...] = PASSES) -> None:

@@ -1,26 +1,20 @@
-"""What goes into the operator beside it: hard swish, zero padding, the order of channels."""
+"""Nodes that go into one: hard swish into its own operator, zero padding into the next layer."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from dfd_export.graphs.passes.affine import Layer
 from dfd_export.graphs.passes.values import (
     bypass,
     constant,
-    insert,
     is_private,
     producer,
     replace,
-    set_constant,
-    shape_of,
     users,
     weights,
 )
 
-_BY_ELEMENT = {"Add", "Mul", "Sub", "Div"}
 _NOT_NEGATIVE = {"Relu", "Sigmoid"}
 
 
@@ -152,70 +146,6 @@ def _add_pads(node: ir.Node, borders: list[int]) -> None:
     node.attributes.add(ir.AttrInt64s("pads", both))
     if node.op_type == "AveragePool":
         node.attributes.add(ir.AttrInt64("count_include_pad", 1))
-
-
-def fold_channel_order(graph: ir.Graph) -> bool:
-    """Sorts the input channels of the convolutions after a new order of channels, as BGR for RGB.
-
-    Constants a channel on the way there are sorted likewise.
-    """
-    changed = False
-    for gather in list(graph):
-        order = _order(gather)
-        if order is None or gather.outputs[0].is_graph_output():
-            continue
-        found = users(gather.outputs[0])
-        if len(found) == 1 and found[0].op_type in _BY_ELEMENT:
-            changed |= _behind_constant(gather, found[0], order)
-        elif found:
-            changed |= _into_layers(gather, found, order)
-    return changed
-
-
-def _order(node: ir.Node) -> NDArray[np.int64] | None:
-    """What a node makes of the channels of [batch, channels, h, w]: output i is input order[i]."""
-    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
-        return None
-    order, shape = constant(node.inputs[1]), shape_of(_first(node))
-    if order is None or order.ndim != 1 or shape is None or len(shape) != 4:
-        return None
-    order = order.astype(np.int64)
-    return order if sorted(order.tolist()) == list(range(shape[1] or 0)) else None
-
-
-def _behind_constant(gather: ir.Node, user: ir.Node, order: NDArray[np.int64]) -> bool:
-    """The order, then a constant: the constant in the old order, then the order."""
-    index = 1 if user.inputs[0] is gather.outputs[0] else 0
-    values = weights(user.inputs[index])
-    if values is None or values.ndim > 4:
-        return False
-    aligned = values.reshape((1,) * (4 - values.ndim) + values.shape)
-    if aligned.shape not in {(1, 1, 1, 1), (1, len(order), 1, 1)}:
-        return False
-    source, places = gather.inputs
-    assert source is not None
-    before = insert(
-        gather, user.op_type, [source, source], suffix="in_order", shape=shape_of(source)
-    )
-    made = before.producer()
-    assert made is not None
-    set_constant(made, index, values if values.size == 1 else aligned[:, np.argsort(order)])
-    replace([gather, user], "Gather", [before, places], axis=1)
-    return True
-
-
-def _into_layers(gather: ir.Node, found: list[ir.Node], order: NDArray[np.int64]) -> bool:
-    layers = []
-    for user in found:
-        layer = Layer.of(user)
-        whole = user.op_type == "Conv" and user.attributes.get_int("group", 1) == 1
-        if layer is None or not whole or user.inputs[0] is not gather.outputs[0]:
-            return False
-        layers.append(layer)
-    for layer in layers:
-        kernel = layer.kernel[:, np.argsort(order)]
-        Layer(layer.node, kernel, layer.bias, layer.pads).write()
-    return bypass([gather], _first(gather))
 
 
 def _first(node: ir.Node) -> ir.Value:
