@@ -17,7 +17,7 @@ import click
 from dfd_edge.bundle import Bundle
 from dfd_edge.console import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.manifest import MANIFEST_NAME, CardInfo
+from dfd_edge.manifest import MANIFEST_NAME, CardInfo, Manifest
 from dfd_edge.providers import Provider
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.variants.cli import (
@@ -205,13 +205,12 @@ def bundle(
         if (warning := report.warning()) is not None:
             click.echo(f"warning: {warning}", err=True)
         if samples is not None:
-            make_variants(Bundle.load(folder), out, options, samples, decisions)
+            make_variants(_written(folder), out, options, samples, decisions)
     if decision is None:
         click.echo(NOT_MEASURED)
     else:
-        report_decisions(Bundle.load(out), decisions)
-    replaced = "" if before is None else f" in the place of {before}"
-    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+        report_decisions(_written(out), decisions)
+    _report_written(out, before)
 
 
 def _check_run(folder: Path) -> None:
@@ -242,8 +241,7 @@ def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:
     click.echo(report.table())
     if (warning := report.warning()) is not None:
         click.echo(f"warning: {warning}", err=True)
-    replaced = "" if before is None else f" in the place of {before}"
-    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+    _report_written(out, before)
 
 
 @main.command(short_help="Give a bundle another decision or card.")
@@ -270,8 +268,8 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
         card=_read(card, CardInfo.from_json) if card else None,
     )
     if decisions is not None:
-        report_decisions(Bundle.load(target), decisions)
-    click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
+        report_decisions(_written(target), decisions)
+    _report_written(target)
 
 
 @main.command(short_help="Check that a bundle is whole and works here.")
@@ -382,8 +380,8 @@ def variant(
     target = out or path
     decisions = _read(decision, decisions_from_json) if decision else {}
     make_variants(given, target, options, samples, decisions)
-    report_decisions(Bundle.load(target), decisions)
-    click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
+    report_decisions(_written(target), decisions)
+    _report_written(target)
 
 
 @main.command("face-models", short_help="Convert the face detector and mesh to ONNX.")
@@ -407,6 +405,17 @@ def _hash_of(folder: Path) -> str | None:
     if not manifest.is_file():
         return None
     return hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+
+
+def _written(folder: Path) -> Bundle:
+    """Returns the bundle that was just written there; its files were checked before that."""
+    data = (folder / MANIFEST_NAME).read_bytes()
+    return Bundle(folder, Manifest.from_json(data.decode()), hashlib.sha256(data).hexdigest())
+
+
+def _report_written(out: Path, before: str | None = None) -> None:
+    replaced = "" if before is None else f" in the place of {before}"
+    click.echo(f"{out}: bundle {_hash_of(out)} written{replaced}")
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:

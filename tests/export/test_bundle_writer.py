@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.manifest import Metric, PersonScore
+from dfd_edge.schema import dump_json
 from dfd_edge.session import Session
 from dfd_export.bundles import bundle_writer
 from dfd_export.bundles.bundle_writer import revise_bundle, write_bundle
@@ -234,3 +235,23 @@ def test_crops_that_are_none_are_refused(tmp_path: Path):
     ):
         with pytest.raises(UsageError, match=message):
             read_crops(tmp_path / name, size=SIZE, crop_scale=1.5)
+
+
+def test_revising_loads_each_bundle_once(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    loaded: list[Path] = []
+    load = Bundle.load
+
+    def counted(path: Path) -> Bundle:
+        loaded.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Bundle, "load", counted)
+    card, out = tmp_path / "card.json", tmp_path / "new"
+    card.write_text(dump_json(CARD), "utf-8")
+    result = run("revise", tiny_bundle, "--card", card, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert loaded[0] == tiny_bundle
+    assert len(loaded) == 2  # the new one is checked before it is put in its place
+    assert f"{out}: bundle {load(out).hash} written" in result.output
