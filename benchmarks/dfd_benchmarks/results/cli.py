@@ -15,8 +15,27 @@ from dfd_benchmarks.options import JSON, prepare
 if TYPE_CHECKING:
     from dfd_benchmarks.results.compare import Ratio
 
+_COMPARE_HELP = """Hold result B against result A, or command B against command A.
 
-@click.command()
+A and B are files that --json wrote. Ratios are B over A, with 95 % intervals. Files hold what
+varied within one process; --interleave also what varies between processes.
+
+\b
+dfd-bench compare before.json after.json --fail-if-slower 5%
+dfd-bench compare --interleave 8 "gru --runs 1" "gru --runs 1 --model bundle"
+"""
+_CHART_HELP = """Draw figures of RESULTS, files that --json wrote, as bars; or the course of a soak.
+
+Each bar is a median, the line in it goes from minimum to maximum, a dashed line is a bar to
+reach.
+
+\b
+dfd-bench chart stages.json --figure '*.cpu' --out stages.png
+dfd-bench chart soak.json --out soak.svg
+"""
+
+
+@click.command(help=_COMPARE_HELP)
 @click.argument("a")
 @click.argument("b")
 @click.option(
@@ -50,15 +69,7 @@ def compare(
     fail_if_slower: str | None,
     json_file: Path | None,
 ) -> None:
-    """Hold result B against result A, or command B against command A.
-
-    A and B are files that --json wrote. Ratios are B over A, with 95 % intervals. Files hold what
-    varied within one process; --interleave also what varies between processes.
-
-    \b
-    dfd-bench compare before.json after.json --fail-if-slower 5%
-    dfd-bench compare --interleave 8 "gru --runs 1" "gru --runs 1 --model bundle"
-    """
+    """Compares two results, or runs two commands in turns and compares them."""
     from dfd_benchmarks.results.compare import compare_records, differences, interleave
     from dfd_benchmarks.results.schema import Figure, Result, read_record, write_result
     from dfd_edge.errors import UsageError
@@ -131,7 +142,7 @@ def _share(text: str) -> float:
     return share
 
 
-@click.command()
+@click.command(help=_CHART_HELP)
 @click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--figure",
@@ -149,15 +160,7 @@ def _share(text: str) -> float:
 )
 @click.option("--title", default="", help="What stands above.")
 def chart(results: tuple[Path, ...], figures: tuple[str, ...], out: Path, title: str) -> None:
-    """Draw figures of RESULTS, files that --json wrote, as bars; or the course of a soak.
-
-    Each bar is a median, the line in it goes from minimum to maximum, a dashed line is a bar to
-    reach.
-
-    \b
-    dfd-bench chart stages.json --figure '*.cpu' --out stages.png
-    dfd-bench chart soak.json --out soak.svg
-    """
+    """Draws figures of results as bars, or the course of a soak."""
     from dfd_benchmarks.results.chart import draw_chart
     from dfd_benchmarks.soak.chart import draw_soak
     from dfd_edge.errors import UsageError

@@ -90,7 +90,8 @@ def compare_records(
     """Hold two results of one command against each other, figure by figure.
 
     Args:
-        a, b: What `read_record` gave.
+        a: A record by `read_record`.
+        b: Another one.
         names: What they are called in messages.
         across: Arguments whose difference is what is looked at.
 
@@ -145,7 +146,8 @@ def interleave(
     differs from process to process is in the interval too.
 
     Args:
-        a, b: Commands as typed behind `dfd-bench`.
+        a: A command as typed behind `dfd-bench`.
+        b: Another one.
         times: Runs of each.
         on_run: Called after each run.
 

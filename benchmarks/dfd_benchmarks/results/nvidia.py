@@ -65,7 +65,7 @@ def parse_csv(text: str, fields: tuple[str, ...]) -> list[dict[str, str | None]]
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """The GPUs in what nvidia-smi prints of `index`, `name`, `driver_version` …"""
+    """Reads the GPUs that nvidia-smi prints, by the fields of `describe_gpus`."""
     return tuple(
         Gpu(
             index=int(row["index"]),

@@ -78,6 +78,7 @@ class Receiver(threading.Thread):
         return Counts(0, 0) if watch is None else Counts(watch.dropped, watch.gaps)
 
     def run(self) -> None:
+        """Judges frames until `close`."""
         try:
             self._watch = watch = self._open()
             with watch:

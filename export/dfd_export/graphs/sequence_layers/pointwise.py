@@ -51,7 +51,7 @@ def _relu(
 
 
 def _times(op: str, **attributes: float) -> Function:
-    """x * op(x)."""
+    """The operator's result as a factor of its input: x * op(x)."""
 
     def write(graph: SequenceGraph, x: str, name: str) -> str:
         gate = graph.add(op, [x], f"{name}_gate", **attributes)
@@ -61,7 +61,7 @@ def _times(op: str, **attributes: float) -> Function:
 
 
 def _gelu(graph: SequenceGraph, x: str, name: str) -> str:
-    """x * (erf(x / sqrt 2) + 1) / 2, the exact one."""
+    """The exact GELU: x * (erf(x / sqrt 2) + 1) / 2."""
     value = graph.add("Mul", [x, graph.constant(f"{name}_root", 0.5**0.5)], f"{name}_scaled")
     value = graph.add("Erf", [value], f"{name}_erf")
     value = graph.add("Add", [value, graph.constant(f"{name}_one", 1.0)], f"{name}_sum")
