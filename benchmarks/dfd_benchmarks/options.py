@@ -1,4 +1,4 @@
-"""What the commands of `dfd-bench` share: options, and how a result is told."""
+"""Options that the commands of `dfd-bench` share, and the output of their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JSON = click.option(
 
 
 def prepare() -> Machine:
-    """Describe the machine before anything is measured, and warn where it is busy.
+    """Describes the machine before anything is measured, and warns where it is busy.
 
     OpenCV is set to one thread, as `dfd-edge` sets it.
     """
@@ -50,7 +50,7 @@ def prepare() -> Machine:
 def print_result(
     machine: Machine, result: Result, json_file: Path | None, lines: Iterable[str] | None = None
 ) -> None:
-    """Print a result and write its file.
+    """Prints a result and writes its file.
 
     Args:
         machine: What `prepare` returned.

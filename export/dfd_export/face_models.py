@@ -215,7 +215,7 @@ def _name_by_order(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
 
 
 def check_contract(model: Any, face_model: FaceModel) -> None:  # noqa: ANN401 - onnx has no types
-    """Check a model's opset, inputs and outputs against what the runtime expects.
+    """Checks a model's opset, inputs and outputs against what the runtime expects.
 
     Raises:
         DfdError: naming the file and both values.
@@ -241,7 +241,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - onnx has no types
 
 
 def compare(tflite: bytes, onnx_model: bytes, face_model: FaceModel) -> float:
-    """Run both on the same random inputs and return the largest absolute difference.
+    """Runs both on the same random inputs and returns the largest absolute difference.
 
     Raises:
         DfdError: an output differs by more than `MAX_ABSOLUTE_DIFFERENCE` plus

@@ -40,7 +40,7 @@ def gpu(
     runs: int,
     json_file: Path | None,
 ) -> None:
-    """The frame model on a GPU: transfer and compute apart, IO binding, CUDA graphs, batches.
+    """Measure the frame model on a GPU: transfer, compute, IO binding, CUDA graphs, batches.
 
     Clocks, utilisation, memory, temperature and power are sampled beside the run. Where the CPU
     ran, no figure is given: exit code 4.

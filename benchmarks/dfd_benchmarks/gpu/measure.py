@@ -92,7 +92,7 @@ def batches_up_to(most: int) -> tuple[int, ...]:
 
 
 def calls_of(opened: Opened, crops: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
-    """What is timed for one batch, by the names of `_MODES`.
+    """Returns the calls that are timed for one batch, by the names of `_MODES`.
 
     Args:
         opened: The graph.
@@ -162,7 +162,7 @@ def measure_gpu(
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Measure the frame graph on a GPU, and the runtime on the same crops, turn by turn.
+    """Measures the frame graph on a GPU, and the runtime on the same crops, in turns.
 
     Args:
         model: A bundle; the shipped one by default.

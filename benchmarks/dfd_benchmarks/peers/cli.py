@@ -58,7 +58,7 @@ def peers(
     runs: int,
     json_file: Path | None,
 ) -> None:
-    """The same weights on the same frames of CLIP in Keras, LiteRT, OpenVINO and here.
+    """Run the same weights on the same frames of CLIP in Keras, LiteRT, OpenVINO and here.
 
     The networks are exported on the spot. Whatever says something else than the runtime is not
     measured. CLIP is a sample by default; its frames are cut to their middle squares. Needs

@@ -15,7 +15,7 @@ from dfd_benchmarks.options import JSON, prepare
 if TYPE_CHECKING:
     from dfd_benchmarks.results.compare import Ratio
 
-_COMPARE_HELP = """Hold result B against result A, or command B against command A.
+_COMPARE_HELP = """Compare result B with result A, or command B with command A.
 
 A and B are files that --json wrote. Ratios are B over A, with 95 % intervals. Files hold what
 varied within one process; --interleave also what varies between processes.

@@ -63,7 +63,7 @@ class Ratio:
         return "b is better" if (low > 1.0) == (self.better == "higher") else "b is worse"
 
     def worse_beyond(self, bound: float) -> bool:
-        """Whether the whole interval is worse than by `bound`, a share of a's median."""
+        """Returns whether the whole interval is worse by more than a share of a's median."""
         if self.interval is None or self.better == "neither":
             return False
         low, high = self.interval
@@ -71,7 +71,7 @@ class Ratio:
 
 
 def ratio_of(a: Figure, b: Figure) -> Ratio | None:
-    """Hold b against a; None where a ratio says nothing, values not being all positive."""
+    """Returns the ratio of b to a; None where values are not all positive."""
     if min(*a.values, *b.values) <= 0:
         return None
     interval = None
@@ -87,7 +87,7 @@ def ratio_of(a: Figure, b: Figure) -> Ratio | None:
 def compare_records(
     a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str], across: Sequence[str] = ()
 ) -> list[Ratio]:
-    """Hold two results of one command against each other, figure by figure.
+    """Compares two results of one command, figure by figure.
 
     Args:
         a: A record by `read_record`.
@@ -124,7 +124,7 @@ def _ratios(
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What differs in what ran, and in the machines, one line each."""
+    """Lists the differences in what ran and in the machines, one line each."""
     lines = []
     for key in sorted({*(a["ran"] or {}), *(b["ran"] or {})}):
         left, right = (a["ran"] or {}).get(key), (b["ran"] or {}).get(key)
@@ -140,7 +140,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 def interleave(
     a: str, b: str, times: int, *, on_run: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run two commands of dfd-bench turn by turn, each time in a new process.
+    """Runs two commands of dfd-bench in turns, each time in a new process.
 
     Which comes first changes from turn to turn. A run's median counts as one value, so that what
     differs from process to process is in the interval too.

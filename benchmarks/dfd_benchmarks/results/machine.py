@@ -67,7 +67,7 @@ class Machine:
 
     @property
     def warning(self) -> str | None:
-        """Why figures taken now are doubtful, or None."""
+        """Reason why figures taken now are doubtful, or None."""
         if self.load is None or self.load < _BUSY_LOAD:
             return None
         return (
@@ -77,7 +77,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Describe the machine that this process runs on."""
+    """Describes the machine that this process runs on."""
     versions = {name: version for name in _LIBRARIES if (version := version_of(name))}
     cpuinfo = _CPUINFO.read_text(errors="replace") if _CPUINFO.is_file() else ""
     return Machine(
@@ -246,7 +246,7 @@ def resident_mb() -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What this process holds at one moment.
+    """Memory, threads and descriptors of this process at one moment.
 
     Attributes:
         memory_mb: Resident memory in megabytes (10^6 bytes).

@@ -1,4 +1,4 @@
-"""What `nvidia-smi` tells of the GPUs: which they are, and what they do while something runs."""
+"""NVIDIA GPUs as `nvidia-smi` reports them: models, and samples of clocks and load during a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Gpu:
 
 
 def parse_csv(text: str, fields: tuple[str, ...]) -> list[dict[str, str | None]]:
-    """Read what `nvidia-smi --query-gpu=… --format=csv,noheader,nounits` prints.
+    """Reads the output of `nvidia-smi --query-gpu=… --format=csv,noheader,nounits`.
 
     Args:
         text: Lines of values, apart by a comma and a space, in the order of the fields.
@@ -136,7 +136,7 @@ class GpuSampler(Closing):
 
     @property
     def rows(self) -> list[dict[str, str | None]]:
-        """What was sampled so far."""
+        """The samples so far."""
         return list(self._rows)
 
     def close(self) -> None:

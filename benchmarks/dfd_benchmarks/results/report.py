@@ -1,4 +1,4 @@
-"""Figures for people and for programs: a table on the terminal, JSON in a file."""
+"""Results as lines of text: the machine, what ran, a table of figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LABEL_WIDTH = 44
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
-    """Describe the machine."""
+    """Describes the machine."""
     yield f"{machine.processor}, {machine.cores:g} cores, {machine.system}"
     for gpu in machine.gpus:
         yield f"GPU {gpu.index}: {gpu.name}, driver {gpu.driver}"
@@ -22,7 +22,7 @@ def machine_lines(machine: Machine) -> Iterator[str]:
 
 
 def figure_lines(result: Result) -> Iterator[str]:
-    """Tell what ran, and the figures as a table."""
+    """Yields what ran, then the figures as a table."""
     ran = result.ran
     if ran is not None:
         yield (

@@ -1,4 +1,4 @@
-"""What every benchmark tells, in one form: figures with units and their values run by run.
+"""Results of benchmarks in one form: figures with units and their values run by run.
 
 A result says what was asked for and what ran, so that two of them can be held against each other.
 The form on disk is `results.schema.json`.
@@ -71,7 +71,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What was asked for, and what then ran.
+    """The provider and precision that were asked for, and those that ran.
 
     Attributes:
         bundle: Name of the bundle.
@@ -93,7 +93,7 @@ class RunInfo:
 
     @classmethod
     def of(cls, session: Session | Detector, *, precision: str = "auto", threads: int = 1) -> Self:
-        """What a session, or a detector's, runs, beside what was asked for."""
+        """Describes what a session or a detector runs, beside what was asked for."""
         bundle, report = session.bundle, session.provider
         return cls(
             bundle=bundle.manifest.name,
@@ -143,7 +143,7 @@ class Result:
 
 
 def write_result(path: Path, machine: Machine, result: Result) -> None:
-    """Write a result and its machine as one JSON object.
+    """Writes a result and its machine as one JSON object.
 
     Raises:
         UsageError: The file cannot be written.
@@ -154,7 +154,7 @@ def write_result(path: Path, machine: Machine, result: Result) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read what `write_result` wrote.
+    """Reads a file of `write_result`.
 
     Raises:
         UsageError: The file cannot be read, or holds something else.

@@ -29,7 +29,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise one or more values."""
+        """Summarises one or more values."""
         return cls(min(values), statistics.median(values), max(values), len(values))
 
 
@@ -49,7 +49,7 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StageTimes:
-    """What one stage took.
+    """Times of one stage.
 
     Attributes:
         cpu_ms: float64 [n], CPU milliseconds of each judged frame, all threads.

@@ -88,7 +88,7 @@ def scenario(
     precision: str,
     json_file: Path | None,
 ) -> None:
-    """A scenario of MLPerf Inference, with its real load generator.
+    """Run a scenario of MLPerf Inference, with its own load generator.
 
     Latencies, rate and LoadGen's own VALID or INVALID with its reasons. Never an official MLPerf
     result. Needs dfd-edge[bench].

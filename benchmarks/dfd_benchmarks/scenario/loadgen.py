@@ -29,11 +29,28 @@ from dfd_edge.errors import DfdError, UsageError
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
 
 PERCENTILES = ("50.00", "90.00", "95.00", "99.00", "99.90")
+#: The shortest run by MLPerf's rules, in seconds.
+RULES_DURATION_S = 600.0
+SERVER_LATENCY_MS = 100.0
+_NAMES = {
+    "single-stream": "SingleStream",
+    "multi-stream": "MultiStream",
+    "server": "Server",
+    "offline": "Offline",
+}
+_WARM_UP = 5
+_POLL_S = 0.2
+#: LoadGen makes its queries beforehand, twice as many as the expected latency asks for, and stops
+#: early where they do not last; so many times more make up for a slow warm-up.
+_MARGIN = 1.5
+#: What LoadGen 6 was seen to take of memory for a query and for each of its samples, in bytes.
+_QUERY_BYTES, _SAMPLE_BYTES = 250, 50
+_MAX_QUERIES_MB = 4000.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadgenResult:
-    """What LoadGen says of one test.
+    """LoadGen's result of one test.
 
     Attributes:
         valid: Its own VALID, and no error in its log.
@@ -53,7 +70,7 @@ class LoadgenResult:
 
 
 def read_log(path: Path, scenario: Scenario) -> LoadgenResult:
-    """Read LoadGen's detailed log.
+    """Reads LoadGen's detailed log.
 
     Raises:
         DfdError: It is not as LoadGen writes it.
@@ -106,27 +123,8 @@ def _rate_hz(values: Mapping[str, Any], scenario: Scenario) -> float:
     return 1e9 / float(values["result_mean_query_latency_ns"])  # one query after the other
 
 
-#: The shortest run by MLPerf's rules, in seconds.
-RULES_DURATION_S = 600.0
-SERVER_LATENCY_MS = 100.0
-_NAMES = {
-    "single-stream": "SingleStream",
-    "multi-stream": "MultiStream",
-    "server": "Server",
-    "offline": "Offline",
-}
-_WARM_UP = 5
-_POLL_S = 0.2
-#: LoadGen makes its queries beforehand, twice as many as the expected latency asks for, and stops
-#: early where they do not last; so many times more make up for a slow warm-up.
-_MARGIN = 1.5
-#: What LoadGen 6 was seen to take of memory for a query and for each of its samples, in bytes.
-_QUERY_BYTES, _SAMPLE_BYTES = 250, 50
-_MAX_QUERIES_MB = 4000.0
-
-
 class Work(Protocol):
-    """What is put under load. Calls for different workers may come from different threads."""
+    """Work under load. Calls for different workers may come from different threads."""
 
     ran: RunInfo
 
@@ -136,7 +134,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How the work is loaded.
+    """The load that is put on work.
 
     Attributes:
         scenario: One of MLPerf's.
@@ -176,7 +174,7 @@ class Load:
 
     @property
     def bound_ms(self) -> float | None:
-        """What the 99th percentile of latency is held to."""
+        """The bound on the 99th percentile of latency."""
         if self.scenario == "server":
             return self.target_latency_ms or SERVER_LATENCY_MS
         return self.target_latency_ms if self.scenario == "multi-stream" else None
@@ -208,7 +206,7 @@ def put_under_load(
     *,
     on_poll: Callable[[float], object] = lambda elapsed_s: None,
 ) -> Loaded:
-    """Run LoadGen's tests over work in a child process.
+    """Runs LoadGen's tests over work in a child process.
 
     Args:
         make: Loads the work; is called in the child, so that it has to be picklable.

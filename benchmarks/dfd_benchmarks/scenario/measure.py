@@ -32,7 +32,7 @@ Workload = Literal["frame", "sequence", "pipeline"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is put under load.
+    """The part of the runtime that is put under load.
 
     Attributes:
         what: The frame model on crops in memory, one step of the sequence model with its state
@@ -134,7 +134,7 @@ _WORK: dict[str, Callable[[Subject, Load], Work]] = {
 
 
 def make_work(subject: Subject, load: Load) -> Work:
-    """Load what is put under load."""
+    """Loads the work of a subject."""
     return _WORK[subject.what](subject, load)
 
 
@@ -145,7 +145,7 @@ def measure_scenario(
     *,
     on_poll: Callable[[float], object] = lambda elapsed_s: None,
 ) -> Result:
-    """Run one scenario with LoadGen.
+    """Runs one scenario with LoadGen.
 
     Args:
         subject: What is put under load.
@@ -166,7 +166,7 @@ def measure_scenario(
 
 
 def label_of(duration_s: float) -> str:
-    """What a run of this length may be called."""
+    """Returns the label that a run of this length may bear."""
     if duration_s < RULES_DURATION_S:
         return "short run: not a result by MLPerf's rules"
     return "run with MLPerf's load generator; not an official MLPerf result, reviewed by nobody"

@@ -17,7 +17,7 @@ from dfd_benchmarks.options import JSON, MODEL, PRECISION, RUNS, prepare, print_
 @RUNS
 @JSON
 def gru(model: Path | None, precision: str, steps: int, runs: int, json_file: Path | None) -> None:
-    """Cost of a step of the sequence graph beside the frame graph, from the first to the last."""
+    """Measure the cost of a step of the sequence graph beside the frame graph, first to last."""
     from dfd_benchmarks.sequence.gru import gru_lines, measure_gru
 
     machine = prepare()
@@ -40,7 +40,7 @@ def gru(model: Path | None, precision: str, steps: int, runs: int, json_file: Pa
 @RUNS
 @JSON
 def recurrent(head: str, width: int | None, runs: int, json_file: Path | None) -> None:
-    """The native sequence graph against tf2onnx's graph of the same model, with its loops.
+    """Compare the native sequence graph with tf2onnx's graph of the same model, with its loops.
 
     Both are checked for saying the same before anything is measured. Needs dfd-edge[bench].
     """

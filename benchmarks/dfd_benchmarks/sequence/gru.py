@@ -38,7 +38,7 @@ def measure_gru(
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Measure the sequence graph step by step beside the frame graph, `runs` times.
+    """Measures the sequence graph step by step beside the frame graph, `runs` times.
 
     The frame graph sees noise and the sequence graph the features that come of it: what they
     compute does not depend on what they see.
@@ -102,7 +102,7 @@ def measure_gru(
 
 
 def gru_lines(result: Result) -> Iterator[str]:
-    """Tell how far one call and single steps differ, and the figures."""
+    """Yields how far one call and single steps differ, then the figures."""
     yield (
         f"{result.arguments['steps']} steps; one call of {CHUNK} and single steps differ by "
         f"{result.details['difference']:.1e} at most"

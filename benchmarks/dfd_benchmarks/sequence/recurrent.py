@@ -108,7 +108,7 @@ class Pair:
     def inputs(
         self, features: NDArray[np.float32], lengths: NDArray[np.int32]
     ) -> tuple[Arrays, Arrays]:
-        """What the native graph and the other take of features [B, T, F], from the beginning."""
+        """Returns the inputs of both graphs for features [B, T, F], from the beginning."""
         state = np.zeros((len(features), self.state_width), np.float32)
         mask = np.arange(features.shape[1]) < lengths[:, None]
         return (
@@ -146,7 +146,7 @@ def measure_recurrent(
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Compare both graphs of a head, after a look at whether they say the same.
+    """Compares both graphs of a head, once their outputs agree.
 
     Args:
         head: Name in the registry of heads. Its weights are random: they change no duration.
@@ -204,7 +204,7 @@ def measure_recurrent(
 
 
 def recurrent_lines(result: Result) -> Iterator[str]:
-    """Tell which graphs were compared, and the figures."""
+    """Yields which graphs were compared, then the figures."""
     loops, differences = result.details["loops"], result.details["difference"]
     yield (
         f"head {result.arguments['head']}, {result.arguments['width']} features; tf2onnx's graph "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def soak() -> None:
-    """Does anything grow over a long run? Memory, threads, descriptors and latency, plotted.
+    """Run for long and see whether memory, threads, descriptors or latency grow.
 
     Ctrl-C ends a run early; what was measured so far is told. With --json the figures so far are
     in the file at any time, and `dfd-bench chart FILE --out soak.png` draws their course.

@@ -224,11 +224,11 @@ class _Measure:
 
     @property
     def change_unit(self) -> str:
-        """Of its growth."""
+        """Unit of its growth."""
         return "count" if self.unit == "count" else "%"
 
     def change(self, early: float, late: float) -> float:
-        """How much it grew."""
+        """Returns how much it grew."""
         return late - early if self.unit == "count" else 100.0 * (late / early - 1.0)
 
 
@@ -245,7 +245,7 @@ _MEASURES = (
 def soak_result(
     kind: str, arguments: Mapping[str, Any], ran: RunInfo, windows: Sequence[Window]
 ) -> Result:
-    """What every benchmark writes, with the windows in its details.
+    """Returns the result of a soak, with the windows in its details.
 
     Args:
         kind: `pushed` or `live`.
@@ -292,7 +292,7 @@ def soak_result(
 
 
 def soak_lines(result: Result) -> Iterator[str]:
-    """Tell how long it ran, and whether anything grew."""
+    """Yields how long it ran, and whether anything grew."""
     last = result.details["windows"][-1]
     judged = sum(window["judged"] for window in result.details["windows"])
     yield (

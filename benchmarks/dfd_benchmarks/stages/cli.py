@@ -31,7 +31,7 @@ def stages(
     json_file: Path | None,
     html_file: Path | None,
 ) -> None:
-    """What each stage costs on CLIP, and how much of the cores the whole makes use of.
+    """Measure the cost of each stage on CLIP, and the share of the cores that the whole uses.
 
     The CPU times of the stages alone, summed per judged frame, say how many frames a second the
     cores allow; Detector.analyze is held against that.
@@ -76,7 +76,7 @@ def startup(
     runs: int,
     json_file: Path | None,
 ) -> None:
-    """Imports, loading, process start to verdict on CLIP, peak memory, size on the disk.
+    """Measure imports, loading, process start to verdict on CLIP, peak memory, size on disk.
 
     CLIP is 10 s of 1280x720 made of a sample by default. Every time is that of a process of its
     own, with the files in the system's cache.

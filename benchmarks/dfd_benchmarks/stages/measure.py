@@ -1,4 +1,4 @@
-"""What each stage costs by itself, and how much of the cores the whole makes use of.
+"""The cost of each stage by itself, and the share of the cores that the whole uses.
 
 The stages are those of `Detector.analyze` with JSON Lines written: decode, convert, detect, track,
 crop, frame model, sequence model, verdict, output. Each is run alone over the same frames, on one
@@ -58,7 +58,7 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class WholeTimes:
-    """What one `Detector.analyze` took.
+    """Times of one `Detector.analyze`.
 
     Attributes:
         elapsed_s: Elapsed seconds.
@@ -74,7 +74,7 @@ class WholeTimes:
 
 
 class _RecordingSampler:
-    """Asks for the due frames; decoding ends, and converting begins, when it is asked for one."""
+    """Samples the due frames; each ends the lap of decoding and begins that of converting."""
 
     def __init__(
         self, sampler: Sampler | FirstFrames, decode: StageTimer, convert: StageTimer
@@ -83,7 +83,7 @@ class _RecordingSampler:
         self._decode, self._convert = decode, convert
 
     def is_due(self, time_s: float) -> bool:
-        """Whether this frame is converted and handed out."""
+        """Returns whether this frame is converted and handed out."""
         due = self._sampler.is_due(time_s)
         if due:
             self._decode.stop()
@@ -91,7 +91,7 @@ class _RecordingSampler:
         return due
 
     def foresee(self) -> Sampler | FirstFrames:
-        """What the decoder asks about frames to come: some need no decoding."""
+        """Returns the sampler that the decoder asks about frames to come: some need no decoding."""
         return self._sampler.foresee()
 
 
@@ -224,7 +224,7 @@ class StageBench:
         return tracked
 
     def _observe(self) -> list[Observation]:
-        """What the runtime itself makes of the held frames."""
+        """Returns the runtime's own observations of the held frames."""
         stream = Stream(self.session, KnownFaces(self._found) if self._faces else None)
         return [stream.observe(frame.image, frame.time_s) for frame in self.held]
 

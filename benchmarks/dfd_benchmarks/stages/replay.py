@@ -47,11 +47,11 @@ class RecordingSession:
         self._inputs: list[list[SequenceInputs]] = [[]]
 
     def end_of_frame(self) -> None:
-        """What is asked from now on belongs to the next frame."""
+        """Begins the next frame: later calls belong to it."""
         self._inputs.append([])
 
     def sequence_inputs(self) -> Iterator[list[SequenceInputs]]:
-        """What the sequence model was asked, frame by frame; most often once."""
+        """Yields the inputs of the sequence model, frame by frame; most often one call."""
         yield from self._inputs[:-1]
 
     def run_frame(self, crops: NDArray[np.uint8]) -> FrameOutputs:

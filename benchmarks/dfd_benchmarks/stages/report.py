@@ -1,4 +1,4 @@
-"""What the stages cost, as figures, as a table and as a page."""
+"""The costs of the stages, as figures, as a table and as a page."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def medians(result: Result) -> dict[str, float]:
 
 
 def stage_lines(result: Result) -> Iterator[str]:
-    """Tell what the stages cost, a line a stage."""
+    """Yields the costs of the stages, a line a stage."""
     ran, facts = result.ran, result.details
     if ran is not None:
         yield f"bundle {ran.bundle} ({ran.bundle_hash}), {ran.precision} on {ran.provider}"
@@ -160,7 +160,7 @@ def stage_lines(result: Result) -> Iterator[str]:
 
 
 def costliest_text(result: Result) -> str:
-    """Which stage takes most."""
+    """Names the stage that takes most."""
     name = result.details["dearest"]
     return f"Most goes to {STAGES[name]}: {medians(result)[f'{name}.share']:.0f} % of the CPU time"
 
@@ -172,7 +172,7 @@ def summary_figures(result: Result) -> list[Figure]:
 
 
 def write_stage_page(path: Path, machine: Machine, result: Result) -> None:
-    """Write the page of a result.
+    """Writes the page of a result.
 
     Raises:
         UsageError: The file cannot be written, or jinja2 or plotly is missing.

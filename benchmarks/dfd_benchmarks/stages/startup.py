@@ -1,4 +1,4 @@
-"""What a start costs: imports, the bundle, the way to a verdict, memory, and room on the disk.
+"""The cost of a start: imports, bundle, time to a verdict, memory, and disk space.
 
 Every time is taken in a process of its own. A first round that is not counted warms the file
 cache and leaves the bytecode, so these are starts of a program that was run before.
@@ -87,7 +87,7 @@ main()
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What is started.
+    """The bundle and the provider that are started.
 
     Attributes:
         model: A bundle; the shipped one by default.
@@ -103,7 +103,7 @@ class StartOptions:
 
 
 def make_clip(path: Path) -> None:
-    """Write 10 s of the sample with one face: 1280x720, 30 frames a second, H.264 in MP4.
+    """Writes 10 s of the sample with one face: 1280x720, 30 frames a second, H.264 in MP4.
 
     Raises:
         UsageError: There are no samples here.
@@ -129,7 +129,7 @@ def make_clip(path: Path) -> None:
 def measure_startup(
     clip: Path, options: StartOptions, *, on_run: Callable[[], object] = lambda: None
 ) -> Result:
-    """Measure starts, `options.runs` times, imports with and without dfd_edge turn by turn.
+    """Measures starts, `options.runs` times, imports with and without dfd_edge in turns.
 
     Args:
         clip: What is judged; the bar is for 10 s of 720p.
@@ -268,7 +268,7 @@ def _child(program: str, *arguments: str) -> Any:  # noqa: ANN401 - what the pro
 
 
 def _environment() -> dict[str, str]:
-    """That of this process; bytecode is kept, as for users, even where developers keep none."""
+    """Returns this process' environment, with bytecode kept, as it is for users."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

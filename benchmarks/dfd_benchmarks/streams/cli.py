@@ -52,7 +52,7 @@ def streams(
     precision: str,
     json_file: Path | None,
 ) -> None:
-    """Live streams of CLIP over loopback: how stale the answers are, how many are carried.
+    """Measure live streams of CLIP over loopback: staleness, and how many are carried.
 
     Every frame bears a stamp, so that staleness counts from the sender's clock to the result.
     CLIP shows one face; by default it is a sample. The streams of a count are carried when the
@@ -106,7 +106,7 @@ def memory(
     precision: str,
     json_file: Path | None,
 ) -> None:
-    """Memory of one stream of CLIP from the first minute of video to the last.
+    """Measure the memory of one stream of CLIP from the first minute of video to the last.
 
     The video is decoded and judged as fast as the machine can, over and over.
     """

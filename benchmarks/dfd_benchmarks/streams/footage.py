@@ -135,7 +135,7 @@ def _fitted(image: Image, size: tuple[int, int]) -> Image:
 
 
 class _Every:
-    """Asks for all frames."""
+    """Samples all frames."""
 
     def is_due(self, time_s: float) -> bool:
         return True

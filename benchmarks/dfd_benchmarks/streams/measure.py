@@ -1,4 +1,4 @@
-"""How stale live answers are, and how many streams a machine carries before they grow too stale.
+"""Staleness of live verdicts, and the number of streams that a machine carries within a bound.
 
 Real streams over loopback, a stamp in each frame, the sender's clock: the age of a verdict counts
 from the moment at which a camera would have taken the frame, through encoder, network, demuxer,
@@ -32,7 +32,7 @@ _SETTLE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of milliseconds, over all verdicts of all streams."""
+    """Percentiles of milliseconds over all verdicts of all streams."""
 
     p50: float
     p90: float
@@ -49,7 +49,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadPoint:
-    """What so many streams at once gave.
+    """Measurements of a number of streams at once.
 
     Attributes:
         count: Number of streams.
@@ -128,7 +128,7 @@ class StreamsReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamsOptions:
-    """What is measured.
+    """Options of a measurement of live streams.
 
     Attributes:
         size: Width and height of the pictures in pixels.

@@ -62,7 +62,7 @@ def measure_memory(
     precision: str = "auto",
     on_minute: Callable[[], object] = lambda: None,
 ) -> MemoryReport:
-    """Judge so many minutes of video in one stream.
+    """Judges a number of minutes of video in one stream.
 
     Args:
         clip: A video with one face in it; the sample where None.
@@ -104,7 +104,7 @@ def measure_memory(
 
 
 class _Shifted:
-    """Asks a stream for the times of one turn of the footage."""
+    """Samples one turn of the footage by the times of the whole stream."""
 
     def __init__(self, stream: Stream, offset_s: float) -> None:
         self._stream = stream

@@ -39,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a stream has lost so far."""
+    """Losses of a stream so far."""
 
     dropped: int
     gaps: int
@@ -92,7 +92,7 @@ class Receiver(threading.Thread):
             self.error = None if self._closed.is_set() else error
 
     def close(self) -> None:
-        """Asks it to end; returns at once."""
+        """Ends it; returns at once."""
         self._closed.set()
         if self._watch is not None:
             self._watch.close()
@@ -120,7 +120,7 @@ class Receiver(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came of one stream in the measured time."""
+    """Results of one stream in the measured time."""
 
     verdicts: tuple[Verdict, ...]
     dropped: int

@@ -33,7 +33,7 @@ def parse_count(text: str) -> int | None:
 
 
 def streams_lines(report: StreamsReport) -> Iterator[str]:
-    """Tell how stale the answers were and how many streams were carried."""
+    """Yields how stale the verdicts were and how many streams were carried."""
     yield (
         f"{report.clip} as {report.width}x{report.height} at {report.fps} frames a second, "
         f"{report.bitrate_kbps:.0f} kbit/s, over {report.protocol}, sent by "
@@ -54,7 +54,7 @@ def streams_lines(report: StreamsReport) -> Iterator[str]:
 
 
 def memory_lines(report: MemoryReport) -> Iterator[str]:
-    """Tell how much memory a stream took, and whether it grew."""
+    """Yields how much memory a stream took, and whether it grew."""
     yield (
         f"{report.clip} as {report.width}x{report.height}; bundle {report.ran.bundle}, "
         f"{report.ran.precision}; {report.judged} frames judged"
@@ -154,7 +154,7 @@ def _row(point: LoadPoint) -> str:
 
 
 class Progress(Closing):
-    """Tells on standard error what is measured; in place where that is a terminal."""
+    """Reports progress on standard error; in place where that is a terminal."""
 
     def __init__(self, options: StreamsOptions) -> None:
         self._duration_s = options.duration_s

@@ -161,7 +161,7 @@ _HTTP_HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class SenderOptions:
-    """What is to be sent.
+    """The footage, and where and how it is sent.
 
     Attributes:
         path: Footage, MPEG-TS with H.264.
@@ -312,7 +312,7 @@ def _free_port() -> int:
 
 
 def main(text: str) -> None:
-    """Send until standard input is closed."""
+    """Sends until standard input is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     sending = Sending(SenderOptions(**json.loads(text)))
     started_s = time.monotonic()

@@ -28,7 +28,7 @@ _END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SenderCost:
-    """What sending took, over all its processes.
+    """The cost of sending, over all its processes.
 
     Attributes:
         cores: CPU seconds in a second.
@@ -89,7 +89,7 @@ class Senders(Closing):
         self.starts_s: list[float] = told["starts_s"]
 
     def clock(self, index: int) -> FrameClock:
-        """Tells for stream `index` when frames were due at the sender."""
+        """Returns the clock of stream `index`: when frames were due at the sender."""
         return FrameClock(self.starts_s[index], self._footage.fps, self._footage.frames)
 
     def cpu_s(self) -> float:

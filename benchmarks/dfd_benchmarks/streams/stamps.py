@@ -24,7 +24,7 @@ _CHECK_POLYNOMIAL = 0x07
 
 
 def write_stamp(image: NDArray[np.uint8], number: int) -> None:
-    """Write a number into a picture, in place.
+    """Writes a number into a picture, in place.
 
     Args:
         image: uint8 [height, width, 3] or [height, width].
@@ -43,7 +43,7 @@ def write_stamp(image: NDArray[np.uint8], number: int) -> None:
 
 
 def read_stamp(image: NDArray[np.uint8]) -> int | None:
-    """Read the number of a picture, or None where there is none or it is damaged.
+    """Reads the number of a picture; None where there is none or it is damaged.
 
     Args:
         image: uint8 [height, width, 3] or [height, width].

@@ -72,7 +72,7 @@ def sweep(
     json_file: Path | None,
     settings_file: Path | None,
 ) -> None:
-    """Provider, precision, batch and threads: what is quickest on this machine.
+    """Find the quickest provider, precision, batch and threads on this machine.
 
     The frame graph by itself, and CLIP (a sample by default) from file to verdict. The knee is the
     largest batch that still gains more than 5 %.

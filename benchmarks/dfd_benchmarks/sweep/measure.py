@@ -31,7 +31,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """What is tried.
+    """The combinations that are tried.
 
     Attributes:
         models: Bundles; None is the shipped one.
@@ -72,7 +72,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepReport:
-    """What was found.
+    """Figures and recommendation of a sweep.
 
     Attributes:
         result: The figures.
@@ -101,7 +101,7 @@ class SweepReport:
 def measure_sweep(
     clip: Path, options: SweepOptions, *, on_run: Callable[[], object] = lambda: None
 ) -> SweepReport:
-    """Measure every combination in each run, so that they share what the machine goes through.
+    """Measures every combination in each run, so that other work on the machine meets all alike.
 
     Args:
         clip: A video file with a face in it, judged from file to verdict.

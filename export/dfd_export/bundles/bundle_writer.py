@@ -46,7 +46,7 @@ PARITY_FILE = "parity.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleInfo:
-    """What a bundle says that is not in its models.
+    """The parts of a manifest that do not come from the models.
 
     Attributes:
         name: The bundle's name.

@@ -1,4 +1,4 @@
-"""What a graph's file says of itself: enough to tell what a stray file is and how to run it.
+"""Metadata of a graph's file: enough to identify a stray file and to run it.
 
 onnxruntime gives it as `session.get_modelmeta().custom_metadata_map`.
 """
@@ -19,7 +19,7 @@ PRECISION_KEY = METADATA_PREFIX + "precision"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
-    """What the metadata of a bundle's graphs is made of.
+    """The source of the metadata of a bundle's graphs.
 
     Attributes:
         name: The bundle's name.
@@ -66,7 +66,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
 
 
 def set_precision(model: onnx.ModelProto, precision: str) -> None:
-    """Says in the metadata of a frame graph which variant it has become."""
+    """Writes the variant into the metadata of a frame graph."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     helper.set_model_props(model, {**metadata, PRECISION_KEY: precision})
 

@@ -119,7 +119,7 @@ def measure_probe(session: Session, crops: NDArray[np.uint8]) -> ProbeSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe run gave.
+    """The result of a probe run.
 
     Attributes:
         compared: The outputs that the manifest has expectations for, on this variant.
@@ -191,7 +191,7 @@ def frame_file(session: Session) -> str:
 
 
 def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
-    """By output, the logits that this variant gave when it was written."""
+    """Returns by output the logits that this variant gave when it was written."""
     if precision == "fp32":
         return {
             "fake_logit": manifest.probe.fake_logit,
@@ -202,7 +202,7 @@ def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
 
 
 def _tolerances(manifest: Manifest, precision: str) -> tuple[float, float]:
-    """How far the largest and the mean difference of a variant's logits may be."""
+    """Returns the bounds on the largest and the mean difference of a variant's logits."""
     own = manifest.probe.tolerance
     changes = manifest.frame.variants[precision].changes
     if changes is None:

@@ -1,1 +1,1 @@
-"""Models that people already have: published `.h5` and `.keras` files, made fit for a bundle."""
+"""Models from other programs: `.h5` and `.keras` files of notebooks, converted for a bundle."""

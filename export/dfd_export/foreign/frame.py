@@ -1,4 +1,4 @@
-"""A published CNN as a standard frame model: a dict of features, logit and evidence."""
+"""A foreign CNN as a standard frame model, with the scaling of its pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dfd_training.models.scaling import CAFFE, SIGNED, TORCH, UNIT, PixelScaling
 
 
 class Scaling(enum.StrEnum):
-    """What a notebook did to pixels of 0..255 before its model saw them."""
+    """The scaling of pixels of 0..255 outside of a model."""
 
     NONE = "none"
     UNIT = "0..1"
@@ -81,7 +81,7 @@ class FoundScaling:
 
     @property
     def takes_bytes(self) -> bool:
-        """Tells whether what comes out is as a network takes it, if pixels of 0..255 go in."""
+        """Whether what comes out is as a network takes it, if pixels of 0..255 go in."""
         return max(abs(self.low), abs(self.high)) <= _HIGHEST
 
 
@@ -139,7 +139,7 @@ _ANY_SIZE = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForeignFrame:
-    """A published CNN, and what its file says of it.
+    """A foreign CNN, and what its file says of it.
 
     Attributes:
         file: The file.
@@ -158,7 +158,7 @@ class ForeignFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSettings:
-    """What the file of a CNN cannot tell.
+    """Settings of a CNN that are not in its file.
 
     Attributes:
         size: Side of its pictures in pixels.
@@ -174,7 +174,7 @@ class FrameSettings:
 
 
 def open_frame(file: ModelFile) -> ForeignFrame:
-    """Loads a published CNN and looks at it.
+    """Loads a foreign CNN and analyses it.
 
     Raises:
         UsageError: It cannot be loaded, or is no model of one RGB picture.

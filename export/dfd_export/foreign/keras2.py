@@ -1,4 +1,10 @@
-"""What Keras 2 wrote otherwise than Keras 3 reads it; published `.h5` files are mostly its work."""
+"""Translates descriptions of models from Keras 2 to Keras 3.
+
+Most published `.h5` files come from Keras 2. It recorded `preprocess_input(x)`, `x / 255` or
+`tf.nn.sigmoid(x)` as layers of the kinds `TFOpLambda` and `SlicingOpLambda`: the name of a
+TensorFlow function with its arguments. Keras 3 knows neither kind. No function is looked up by the
+name in the file: those below are known, any other is refused.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +107,7 @@ def nodes_as_keras3(layers: list[Config], inputs: object, outputs: object) -> tu
 def _first_calls(
     layers: list[Config], outputs: object, by_name: dict[str, Config]
 ) -> dict[str, int]:
-    """By layer, the number of its first call: 1 for most models inside a model, else 0."""
+    """Returns by layer the number of its first call: 1 for most models inside a model, else 0."""
     used: dict[str, int] = {}
     places = [*_references([layer["inbound_nodes"] for layer in layers]), *_references(outputs)]
     for name, call, _ in places:
@@ -280,7 +286,7 @@ def _entry(kind: str, name: str, sources: list[list[Any]], **config: object) -> 
 
 
 def _is_tensor(value: object) -> bool:
-    """Tells whether an argument is the output of a layer: its name and two numbers."""
+    """Returns whether an argument is the output of a layer: its name and two numbers."""
     return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)
 
 

@@ -1,4 +1,4 @@
-"""The graph of a model as one chain of calls, models inside models taken apart."""
+"""Graphs of Keras models: their calls, with models inside models taken apart, and their heads."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def backwards(output: keras.KerasTensor) -> Iterator[Call]:
 
 
 def _call_that_made(tensor: keras.KerasTensor) -> Call | None:
-    """None for an input of the graph."""
+    """Returns the call that made a tensor; None for an input of the graph."""
     layer, node_index, _ = tensor._keras_history
     node = layer._inbound_nodes[node_index]
     if not node.input_tensors:
@@ -166,7 +166,7 @@ class Classes(enum.StrEnum):
 
 
 class HeadForm(enum.StrEnum):
-    """What the numbers of a model's last layer are."""
+    """The form of a model's last layer."""
 
     SIGMOID = "a sigmoid"
     SOFTMAX = "a softmax of two classes"

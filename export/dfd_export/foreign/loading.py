@@ -1,4 +1,11 @@
-"""Published model files, loaded with nothing but Keras' own layers."""
+"""Foreign model files, loaded with nothing but Keras' own layers.
+
+A model's description is rewritten in the form that the installed Keras reads. Every layer is looked
+up by its class among Keras' own; the modules that a file names are not imported. So nothing in a
+file decides which code runs, and files of Keras 2 and 3, HDF5 and archive, come out alike. What
+only training needs (initialisers, regularisers, constraints, the optimiser) is left out: the
+weights come from the file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Keras model file says of itself, read without building anything from it."""
+"""Descriptions in Keras model files, read without building anything from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From model files, whoever wrote them, to what a bundle is made of."""
+"""Opens model files of any origin as the models of a bundle."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ Prompt = Callable[[Sequence[MissingOption], Path], dict[str, object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BundleModels:
-    """What a bundle is made of.
+    """The models that a bundle is written from, and their settings.
 
     Attributes:
         frame_model: In the standard form; without a logit where the sequence model gives it.
@@ -196,13 +196,13 @@ def _frame_answers(given: GivenOptions, frame: ForeignFrame, classes: Classes) -
 
 
 def _is_own_frame(file: ModelFile) -> bool:
-    """Tells whether `dfd-train` wrote it: such a model names its outputs."""
+    """Returns whether `dfd-train` wrote it: such a model names its outputs."""
     outputs = _graph(file).get("output_layers")
     return isinstance(outputs, dict) and {"features", "fake_logit"} <= outputs.keys()
 
 
 def _is_own_sequence(file: ModelFile) -> bool:
-    """Tells whether `dfd-train` wrote it: such a model names its inputs, and gives every step."""
+    """Returns whether `dfd-train` wrote it: such a model names its inputs, and gives every step."""
     graph = _graph(file)
     inputs, layers = graph.get("input_layers"), graph.get("layers")
     named = isinstance(inputs, dict) and inputs.keys() == {"features", "mask"}
@@ -274,7 +274,7 @@ def _frame_facts(frame: ForeignFrame, answers: FrameSettings) -> list[str]:
 
 
 def _scaled(frame: ForeignFrame, answers: FrameSettings) -> str:
-    """Who scales the pixels, and to what."""
+    """Describes where the pixels are scaled, and to which range."""
     if frame.scaling is None:
         return f"scaled: {answers.scaling.value}"
     low, high = frame.scaling.low, frame.scaling.high

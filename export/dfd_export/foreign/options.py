@@ -1,4 +1,4 @@
-"""What the files cannot tell is asked: all of it at once, at the terminal or as options."""
+"""Options that model files cannot answer: asked for at a terminal, or listed in one error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class GivenOptions:
 
 @dataclass(frozen=True, slots=True)
 class MissingOption:
-    """Something that a file cannot tell.
+    """An option that a file cannot answer.
 
     Attributes:
         option: The name of the option, and of the field of `GivenOptions`.
@@ -64,7 +64,7 @@ class MissingOption:
 def missing_options(
     given: GivenOptions, frame: ForeignFrame | None, sequence: ForeignSequence | None
 ) -> list[MissingOption]:
-    """What is still to be asked about published models, None where a model is none of them."""
+    """Returns the options that are missing for foreign models; None for a model of `dfd-train`."""
     questions = []
     endings = [model.head for model in (frame, sequence) if model is not None]
     head = next((found for found in endings if found is not None), None)
@@ -81,7 +81,7 @@ def missing_options(
 
 
 def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) -> dict[str, object]:
-    """Gets answers from whoever is at the terminal.
+    """Asks for missing options at the terminal.
 
     Args:
         questions: What to ask.

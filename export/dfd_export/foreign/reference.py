@@ -1,4 +1,4 @@
-"""The published models themselves as oracles: the graphs must say what they say.
+"""Foreign models themselves as oracles: graphs must give their probabilities.
 
 The parity gate compares graphs with the rebuilt Keras models; this compares them with what was
 rebuilt, as their notebooks call it: scaled pixels in, padded clips with a mask in, a probability
@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForeignModels:
-    """The published models that a bundle is made of.
+    """The foreign models that a bundle is made of.
 
     Attributes:
         frame: The CNN; None where `dfd-train` made the frame model.
@@ -52,7 +52,7 @@ def compare_foreign(
     frame_session: Any,  # noqa: ANN401
     sequence_session: Any,  # noqa: ANN401
 ) -> Iterator[Comparison]:
-    """Compares graphs with the published models that they were made of.
+    """Compares graphs with the foreign models that they were made of.
 
     Args:
         published: The models; without any there is nothing to compare.
@@ -143,7 +143,7 @@ def _as_asked(published: ForeignSequence, classes: Classes, steps: int) -> keras
 
 
 def _ask(model: keras.Model, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
-    """The one output of a model for inputs in the order of its own."""
+    """Returns the one output of a model for inputs in the order of its own."""
     packed = keras.tree.pack_sequence_as(inputs_of(model), inputs)
     return keras.tree.flatten(model(packed, training=False))[0]
 

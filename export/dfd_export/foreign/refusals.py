@@ -1,4 +1,4 @@
-"""Layers that are not taken over, each with what to do about it."""
+"""Layers and files that are not taken over, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _RESIZED = ("bilinear", "nearest", "bicubic")
 
 
 def of_resizing(config: dict[str, Any]) -> str | None:
-    """Why a graph cannot resize like this; None where it can."""
+    """Returns why a graph cannot resize like this; None where it can."""
     given = config.get("interpolation", "bilinear")
     problems = {
         f"interpolation={given!r:.20}": given not in _RESIZED,
@@ -190,7 +190,7 @@ _EXPORTED = (
 
 
 def describe_folder(path: Path) -> str:
-    """Says which kind of model a folder holds, and what to give in its place."""
+    """Describes the kind of model in a folder, and what to give in its place."""
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
@@ -213,7 +213,7 @@ def describe_folder(path: Path) -> str:
 
 
 def describe_file(path: Path, start: bytes) -> str | None:
-    """Says which kind of model a file holds that is neither HDF5 nor a .keras archive.
+    """Describes the kind of model in a file that is neither HDF5 nor a .keras archive.
 
     Args:
         path: The file.
@@ -236,7 +236,7 @@ def describe_file(path: Path, start: bytes) -> str | None:
 
 
 def describe_archive(path: Path) -> str | None:
-    """Says which kind of model a zip archive is that is no .keras archive; None if not known."""
+    """Describes the kind of model in a zip archive other than .keras; None if not known."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -250,7 +250,7 @@ def describe_archive(path: Path) -> str | None:
 
 
 def _describe_json(path: Path) -> str:
-    """Of TensorFlow.js, or the layers of a model without weights."""
+    """Describes JSON: of TensorFlow.js, or the layers of a model without weights."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

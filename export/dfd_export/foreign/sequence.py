@@ -1,4 +1,4 @@
-"""A published sequence model in the standard form: a logit after every step, states carried."""
+"""A foreign sequence model in the standard form: a logit after every step, states carried."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TAKES = "takes {}, not features [B, T, F], alone or with a mask [B, T]"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForeignSequence:
-    """A published sequence model, and what its file says of it.
+    """A foreign sequence model, and what its file says of it.
 
     Attributes:
         file: The file.
@@ -69,7 +69,7 @@ class ForeignSequence:
 
 
 def open_sequence(file: ModelFile) -> ForeignSequence:
-    """Loads a published sequence model and looks at it.
+    """Loads a foreign sequence model and analyses it.
 
     Raises:
         UsageError: It cannot be loaded, or is no recurrent model of features with a verdict at
@@ -212,7 +212,7 @@ def _recurrent_problem(call: Call, *, last: Call) -> str | None:
 
 
 def _inner(layer: Any) -> Any:  # noqa: ANN401
-    """What `TimeDistributed` does to each step; every other layer as it is."""
+    """Returns the layer inside a `TimeDistributed`; every other layer as it is."""
     return layer.layer if isinstance(layer, layers.TimeDistributed) else layer
 
 
@@ -225,7 +225,7 @@ def _is_recurrent(call: Call) -> bool:
 
 
 def _is_masked(call: Call) -> bool:
-    """Tells whether Keras hands this layer a mask, said outright or carried by its input."""
+    """Returns whether Keras hands this layer a mask, as an argument or with its input."""
     given = call.arguments.get("mask")
     return given is not None or getattr(call.inputs[0], "_keras_mask", None) is not None
 

@@ -1,4 +1,8 @@
-"""What the gate puts into a frame graph: random and real crops, alone, together and mixed."""
+"""Cases of the gate.
+
+Frame graphs get random and real crops, alone, together and mixed; sequence graphs get whole clips,
+clips in pieces and clips with padding.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class FrameCases:
         batches: Sequence[int],
         rng: np.random.Generator,
     ) -> FrameCases:
-        """Asks the model about random and real crops, once for all batches.
+        """Runs the model on random and real crops, once for all batches.
 
         Args:
             model: The Keras frame model.

@@ -1,4 +1,4 @@
-"""Real crops for the parity gate, and the face detector that they were made with."""
+"""Crops for the parity gate, and the face detector that real ones were made with."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def face_spec(path: Path) -> FaceSpec:
 
 
 def is_store(path: Path) -> bool:
-    """Tells whether a folder is a crop store."""
+    """Returns whether a folder is a crop store."""
     return (path / "store.json").is_file()
 
 

@@ -1,4 +1,4 @@
-"""The gate: an exported graph must say what its Keras model says, or nothing is written.
+"""The gate: an exported graph must give what its Keras model gives, or nothing is written.
 
 First names, element types and axes, then shapes, then values, each with an error of its own.
 The largest difference of every output in every case goes into a report beside the graphs.

@@ -1,4 +1,4 @@
-"""What every graph of a bundle has in common: opset, names of axes, metadata, checks."""
+"""Properties that all graphs of a bundle share: opset, names of axes, metadata, checks."""
 
 from __future__ import annotations
 

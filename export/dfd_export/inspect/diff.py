@@ -1,4 +1,4 @@
-"""How two bundles differ: manifest, files, graphs, and what both say of one bundle's probe."""
+"""Differences between two bundles: manifest, files, graphs, and logits on one bundle's probe."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphDiff:
-    """How two graphs of one role differ.
+    """Differences between two graphs of one role.
 
     Attributes:
         role: "sequence", or "frame" with the precision, and "optimized" where it is that graph.
@@ -69,7 +69,7 @@ class GraphDiff:
 
     @property
     def same(self) -> bool:
-        """Whether they compute the same and say the same, but for when they were written."""
+        """Whether graphs and manifests are the same, except for the dates."""
         dated = all(change.name == f"metadata {_DATE_KEY}" for change in self.changes)
         weights = self.changed or self.only_first or self.only_second
         return self.nodes_equal and dated and not weights
@@ -77,7 +77,7 @@ class GraphDiff:
 
 @dataclass(frozen=True, slots=True)
 class LogitDiff:
-    """How far two bundles are apart on the first one's probe.
+    """Differences of the logits of two bundles on the first one's probe.
 
     Attributes:
         precision: The variant of both.
@@ -94,7 +94,7 @@ class LogitDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDiff:
-    """How two bundles differ.
+    """Differences between two bundles.
 
     Attributes:
         manifest: Fields by dotted names, without those of the files.
@@ -171,7 +171,7 @@ def _changes(first: dict[str, Value], second: dict[str, Value]) -> tuple[Change,
 
 
 def _only_dates(first: Bundle, second: Bundle, name: str) -> bool:
-    """Whether the card differs by nothing but the date in it."""
+    """Returns whether the card differs by nothing but the date in it."""
     if name != CARD_FILE:
         return False
     date = first.manifest.created.encode(), second.manifest.created.encode()
@@ -340,7 +340,7 @@ _LONGEST = 60
 
 
 def diff_text(first: Bundle, second: Bundle, diff: BundleDiff) -> str:
-    """What differs, part by part; parts that are the same are not shown."""
+    """Formats the differences part by part; parts that are the same are not shown."""
     return printable_lines("\n".join(_lines(first, second, diff)))
 
 

@@ -1,4 +1,4 @@
-"""What is in a bundle, or in a single graph: files, graphs, costs, metadata, card."""
+"""Contents of a bundle or a single graph: files, graphs, costs, metadata, card."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class GraphReport:
     metadata: dict[str, str]
 
     def says(self, key: str) -> str | None:
-        """What the file's metadata says under one of `dfd-export`'s keys."""
+        """Returns the file's metadata under one of `dfd-export`'s keys."""
         return self.metadata.get(METADATA_PREFIX + key)
 
 

@@ -1,4 +1,4 @@
-"""Whether a bundle is whole, keeps the contract and works here: one result a check."""
+"""Checks that a bundle is whole, keeps the contract and works here."""
 
 from __future__ import annotations
 

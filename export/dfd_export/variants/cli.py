@@ -1,4 +1,4 @@
-"""What the commands `bundle`, `variant` and `revise` share about variants and decisions."""
+"""Options and steps that `bundle`, `variant` and `revise` share."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def make_variants(
 
 
 def report_decisions(bundle: Bundle, decisions: Mapping[str, DecisionSpec]) -> None:
-    """Says which variant is judged by which decision, where that is not as it should be."""
+    """Reports variants without a decision of their own, and decisions without a variant."""
     for precision, variant in bundle.manifest.frame.variants.items():
         if precision != "fp32" and variant.decision is None:
             click.echo(f"{precision} shares the decision of fp32: none was set on its own logits")

@@ -198,7 +198,7 @@ def _correct_biases(
 
 
 def _rounded_kernels(rounded: onnx.ModelProto) -> dict[str, Array]:
-    """By the names of the fp32 graph, the kernels that the int8 graph really has."""
+    """Returns the dequantised kernels of the int8 graph by their names in the fp32 graph."""
     constants = {t.name: numpy_helper.to_array(t) for t in rounded.graph.initializer}
     kernels = {}
     for node in rounded.graph.node:
@@ -278,7 +278,7 @@ def _distance(found: dict[str, Array], wanted: dict[str, Array]) -> float:
 
 
 def _is_depthwise(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Tells whether each output channel has an input channel of its own, as MLAS's kernel wants."""
+    """Returns whether each output channel has an input channel of its own, as MLAS needs."""
     if node.op_type != "Conv" or node.input[1] not in shapes:
         return False
     outputs, inputs_a_group = shapes[node.input[1]][:2]

@@ -1,4 +1,4 @@
-"""What a variant of the frame graph changes against fp32, measured through the runtime."""
+"""Changes of a variant of the frame graph against fp32, measured through the runtime."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _known(bound: float) -> float | None:
 
 
 def describe_changes(precision: str, changes: VariantChanges) -> str:
-    """What a variant changes, in a sentence a figure."""
+    """Describes what a variant changes, in a sentence a figure."""
     auc, speed = changes.auc, changes.speedup
     between = "" if auc.low is None else f" [{auc.low:+.4f}, {auc.high:+.4f}]"
     return (
@@ -142,7 +142,7 @@ def _auc_change(labels: Labels, both: Scores) -> float:
 
 
 def _time(fp32: Session, variant: Session, sample: Sample) -> tuple[Metric, float]:
-    """How much faster the variant judges one crop, the two in turn; and how long it takes."""
+    """Measures the variant's speed-up on one crop, the two in turn, and its latency."""
     ratios, latencies_ms = [], []
     for round_number in range(_ROUNDS):
         crop = sample.crops[round_number % len(sample)][None]

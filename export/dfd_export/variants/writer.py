@@ -1,4 +1,8 @@
-"""Adds variants to a bundle: made, measured, and only then written."""
+"""Adds variants to a bundle, fp16 and int8: converted, measured, and only then written.
+
+Beside the portable graph of a variant a copy may be stored as onnxruntime optimises it, where that
+loads faster.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +123,7 @@ def _load_seconds(data: bytes) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantOptions:
-    """Which variants to make, and what they may cost.
+    """The variants to make, and what they may cost.
 
     Attributes:
         int8: Make the int8 variant.
@@ -140,7 +144,7 @@ class VariantOptions:
 
     @property
     def wanted(self) -> bool:
-        """Whether any is asked for."""
+        """Whether any variant is wanted."""
         return self.int8 or self.fp16
 
 

@@ -124,7 +124,7 @@ def line_chart(
 
 
 def check_page(path: Path) -> None:
-    """Refuse a page that would not be opened as one, before anything is measured.
+    """Refuses a page that would not be opened as one, before anything is measured.
 
     Raises:
         UsageError: Its suffix is not that of a page.
@@ -145,7 +145,7 @@ def write_page(
     charts: Sequence[Chart],
     values: Mapping[str, Any],
 ) -> None:
-    """Fill in a template of this folder and write the page, whole or not at all.
+    """Fills in a template of this folder and writes the page, whole or not at all.
 
     Args:
         template: Its file name.

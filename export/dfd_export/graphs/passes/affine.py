@@ -42,12 +42,12 @@ class Affine:
 
     @property
     def channels(self) -> int:
-        """How many it tells apart."""
+        """The number of channels that it distinguishes."""
         return max(self.scale.size, self.shift.size)
 
     @property
     def is_identity(self) -> bool:
-        """Tells whether it does nothing."""
+        """Whether it does nothing."""
         return bool((self.scale == 1).all() and not self.shift.any())
 
 
@@ -128,7 +128,7 @@ class Layer:
 
 
 def _is_plain(node: ir.Node, kernel: Array) -> bool:
-    """Tells whether a `MatMul` or `Gemm` is x @ kernel + bias over [batch, channels]."""
+    """Returns whether a `MatMul` or `Gemm` is x @ kernel + bias over [batch, channels]."""
     shape = None if node.inputs[0] is None else shape_of(node.inputs[0])
     factors = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     return (

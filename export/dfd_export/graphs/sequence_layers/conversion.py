@@ -1,4 +1,4 @@
-"""A whole sequence model, layer by layer."""
+"""Conversion of a whole sequence model: its chain of layers, written one after the other."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def _walk(model: keras.Model, tensor: Any) -> tuple[list[Any], Any]:  # noqa: AN
 
 
 def _drops_last_axis(layer: Any, before: Any, after: Any) -> bool:  # noqa: ANN401
-    """Tells whether an operation only makes [B, T] of [B, T, 1]."""
+    """Returns whether an operation only makes [B, T] of [B, T, 1]."""
     views = type(layer).__name__ in {"Squeeze", "Reshape", "GetItem"}
     return views and len(before.shape) == 3 and (*after.shape, 1) == tuple(before.shape)
 
 
 def _of_each_step(model: keras.Model, layer: Any) -> Any:  # noqa: ANN401
-    """What `TimeDistributed` does to each step; every other layer as it is."""
+    """Returns the layer inside a `TimeDistributed`; every other layer as it is."""
     if not isinstance(layer, layers.TimeDistributed):
         return layer
     if isinstance(layer.layer, layers.RNN):
@@ -133,7 +133,7 @@ def _of_each_step(model: keras.Model, layer: Any) -> Any:  # noqa: ANN401
 
 
 def _check_end(model: keras.Model, backwards: list[Any]) -> None:
-    """Whether the last layer that does more than average, scale and shift gives one logit."""
+    """Checks that the last layer that does more than average, scale and shift gives one logit."""
     kept = (*TRAINING_ONLY, layers.BatchNormalization, RunningMean)
     last = next((layer for layer in backwards if not isinstance(layer, kept)), None)
     if last is None:

@@ -1,4 +1,8 @@
-"""The graph of a sequence model while its layers are being written."""
+"""The graph of a sequence model under construction, and the registry of the layers' converters.
+
+Linear maps of each step wait in `Affine` and are combined before they are written, so that batch
+norms cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ class Affine:
 
     @property
     def per_channel(self) -> bool:
-        """Tells whether no channel goes into another."""
+        """Whether no channel goes into another."""
         return self.kernel.ndim == 1
 
     def after(self, first: Affine | None) -> Affine:
@@ -62,7 +66,7 @@ def as_array(variable: Any) -> Array:  # noqa: ANN401 - a Keras variable
 
 
 class Layout(enum.Enum):
-    """How the steps of a batch lie in a tensor."""
+    """Order of the axes of a batch of steps."""
 
     BATCH_TIME = "[batch, time, channels]"
     TIME_BATCH = "[time, batch, channels]"
@@ -72,7 +76,7 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a layer gives for each step.
+    """A layer's output for each step.
 
     Attributes:
         name: The tensor.
@@ -211,7 +215,7 @@ class SequenceGraph:
         return dataclasses.replace(steps, name=name, layout=layout)
 
     def rows_at_ends(self, value: str, offsets: list[int], output: str) -> str:
-        """Of [batch, rows, C] the rows at each sequence's length plus each offset: [batch, n, C].
+        """Gathers rows of [batch, rows, C] at each length plus each offset: [batch, n, C].
 
         Args:
             value: Has `length + max(offsets) + 1` rows or more.
@@ -277,7 +281,7 @@ def converts(*kinds: type) -> Callable[[Converter], Converter]:
 
 
 def is_known(kind: type) -> bool:
-    """Tells whether there is a function for layers of this class."""
+    """Returns whether there is a function for layers of this class."""
     return kind in _CONVERTERS
 
 

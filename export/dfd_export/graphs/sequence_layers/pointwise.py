@@ -1,4 +1,4 @@
-"""Layers that look at one step alone: dense layers and norms, and what does nothing in inference.
+"""Layers that look at one step alone: dense layers, norms, activations, training-only layers.
 
 A batch norm has fixed statistics then and is a factor and an offset for each channel: it goes
 into the weights of the dense layer before it or of the layer after it.

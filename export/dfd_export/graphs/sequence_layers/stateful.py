@@ -1,8 +1,16 @@
-"""GRU and LSTM as ONNX's own operators.
+"""Layers that carry a state from step to step: GRU and LSTM, running mean, window attention.
 
-Keras and ONNX write a GRU alike: gates in the order update, reset, candidate; `reset_after=True`
-is `linear_before_reset=1`; biases come as one row for the input and one for the state. An LSTM's
-gates stand in another order. Padding is told by `sequence_lens`, so nothing in it counts.
+GRU and LSTM are ONNX's own operators. Keras and ONNX write a GRU alike: gates in the order update,
+reset, candidate; `reset_after=True` is `linear_before_reset=1`; biases come as one row for the
+input and one for the state. An LSTM's gates stand in another order. `sequence_lens` excludes the
+padding.
+
+The running mean carries the mean so far and a count. A sum would do, but grows: after a day of
+steps it has no digits left for the next one.
+
+Window attention carries keys and values of the last steps. A step's row in the state is its keys,
+its values and a 1. Rows of zeros are steps that have not been: the logarithm of that last channel,
+added to the scores, hides them.
 """
 
 from __future__ import annotations
@@ -227,7 +235,7 @@ def _behind_the_last(graph: SequenceGraph, rows: str, width: int, window: int, n
 
 
 def _places(graph: SequenceGraph, steps: str, window: int, name: str) -> str:
-    """Which rows each step sees: [time, window], step t those from t on."""
+    """Writes the rows that each step sees: [time, window], step t those from t on."""
     time = graph.add("Shape", [steps], f"{name}_time", start=1, end=2)
     time = graph.add("Squeeze", [time], f"{name}_time_steps")
     zero, one = graph.integer(0), graph.integer(1)
