@@ -5,6 +5,7 @@ rewrites against the one without any and those without one of them, on one threa
 is taken in turns; the figures are medians of the ratios in each turn, with their quartiles.
 
     python benchmarks/graph_rewrites.py efficientnet_b0 mobilenet_v2
+    python benchmarks/graph_rewrites.py --int8 mobilenet_v2  # the graphs after quantisation
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dfd_export.graphs.frame_graph import (
     finish_frame_graph,
 )
 from dfd_export.graphs.graph_passes import PASSES, simplify
+from dfd_export.variants.int8 import quantize
 from dfd_training.models import BACKBONES, build_frame_model
 
 ROUNDS = 21
@@ -50,7 +52,7 @@ def graphs_of(name: str, size: int) -> dict[str, onnx.ModelProto]:
     for variable in model.weights:
         if variable.path.endswith(("gamma", "moving_variance")):
             variable.assign(rng.uniform(0.7, 1.4, variable.shape))
-        elif variable.path.endswith(("beta", "moving_mean")):
+        elif variable.path.endswith(("beta", "bias", "moving_mean")):
             variable.assign(rng.uniform(-0.3, 0.3, variable.shape))
     spec = describe_frame_model(model, crop_scale=1.5)
     converted = convert_frame_model(model, spec)
@@ -70,10 +72,13 @@ def graphs_of(name: str, size: int) -> dict[str, onnx.ModelProto]:
     return graphs
 
 
-def measure(name: str) -> None:
+def measure(name: str, *, int8: bool) -> None:
     """Measures the graphs of one network and prints a line each."""
     size = BACKBONES[name].input_size
     graphs = graphs_of(name, size)
+    if int8:
+        crops = random_crops(np.random.default_rng(2), 8, size)
+        graphs = {choice: quantize(graph, crops) for choice, graph in graphs.items()}
     data = {choice: graph.SerializeToString() for choice, graph in graphs.items()}
     crop = random_crops(np.random.default_rng(0), 1, size)
 
@@ -90,7 +95,7 @@ def measure(name: str) -> None:
             loads[choice].append(cpu_s(lambda choice=choice: load(choice)))  # type: ignore[misc]
             run = lambda session=session: session.run(None, {"image": crop})  # noqa: E731
             runs[choice].append(min(cpu_s(run), cpu_s(run)))
-    print(f"{name}, {size} px")
+    print(f"{name}, {size} px, {'int8' if int8 else 'fp32'}")
     for choice, graph in graphs.items():
         load_ms, run_ms = (statistics.median(t[choice]) * 1e3 for t in (loads, runs))
         print(
@@ -109,5 +114,6 @@ def ratio(values: list[float], base: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    for network in sys.argv[1:] or sorted(BACKBONES):
-        measure(network)
+    chosen = [word for word in sys.argv[1:] if word != "--int8"]
+    for network in chosen or sorted(BACKBONES):
+        measure(network, int8="--int8" in sys.argv)

@@ -47,7 +47,7 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-_PUBLISHED = "Models that dfd-train did not write; what their files cannot tell is asked"
+_FOREIGN = "Models that dfd-train did not write; what their files cannot tell is asked"
 
 
 @main.command(cls=GroupedCommand)
@@ -78,42 +78,42 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
 @click.option(
     "--classes",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["real,fake", "fake,real"]),
     help="Order of the classes; of one sigmoid, what 0 and 1 stand for.",
 )
 @click.option(
     "--scaling",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["none", "0..1", "-1..1", "torch", "caffe"]),
     help="What was done to pixels of 0..255 before the model.",
 )
 @click.option(
     "--channels",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["rgb", "bgr"]),
     help="bgr where pictures were read by OpenCV and not converted.  [default: rgb]",
 )
 @click.option(
     "--crop",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["face", "frame"]),
     help="Whether it judges faces cut out, or the middle square of whole frames.",
 )
 @click.option(
     "--crop-scale",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.FloatRange(min=0, min_open=True),
     help="Side of a face's crop over the longer side of its box.  [default: 1.5]",
 )
 @click.option(
     "--size",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.IntRange(min=16),
     help="Side of its pictures in pixels, where the model takes any.",
 )
@@ -129,7 +129,7 @@ def bundle(
     name: str | None,
     rate: float | None,
     max_gap: float | None,
-    **told: Any,  # noqa: ANN401 - the options about variants and about published models
+    **others: Any,  # noqa: ANN401 - the options about variants and about foreign models
 ) -> None:
     """Export the Keras models FRAME and SEQUENCE into a bundle.
 
@@ -162,12 +162,12 @@ def bundle(
     from dfd_export.variants.writer import VariantOptions
 
     options = VariantOptions(
-        **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
+        **{field.name: others.pop(field.name) for field in dataclasses.fields(VariantOptions)}
     )
     if options.holdout is None:
         options = dataclasses.replace(options, holdout=held_out_fold(frame))
     check_free(out)
-    given = GivenOptions(rate=rate, **told)
+    given = GivenOptions(rate=rate, **others)
     parts = open_models(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
     if parts.measured and (decision is None or card is None):
         raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
@@ -227,9 +227,9 @@ def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:
     """Exports the run of a recipe, which answers all that the other options ask."""
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
-        told = ctx.get_parameter_source(parameter.name or "")
+        source = ctx.get_parameter_source(parameter.name or "")
         taken = parameter.name in ("frame", "out", "name")
-        if not taken and told is not click.core.ParameterSource.DEFAULT:
+        if not taken and source is not click.core.ParameterSource.DEFAULT:
             raise UsageError(
                 f"{run}: a recipe's run, which goes with no {parameter.get_error_hint(ctx)}: leave "
                 "it out"
@@ -360,7 +360,7 @@ def variant(
     crops: Path,
     decision: Path | None,
     out: Path | None,
-    **asked: Any,  # noqa: ANN401
+    **others: Any,  # noqa: ANN401 - the options about variants
 ) -> None:
     """Add variants of the frame graph to a bundle, each with its measured change against fp32.
 
@@ -369,7 +369,7 @@ def variant(
     """
     from dfd_export.variants.writer import VariantOptions
 
-    options = VariantOptions(**asked)
+    options = VariantOptions(**others)
     if not options.wanted:
         raise UsageError("no variant is asked for: give --int8, --fp16 or both")
     given = Bundle.load(path)

@@ -19,9 +19,8 @@ import tf_keras
 from keras import layers
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.loading import load_foreign
 from dfd_export.foreign.model_file import ModelFile
-from notebooks import SIZE, cnn, pictures, predict, save, shake
+from notebooks import SIZE, cnn, load_foreign, pictures, predict, save, shake
 
 
 @pytest.fixture(scope="module")

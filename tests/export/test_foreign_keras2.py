@@ -12,8 +12,18 @@ import numpy as np
 import pytest
 
 from dfd_edge.errors import UsageError
-from dfd_export.foreign.loading import load_foreign
-from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
+from notebooks import (
+    SIZE,
+    STEPS,
+    WIDTH,
+    cnn,
+    load_foreign,
+    pictures,
+    predict,
+    recurrent,
+    save,
+    shake,
+)
 
 k2 = pytest.importorskip("tf_keras", reason="tf_keras, which still is Keras 2, is not installed")
 tf = pytest.importorskip("tensorflow")

@@ -121,12 +121,12 @@ def _lines(result: Result) -> Iterator[str]:
     """Yields what ran and what did not, then the figures."""
     from dfd_benchmarks.results.report import figure_lines
 
-    told, details = result.arguments, result.details
+    arguments, details = result.arguments, result.details
     yield (
-        f"{told['network']} at {told['size']} px, weights: {details['weights']}; "
-        f"{told['frames']} frames of {details['clip']}"
+        f"{arguments['network']} at {arguments['size']} px, weights: {details['weights']}; "
+        f"{arguments['frames']} frames of {details['clip']}"
     )
-    if told["loop"]:
+    if arguments["loop"]:
         differences = ", ".join(f"{k} {v:.1e}" for k, v in details["logit_difference"].items())
         yield (
             f"TensorFlow's threads: {details['tensorflow_threads']}; the clip's logit differs: "

@@ -24,7 +24,7 @@ from dfd_edge.errors import DfdError, UsageError
 
 MIN_RUNS = 4
 _DRAWS = 10_000
-#: Arguments that say how often or on what; what then ran stands in `ran` and is told.
+#: Arguments that say how often or on what; what then ran stands in `ran` and is reported.
 _SETTINGS = {"runs", "model", "provider", "precision", "threads"}
 _MACHINE = ("processor", "instructions", "cores", "memory_mb", "governor", "system", "gpus")
 _START = "from dfd_benchmarks.cli import main; main()"

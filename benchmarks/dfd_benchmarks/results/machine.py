@@ -47,7 +47,7 @@ class Machine:
         versions: Versions of the libraries that matter, those installed; onnxruntime's wheel among
             them under its own name.
         providers: What that wheel was built with, in onnxruntime's names; not all may run.
-        gpus: What nvidia-smi tells of.
+        gpus: The GPUs that nvidia-smi lists.
         load: Cores that were busy over the last minute before the run, or None.
     """
 
@@ -236,7 +236,7 @@ def resident_mb() -> float:
     """Resident memory of this process in megabytes (10^6 bytes).
 
     Raises:
-        UsageError: The system does not tell it in /proc.
+        UsageError: The system does not show it in /proc.
     """
     if not _STATM.is_file():
         raise UsageError("this system does not tell the memory of a process in /proc; use Linux")
@@ -263,7 +263,7 @@ class ProcessUsage:
         """Takes stock.
 
         Raises:
-            UsageError: The system does not tell it in /proc.
+            UsageError: The system does not show it in /proc.
         """
         memory_mb = resident_mb()
         # Listing the descriptors opens one.

@@ -116,7 +116,7 @@ class Result:
             something else.
         ran: What ran, or None where nothing of the runtime did.
         figures: In the order in which people read them; no name twice.
-        details: What else this benchmark tells, in plain values.
+        details: Further output of this benchmark, in plain values.
     """
 
     benchmark: str

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def soak() -> None:
     """Run for long and see whether memory, threads, descriptors or latency grow.
 
-    Ctrl-C ends a run early; what was measured so far is told. With --json the figures so far are
-    in the file at any time, and `dfd-bench chart FILE --out soak.png` draws their course.
+    Ctrl-C ends a run early, with the figures so far. With --json they are in the file at any time,
+    and `dfd-bench chart FILE --out soak.png` draws their course.
     """
 
 

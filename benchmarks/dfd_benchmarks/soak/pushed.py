@@ -1,7 +1,7 @@
 """One stream for as long as it takes: does anything grow, leak or slow down?
 
-A soak is cut into windows. Each tells what the process held at most and how long results took. The
-first tenth of them warms up; the second tenth is held against the last.
+A soak is cut into windows. Each has the most that the process held and the time that results took.
+The first tenth of them warms up; the second tenth is compared with the last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Window:
         frames: Pushed or received frames, or seconds of live streams, since the start.
         elapsed_s: Seconds since the start.
         judged: Frames judged in this window.
-        people: People that were told apart since the start.
+        people: People that were distinguished since the start.
         gaps: Losses of streams since the start.
         memory_mb, threads, descriptors: The most that the process held in this window.
         p50_ms, p99_ms, max_ms: How long results took: a push, or from the sender's clock on.

@@ -55,7 +55,7 @@ class LoadPoint:
         count: Number of streams.
         staleness_ms: From the sender's time of a frame to its result.
         worst_p99_ms: The highest 99th percentile among the streams.
-        own_staleness_ms: As the runtime tells it: from the decoded frame on.
+        own_staleness_ms: The runtime's own figure, from the decoded frame on.
         rate_hz: Judged frames per second of a stream, the mean.
         worst_rate_hz: The same of the slowest stream.
         verdicts: Judged frames in all.

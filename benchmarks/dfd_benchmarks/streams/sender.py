@@ -316,8 +316,8 @@ def main(text: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     sending = Sending(SenderOptions(**json.loads(text)))
     started_s = time.monotonic()
-    told = {"addresses": sending.addresses, "starts_s": sending.starts_s}
-    print(json.dumps(told), flush=True)
+    message = {"addresses": sending.addresses, "starts_s": sending.starts_s}
+    print(json.dumps(message), flush=True)
     sys.stdin.read()
     sending.stop()
     cost = {

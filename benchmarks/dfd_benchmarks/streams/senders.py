@@ -84,9 +84,9 @@ class Senders(Closing):
         self._footage = footage
         self.cost: SenderCost | None = None
         self._cpu_s = 0.0
-        told = self._told()
-        self.addresses: list[str] = told["addresses"]
-        self.starts_s: list[float] = told["starts_s"]
+        message = self._read_line()
+        self.addresses: list[str] = message["addresses"]
+        self.starts_s: list[float] = message["starts_s"]
 
     def clock(self, index: int) -> FrameClock:
         """Returns the clock of stream `index`: when frames were due at the sender."""
@@ -105,10 +105,10 @@ class Senders(Closing):
         try:
             assert self._process.stdin is not None
             self._process.stdin.close()
-            told = self._told()
-            late_ms: Sequence[float] = told["late_ms"]
+            message = self._read_line()
+            late_ms: Sequence[float] = message["late_ms"]
             self.cost = SenderCost(
-                cores=told["cpu_s"] / told["elapsed_s"],
+                cores=message["cpu_s"] / message["elapsed_s"],
                 late_p99_ms=float(np.percentile(late_ms, 99)) if late_ms else 0.0,
             )
             self._process.wait(_END_S)
@@ -127,13 +127,13 @@ class Senders(Closing):
             assert pipe is not None
             pipe.close()
 
-    def _told(self) -> dict[str, Any]:
+    def _read_line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise DfdError("the sending process ended by itself; its own words stand above")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
 class FrameClock:

@@ -314,9 +314,3 @@ def _reason(error: Exception) -> str:
     """The innermost of the reasons that Keras strings together, in one line."""
     *_, last = str(error).split("Exception encountered:")
     return " ".join(last.split())[:300] or type(error).__name__
-
-
-def load_foreign(path: Path) -> tuple[ModelFile, keras.Model]:
-    """Reads and loads a published model."""
-    file = ModelFile.read(path)
-    return file, load(file)

@@ -56,7 +56,7 @@ def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
 
     Args:
         sources: The model files, a phrase each.
-        facts: What was told or found about the models and limits their use, a sentence each.
+        facts: Facts about the models that limit their use, a sentence each.
     """
     return CardInfo(
         training_data=f"Not known here. Taken over from {' and '.join(sources)}.",
@@ -104,7 +104,7 @@ class BundleModels:
     sources: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     measured: bool = True
-    published: ForeignModels = field(default_factory=ForeignModels)
+    foreign: ForeignModels = field(default_factory=ForeignModels)
 
     def extra(self, crops: NDArray[np.uint8]) -> Extra:
         """The comparison with the published models themselves, for the gate.
@@ -112,7 +112,7 @@ class BundleModels:
         Args:
             crops: uint8 [n, size, size, 3], RGB.
         """
-        return partial(compare_foreign, self.published, crops)
+        return partial(compare_foreign, self.foreign, crops)
 
     def decision(self) -> DecisionSpec:
         """The decision where none was made."""
@@ -182,7 +182,7 @@ def open_models(
             *([_MEAN] if sequence_path is None else []),
         ],
         measured=frame is None and sequence is None and sequence_path is not None,
-        published=ForeignModels(frame, to_frame, sequence, classes),
+        foreign=ForeignModels(frame, to_frame, sequence, classes),
     )
 
 

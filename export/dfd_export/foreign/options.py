@@ -48,7 +48,7 @@ class MissingOption:
     Attributes:
         option: The name of the option, and of the field of `GivenOptions`.
         values: What may be answered: choices, or a type.
-        meaning: What is asked, in words.
+        meaning: The question in words.
     """
 
     option: str

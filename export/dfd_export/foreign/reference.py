@@ -36,7 +36,7 @@ class ForeignModels:
     Attributes:
         frame: The CNN; None where `dfd-train` made the frame model.
         answers: How it is called.
-        sequence: The sequence model; None where there is none that was published.
+        sequence: The sequence model; None where there is none that was foreign.
         classes: The order of the classes of both.
     """
 
@@ -47,7 +47,7 @@ class ForeignModels:
 
 
 def compare_foreign(
-    published: ForeignModels,
+    foreign: ForeignModels,
     crops: NDArray[np.uint8],
     frame_session: Any,  # noqa: ANN401
     sequence_session: Any,  # noqa: ANN401
@@ -55,29 +55,29 @@ def compare_foreign(
     """Compares graphs with the foreign models that they were made of.
 
     Args:
-        published: The models; without any there is nothing to compare.
+        foreign: The models; without any there is nothing to compare.
         crops: uint8 [n, S, S, 3], RGB: real crops.
         frame_session: onnxruntime's session of the frame graph.
         sequence_session: That of the sequence graph.
     """
     rng = np.random.default_rng(0)
     crops = np.concatenate([crops, random_crops(rng, len(crops), crops.shape[1])])
-    if published.frame is not None and published.answers is not None:
-        yield _compare_frame(published.frame, published.answers, frame_session, crops)
-    if published.sequence is not None:
+    if foreign.frame is not None and foreign.answers is not None:
+        yield _compare_frame(foreign.frame, foreign.answers, frame_session, crops)
+    if foreign.sequence is not None:
         pool = frame_session.run(["features"], {"image": crops})[0]
-        yield _compare_sequence(published.sequence, published.classes, sequence_session, pool, rng)
+        yield _compare_sequence(foreign.sequence, foreign.classes, sequence_session, pool, rng)
 
 
 def _compare_frame(
-    published: ForeignFrame,
+    foreign: ForeignFrame,
     answers: FrameSettings,
     session: Any,  # noqa: ANN401
     crops: NDArray[np.uint8],
 ) -> Comparison:
-    model, head = published.model, published.head
+    model, head = foreign.model, foreign.head
     pixels = keras.Input((answers.size, answers.size, 3), name="pixels")
-    output = _ask(model, [pixels])
+    output = _call(model, [pixels])
     name = "features" if head is None else "probability"
     wanted = output if head is None else _probability(output, head, answers.classes)
     oracle = Oracle(keras.Model({"pixels": pixels}, {name: wanted}))
@@ -90,7 +90,7 @@ def _compare_frame(
 
 
 def _compare_sequence(
-    published: ForeignSequence,
+    foreign: ForeignSequence,
     classes: Classes,
     session: Any,  # noqa: ANN401
     pool: Array,
@@ -98,14 +98,14 @@ def _compare_sequence(
 ) -> Comparison:
     """Clips of every length, each as its notebook pads it, against the graph's logit there.
 
-    A model whose padding moves its states is asked about whole clips only.
+    A model whose padding moves its states is compared on whole clips only.
     """
-    steps = published.steps or _FREE_STEPS
+    steps = foreign.steps or _FREE_STEPS
     clips = pool[rng.integers(0, len(pool), (_CLIPS, steps))]
     clips = (clips * rng.uniform(0.5, 1.5, clips.shape)).astype(np.float32)
-    lengths = [steps] if published.reads_padding else list(range(1, steps + 1))
-    oracle = Oracle(_as_asked(published, classes, steps), compiled=True)
-    expected = oracle(_padded(clips, lengths, published.padding))["probability"]
+    lengths = [steps] if foreign.reads_padding else list(range(1, steps + 1))
+    oracle = Oracle(_as_called(foreign, classes, steps), compiled=True)
+    expected = oracle(_padded(clips, lengths, foreign.padding))["probability"]
     state = next(value.shape for value in session.get_inputs() if value.name == "state")
     inputs = {
         "features": clips,
@@ -129,20 +129,20 @@ def _padded(clips: Array, lengths: list[int], padding: float) -> dict[str, Array
     }
 
 
-def _as_asked(published: ForeignSequence, classes: Classes, steps: int) -> keras.Model:
+def _as_called(foreign: ForeignSequence, classes: Classes, steps: int) -> keras.Model:
     """The published model with named inputs and P(fake) out."""
-    features = keras.Input((steps, published.feature_width), name="features")
+    features = keras.Input((steps, foreign.feature_width), name="features")
     mask = keras.Input((steps,), dtype="bool", name="mask")
-    given = {id(published.features): features}
-    if published.mask is not None:
-        given[id(published.mask)] = keras.ops.cast(mask, published.mask.dtype)
-    inputs = [given[id(tensor)] for tensor in published.model.inputs]
-    output = _ask(published.model, inputs)
-    probability = _probability(output, published.head, classes)
+    given = {id(foreign.features): features}
+    if foreign.mask is not None:
+        given[id(foreign.mask)] = keras.ops.cast(mask, foreign.mask.dtype)
+    inputs = [given[id(tensor)] for tensor in foreign.model.inputs]
+    output = _call(foreign.model, inputs)
+    probability = _probability(output, foreign.head, classes)
     return keras.Model({"features": features, "mask": mask}, {"probability": probability})
 
 
-def _ask(model: keras.Model, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+def _call(model: keras.Model, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
     """Returns the one output of a model for inputs in the order of its own."""
     packed = keras.tree.pack_sequence_as(inputs_of(model), inputs)
     return keras.tree.flatten(model(packed, training=False))[0]

@@ -25,7 +25,7 @@ Call = Callable[[list[Array], list[Array], Any], Any]
 class Oracle:
     """Runs a Keras model twice: as it is, and with weights and inputs off by a rounding error.
 
-    The second answer tells how exact the first can be: an exported graph has other weights in
+    The second output shows how exact the first can be: an exported graph has other weights in
     the last digit too, since batch norms go into kernels, and adds in another order.
 
     Args:
