@@ -53,10 +53,10 @@ def print_result(
     """Prints a result and writes its file.
 
     Args:
-        machine: What `prepare` returned.
-        result: What was measured.
+        machine: The machine, from `prepare`.
+        result: The result.
         json_file: Where it is written, or None.
-        lines: What to print under the machine in place of the table of figures.
+        lines: Lines to print under the machine in place of the table of figures.
     """
     from dfd_benchmarks.results import report
     from dfd_benchmarks.results.schema import write_result

@@ -47,7 +47,9 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-_FOREIGN = "Models that dfd-train did not write; what their files cannot tell is asked"
+_FOREIGN = (
+    "Models that dfd-train did not write; options that their files cannot answer are asked for"
+)
 
 
 @main.command(cls=GroupedCommand)

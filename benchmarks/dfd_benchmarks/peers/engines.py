@@ -35,8 +35,8 @@ class Engine:
     Attributes:
         name: In figures.
         label: For people.
-        version: Of the library.
-        threads: That it may use inside an operator; 0 where it takes all cores.
+        version: Version of the library.
+        threads: Threads that it may use inside an operator; 0 where it takes all cores.
         run: From uint8 [1, S, S, 3], RGB, to features and logit.
     """
 

@@ -92,8 +92,8 @@ def measure_peers(
     """Times the engines: each frame goes through all of them before the next one does.
 
     Args:
-        peers: What `open_peers` gave.
-        networks: What they run.
+        peers: The engines of `open_peers`.
+        networks: The networks that they run.
         bundle: The same, exported.
         crops: uint8 [n, S, S, 3], RGB.
         clip: Where they come from.

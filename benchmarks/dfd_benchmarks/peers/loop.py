@@ -39,7 +39,7 @@ class NotebookLoop:
 
     Args:
         networks: The Keras models.
-        frames: How many of a clip are judged, from the first on.
+        frames: Number of frames of a clip that are judged, from the first on.
     """
 
     def __init__(self, networks: Networks, frames: int) -> None:

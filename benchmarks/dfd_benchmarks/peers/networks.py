@@ -40,7 +40,7 @@ class Networks:
     """A frame and a sequence model.
 
     Attributes:
-        name: Of both.
+        name: The name of both.
         weights: Where those of the frame model come from, in words.
         frame: From `image` [B, S, S, 3], RGB 0..255, to `features` [B, F], `fake_logit` [B] and
             what else the model gives.
@@ -113,7 +113,7 @@ def export_networks(
     """Exports both models into a bundle that judges whole frames, the first of a clip alone.
 
     Args:
-        networks: What to export.
+        networks: The networks to export.
         out: The bundle's folder.
         crops: uint8 [n, S, S, 3], RGB, two or more: for the exporter's comparison, and for the
             ranges of int8. As many first frames are judged.

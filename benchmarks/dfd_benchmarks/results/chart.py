@@ -23,9 +23,9 @@ class ChartRow:
     """One bar.
 
     Attributes:
-        label: What stands beside it.
+        label: The label beside it.
         group: Number of the result that it comes from.
-        figure: What it shows.
+        figure: The figure that it shows.
     """
 
     label: str
@@ -72,7 +72,7 @@ def draw_chart(
         paths: Files that `--json` wrote; each has a colour.
         patterns: Which figures; see `chart_rows`.
         out: A PNG file.
-        title: What stands above.
+        title: The title.
 
     Raises:
         UsageError: See `chart_rows`; or the file cannot be written.

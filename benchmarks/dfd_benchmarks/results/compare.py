@@ -92,7 +92,7 @@ def compare_records(
     Args:
         a: A record by `read_record`.
         b: Another one.
-        names: What they are called in messages.
+        names: Their names in messages.
         across: Arguments whose difference is what is looked at.
 
     Raises:

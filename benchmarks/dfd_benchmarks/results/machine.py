@@ -35,18 +35,18 @@ class Machine:
 
     Attributes:
         processor: Model of the processor.
-        instructions: Those that matter to the runtime, by the names of /proc/cpuinfo; none where
+        instructions: Extensions that the runtime uses, by the names of /proc/cpuinfo; none where
             the system does not tell them so.
         cores: Cores that this process may use: affinity and the container's limit counted.
         logical_cores: Processors that the system shows.
         physical_cores: Cores behind them, or None where the system does not say.
         memory_mb: Memory of the machine in megabytes, or None.
-        governor: What chooses the processor's clock, as in "performance", or None.
+        governor: The policy of the processor's clock, as in "performance", or None.
         system: Operating system and architecture.
         python: Version of Python.
         versions: Versions of the libraries that matter, those installed; onnxruntime's wheel among
             them under its own name.
-        providers: What that wheel was built with, in onnxruntime's names; not all may run.
+        providers: Providers of that wheel, in onnxruntime's names; not all may run.
         gpus: The GPUs that nvidia-smi lists.
         load: Cores that were busy over the last minute before the run, or None.
     """

@@ -37,11 +37,11 @@ class Figure:
     Attributes:
         name: By which two results find each other's figure: words joined by `_`, parts by `.`, as
             in `frame_graph.cpu`.
-        label: What people read.
+        label: The name that people read.
         unit: `ms`, `us`, `s`, `1/s`, `MB`, `cores`, `x` for a ratio, `%`, `count`.
         better: Which way is the better one; neither for what only describes.
         values: One a run, in the order in which they were taken; at least one.
-        bar: What the median has to reach, or None.
+        bar: The value that the median has to reach, or None.
     """
 
     name: str
@@ -112,9 +112,9 @@ class Result:
 
     Attributes:
         benchmark: Name of the command, as in `stages`.
-        arguments: What was asked for, in plain values; results with other arguments measured
+        arguments: The arguments in plain values; results with other arguments measured
             something else.
-        ran: What ran, or None where nothing of the runtime did.
+        ran: The configuration that ran, or None where nothing of the runtime did.
         figures: In the order in which people read them; no name twice.
         details: Further output of this benchmark, in plain values.
     """

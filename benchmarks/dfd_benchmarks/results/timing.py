@@ -19,7 +19,7 @@ class Spread:
         low: The smallest value.
         median: The middle value.
         high: The largest value.
-        runs: How many values there were.
+        runs: Number of values.
     """
 
     low: float
@@ -54,7 +54,7 @@ class StageTimes:
     Attributes:
         cpu_ms: float64 [n], CPU milliseconds of each judged frame, all threads.
         wall_ms: float64 [n], elapsed milliseconds of each.
-        rest_cpu_ms, rest_wall_ms: What belongs to no frame: opening a file, its last frames.
+        rest_cpu_ms, rest_wall_ms: Time that belongs to no frame: opening a file, its last frames.
     """
 
     cpu_ms: NDArray[np.float64]

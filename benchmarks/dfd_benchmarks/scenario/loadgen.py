@@ -54,7 +54,7 @@ class LoadgenResult:
 
     Attributes:
         valid: Its own VALID, and no error in its log.
-        reasons: What speaks against it, in LoadGen's words.
+        reasons: Reasons against its validity, in LoadGen's words.
         latency_ms: Milliseconds by percentile, of a query.
         rate_hz: Queries a second; of offline, samples a second.
         queries: Queries (samples, offline) that were answered.
@@ -146,7 +146,7 @@ class Load:
         workers: Threads that work; single-stream has one.
         target_qps: Queries a second that server sends; None for half of what one thread did in the
             warm-up.
-        target_latency_ms: What the 99th percentile has to keep; LoadGen holds server to it, where
+        target_latency_ms: Bound on the 99th percentile; LoadGen holds server to it, where
             None stands for `SERVER_LATENCY_MS`.
 
     Raises:
@@ -185,10 +185,10 @@ class Loaded:
     """All tests of one load.
 
     Attributes:
-        ran: What ran.
+        ran: The bundle, provider and precision that ran.
         load_s: Seconds that loading took.
         warm_up_s: Seconds of the calls before the first test.
-        target_qps: What server sent, or offline expected.
+        target_qps: Queries a second that server sent, or offline expected.
         tests: One a run.
     """
 

@@ -148,7 +148,7 @@ def measure_scenario(
     """Runs one scenario with LoadGen.
 
     Args:
-        subject: What is put under load.
+        subject: The part that is put under load.
         load: How.
         logs: An empty folder for LoadGen's own logs.
         on_poll: Called a few times a second with the seconds of testing so far.

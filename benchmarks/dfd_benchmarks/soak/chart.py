@@ -26,7 +26,7 @@ def draw_soak(path: Path, out: Path, *, title: str = "") -> None:
     Args:
         path: A file that `dfd-bench soak --json` wrote.
         out: A PNG or SVG file.
-        title: What stands above.
+        title: The title.
 
     Raises:
         UsageError: The file is no result of a soak, or the picture cannot be written.

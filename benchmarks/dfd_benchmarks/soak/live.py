@@ -73,7 +73,7 @@ def soak_live(detector: Detector, clip: Path | None, options: LiveOptions) -> It
     Args:
         detector: Judges.
         clip: A video with one face in it; the sample where None.
-        options: What is sent.
+        options: The streams.
 
     Raises:
         UsageError: A value out of range, or a system that does not tell what a process holds.
@@ -120,8 +120,8 @@ class _Camera(threading.Thread):
     Attributes:
         address: Where it is.
         start_s: `time.monotonic()` of the first frame of its present life.
-        footage: What it sends.
-        error: What ended it before `close`, or None.
+        footage: The footage that it sends.
+        error: The error that ended it before `close`, or None.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class _Viewer(threading.Thread):
     """Watches a camera as a program would, and takes the age of each result.
 
     Attributes:
-        error: What ended it before `close`, or None.
+        error: The error that ended it before `close`, or None.
     """
 
     def __init__(self, detector: Detector, camera: _Camera, recording: Recording) -> None:

@@ -163,7 +163,7 @@ def soak_pushed(detector: Detector, clip: Path | None, options: PushedOptions) -
     Args:
         detector: Judges.
         clip: A video with one face in it; the sample where None.
-        options: What is pushed.
+        options: The frames that are pushed.
 
     Raises:
         UsageError: A value out of range, or a system that does not tell what a process holds.
@@ -211,9 +211,9 @@ class _Measure:
     """One thing that should not grow.
 
     Attributes:
-        field: Of `Window`.
-        label: What people read.
-        unit: Of its values.
+        field: A field of `Window`.
+        label: The name that people read.
+        unit: Unit of its values.
         bar: How much it may grow from the second tenth to the last: per cent, or a count.
     """
 
@@ -249,8 +249,8 @@ def soak_result(
 
     Args:
         kind: `pushed` or `live`.
-        arguments: What was asked for.
-        ran: What ran.
+        arguments: The arguments of the command.
+        ran: The bundle, provider and precision that ran.
         windows: `MIN_WINDOWS` or more.
 
     Raises:

@@ -320,7 +320,7 @@ class StageReport:
     """The stages over one clip, turn by turn.
 
     Attributes:
-        bench: What was measured.
+        bench: The measurements.
         cores: Cores that the process may use.
         runs: The turns.
     """

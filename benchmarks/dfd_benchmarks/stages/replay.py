@@ -22,7 +22,7 @@ class KnownFaces(FaceDetector):
     """Gives the faces that were found before.
 
     Args:
-        found: Those of each frame, in the frames' order.
+        found: The faces of each frame, in the frames' order.
     """
 
     def __init__(self, found: list[list[Face]]) -> None:
@@ -80,7 +80,7 @@ class ReplayedSession:
     """A session whose models say again what they said, in the same order, at no cost.
 
     Args:
-        recorded: What they said.
+        recorded: The recorded outputs.
     """
 
     def __init__(self, recorded: RecordingSession) -> None:

@@ -33,7 +33,7 @@ def stage_result(report: StageReport, *, clip: Path, precision: str) -> Result:
     """The figures of the stages and of the whole.
 
     Args:
-        report: What was measured.
+        report: The measurements.
         clip: The clip, as it was named.
         precision: As asked for.
     """

@@ -132,8 +132,8 @@ def measure_startup(
     """Measures starts, `options.runs` times, imports with and without dfd_edge in turns.
 
     Args:
-        clip: What is judged; the bar is for 10 s of 720p.
-        options: What is started.
+        clip: The video that is judged; the bar is for 10 s of 720p.
+        options: The bundle and the provider.
         on_run: Called after each round.
 
     Raises:

@@ -68,7 +68,7 @@ class LoadPoint:
             where the system does not say.
         sender_late_ms: How late frames were sent; 99 of 100 were less. Counts as staleness.
         carried: Whether staleness and rate were kept.
-        why_not: What was not kept; empty where all was.
+        why_not: The bounds that were not kept; empty where all were.
     """
 
     count: int
@@ -95,13 +95,13 @@ class StreamsReport:
     """Live streams on this machine.
 
     Attributes:
-        clip: What was sent.
+        clip: The clip that was sent.
         width, height: Size of the pictures in pixels.
         fps: Frames per second.
         bitrate_kbps: Bit rate of a stream in 1000 bits per second.
         protocol: How it was sent.
-        sender: Who sent it: `packets` or `ffmpeg`.
-        ran: What ran.
+        sender: Kind of sender: `packets` or `ffmpeg`.
+        ran: The bundle, provider and precision that ran.
         due_hz: Frames per second of a stream that are to be judged.
         limit_ms: Bound on the 99th percentile of staleness.
         duration_s: Seconds measured at each count.
@@ -175,10 +175,10 @@ def measure_streams(
 
     Args:
         clip: A video with one face in it; the sample where None.
-        options: What is measured.
+        options: Sizes, counts and bounds.
         model: A bundle; the shipped one by default.
         precision: A variant of the frame graph.
-        provider: What the frame graph runs on.
+        provider: The frame graph's provider.
         on_second: Called once a second while streams run.
         on_count: Called before so many streams are measured.
         on_point: Called with each measurement.

@@ -31,9 +31,9 @@ class MemoryReport:
     """Resident memory of the process, with everything that it loaded.
 
     Attributes:
-        clip: What was judged, over and over.
+        clip: The clip that was judged, over and over.
         width, height: Size of the pictures in pixels.
-        ran: What ran.
+        ran: The bundle, provider and precision that ran.
         judged: Frames judged in all.
         loaded_mb: Before the first frame, in megabytes.
         minutes_mb: The largest in each minute of video, in megabytes.

@@ -56,7 +56,7 @@ class Receiver(threading.Thread):
 
     Attributes:
         verdicts: The judged frames so far.
-        error: What ended it before `close`, or None.
+        error: The error that ended it before `close`, or None.
     """
 
     detector: Detector

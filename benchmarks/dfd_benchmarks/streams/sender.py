@@ -185,7 +185,7 @@ class Sending:
     """The streams of one process, each in a thread of its own that sleeps until its next frame.
 
     Args:
-        orders: What to send.
+        orders: The footage and its addresses.
     """
 
     def __init__(self, orders: SenderOptions) -> None:

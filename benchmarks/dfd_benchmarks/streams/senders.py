@@ -43,7 +43,7 @@ class Senders(Closing):
     """A process that sends footage in so many streams. Use as a context manager.
 
     Args:
-        footage: What to send.
+        footage: The footage to send.
         count: Number of streams.
         protocol: `http` and `udp` carry MPEG-TS, `rtsp` carries RTP.
         kind: `packets` sends what was encoded before, `ffmpeg` encodes each stream anew with a
@@ -158,7 +158,7 @@ class FrameClock:
         """`time.monotonic()` at which the frame was due at the sender.
 
         Args:
-            stamp: What was read from the frame.
+            stamp: The stamp that was read from the frame.
             time_s: The frame's time in its source's clock, in seconds.
             now_s: `time.monotonic()`; no frame is from the future.
         """

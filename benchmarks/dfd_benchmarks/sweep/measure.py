@@ -76,7 +76,7 @@ class SweepReport:
 
     Attributes:
         result: The figures.
-        settings: What is recommended for this machine.
+        settings: The recommended settings for this machine.
         choice: The recommended combination, by name in the figures.
     """
 
@@ -105,7 +105,7 @@ def measure_sweep(
 
     Args:
         clip: A video file with a face in it, judged from file to verdict.
-        options: What is tried.
+        options: The combinations.
         on_run: Called after each run.
 
     Raises:
@@ -197,7 +197,7 @@ def recommended(candidates: Sequence[_Candidate], reached: dict[str, float]) -> 
     """The quickest from file to verdict; of those within 5 %, the fewest threads, the finest.
 
     Args:
-        candidates: What was measured. Bundles of other sizes say other things: only the first
+        candidates: The combinations. Bundles of other sizes have other scores: only the first
             bundle's are chosen from.
         reached: Judged frames a second, by name.
     """

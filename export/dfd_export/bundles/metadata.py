@@ -42,7 +42,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
     """Metadata of one of a bundle's graphs.
 
     Args:
-        facts: What the bundle says.
+        facts: The bundle's facts.
         file: The graph's file; `facts` names it as a variant of the frame model or as the
             sequence model.
 

@@ -146,7 +146,7 @@ class ForeignFrame:
         model: The model as it was published, [B, S, S, 3] to whatever it ends in.
         size: S in pixels; None where the model takes any.
         ending: Its verdict; None for a feature extractor.
-        scaling: What scales the pixels inside; None where nothing does.
+        scaling: The scaling of pixels inside; None where there is none.
     """
 
     file: ModelFile
@@ -162,7 +162,7 @@ class FrameSettings:
 
     Attributes:
         size: Side of its pictures in pixels.
-        scaling: What was done to pixels of 0..255 outside of it.
+        scaling: The scaling of pixels of 0..255 outside of it.
         bgr: True where it was trained on pictures in OpenCV's order.
         classes: The order of its classes.
     """

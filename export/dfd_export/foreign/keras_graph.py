@@ -33,10 +33,10 @@ class Call:
     """A layer or operation at one place of a graph.
 
     Attributes:
-        layer: What is called; its weights are the model's own.
+        layer: The layer; its weights are the model's own.
         inputs: The tensors it is called on, masks among them.
         arguments: The keyword arguments of the call.
-        output: What comes out.
+        output: The tensor that comes out.
     """
 
     layer: Any
@@ -180,8 +180,8 @@ class ClassifierHead:
 
     Attributes:
         dense: The dense layer whose sums the verdict is made of.
-        features: What that layer takes, [B, F].
-        form: What its numbers are.
+        features: The input of that layer, [B, F].
+        form: The form of its output.
     """
 
     dense: keras.layers.Dense
@@ -206,7 +206,7 @@ def find_head(path: Path, output: keras.KerasTensor, *, loss: str) -> Classifier
     Args:
         path: The file, for messages.
         output: The model's output.
-        loss: What it was trained with, where the file says.
+        loss: The loss that it was trained with, where the file has it.
 
     Returns:
         None for a model that ends in features.

@@ -28,7 +28,7 @@ class ModelFile:
     Attributes:
         path: The file.
         config: The model as the file describes it: `class_name`, `config` with its layers.
-        keras_version: Of the Keras that wrote it; "" where the file does not say.
+        keras_version: Version of the Keras that wrote it; "" where the file does not say.
         loss: Name of the loss that it was compiled with; "" where the file does not say.
     """
 

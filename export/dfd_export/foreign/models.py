@@ -90,7 +90,7 @@ class BundleModels:
         rate_hz: Steps a second; None to take that of the crops.
         person_score: Which logits a person's score is the mean of.
         sources: Each file, a phrase.
-        facts: What people should know about models taken over, a sentence each.
+        facts: Facts about foreign models for the card, a sentence each.
         measured: False where no decision and no card are needed, since nobody made any.
     """
 

@@ -24,7 +24,7 @@ class GivenOptions:
 
     Attributes:
         classes: Order of the classes.
-        scaling: What happened to the pixels.
+        scaling: A name of `Scaling`.
         size: Side of the pictures in pixels.
         channels: A name of `CHANNELS`.
         crop: A name of `CROPS`.
@@ -47,7 +47,7 @@ class MissingOption:
 
     Attributes:
         option: The name of the option, and of the field of `GivenOptions`.
-        values: What may be answered: choices, or a type.
+        values: The possible answers: choices, or a type.
         meaning: The question in words.
     """
 
@@ -84,7 +84,7 @@ def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) ->
     """Asks for missing options at the terminal.
 
     Args:
-        questions: What to ask.
+        questions: The options that are missing.
         path: The model file, for messages.
         interactive: Whether somebody is there.
 

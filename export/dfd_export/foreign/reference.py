@@ -58,7 +58,7 @@ def compare_foreign(
         foreign: The models; without any there is nothing to compare.
         crops: uint8 [n, S, S, 3], RGB: real crops.
         frame_session: onnxruntime's session of the frame graph.
-        sequence_session: That of the sequence graph.
+        sequence_session: onnxruntime's session of the sequence graph.
     """
     rng = np.random.default_rng(0)
     crops = np.concatenate([crops, random_crops(rng, len(crops), crops.shape[1])])

@@ -42,7 +42,7 @@ class ForeignSequence:
         mask: Its input of the mask, [B, T]; None where it has none.
         chain: Its layers from the features to the verdict, that of the verdict left out.
         ending: Its verdict.
-        padding: What stands in the features of steps that are none.
+        padding: The value of the features of padded steps.
         reads_padding: Names of recurrent layers that no mask reaches: in the published model, what
             stands behind the end of a short clip moves their states.
     """

@@ -50,7 +50,7 @@ class FrameCases:
             model: The Keras frame model.
             spec: Its contract.
             crops: uint8 [n, S, S, 3], RGB: real ones.
-            batches: How many crops there shall be in a case.
+            batches: Numbers of crops, a case each.
             rng: Draws the random ones.
 
         Raises:
@@ -133,8 +133,8 @@ def compare_sequence(
         model: The Keras sequence model.
         session: The graph's onnxruntime session.
         pool: float32 [n, F], features of crops.
-        batches: How many clips there shall be in a case.
-        times: How many steps they shall have.
+        batches: Numbers of clips, a case each.
+        times: Numbers of steps, a case each.
         rng: Draws clips and lengths.
 
     Raises:

@@ -118,7 +118,7 @@ class Expected:
 
     Attributes:
         values: One row an input.
-        scale: Of these values, or of more of the same model.
+        scale: Scale of these values, or of more of the same model.
     """
 
     values: Array
@@ -135,12 +135,12 @@ class Comparison:
 
     Attributes:
         graph: "frame" or "sequence".
-        case: What was put in.
+        case: The inputs.
         output: Name of the output.
         shape: Its shape.
         max_difference: Largest absolute difference.
         where: Index of that difference.
-        tolerance: What is allowed.
+        tolerance: The allowed difference.
         spread: How much the output varies from input to input, as standard deviation.
     """
 
@@ -223,10 +223,10 @@ def compare(graph: str, case: str, output: str, found: Array, wanted: Expected) 
 
     Args:
         graph: "frame" or "sequence".
-        case: What was put in, for the report.
+        case: The inputs, for the report.
         output: Name of the output.
-        found: What the graph gave.
-        wanted: What it should be; see `dfd_export.gate.oracle.Oracle`.
+        found: The graph's output.
+        wanted: The expected output; see `dfd_export.gate.oracle.Oracle`.
 
     Raises:
         ShapeMismatch: They have different shapes.
@@ -257,8 +257,8 @@ def check_distinct(model: str, logits: Expected, inputs: str) -> None:
 
     Args:
         model: Its name, for the message.
-        logits: What it says.
-        inputs: Of what, for the message.
+        logits: Its logits.
+        inputs: The inputs, for the message.
 
     Raises:
         CollapsedModel: They hardly vary, or are no numbers.

@@ -30,7 +30,7 @@ class Oracle:
 
     Args:
         model: Any Keras model. It is not changed.
-        seed: Of the rounding errors.
+        seed: Seed of the rounding errors.
         compiled: Traces the model as one TensorFlow function. That pays for recurrent layers,
             which are slow step by step, and costs more than it brings for the rest.
     """

@@ -70,13 +70,13 @@ def check_parity(
     Args:
         frame_model: The Keras frame model.
         sequence_model: The Keras sequence model.
-        frame_graph: What was exported from the one.
-        sequence_graph: What was exported from the other.
+        frame_graph: The graph of the frame model.
+        sequence_graph: The graph of the sequence model.
         frame: Contract of the frame graph.
         sequence: Contract of the sequence graph.
         crops: uint8 [n, S, S, 3], RGB; real crops, compared beside random ones.
         extra: Makes further comparisons, which have to pass like the others.
-        seed: Of the random inputs.
+        seed: Seed of the random inputs.
 
     Raises:
         ContractMismatch: Names, element types or axes differ.

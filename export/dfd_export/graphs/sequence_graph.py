@@ -31,7 +31,7 @@ def describe_sequence_model(
         model: As `dfd_training.models.build_sequence_model` builds it.
         rate_hz: Steps per second that it was trained at.
         max_gap_s: After a longer gap between two steps the state starts anew.
-        first_frames: How many frames of a clip are judged; None for no limit.
+        first_frames: Number of frames of a clip that are judged; None for no limit.
 
     Raises:
         UnsupportedLayer: The model is no chain of layers that `sequence_layers` can write.
@@ -53,7 +53,7 @@ def export_sequence_graph(
     Args:
         model: A chain of layers that `sequence_layers` knows, from features to one logit.
         frame: The frame model that it takes its features from.
-        spec: What `describe_sequence_model` says of it.
+        spec: The model's description by `describe_sequence_model`.
         metadata: Goes into the file's own metadata.
 
     Returns:

@@ -52,7 +52,7 @@ class GraphDiff:
         changes: Opset, operators, parameters, multiply-accumulates, axes, metadata.
         nodes_equal: The operators, what they read and their attributes are the same, in order;
             names inside a graph do not count.
-        weights: How many weights were compared: by place where the nodes are equal, else and
+        weights: Number of weights that were compared: by place where the nodes are equal, else and
             where no node reads them by name, of one shape and type.
         changed: Those that differ, the largest difference first, by the first graph's names.
         only_first: Weights of the first graph that were not compared.

@@ -30,7 +30,7 @@ class GraphReport:
         sha256: Its hash, hexadecimal.
         ir_version: Version of the file format.
         opsets: By domain, the version of the operators.
-        nodes: How many operators the graph has, without those of subgraphs.
+        nodes: Number of operators, without those of subgraphs.
         operators: How often each occurs, the commonest first.
         inputs: By name, type and axes.
         outputs: By name, type and axes.
@@ -40,7 +40,7 @@ class GraphReport:
         unknown_macs: The operators whose part in `macs` is not known.
         layers: The operators that multiply and accumulate, the largest first.
         external_data: Other files that hold weights of the graph.
-        metadata: What the file says of itself.
+        metadata: The file's metadata.
     """
 
     file: str
@@ -155,8 +155,8 @@ def bundle_text(bundle: Bundle, report: BundleReport, *, layers: int = 0) -> str
 
     Args:
         bundle: The bundle.
-        report: What `inspect_bundle` made of it.
-        layers: How many of each graph's largest layers to list.
+        report: Its report by `inspect_bundle`.
+        layers: Number of each graph's largest layers to list.
     """
     manifest = bundle.manifest
     lines = [f"{manifest.name}  {bundle.hash}  written {manifest.created}  {bundle.path}"]
@@ -178,8 +178,8 @@ def graph_text(report: GraphReport, *, layers: int = 0) -> str:
     """One graph: what it is, size, work, operators, axes, metadata.
 
     Args:
-        report: What `inspect_graph` made of it.
-        layers: How many of its largest layers to list.
+        report: Its report by `inspect_graph`.
+        layers: Number of its largest layers to list.
     """
     return printable_lines("\n".join(_graph_lines(report, layers)))
 

@@ -129,7 +129,7 @@ class VariantOptions:
         int8: Make the int8 variant.
         fp16: Make the fp16 variant.
         max_auc_drop: How much lower a variant's frame AUC may be than that of fp32.
-        calibration_crops: How many crops int8 is calibrated on.
+        calibration_crops: Number of crops that int8 is calibrated on.
         holdout: The training fold that the model was fitted without, whose crops do not calibrate
             it either; None for none.
         optimized: Store graphs that load faster where they do.

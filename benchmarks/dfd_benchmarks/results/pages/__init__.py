@@ -29,7 +29,7 @@ class Chart:
     Attributes:
         anchor: Its name in the page.
         title: Above it.
-        words: What it shows, for those who cannot see it too.
+        words: Description of the chart, for those who cannot see it too.
         drawing: `data` and `layout` in plotly's schema.
     """
 
@@ -48,9 +48,9 @@ def bar_chart(names: Sequence[str], series: Mapping[str, Sequence[float]], unit:
     """Lying bars, the first name on top, values written at their ends.
 
     Args:
-        names: Of the places.
+        names: Names of the places.
         series: Values of each place, by what they are called.
-        unit: What the axis counts.
+        unit: Unit of the axis.
     """
     longest = max(max(values) for values in series.values())
     return {
@@ -97,8 +97,8 @@ def line_chart(
     Args:
         places: Along the axis across, each twice the one before or so.
         series: Values at each place, by what they are called; None where there is none.
-        across: What the axis across counts.
-        unit: What the axis upwards counts.
+        across: Label of the horizontal axis.
+        unit: Unit of the vertical axis.
     """
     return {
         "data": [
@@ -149,11 +149,11 @@ def write_page(
 
     Args:
         template: Its file name.
-        path: Of the page.
+        path: Path of the page.
         machine: The machine that was measured.
-        result: What was measured; it stands in the page as JSON.
-        charts: Of the page, in their order.
-        values: What the template takes beside what all pages have.
+        result: The result; it stands in the page as JSON.
+        charts: The page's charts, in order.
+        values: Values of the template beside those of all pages.
 
     Raises:
         UsageError: The file cannot be written.

@@ -152,7 +152,7 @@ class _Chain:
     Attributes:
         source: The value that goes in.
         nodes: In order; all but the last have one user.
-        map: What they do together.
+        map: The map that they are together.
         rank: Number of axes of the values.
     """
 

@@ -55,7 +55,7 @@ def set_constant(node: ir.Node, index: int, array: Array) -> None:
 
     Args:
         node: The node.
-        index: Of the input; one past the last adds an input.
+        index: The input's index; one past the last adds an input.
         array: Floating numbers become float32, integers int64.
     """
     graph = node.graph
@@ -90,7 +90,7 @@ def insert(
     Args:
         before: The node.
         op_type: The new node's operator.
-        inputs: What it takes.
+        inputs: The new node's inputs.
         suffix: Its output is called after that of `before`, with this.
         shape: Its output's shape, where it is known.
         **attributes: The new node's.
