@@ -48,9 +48,27 @@ help:  ## show this list
 demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 	@$(BIN)/dfd-edge samples
 
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: test
-test: $(INSTALLED)-dev  ## run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+test: $(INSTALLED)-dev  ## run the tests for every change (PYTEST_ARGS=tests/runtime for some of them)
+	@$(PYTEST) -m 'not slow and not exhaustive' $(PYTEST_ARGS)
+
+.PHONY: test-rest
+test-rest: $(INSTALLED)-dev  ## run the tests that `make test` leaves out
+	@$(PYTEST) -m 'slow or exhaustive' $(PYTEST_ARGS) || test $$? -eq 5  # 5: none among these
+
+.PHONY: test-all
+test-all: test test-rest  ## run every test
+
+.PHONY: system-packages
+system-packages:  ## install the libraries and programs that tests need (Debian, Ubuntu; as root)
+	@.ci/system-packages
+
+.PHONY: docs
+docs: $(INSTALLED)-docs  ## build the documentation into site/, with warnings as errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'the documentation is in site/index.html'
 
 .PHONY: fuzz
 fuzz: $(INSTALLED)-dev  ## judge hostile inputs and count what comes (FUZZ_CASES=50000 for the long run)
@@ -153,7 +171,7 @@ fitted:
 
 .PHONY: clean
 clean:  ## remove the environment, caches and build outputs; keep data and runs
-	@rm -rf $(VENV) dist build .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist build site .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find runtime training export benchmarks tests samples -name __pycache__ -type d \
 	  -prune -exec rm -rf {} +
 
