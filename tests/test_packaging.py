@@ -149,6 +149,12 @@ def test_licence_is_apache_2(metadata: email.message.Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
 
 
+def test_the_package_knows_its_version(project: dict[str, Any]) -> None:
+    import dfd_edge
+
+    assert dfd_edge.__version__ == project["version"]
+
+
 def test_wheel_installs_the_commands(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     parser = configparser.ConfigParser()

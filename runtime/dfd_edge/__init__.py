@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    __version__: str
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
     from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
@@ -87,6 +88,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Loads a public name on first use, so that `import dfd_edge` costs next to nothing."""
+    if name == "__version__":
+        from dfd_edge.version import version_of  # noqa: PLC0415
+
+        return version_of("dfd-edge") or "unknown"
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
