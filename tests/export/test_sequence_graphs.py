@@ -168,6 +168,7 @@ def test_the_mean_of_a_day_is_still_exact():
     np.testing.assert_allclose(logits[0, -1], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "loops"), [("gru", 3), ("lstm", 3)])
 def test_tf2onnx_s_loops_say_the_same(name: str, loops: int):
     pair = pair_of(name)

@@ -454,6 +454,7 @@ def test_a_store_that_cannot_tell_is_refused(tmp_path: Path, rows, message: str)
         read(make_store(tmp_path / "store", rows))
 
 
+@pytest.mark.slow
 def test_variants_by_command(tiny_bundle: Path, tmp_path: Path):
     rows = [(f"{n}", ("REAL", "FAKE")[n % 2], ("train", "val")[n // 4 % 2], 5) for n in range(8)]
     store = make_store(tmp_path / "store", rows)

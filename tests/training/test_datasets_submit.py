@@ -194,6 +194,7 @@ def test_what_cannot_be_submitted_is_refused(videos: Path, tmp_path: Path) -> No
         submission_files(table)
 
 
+@pytest.mark.slow
 def test_test_rows_are_evaluated_when_asked_for(
     videos: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_the_report_is_written_as_table_and_json(judged: Evaluation, tmp_path: P
     assert CardInfo.from_json(card.to_json()) == card
 
 
+@pytest.mark.slow
 def test_the_card_keeps_figures_of_each_precision(
     variant_bundle: Path, small_data: Path, tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_width_tells_no_label(small_store: CropStore, monkeypatch: pytest.Monk
     assert max(cuts) / min(cuts) > 1.2
 
 
+@pytest.mark.slow
 def test_shipped_weights_come_back_exactly(small_store: CropStore) -> None:
     options = PairOptions(input_size=160)
     sampler = PairSampler(small_store, small_store.index, options)

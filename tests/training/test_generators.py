@@ -120,6 +120,7 @@ def _tiny(rounds: int) -> GeneratorFitOptions:
     return GeneratorFitOptions(rounds=rounds, batch_size=2, steps=12)
 
 
+@pytest.mark.slow
 def test_training_a_swap_autoencoder_lowers_its_loss_and_goes_on_after_a_break(
     small_store: CropStore, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_training_a_swap_autoencoder_lowers_its_loss_and_goes_on_after_a_break(
     assert second.losses[3] < 0.9 * first.losses[0]
 
 
+@pytest.mark.slow
 def test_training_heads_lowers_their_loss_with_the_critic_in_play(
     small_store: CropStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
