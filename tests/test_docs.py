@@ -134,6 +134,14 @@ def test_commands_on_pages_exist_with_their_options(page: Path, commands: dict[s
                 assert word.partition("=")[0] in known, f"{line}: no option {word}"
 
 
+def test_the_reference_documents_every_public_name():
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs/api").glob("*.md"))
+    documented = set(re.findall(r"^::: dfd_edge\.(\w+)$", pages, re.MULTILINE))
+    assert "errors" in documented
+    rest = [getattr(dfd_edge, name) for name in dfd_edge.__all__ if name not in documented]
+    assert [name for name in rest if not issubclass(name, DfdError)] == []
+
+
 def tree(error: type[DfdError]) -> Iterator[type[DfdError]]:
     """An error and all that derive from it."""
     yield error
