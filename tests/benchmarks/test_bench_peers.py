@@ -106,6 +106,7 @@ def medians(record: dict[str, Any]) -> dict[str, float]:
     return {figure["name"]: figure["median"] for figure in record["figures"]}
 
 
+@pytest.mark.slow
 def test_every_engine_that_runs_is_timed_beside_the_runtime(
     clip: Path, saved: Path, few_cases: None, tmp_path: Path
 ):

@@ -43,6 +43,7 @@ def window(number: int, **changes: float) -> Window:
     return Window(**(values | changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pushed_frames(tiny_bundle: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "soak.json", tmp_path / "soak.svg"
     done = soak(

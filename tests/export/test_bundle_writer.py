@@ -134,6 +134,7 @@ def test_the_probe_passes_on_a_whole_bundle(tiny_bundle: Path):
     assert np.ptp(session.bundle.manifest.probe.fake_logit) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_gate")
 def test_from_keras_files_to_a_bundle_by_command(exported, tmp_path: Path):
     save_model(exported.frame_model, tmp_path / "frame.keras")

@@ -354,6 +354,7 @@ def own_files(folder: Path) -> tuple[Path, Path]:
     return folder / "frame.keras", folder / "sequence.keras"
 
 
+@pytest.mark.slow
 def test_models_of_dfd_train_need_their_decision_unless_the_cnn_stands_alone(
     tmp_path: Path, faces: Path
 ):
