@@ -132,6 +132,7 @@ def test_every_engine_that_runs_is_timed_beside_the_runtime(
     assert record["ran"]["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_the_notebooks_loop_is_timed_beside_analyze(
     clip: Path, saved: Path, few_cases: None, tmp_path: Path
 ):

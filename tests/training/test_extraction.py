@@ -134,6 +134,7 @@ def test_photographs_are_scored_alone(store: CropStore, bundle: Path) -> None:
     assert not any(s.fake for s in photographs)
 
 
+@pytest.mark.slow
 def test_sequences_are_computed_once_for_each_precision(
     store: CropStore, bundle: Path, tmp_path: Path
 ) -> None:

@@ -213,6 +213,7 @@ def test_figures_of_families() -> None:
     assert "worst: lip sync" in text
 
 
+@pytest.mark.slow
 def test_crossfit_from_the_command_line(small_store: CropStore, tmp_path: Path) -> None:
     arguments = [
         "crossfit", str(small_store.path), "--out", str(tmp_path), "--leave-out", "landmark swap",

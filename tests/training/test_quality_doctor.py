@@ -97,8 +97,8 @@ def test_nothing_is_found_where_only_the_face_differs(healthy: list[Check]) -> N
     ("planted", "name", "by"),
     [
         ({"bit_rate": 3.0}, "file facts", "logistic regression on differences"),
-        ({"border": 1.5}, "border only", "ImageNet features"),
-        ({"logit": 2.0}, "face blurred away", "the model"),
+        pytest.param({"border": 1.5}, "border only", "ImageNet features", marks=pytest.mark.slow),
+        pytest.param({"logit": 2.0}, "face blurred away", "the model", marks=pytest.mark.slow),
     ],
 )
 def test_a_planted_leak_is_found(planted: dict[str, float], name: str, by: str) -> None:
@@ -126,6 +126,7 @@ def test_shuffled_labels_are_not_learnt(healthy: list[Check]) -> None:
     assert check.auc.n == 48, "the source without fakes is left out"
 
 
+@pytest.mark.slow
 def test_validation_rows_are_judged_by_what_training_rows_taught() -> None:
     """The leak points the other way there: only a classifier fitted on train is wrong about it."""
     checks = examine(sample(bit_rate=3.0), sample(bit_rate=-3.0, seed=5), draws=100)
@@ -142,6 +143,7 @@ def test_without_a_model_its_checks_say_so() -> None:
     assert all("no --frame was given" in check.meaning for check in missing)
 
 
+@pytest.mark.slow
 def test_few_groups_are_not_taken_for_proof() -> None:
     """Four pairs, all told apart by what is left without the face: that happens by chance."""
     whole = sample(logit=3.0)
