@@ -424,6 +424,7 @@ def test_a_clip_to_its_end_in_a_real_window(tiny_bundle, plain_clip):
     assert "NO_FACE" in out
 
 
+@pytest.mark.slow
 @on_a_screen
 def test_two_live_sources_in_real_windows(tiny_bundle, tmp_path):
     clip = write_clip(tmp_path / "clip.ts", face_frames(75), options={"g": "5"})

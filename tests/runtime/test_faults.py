@@ -115,7 +115,14 @@ class TestTheEnd:
             assert "of the application" in done.stderr
             assert "terminate" not in done.stderr
 
-    @pytest.mark.parametrize("way", ["callback", "loop", "thread"])
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "callback",
+            pytest.param("loop", marks=pytest.mark.slow),
+            pytest.param("thread", marks=pytest.mark.slow),
+        ],
+    )
     def test_an_error_of_the_application_is_its_own(self, tiny_bundle, tmp_path, way):
         clip = write_clip(tmp_path / "large.mp4", face_frames(20, size=(1280, 960)))
         program = textwrap.dedent(
@@ -385,7 +392,9 @@ class TestKills:
             pass
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+    )
     def test_at_any_moment_nothing_half_written_gets_the_name(
         self, tiny_bundle, tmp_path, number, dfd
     ):
