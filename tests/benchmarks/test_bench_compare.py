@@ -129,6 +129,7 @@ def test_a_bound_needs_enough_values(tmp_path: Path) -> None:
     assert "nothing can be decided" in result.stderr
 
 
+@pytest.mark.slow
 def test_two_commands_run_turn_by_turn(tiny_bundle: Path, tmp_path: Path) -> None:
     command = f"gru --runs 1 --model {tiny_bundle} --steps"
     out = tmp_path / "compared.json"

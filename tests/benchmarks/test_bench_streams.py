@@ -205,7 +205,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "sender"),
-    [("http", "packets"), ("udp", "packets"), ("rtsp", "packets"), ("http", "ffmpeg")],
+    [
+        pytest.param("http", "packets", marks=pytest.mark.slow),
+        pytest.param("udp", "packets", marks=pytest.mark.slow),
+        ("rtsp", "packets"),
+        ("http", "ffmpeg"),
+    ],
 )
 def test_streams_are_aged_from_the_senders_clock(
     tiny_bundle: Path, protocol: str, sender: str

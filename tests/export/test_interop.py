@@ -122,6 +122,7 @@ def node_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_ten_lines_of_javascript_say_what_the_runtime_says(judged: Judged, node_folder: Path):
     script = node_folder / "judge.mjs"
     script.write_text(code("judge.mjs"), "utf-8")

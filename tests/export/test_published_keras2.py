@@ -79,8 +79,8 @@ def test_sequential_cnns(tmp_path: Path, suffix: str):
     ("suffix", "cell", "masking"),
     [
         (".h5", "GRU", "input"),
-        (".keras", "GRU", "layer"),
-        (".keras", "LSTM", "input"),
+        pytest.param(".keras", "GRU", "layer", marks=pytest.mark.slow),
+        pytest.param(".keras", "LSTM", "input", marks=pytest.mark.slow),
         (".h5", "LSTM", "layer"),
     ],
 )

@@ -247,6 +247,7 @@ def with_fake_threshold(session: Session, probability: float) -> Session:
     return dataclasses.replace(session, bundle=bundle)
 
 
+@pytest.mark.slow
 def test_changes_are_measured_between_the_two_sessions(variant_bundle: Path):
     fp32 = Session.open(Bundle.load(variant_bundle), provider="cpu", precision="fp32")
     sample = make_sample()

@@ -321,7 +321,9 @@ class TestOptions:
 
 
 class TestInterrupt:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    )
     def test_the_verdict_so_far_comes_within_a_moment(self, tiny_bundle, tmp_path, number):
         """`--rate 25` makes a long job of a clip; it is stopped after its first frames."""
         clip = write_clip(tmp_path / "long.mp4", face_frames(1500))

@@ -136,6 +136,7 @@ def test_validation_rows_are_judged_by_what_training_rows_taught() -> None:
     assert everyone.auc.high < 0.5
 
 
+@pytest.mark.slow
 def test_without_a_model_its_checks_say_so() -> None:
     checks = examine(replace(sample(), logits={}), draws=50)
     missing = [check for check in checks if check.finding is Finding.NOT_CHECKED]
@@ -262,6 +263,7 @@ def test_media_that_are_not_there_are_named(small_store: CropStore, tmp_path: Pa
         media_facts(tmp_path, seen.files)
 
 
+@pytest.mark.slow
 def test_the_doctor_command(small_store: CropStore, small_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "doctor.json"
     arguments = ["doctor-data", str(small_store.path), "--root", str(small_data)]

@@ -31,6 +31,7 @@ def probe(small_store: CropStore, tmp_path_factory: pytest.TempPathFactory) -> P
     return fit_probe(small_store, out, options=OPTIONS, pairs=PAIRS)
 
 
+@pytest.mark.slow
 def test_the_probe_has_the_features_of_imagenet(probe: Probe) -> None:
     model, frozen = load_frame_model(probe.path), build_frame_model(input_size=SIZE)
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
@@ -39,6 +40,7 @@ def test_the_probe_has_the_features_of_imagenet(probe: Probe) -> None:
     assert np.abs(ours["fake_logit"] - theirs["fake_logit"]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_probe_has_learnt_its_pairs(probe: Probe, small_store: CropStore) -> None:
     rows = training_rows(small_store)
     sampler = PairSampler(small_store, rows[rows["fold"] != OPTIONS.holdout], PAIRS)

@@ -232,6 +232,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_the_score_command(
     two_models: list[Path], small_store: CropStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

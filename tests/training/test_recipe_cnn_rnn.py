@@ -27,6 +27,8 @@ from dfd_training.recipes.decision import decide
 from dfd_training.recipes.networks import build_frozen_cnn, hash_of_weights
 from dfd_training.table import read_table
 
+pytestmark = pytest.mark.slow  # each needs a run of the recipe and its export
+
 FRAMES = 6
 SIZE = 64
 GROUPS = 12
