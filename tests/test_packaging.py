@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import email
 import email.message
@@ -187,6 +188,21 @@ def test_no_ignore_rule_matches_a_shipped_model(tmp_path: Path) -> None:
         check=False,
     )
     assert [line.split("\t")[1] for line in asked.stdout.splitlines()] == ["data/known.csv"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package: str) -> None:
+    """From benchmarks to export to training to the runtime, never back."""
+    names = list(PACKAGES)
+    later = set(names[names.index(package) + 1 :])
+    for path in (ROOT / PACKAGES[package]).rglob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+        assert not imported & later, path
 
 
 def closure(project: dict[str, Any], extra: str) -> set[str]:
