@@ -91,6 +91,7 @@ def test_what_leaks_is_seen(
     assert descriptors.endswith("bar 0: MISSED")
 
 
+@pytest.mark.slow
 def test_live_streams_come_back(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
     done = soak(

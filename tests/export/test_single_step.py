@@ -64,7 +64,13 @@ def attached(
 
 
 @pytest.mark.usefixtures("quick_gate")
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(head, marks=pytest.mark.slow if head.startswith("gru_") else ())
+        for head in HEADS
+    ],
+)
 def test_the_frame_logit_is_the_verdict_after_one_step(extractor: Extractor, head: str):
     sequence_model, sequence_graph = sequence_of(head, extractor.width)
     whole, spec, graph = attached(extractor, sequence_model, sequence_graph)

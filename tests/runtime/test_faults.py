@@ -231,8 +231,14 @@ class TestOneBrokenFile:
         [
             ("ValueError('31 is not a valid Type')", "ValueError: 31 is not a valid Type"),
             ("MemoryError()", "there is not enough memory"),
-            ("OSError(24, 'Too many open files')", "Too many open files"),
-            ("UsageError('a crop of side 0 px is empty')", "a crop of side 0"),
+            pytest.param(
+                *("OSError(24, 'Too many open files')", "Too many open files"),
+                marks=pytest.mark.slow,
+            ),
+            pytest.param(
+                *("UsageError('a crop of side 0 px is empty')", "a crop of side 0"),
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_any_error_ends_one_source_only(

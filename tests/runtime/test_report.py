@@ -313,6 +313,7 @@ def test_importing_the_program_loads_neither_library():
 
 
 class TestWrittenWhole:
+    @pytest.mark.slow
     def test_after_ctrl_c_it_says_how_far_it_came(self, tiny_bundle, face_clip, tmp_path):
         clip = write_clip(tmp_path / "long.mp4", face_frames(1500))
         path = tmp_path / "out.html"

@@ -92,6 +92,7 @@ def test_the_upper_share_of_the_layers_learns(share: float, learning: int) -> No
     assert all(layer.trainable for layer in backbone), "a stage does not inherit what was frozen"
 
 
+@pytest.mark.slow
 def test_the_lower_layers_stay_as_they_were(run: Path, start: Path) -> None:
     history = pd.read_csv(run / "history.csv")
     assert history["stage"].tolist() == ["head", "head", "upper", "upper"]
@@ -114,6 +115,7 @@ def test_the_lower_layers_stay_as_they_were(run: Path, start: Path) -> None:
     assert (head[0] != head[1]).any()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_augmentation_is_in_the_model(run: Path) -> None:
     model = load_frame_model(run / "best.keras")
     kinds = {type(layer).__name__ for layer in [*model.layers, *backbone_of(model).layers]}
@@ -126,6 +128,7 @@ def test_nothing_of_the_augmentation_is_in_the_model(run: Path) -> None:
     assert (once == twice).all()
 
 
+@pytest.mark.slow
 def test_a_run_tells_how_it_was_made(run: Path, start: Path) -> None:
     kinds = {"fit": FitFrameOptions, "pairs": PairOptions}
     settings = read_settings(run / "settings.toml", kinds)
@@ -184,6 +187,7 @@ def test_a_broken_off_fit_goes_on_as_if_nothing_had_been(
     assert told == [0, 1, 2, 3], "nor is a fit that is finished"
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_before_the_file(small_store: CropStore, tmp_path: Path) -> None:
     file, out = tmp_path / "run.toml", tmp_path / "run"
     file.write_text(

@@ -59,7 +59,14 @@ def frame_model() -> keras.Model:
     return tiny_bundle.make_models(SIZE)[0]
 
 
-@pytest.fixture(scope="module", params=sorted(HEADS))
+#: Sizes of the same head are left to the long run.
+EACH_HEAD = [
+    pytest.param(head, marks=pytest.mark.slow if head.startswith("gru_") else ())
+    for head in sorted(HEADS)
+]
+
+
+@pytest.fixture(scope="module", params=EACH_HEAD)
 def sequence_model(request) -> keras.Model:
     return head_model(request.param, FEATURES)
 
@@ -192,7 +199,7 @@ def test_a_logit_depends_on_no_later_step(sequence_model: keras.Model):
     np.testing.assert_allclose(np.array(whole)[:, :25], np.array(start), atol=1e-5)
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("head", EACH_HEAD)
 def test_every_head_learns(head: str):
     """Steps of an optimiser make the loss smaller, and every weight has a part in it."""
     keras.utils.set_random_seed(1)
