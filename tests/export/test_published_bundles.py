@@ -120,7 +120,9 @@ def test_a_cnn_with_a_sigmoid_judges_the_faces_of_a_clip(tmp_path: Path, faces: 
         assert wanted in card
 
 
-@pytest.mark.parametrize("classes", ["real,fake", "fake,real"])
+@pytest.mark.parametrize(
+    "classes", ["real,fake", pytest.param("fake,real", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("units", [1, 2])
 def test_a_saturated_verdict_is_exported(tmp_path: Path, faces: Path, units: int, classes: str):
     end = layers.Dense(units, activation="sigmoid" if units == 1 else "softmax")
@@ -212,7 +214,7 @@ def after_each_step(model: keras.Model, features: np.ndarray, count: int) -> np.
     return predict(model, [padded, mask])
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("suffix", [".h5", pytest.param(".keras", marks=pytest.mark.slow)])
 def test_an_extractor_and_a_masked_gru_judge_a_clip(tmp_path: Path, faces: Path, suffix: str):
     frame = extractor()
     sequence = shake(recurrent(verdict=layers.Dense(2, activation="softmax")))

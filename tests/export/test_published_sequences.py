@@ -67,9 +67,9 @@ def cut_off(
     ("suffix", "classes", "units", "activation"),
     [
         (".h5", Classes.REAL_FAKE, 1, "sigmoid"),
-        (".keras", Classes.FAKE_REAL, 1, "sigmoid"),
+        pytest.param(".keras", Classes.FAKE_REAL, 1, "sigmoid", marks=pytest.mark.slow),
         (".keras", Classes.REAL_FAKE, 2, "softmax"),
-        (".h5", Classes.FAKE_REAL, 2, "softmax"),
+        pytest.param(".h5", Classes.FAKE_REAL, 2, "softmax", marks=pytest.mark.slow),
     ],
 )
 def test_a_clip_of_any_length_gets_its_published_probability(

@@ -291,6 +291,7 @@ def test_a_sandbox_ends_with_its_parent(clip):
     wait_until_gone(started)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(detector, clip, huge):
     def held():
         gc.collect()

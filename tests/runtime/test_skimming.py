@@ -111,7 +111,7 @@ def test_what_is_due_comes_out_bit_by_bit(clip, folder, name, encoding):
         ("slow.mp4", ["-r", "5", "-c:v", "libx264"]),  # all are due
         ("interlaced.mp4", ["-c:v", "libx264", "-flags", "+ilme+ildct", "-x264-params", "tff=1"]),
         ("other.avi", ["-c:v", "mpeg4", "-bf", "2"]),
-        ("other.webm", ["-c:v", "libvpx"]),
+        pytest.param("other.webm", ["-c:v", "libvpx"], marks=pytest.mark.slow),
         ("untimed.h264", ["-c:v", "libx264"]),
     ],
 )

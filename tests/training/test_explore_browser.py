@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from dfd_training.cli import main
 from headless import Browser
 
+pytestmark = pytest.mark.slow  # each needs an exploration
+
 PHONE, DESKTOP = 390, 1280
 
 

@@ -109,6 +109,7 @@ def test_a_planted_leak_is_found(planted: dict[str, float], name: str, by: str) 
         assert "most in bit rate" in check.meaning
 
 
+@pytest.mark.slow
 def test_sources_that_differ_are_said_to(healthy: list[Check]) -> None:
     apart = sample()
     apart.facts.loc[[file.source == "other" for file in apart.files], "bit rate"] += 30
