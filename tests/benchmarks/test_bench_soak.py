@@ -65,6 +65,7 @@ def test_pushed_frames(tiny_bundle: Path, tmp_path: Path) -> None:
     assert out.read_text("utf-8").lstrip().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_what_leaks_is_seen(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

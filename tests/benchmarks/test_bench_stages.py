@@ -59,6 +59,7 @@ def test_shares_and_the_bound_follow_from_the_costs(stages):
         assert found["reached_over_allowed"][turn] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_a_slow_stage_is_the_one_that_shows(tiny_bundle, tmp_path, monkeypatch, stages):
     assert stages[1]["details"]["dearest"] != "track"
     update = Tracker.update

@@ -443,6 +443,7 @@ def test_data_in_memory_is_decoded_in_a_sandbox(detector, clip, opened):
     assert verdict.p_fake == detector.analyze(clip).p_fake
 
 
+@pytest.mark.slow
 def test_an_animation_is_decoded_in_a_sandbox(detector, tmp_path):
     frames = [Image.fromarray(frame[:, :, ::-1]) for frame in face_frames(10)]
     for name in ("animated.webp", "animated.png", "animated.gif"):

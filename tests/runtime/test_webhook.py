@@ -433,6 +433,7 @@ class TestCommand:
         assert process.returncode == 0
         assert "1 of 1 notifications were not delivered" in said
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("hangs", [False, True])
     def test_ctrl_c(self, receiver, long_clip, hangs):
         if hangs:

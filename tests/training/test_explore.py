@@ -177,6 +177,7 @@ def test_the_page_says_its_size_and_keeps_to_it(explored: tuple[Path, str]) -> N
     assert size < 8e6
 
 
+@pytest.mark.slow
 def test_a_second_run_removes_what_only_the_first_wrote(
     small_data: Path, tmp_path: Path, explored: tuple[Path, str]
 ) -> None:

@@ -131,6 +131,7 @@ def enter(monkeypatch: pytest.MonkeyPatch, address: str, md5: str | None) -> Non
     monkeypatch.setitem(BACKBONES, SMALL, dataclasses.replace(BACKBONES[SMALL], weights=weights))
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_and_then_found(
     network: tuple[Path, np.ndarray],
     cache: Path,

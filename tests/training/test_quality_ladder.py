@@ -191,6 +191,7 @@ def test_the_figures_of_a_rung() -> None:
     assert jpeg.fake_shift.value == pytest.approx((1 - 1) / 2)
 
 
+@pytest.mark.slow
 def test_the_ladder_command(small_data: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     """A clip that cannot be read is named, and the others are judged."""
     table = tmp_path / "labels.csv"
