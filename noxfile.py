@@ -1,8 +1,8 @@
-"""Sessions in environments of their own: the test matrix, and what is said of dependencies.
+"""Sessions in environments of their own: the test matrix, audit, licences and bill of materials.
 
 `make test-matrix` runs the runtime's tests with the oldest and the newest versions of its
 dependencies that pyproject.toml allows, without TensorFlow and Keras. `make audit`, `make licences`
-and `make sbom` look at what `pip install dfd-edge[cpu,report]` brings.
+and `make sbom` look at everything that `pip install dfd-edge[cpu,report]` installs.
 """
 
 from __future__ import annotations
@@ -28,29 +28,37 @@ RUNTIME = [
 ]
 #: Python and the end of the ranges; the first two are what CI runs.
 CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))
-#: Without it nothing is proved; the other interpreters are passed over where they are missing.
+#: Required; the other interpreters are skipped where they are missing.
 NEEDED = "3.11"
-#: What the tests themselves need besides.
+#: What the tests themselves need.
 TOOLS = (
     *("pytest>=8.3", "pytest-timeout>=2.3", "hypothesis>=6.100", "jsonschema>=4.18"),
     *("imageio-ffmpeg>=0.5", "onnx>=1.17", "scikit-image"),
 )
+
+
+def test_file(name: str) -> str:
+    """The one test file of this name, in whatever folder of tests/ it is."""
+    (path,) = (ROOT / "tests").rglob(f"test_{name}.py")
+    return str(path.relative_to(ROOT))
+
+
 #: All that touches a dependency: decoding, detection, both graphs, outputs, the command.
-TESTS = tuple(
-    f"tests/{name}.py"
+TESTS = [
+    test_file(name)
     for name in (
         *("runtime/test_decoding", "runtime/test_skimming", "runtime/test_sources"),
         *("runtime/test_images", "runtime/test_raw", "runtime/test_interrupting"),
-        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/test_outputs"),
-        *("runtime/test_stream", "runtime/test_threads"),
-        *("runtime/test_cli", "runtime/test_doctor", "runtime/test_report_parts"),
+        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/sinks/test_outputs"),
+        *("runtime/judging/test_stream", "runtime/test_threads"),
+        *("runtime/cli/test_cli", "runtime/cli/test_doctor", "runtime/report/test_report_parts"),
         *("runtime/test_imports", "test_privacy"),
     )
-)
+]
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version: of pyenv, or on the PATH; None where there is none."""
+    """Finds a Python of this version in pyenv or on the PATH; None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [
         path
@@ -62,7 +70,7 @@ def interpreter(version: str) -> str | None:
 
 
 def oldest(requirements: list[str]) -> list[str]:
-    """The same requirements, pinned to the lower ends of their ranges."""
+    """Returns the requirements pinned to the lower ends of their ranges."""
     pinned = []
     for requirement in requirements:
         name, bound = re.match(r"([\w-]+)>=([\w.]+)", requirement).groups()  # type: ignore[union-attr]
@@ -95,14 +103,14 @@ for version, end in CORNERS:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Known vulnerabilities in what the runtime brings; fails where one cannot be looked up."""
+    """Looks up known vulnerabilities of the runtime's dependencies; fails if it cannot."""
     session.install("pip-audit>=2.7")
     session.run("pip-audit", "--strict", "--path", lean(session, "purelib"))
 
 
 @nox.session
 def licences(session: nox.Session) -> None:
-    """The licences of what the runtime brings; fails on one that is not named."""
+    """Lists the licences of the runtime's dependencies; fails on an unknown one."""
     session.install("pip-licenses>=5")
     session.run(
         *("pip-licenses", f"--python={lean(session, 'scripts')}/python", "--format=markdown"),
@@ -112,7 +120,7 @@ def licences(session: nox.Session) -> None:
 
 @nox.session
 def sbom(session: nox.Session) -> None:
-    """The wheel and, as CycloneDX, what it is installed with: dist/*.whl and dist/*.cdx.json."""
+    """Writes the wheel and its bill of materials (CycloneDX) to dist/."""
     session.install("build>=1.2", "cyclonedx-bom>=7")
     dist = ROOT / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(ROOT))

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from skimage import data as pictures
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.synthesis import BlendParameters, face_swap
-from dfd_training.synthesis.colour import ColourChange
-from dfd_training.synthesis.detail import DetailChange, DetailKind
-from dfd_training.synthesis.masks import WOBBLE_GRID, MaskRegion
+from dfd_training.augment.synthesis import BlendParameters, face_swap
+from dfd_training.augment.synthesis.colour import ColourChange
+from dfd_training.augment.synthesis.detail import DetailChange, DetailKind
+from dfd_training.augment.synthesis.geometry import WOBBLE_GRID, MaskRegion
 
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 25
@@ -80,7 +80,7 @@ FORGERY = BlendParameters(
 FORGERY_SEED = 4
 
 
-DOCTOR_CLIP = Path(__file__).resolve().parents[1] / "runtime" / "dfd_edge" / "doctor.mp4"
+DOCTOR_CLIP = Path(__file__).resolve().parents[1] / "runtime" / "dfd_edge" / "cli" / "doctor.mp4"
 """What `dfd-edge --doctor` judges; small, since it is part of the wheel."""
 DOCTOR_STEP, DOCTOR_FRAMES = 5, 8
 DOCTOR_VIEW = (slice(20, 372), slice(144, 496))

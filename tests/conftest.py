@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +23,11 @@ from headless import Browser, find_browser
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).resolve().parents[1]
-# What the bundles are made of and made with; what only reads them needs no new ones.
+# Code that writes the bundles or is read into them; code that only reads bundles is left out.
 _SOURCES = (
-    "runtime/dfd_edge/bundle.py",
-    "runtime/dfd_edge/manifest.py",
-    "runtime/dfd_edge/onnx_file.py",
+    "runtime/dfd_edge/**/bundle.py",
+    "runtime/dfd_edge/**/manifest.py",
+    "runtime/dfd_edge/**/onnx_file.py",
     "runtime/dfd_edge/faces/*.py",
     "training/dfd_training/models/*.py",
     "export/dfd_export/**/*.py",
@@ -35,11 +36,22 @@ _SOURCES = (
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says on one line what was skipped, and for want of what."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        if isinstance(report.longrepr, tuple):
+            reasons[report.longrepr[2].removeprefix("Skipped: ").split(": ")[0]] += 1
+    if reasons:
+        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"skipped {reasons.total()}: {listed}")
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle() -> Path:
     """A bundle with the real graphs at 64 px and random heads. Not to be written to.
 
-    Where Keras is not installed, which makes it, the shipped one.
+    Without Keras, which builds it, the shipped bundle.
     """
     if find_spec("keras") is None:
         return DEFAULT_BUNDLE
@@ -71,10 +83,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def _cached(name: str, build: Callable[[Path], object]) -> Path:
-    """A folder that is built anew only when the code that makes it has changed."""
+    """Returns a folder that is rebuilt only when the code that builds it has changed."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
-        for path in sorted(ROOT.glob(pattern)):
+        paths = sorted(ROOT.glob(pattern))
+        assert paths, f"{pattern} matches nothing any more"
+        for path in paths:
             digest.update(path.read_bytes())
     for package in _PACKAGES:
         digest.update(importlib.metadata.version(package).encode())
@@ -90,13 +104,13 @@ def _cached(name: str, build: Callable[[Path], object]) -> Path:
 
 
 def _tiny_bundle_module() -> ModuleType:
-    """`tiny_bundle.py`, which loads TensorFlow: imported only when something is to be built."""
+    """Imports `tiny_bundle.py`, which loads TensorFlow, only when something has to be built."""
     return importlib.import_module("tiny_bundle")
 
 
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parity gate with few of its cases, where a test is about something else."""
+    """The parity gate with few of its cases, for tests of something else."""
     from dfd_export.gate import parity
 
     monkeypatch.setattr(parity, "BATCHES", (1, 3))

@@ -13,6 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from dfd_export.foreign.loading import load
+from dfd_export.foreign.model_file import ModelFile
+
 SIZE = 48
 WIDTH = 6
 STEPS = 8
@@ -92,3 +95,9 @@ def save(model: Any, path: Path) -> Path:
 def predict(model: Any, inputs: Any) -> np.ndarray:
     """What a model gives, as numpy."""
     return np.asarray(model(inputs, training=False))
+
+
+def load_foreign(path: Path) -> tuple[ModelFile, keras.Model]:
+    """A model file's description, and the model."""
+    file = ModelFile.read(path)
+    return file, load(file)

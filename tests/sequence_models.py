@@ -12,8 +12,9 @@ import onnx
 from keras import layers
 
 from dfd_edge.bundle import check_graph, sequence_contract
-from dfd_edge.manifest import FrameSpec, SequenceSpec, VariantSpec
-from dfd_edge.providers import Provider, open_session
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec, VariantSpec
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
 from dfd_training.models import build_sequence_model
 

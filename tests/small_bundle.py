@@ -15,7 +15,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle, Signatures, frame_contract, sequence_contract
-from dfd_edge.manifest import (
+from dfd_edge.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     Calibrator,
@@ -32,7 +32,7 @@ from dfd_edge.manifest import (
     Threshold,
     VariantSpec,
 )
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import CARD_FILE, render_card
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata
 from dfd_export.bundles.probe import PROBE_FILE, make_probe_crops, run_probe, write_probe

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import dfd_training.cli
-from dfd_edge.console import CommandGroup
+from dfd_edge.cli.group import CommandGroup
 from dfd_edge.errors import BundleError, DfdError, UsageError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import email
 import email.message
@@ -91,7 +92,7 @@ def test_wheel_holds_every_shipped_model(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
-    from dfd_edge.manifest import Manifest
+    from dfd_edge.bundle.manifest import Manifest
 
     if not (MODELS / "default").is_dir():
         pytest.skip("models/default is not in this checkout: no bundle has been exported into it")
@@ -106,7 +107,7 @@ def test_wheel_holds_the_default_bundle_whole(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_holds_the_clip_that_the_doctor_judges(wheel: zipfile.ZipFile) -> None:
-    from dfd_edge.doctor import CLIP
+    from dfd_edge.cli.doctor import CLIP
 
     assert wheel.read(CLIP.relative_to(ROOT / "runtime").as_posix()) == CLIP.read_bytes()
     assert CLIP.stat().st_size < 50_000
@@ -149,6 +150,12 @@ def test_licence_is_apache_2(metadata: email.message.Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
 
 
+def test_the_package_knows_its_version(project: dict[str, Any]) -> None:
+    import dfd_edge
+
+    assert dfd_edge.__version__ == project["version"]
+
+
 def test_wheel_installs_the_commands(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     parser = configparser.ConfigParser()
@@ -157,7 +164,9 @@ def test_wheel_installs_the_commands(wheel: zipfile.ZipFile) -> None:
     assert set(scripts) == {"dfd-edge", "dfd-train", "dfd-export", "dfd-bench"}
     for target in scripts.values():
         module, _, function = target.partition(":")
-        source = wheel.read(module.replace(".", "/") + ".py").decode()
+        path = module.replace(".", "/")
+        (file,) = {f"{path}.py", f"{path}/__init__.py"} & set(wheel.namelist())
+        source = wheel.read(file).decode()
         assert re.search(rf"^def {function}\(", source, re.MULTILINE), target
 
 
@@ -181,6 +190,21 @@ def test_no_ignore_rule_matches_a_shipped_model(tmp_path: Path) -> None:
         check=False,
     )
     assert [line.split("\t")[1] for line in asked.stdout.splitlines()] == ["data/known.csv"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package: str) -> None:
+    """From benchmarks to export to training to the runtime, never back."""
+    names = list(PACKAGES)
+    later = set(names[names.index(package) + 1 :])
+    for path in (ROOT / PACKAGES[package]).rglob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+        assert not imported & later, path
 
 
 def closure(project: dict[str, Any], extra: str) -> set[str]:

@@ -74,6 +74,7 @@ def test_judging_sends_and_leaves_nothing(tmp_path):
     assert left_behind(tmp_path / "home") == []
 
 
+@pytest.mark.slow
 def test_openvino_is_loaded_without_its_telemetry(tmp_path):
     for package in ("openvino", "keras"):
         if find_spec(package) is None:

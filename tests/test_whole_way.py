@@ -11,11 +11,11 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-import dfd_edge.cli
+import dfd_edge.cli.command
 import dfd_export.cli
 import dfd_training.cli
 from dfd_edge.bundle import Bundle
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 
 pytest_plugins = ["training.conftest"]
 
@@ -31,7 +31,8 @@ def run(command: click.Command, *arguments: object) -> str:
 def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None:
     train, export = dfd_training.cli.main, dfd_export.cli.main
     store, frame, sequence = tmp_path / "store", tmp_path / "frame", tmp_path / "sequence"
-    run(train, "prepare", small_data / "labels.csv", "--out", store, "--workers", 2)
+    made = ["--out", store, "--workers", 2, "--crop-scale", 1.4]
+    run(train, "prepare", small_data / "labels.csv", *made)
     fit = ["fit", "frame", store, "--out", frame, "--input-size", 64, "--steps", 20]
     fit += ["--batch-size", 8, "--learning-rate", 1e-3]
     run(train, *fit, "--epochs", 1)
@@ -70,6 +71,7 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     )
     decisions = decisions_from_json((calibrated / "decision.json").read_text())
     manifest = Bundle.load(bundle).manifest
+    assert manifest.frame.crop_scale == 1.4, "what the crops were cut at"
     assert {p: manifest.decision_of(p) for p in manifest.frame.variants} == decisions
     assert decisions["fp32"].calibrators != decisions["int8"].calibrators
     operators = {node.op_type for node in onnx.load(bundle / "sequence.onnx").graph.node}
@@ -80,7 +82,7 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     shutil.rmtree(store)
     shutil.rmtree(frame)
     lines = run(
-        dfd_edge.cli.command, "--json", "--model", bundle, small_data / "clip0_fake.mp4"
+        dfd_edge.cli.command.command, "--json", "--model", bundle, small_data / "clip0_fake.mp4"
     ).splitlines()
     records = [json.loads(line) for line in lines]
     assert [records[0]["record"], records[-1]["record"]] == ["run", "verdict"]

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import FaceSpec
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import face_model_sha256
-from dfd_edge.manifest import FaceSpec
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
-from dfd_export.variants import Sample, VariantOptions, add_variants
+from dfd_export.variants.samples import Sample
+from dfd_export.variants.writer import VariantOptions, add_variants
 from dfd_training.models import BACKBONES, build_frame_model, build_sequence_model
 from small_bundle import CARD, DECISION
 

@@ -1,3 +1,3 @@
-"""What a machine can carry: costs of the stages, and how much of them the runtime makes use of."""
+"""Benchmarks: costs of the stages, capacity for streams, comparison with other engines."""
 
 import dfd_edge  # noqa: F401 - before onnxruntime, whose telemetry it switches off

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import click
 
-from dfd_benchmarks.chart_cli import chart
-from dfd_benchmarks.compare_cli import compare
-from dfd_benchmarks.gpu_cli import gpu
-from dfd_benchmarks.peers_cli import peers
-from dfd_benchmarks.recurrent_cli import gru, recurrent
-from dfd_benchmarks.scenario_cli import scenario
-from dfd_benchmarks.soak_cli import soak
-from dfd_benchmarks.stages_cli import stages
-from dfd_benchmarks.startup_cli import startup
-from dfd_benchmarks.streams_cli import memory, streams
-from dfd_benchmarks.sweep_cli import sweep
-from dfd_edge.console import CommandGroup
+from dfd_benchmarks.gpu.cli import gpu
+from dfd_benchmarks.peers.cli import peers
+from dfd_benchmarks.results.cli import chart, compare
+from dfd_benchmarks.scenario.cli import scenario
+from dfd_benchmarks.sequence.cli import gru, recurrent
+from dfd_benchmarks.soak.cli import soak
+from dfd_benchmarks.stages.cli import stages, startup
+from dfd_benchmarks.streams.cli import memory, streams
+from dfd_benchmarks.sweep.cli import sweep
+from dfd_edge.cli.group import CommandGroup
 
 
 @click.group(

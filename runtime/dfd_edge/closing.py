@@ -1,4 +1,4 @@
-"""How things end: objects that are closed by a `with` block, and threads at the program's exit."""
+"""Orderly ends: objects closed by a `with` block, and native calls at the exit of the program."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 _EXIT_WAIT_S = 3.0
-"""How long the exit waits for native calls of other threads; a camera's driver may hang."""
+"""Longest wait of the exit for native calls of other threads; the driver of a camera may hang."""
 _POLL_S = 0.002
 
 
 class Closing(ABC):
-    """Closes itself when its `with` block is left, however that happens."""
+    """Base of objects that are closed when their `with` block is left."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held. Safe to call twice."""
+        """Releases all resources. Safe to call twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,7 +35,7 @@ class Closing(ABC):
 
 
 class _Exit:
-    """Whether the program is ending, and which threads it waits for before it does."""
+    """Whether the program is ending, and the threads that it waits for."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -46,7 +45,7 @@ class _Exit:
     def _wait(self) -> None:
         self.begun = True
         until_s = time.monotonic() + _EXIT_WAIT_S
-        # After a fork the others are not there any more.
+        # After a fork the other threads are gone.
         while any(t.is_alive() for t in tuple(self.awaited)) and time.monotonic() < until_s:
             time.sleep(_POLL_S)
 
@@ -54,25 +53,23 @@ class _Exit:
 _exit = _Exit()
 
 
-@contextlib.contextmanager
-def native_calls() -> Iterator[None]:
-    """Holds up the program's exit while the block calls native libraries.
+def native_calls() -> contextlib.AbstractContextManager[object]:
+    """Returns a block that holds up the program's exit while it calls native libraries.
 
-    Python ends a daemon thread that comes back from a native call after the exit has begun.
-    C++ libraries (onnxruntime, OpenCV) take that for a fault and abort the process. So the exit
-    waits for such blocks in other threads, and a thread that enters one after that ends instead.
+    Python ends a daemon thread that returns from a native call after the exit has begun. C++
+    libraries (onnxruntime, OpenCV) abort the process then. So the exit waits for such blocks in
+    other threads, and a thread that enters one later ends instead.
 
     Raises:
-        SystemExit: The program is ending; ends the thread without a word.
+        SystemExit: The program is ending; ends the thread silently.
     """
     thread = threading.current_thread()
     if thread is threading.main_thread() or thread in _exit.awaited:
-        yield
-        return
+        return contextlib.nullcontext()
+    held = contextlib.ExitStack()
+    held.callback(_exit.awaited.discard, thread)
     _exit.awaited.add(thread)
-    try:
-        if _exit.begun:
-            raise SystemExit
-        yield
-    finally:
-        _exit.awaited.discard(thread)
+    if _exit.begun:
+        held.close()
+        raise SystemExit
+    return held

@@ -1,7 +1,8 @@
-"""The way in: a bundle loaded once, judging files, live sources and pushed frames."""
+"""The `Detector`: a loaded bundle that judges files, live sources and pushed frames."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.asked import (
+from dfd_edge.arguments import (
     MOST_THREADS,
     check_calls,
     check_kind,
@@ -24,44 +25,41 @@ from dfd_edge.asked import (
     check_one_of,
     check_whole,
 )
+from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.closing import Closing
-from dfd_edge.decision import Decision
-from dfd_edge.errors import BundleError, SourceError, UsageError
+from dfd_edge.errors import BundleError, UnsupportedError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
-from dfd_edge.faces.finding import FacesOption
-from dfd_edge.manifest import MANIFEST_NAME
-from dfd_edge.pipeline import judge_frames
-from dfd_edge.results import (
+from dfd_edge.faces.selection import FacesOption
+from dfd_edge.judging.decision import Decision, judge_still
+from dfd_edge.judging.pipeline import judge_frames
+from dfd_edge.judging.results import (
     Event,
     EventKind,
     FrameResult,
     Label,
-    PersonResult,
-    PersonVerdict,
     Record,
     Verdict,
 )
-from dfd_edge.sampling import AllFrames, DueFrames
-from dfd_edge.sources.colours import FEW_COLOURS, few_colours
+from dfd_edge.judging.stream import Stream
+from dfd_edge.judging.watch import Watch
+from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
-from dfd_edge.sources.frame import Frame
+from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile
-from dfd_edge.stream import Stream
+from dfd_edge.sources.video import RawVideo, VideoFile
 from dfd_edge.version import version_of
-from dfd_edge.watching import Watch
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.providers import ProviderOptions, ProviderReport
+    from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.inference.providers import ProviderReport
+    from dfd_edge.inference.session import Session
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.session import Session
-    from dfd_edge.sources.animation import AnimatedWebP
+    from dfd_edge.sources.image import AnimatedWebP
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +71,9 @@ OnProgress = Callable[[float, float | None], None]
 class Detector(Closing):
     """A loaded bundle. May be shared between threads; each source has its own `Stream`.
 
+    Attributes:
+        decision: The rules of the variant that runs: thresholds and calibration.
+
     Example:
         >>> detector = Detector.load()
         >>> detector.analyze("clip.mp4").label
@@ -80,10 +81,11 @@ class Detector(Closing):
     """
 
     def __init__(self, session: Session, faces: FaceDetector | None, *, threads: int = 1) -> None:
-        from dfd_edge.gathering import Gathering  # noqa: PLC0415
+        from dfd_edge.inference.batcher import Batcher  # noqa: PLC0415
 
+        self.decision = Decision(session.decision)
         self._session = session
-        self._gathering = Gathering(session)
+        self._batcher = Batcher(session)
         self._faces = faces
         self._threads = threads
         self._closed = False
@@ -102,15 +104,15 @@ class Detector(Closing):
 
         Args:
             path: Folder of the bundle; the shipped one by default.
-            provider: "auto" (may fall back, and says so in `provider`), or one that must run:
+            provider: "auto" (may fall back; `provider` reports it), or one that must run:
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
-            precision: "fp32", "fp16" or "int8" as far as the bundle carries it, or "auto" for
-                the one that suits provider and processor; `provider` says which it is.
+            precision: "fp32", "fp16" or "int8" if the bundle has it, or "auto" to choose by
+                provider and processor; `provider` reports the choice.
             threads: Threads that each library may use on its own; 1 is fastest on few cores,
                 since the stages overlap. OpenCV's, one number for the whole process, stay as
                 the application has set them (`cv2.setNumThreads`).
-            options: What is asked of a named provider: its device, a limit of memory, CUDA
-                graphs (`dfd_edge.ProviderOptions`).
+            options: Options of a named provider: device, memory limit, CUDA graphs
+                (`dfd_edge.ProviderOptions`).
 
         Raises:
             BundleError: The bundle is missing, damaged, or does not keep the contract.
@@ -118,15 +120,15 @@ class Detector(Closing):
             UsageError: An option is out of range, or the provider does not know it.
         """
         from dfd_edge.bundle import Bundle  # noqa: PLC0415
-        from dfd_edge.providers.options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
-        from dfd_edge.session import Session  # noqa: PLC0415
+        from dfd_edge.inference.provider_options import NO_OPTIONS, ProviderOptions  # noqa: PLC0415
+        from dfd_edge.inference.session import Session  # noqa: PLC0415
 
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
         check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
         check_kind("options", options, ProviderOptions, "ProviderOptions")
         if path is not None:
             check_name("path", os.fspath(path))
-        bundle = Bundle.load(None if path is None else Path(path))
+        bundle = Bundle.load(None if path is None else Path(path), keep=True)
         session = Session.open(
             bundle,
             provider=provider,
@@ -134,22 +136,18 @@ class Detector(Closing):
             threads=threads,
             options=options or NO_OPTIONS,
         )
+        bundle.release()
         return cls(session, _load_faces(bundle, threads), threads=threads)
 
     @property
     def provider(self) -> ProviderReport:
-        """What runs: true if it is what was asked for; its text says why not."""
+        """The provider that runs: true if it is the requested one; its text says why not."""
         return self._session.provider
 
     @property
     def bundle(self) -> Bundle:
         """The loaded bundle."""
         return self._session.bundle
-
-    @property
-    def decision(self) -> Decision:
-        """The rules of the variant that runs: thresholds and calibration."""
-        return Decision(self._session.decision)
 
     def stream(
         self,
@@ -158,26 +156,27 @@ class Detector(Closing):
         rate_hz: float | None = None,
         faces: FacesOption = "all",
     ) -> Stream:
-        """Opens a stream that you push your own frames to.
+        """Opens a stream for frames of your own.
 
         Args:
             source: Name that results carry.
             rate_hz: Sampling rate; the bundle's own by default.
-            faces: Which faces are judged: "all", "largest", or those of so many pixels and more.
-                The others stay in the results, as not judged.
+            faces: Which faces are judged: "all", "largest", or those of this many pixels and more.
+                The others appear in the results as not judged.
 
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
         check_kind("source", source, str, "a name for it")
         if self._closed:
-            raise UsageError(f"{source}: the detector is closed; load another one")
+            raise UsageError("the detector is closed; load another one", source=source)
         return Stream(
             self._session,
             self._faces,
             source=source,
             rate_hz=rate_hz,
-            gathering=self._gathering,
+            decision=self.decision,
+            batcher=self._batcher,
             judged_faces=faces,
         )
 
@@ -200,31 +199,30 @@ class Detector(Closing):
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
-        Decoding, face detection and the models overlap. The scores are those of pushing the
-        file's frames one by one to a `Stream`. With a bundle that judges the first frames alone,
-        decoding ends with the last of them, unless `on_image` wants them all; the verdict's
-        duration is that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are
-        `unsure` whatever they score, and `reason` says so.
+        Decoding, face detection and the models overlap. The scores equal those of pushing the
+        frames one by one to a `Stream`. With a bundle that judges only the first frames, decoding
+        ends with the last of them, unless `on_image` needs all; the duration of the verdict is
+        that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are `unsure`
+        whatever their score, and `reason` says so.
 
         Args:
             source: Path of the file, or "-" for a video on standard input; the bytes of a file; an
                 open binary file, which is read from its start; or an image as an array, uint8
                 [height, width] or [height, width, 1, 3 or 4], whose fourth channel is left out.
             colour: The order of an array's channels, "bgr" or "rgb".
-            name: What the verdict and messages call the source; the path by default.
+            name: Name of the source in the verdict and in messages; the path by default.
             on_frame: Called with each result, in order.
-            on_image: Called with every decoded frame, due or not, and the newest result: for
-                drawing. Costs the conversion of frames that need not be judged.
-            every_image: Without it, `on_image` gets the judged frames only, at no such cost.
+            on_image: Called with every decoded frame, due or not, and the newest result, for
+                drawing. Frames that are not due have to be converted for it.
+            every_image: False calls `on_image` with judged frames only, at no extra cost.
             on_progress: Called with the seconds done and the length of the source, or None.
-            on_event: Called with what is to be known of the source besides, such as a second film
-                in the file.
+            on_event: Called with notes on the source, such as a second film in the file.
             rate_hz: Sampling rate; the bundle's own by default.
-            duration_s: Judge only so many seconds from the start.
+            duration_s: Judge only this many seconds from the start.
             stop: Set it from another thread or a signal handler to get the verdict so far.
-            options: Which stream is judged, the largest picture that is read, what raw frames on
-                standard input are, and whether a limited process decodes (`sandbox`); by default
-                those of a `SourceItem`.
+            options: Stream to judge, size limit of pictures, format of raw frames on standard
+                input, and whether a limited process decodes (`sandbox`); by default those of a
+                `SourceItem`.
             faces: Which faces are judged, as in `stream`.
 
         Raises:
@@ -233,7 +231,8 @@ class Detector(Closing):
         """
         _check_asked(duration_s, options, stop)
         check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
-        check_kind("name", name, str, "a name for the source")
+        if name is not None:
+            check_kind("name", name, str, "a name for the source")
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(image, name or "array", on_frame, on_image, faces)
@@ -244,7 +243,7 @@ class Detector(Closing):
             image = read_still(item)
             return self._judge_image(image, item.name, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
-            raise SourceError(f"{item.name}: a live source; use `watch`")
+            raise UnsupportedError(item.name, "a live source", "use `watch`")
         started_s = time.perf_counter()
         stop = stop or threading.Event()
         stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
@@ -253,7 +252,7 @@ class Detector(Closing):
             for note in video.notes:
                 on_event(Event(item.name, 0.0, EventKind.NOTE, note))
 
-        def tell(result: FrameResult) -> None:
+        def report(result: FrameResult) -> None:
             if on_frame is not None:
                 on_frame(result)
             if on_progress is not None:
@@ -265,7 +264,7 @@ class Detector(Closing):
             ),
             stream,
             stop=stop,
-            on_result=tell,
+            on_result=report,
             on_image=on_image,
             frame_bytes=3 * video.width * video.height,
         )
@@ -301,9 +300,9 @@ class Detector(Closing):
         faces: FacesOption = "all",
         wait: bool = True,
     ) -> Watch:
-        """Watches a camera, an address or a file: iterate over the results.
+        """Watches a camera, an address or a file; iterate over the results.
 
-        A camera or stream that is lost is opened again, and events say so.
+        A lost camera or stream is reopened; events report it.
 
         Args:
             source: Camera index, device file, address (`rtsp://...`), or a video as `analyze`
@@ -315,12 +314,11 @@ class Detector(Closing):
             duration_s: Seconds after which to end.
             on_event: Called with gaps, reconnects, drops and notes, from the reader's thread.
             on_image: Called with every frame and the newest result, for display.
-            every_image: Without it, `on_image` gets the judged frames only, and no other frame
-                is converted for it.
-            options: How to open it: what to ask of a camera, RTSP's transport, for how long to
-                try to open it again; by default those of a `SourceItem`.
+            every_image: False calls `on_image` with judged frames only.
+            options: How to open it: size and rate of a camera, RTSP transport, for how long to
+                retry; by default those of a `SourceItem`.
             faces: Which faces are judged, as in `stream`.
-            wait: Whether to wait until it is open. Without, the call returns at once, and the
+            wait: Whether to wait until it is open. Otherwise the call returns at once, and the
                 first `next` raises what went wrong.
 
         Raises:
@@ -338,9 +336,10 @@ class Detector(Closing):
         manifest = self.bundle.manifest
         if manifest.sequence.first_frames is not None:
             raise UsageError(
-                f"{item.name}: model {manifest.name} judges the first "
-                f"{manifest.sequence.first_frames} frames of a clip, and would say nothing of what "
-                "comes later: record a clip and judge that, or take another --model"
+                f"model {manifest.name} judges the first {manifest.sequence.first_frames} frames "
+                "of a clip, and would say nothing of what comes later: record a clip and judge "
+                "that, or take another --model",
+                source=item.name,
             )
         return Watch(
             self.stream(item.name, rate_hz=rate_hz, faces=faces),
@@ -356,8 +355,8 @@ class Detector(Closing):
         )
 
     def run_record(self, *, rate_hz: float | None = None) -> Record:
-        """The JSON Lines object that describes this run."""
-        from dfd_edge.providers import installed_wheels  # noqa: PLC0415
+        """Returns the JSON Lines object that describes this run."""
+        from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
         report, bundle = self.provider, self.bundle
         return {
@@ -388,11 +387,11 @@ class Detector(Closing):
         raise TypeError("a Detector cannot be pickled: load one in each process")
 
     def close(self) -> None:
-        """Opens no more streams; those that are open go on. Safe to call twice."""
+        """Refuses new streams; open ones go on. Safe to call twice."""
         self._closed = True
 
-    def _connect(self, item: SourceItem) -> FrameSource:
-        return open_live(item, threads=self._threads)
+    def _connect(self, item: SourceItem, stop: threading.Event) -> FrameSource:
+        return open_live(item, threads=self._threads, stop=stop)
 
     def _judge_image(
         self,
@@ -402,55 +401,31 @@ class Detector(Closing):
         on_image: OnImage | None,
         faces: FacesOption,
     ) -> Verdict:
-        """An image has no sequence: each face gets its frame score, labelled by the thresholds."""
+        """Judges an image, which has no sequence: each face has one frame score."""
         stream = self.stream(name, faces=faces)
-        scored = stream.score([stream.observe(image, 0.0, thorough=True)])[0]
-        decision = self.decision
-        people = tuple(_still(person, decision) for person in scored.people)
-        crowded = len(people) >= MAX_FACES
-        scores = [person.p_fake for person in people if person.p_fake is not None]
-        label = decision.label(max(scores)) if scores else Label.UNSURE
-        if not people:
-            label = Label.NO_FACE
-        result = FrameResult(name, 0.0, people, label)
+        (scored,) = stream.score([stream.observe(image, 0.0, thorough=True)])
+        result, people, decisive = judge_still(scored, self.decision.for_stills())
         if on_frame is not None:
             on_frame(result)
         if on_image is not None:
             on_image(Frame(image, 0.0, 0), result)
         reasons = [] if stream.fault is None else [stream.fault]
-        if crowded:
+        if len(people) >= MAX_FACES:
             reasons.append(f"only the {MAX_FACES:,} largest faces were judged")
         verdict = Verdict(
             source=name,
-            label=label,
-            p_fake=max(scores, default=None),
-            coverage=1.0 if scores else 0.0,
+            label=result.label,
+            p_fake=None if decisive is None else decisive.p_fake,
+            coverage=0.0 if decisive is None else 1.0,
             frames=1,
             duration_s=0.0,
-            people=tuple(
-                PersonVerdict(p.track, p.label, p.p_fake, 1 if p.judged else 0) for p in people
-            ),
+            people=people,
             provider=self.provider.actual,
             complete=not reasons,
             reason="; ".join(reasons) or None,
+            logit=None if decisive is None else decisive.logit,
         )
         return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
-
-
-class _EveryFrame:
-    """Asks for all frames and remembers which are due."""
-
-    def __init__(self, sampler: DueFrames) -> None:
-        self._sampler = sampler
-        self.due = False
-
-    def is_due(self, time_s: float) -> bool:
-        self.due = self._sampler.is_due(time_s)
-        return True
-
-    def foresee(self) -> AllFrames:
-        """All of them, without remembering anything."""
-        return AllFrames()
 
 
 def _file_frames(
@@ -459,14 +434,13 @@ def _file_frames(
     *,
     duration_s: float | None,
     every: bool,
-) -> Generator[tuple[Frame, bool], None, None]:
-    """The frames of a file, each with whether it is due. Closes the file."""
-    wanted = _EveryFrame(stream.sampler)
-    with video:
-        for frame in video.frames(wanted if every else stream.sampler):
+) -> Generator[Frame, None, None]:
+    """Yields the due frames of a file, or every frame, and closes it."""
+    with contextlib.closing(video):
+        for frame in video.frames(stream.sampler, every=every):
             if duration_s is not None and frame.time_s >= duration_s:
                 return
-            yield frame, wanted.due or not every
+            yield frame
             if stream.sampler.is_done and not every:
                 return
 
@@ -474,17 +448,14 @@ def _file_frames(
 def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
     if duration_s is not None:
         check_number("duration_s", duration_s, above=0.0)
-    check_kind("options", options, SourceOptions, "SourceOptions")
-    check_kind("stop", stop, threading.Event, "a threading.Event")
-
-
-def _still(person: PersonResult, decision: Decision) -> PersonResult:
-    label = Label.UNSURE if person.p_frame is None else decision.label(person.p_frame)
-    return dataclasses.replace(person, p_step=None, p_fake=person.p_frame, label=label)
+    if options is not None:
+        check_kind("options", options, SourceOptions, "SourceOptions")
+    if stop is not None:
+        check_kind("stop", stop, threading.Event, "a threading.Event")
 
 
 def _undecided(verdict: Verdict, doubt: str) -> Verdict:
-    """The verdict without its decision, for pictures that it cannot be made on."""
+    """Returns the verdict without a decision, for pictures that do not allow one."""
     if verdict.p_fake is None:
         return verdict
     reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
@@ -500,11 +471,10 @@ def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
 
 
 def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:
-    """The face detector that the bundle was trained with; None for whole-frame models.
+    """Returns the face detector that the bundle was trained with; None for whole-frame models.
 
     Raises:
-        BundleError: The bundle names another detector than the one that ships here, or options
-            that it does not have.
+        BundleError: The bundle names another detector than the shipped one, or unknown options.
     """
     from dfd_edge.faces.detector import DetectorOptions, FaceDetector  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The libraries that judging takes: whether each can be used here, and how to mend it."""
+"""The required libraries: whether each can be used here, and how to mend it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MODULES = {"numpy": ("numpy",), "cv2": _OPENCV, "av": ("av",), "click": ("click
 
 
 def libraries() -> Iterator[Library]:
-    """Imports each library, and says how it went."""
+    """Imports each library and reports the outcome."""
     for module, distributions in _MODULES.items():
         found = {name: version for name in distributions if (version := version_of(name))}
         name = next(iter(found), distributions[0])
@@ -70,7 +70,7 @@ def wrong_version() -> str | None:
 
 
 def reinstall_advice() -> str:
-    """How to get every library anew, where it is not known which one is damaged."""
+    """Returns how to reinstall every library, where it is not known which one is damaged."""
     wanted = " ".join(f"'{_requirement(name)}'" for name in _installed())
     return f"run `pip install --force-reinstall {wanted}`"
 
@@ -107,14 +107,14 @@ def check_opencv() -> None:
 
 
 def opens_windows() -> bool:
-    """Whether the installed OpenCV can open windows, as the headless ones cannot."""
+    """Returns whether the installed OpenCV can open windows, as the headless ones cannot."""
     import cv2  # noqa: PLC0415
 
     return not getattr(getattr(cv2, "version", None), "headless", False)
 
 
 def import_advice(error: Exception, name: str | None = None, *, installed: bool = True) -> str:
-    """One line on how to mend a library that cannot be imported.
+    """Returns one line on how to mend a library that cannot be imported.
 
     Args:
         error: What importing it raised.

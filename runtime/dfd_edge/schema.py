@@ -1,4 +1,4 @@
-"""Strict JSON for frozen dataclasses: every field there, none besides, each of its own type."""
+"""Strict JSON for frozen dataclasses: all fields, no others, each of its declared type."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MOST_WHOLE = 2**63 - 1
 
 
 class SchemaError(ValueError):
-    """A value does not fit its field. The text says which field and what stands there."""
+    """A value does not fit its field; the message names both."""
 
 
 def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON is whatever it is
-    """Turns dataclasses, enums and tuples into what `json.dumps` writes."""
+    """Converts dataclasses, enums and tuples to plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
@@ -35,12 +35,12 @@ def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON is whatever it is
 
 
 def dump_json(value: object) -> str:
-    """Writes a dataclass as indented JSON; numbers that JSON does not have are refused."""
+    """Returns a dataclass as indented JSON; infinite numbers and NaN are refused."""
     return json.dumps(to_plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def parse_json(text: str) -> object:
-    """Reads JSON; NaN, infinities and keys given twice are refused.
+    """Parses JSON; NaN, infinities and duplicate keys are refused.
 
     Raises:
         SchemaError: The text is not JSON.
@@ -73,7 +73,7 @@ def from_plain(cls: type[T], value: object, where: str = "") -> T:
     Args:
         cls: A dataclass whose fields are str, int, float, bool, enums, other dataclasses, None
             unions, and lists, tuples and string-keyed dicts of those.
-        value: What `parse_json` gave.
+        value: Result of `parse_json`.
         where: Name of the value in error messages.
 
     Raises:
@@ -120,7 +120,7 @@ def _convert_array(kind: Any, value: object, where: str) -> object:  # noqa: ANN
 
 @functools.cache
 def _hints(cls: Hashable) -> dict[str, Any]:
-    """Types of a dataclass's fields; they are compiled from text, which takes long."""
+    """Returns the types of a dataclass's fields; cached, as compiling them from text is slow."""
     return typing.get_type_hints(cls)
 
 

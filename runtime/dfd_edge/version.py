@@ -1,4 +1,4 @@
-"""Versions of installed distributions, and of those that this one asks for."""
+"""Versions of installed distributions, and the versions that this one requires."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def version_of(distribution: str) -> str | None:
-    """Version of an installed distribution, None where it is not installed."""
+    """Returns the version of an installed distribution, or None."""
     from importlib import metadata  # noqa: PLC0415 - it brings the email package; few need it
 
     try:
@@ -16,7 +16,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def requirement_of(distribution: str) -> str:
-    """The requirement of a library, for pip: its name and the versions that are allowed."""
+    """Returns the requirement of a library for pip: its name and the allowed versions."""
     from importlib import metadata  # noqa: PLC0415
 
     try:
@@ -31,7 +31,7 @@ def requirement_of(distribution: str) -> str:
 
 
 def is_allowed(version: str, requirement: str) -> bool:
-    """Whether a requirement allows a version, as far as it says `>=` and `<`."""
+    """Returns whether a requirement allows a version; only `>=` and `<` are read."""
     numbers = _numbers(version)
     for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", requirement):
         if (numbers >= _numbers(bound)) != (sign == ">="):
@@ -40,7 +40,7 @@ def is_allowed(version: str, requirement: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, without zeros at their end: 2.0 is 2."""
+    """Returns the leading numbers of a version without trailing zeros: 2.0 is 2."""
     (text,) = re.findall(r"^(?:\d+\.?)*", version)
     numbers = [int(number) for number in re.findall(r"\d+", text)]
     while numbers and numbers[-1] == 0:

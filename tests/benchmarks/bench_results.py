@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from dfd_benchmarks.results import SCHEMA_FILE
+from dfd_benchmarks.results.schema import SCHEMA_FILE
 
 
 def read_valid(path: Path) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dfd_benchmarks.chart import chart_rows
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.machine import describe_machine
-from dfd_benchmarks.results import Figure, Result, write_result
+from dfd_benchmarks.results.chart import chart_rows
+from dfd_benchmarks.results.machine import describe_machine
+from dfd_benchmarks.results.schema import Figure, Result, write_result
 from dfd_edge.errors import UsageError
 
 FIGURES = (

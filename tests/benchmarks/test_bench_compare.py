@@ -12,10 +12,10 @@ from bench_results import read_valid
 from click.testing import CliRunner, Result
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.compare import MIN_RUNS, ratio_of
-from dfd_benchmarks.machine import describe_machine
-from dfd_benchmarks.results import Figure, write_result
-from dfd_benchmarks.results import Result as Measured
+from dfd_benchmarks.results.compare import MIN_RUNS, ratio_of
+from dfd_benchmarks.results.machine import describe_machine
+from dfd_benchmarks.results.schema import Figure, write_result
+from dfd_benchmarks.results.schema import Result as Measured
 
 NOISE = (10.0, 10.4, 9.8, 10.2, 9.9, 10.1, 10.3, 9.7)
 
@@ -129,6 +129,7 @@ def test_a_bound_needs_enough_values(tmp_path: Path) -> None:
     assert "nothing can be decided" in result.stderr
 
 
+@pytest.mark.slow
 def test_two_commands_run_turn_by_turn(tiny_bundle: Path, tmp_path: Path) -> None:
     command = f"gru --runs 1 --model {tiny_bundle} --steps"
     out = tmp_path / "compared.json"

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dfd_benchmarks import nvidia
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.gpu import (
+from dfd_benchmarks.gpu.measure import (
     Opened,
     batches_up_to,
     calls_of,
@@ -20,11 +19,14 @@ from dfd_benchmarks.gpu import (
     refuse_cpu,
     time_turns,
 )
-from dfd_benchmarks.nvidia import SAMPLED, Gpu, GpuSampler, parse_csv, parse_gpus, spreads
+from dfd_benchmarks.results import nvidia
+from dfd_benchmarks.results.nvidia import SAMPLED, Gpu, GpuSampler, parse_csv, parse_gpus, spreads
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers import Provider, load_onnxruntime, open_session
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
+from dfd_edge.inference.session import Session
 
 needs_no_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in load_onnxruntime().get_available_providers(),

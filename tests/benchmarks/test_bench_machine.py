@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from dfd_benchmarks import machine
-from dfd_benchmarks.results import (
+from dfd_benchmarks.results import machine
+from dfd_benchmarks.results.schema import (
     SCHEMA_FILE,
     Figure,
     Result,
@@ -18,8 +21,8 @@ from dfd_benchmarks.results import (
     read_record,
     write_result,
 )
-from dfd_benchmarks.timing import Spread, cpu_seconds, wall_seconds
-from dfd_edge import processor
+from dfd_benchmarks.results.timing import Spread, cpu_seconds, wall_seconds
+from dfd_edge.inference import processor
 
 
 def test_machine_says_what_matters() -> None:
@@ -102,3 +105,65 @@ def test_a_written_result_keeps_the_schema(tmp_path: Path) -> None:
     assert figures_of(record, file) == {"step": figure}
     with pytest.raises(ValueError, match="give finite ones"):
         Figure("step", "a step", "us", "lower", (float("nan"),))
+
+
+BURN = """
+import subprocess, sys, time
+sys.stdin.readline()
+child = None
+if int(sys.argv[1]):
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[2], "0"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+    child.stdin.write(b"go\\n")
+    child.stdin.flush()
+    child.stdout.readline()
+start = time.process_time()
+while time.process_time() - start < 0.3:
+    pass
+print("burnt", flush=True)
+sys.stdin.read()
+if child:
+    child.communicate()
+"""
+
+
+def start_child(depth: int) -> subprocess.Popen[bytes]:
+    """A child, with a child of its own where depth is 1; each takes 0.3 s once it is told to."""
+    return subprocess.Popen(
+        [sys.executable, "-c", BURN, str(depth), BURN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def burn(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(b"go\n")
+    child.stdin.flush()
+    child.stdout.readline()
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs /proc")
+@pytest.mark.parametrize(("depth", "least_s"), [(0, 0.25), (1, 0.55)])
+def test_busy_cores_count_children_while_they_run_and_after(depth: int, least_s: float) -> None:
+    child = start_child(depth)
+    start_s = time.monotonic()
+    cores = machine.BusyCores()
+    burn(child)
+    running_s = cores.own() * (time.monotonic() - start_s)
+    child.communicate()
+    ended_s = cores.own() * (time.monotonic() - start_s)
+    assert running_s >= least_s
+    assert ended_s >= running_s - 0.05
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs /proc")
+def test_busy_cores_leave_out_children_that_send() -> None:
+    child = start_child(1)
+    start_s = time.monotonic()
+    cores = machine.BusyCores(lambda: machine.tree_cpu_s(child.pid))
+    burn(child)
+    busy_s = cores.own() * (time.monotonic() - start_s)
+    assert machine.tree_cpu_s(child.pid) >= 0.55
+    assert busy_s < 0.3
+    child.communicate()

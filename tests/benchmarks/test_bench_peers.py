@@ -19,15 +19,14 @@ from dfd_benchmarks.peers import frames as frames_module
 from dfd_benchmarks.peers.engines import (
     TOLERANCE,
     Engine,
+    check_distinguishes,
     check_same,
-    check_tells_apart,
     difference,
     keras_predict,
 )
 from dfd_benchmarks.peers.frames import open_peers
-from dfd_benchmarks.peers.loop import measure_loop
+from dfd_benchmarks.peers.loop import NotebookLoop, measure_loop
 from dfd_benchmarks.peers.networks import Networks, export_networks
-from dfd_benchmarks.peers.notebook import NotebookLoop
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError, SourceError
 from dfd_export.gate import parity
@@ -106,6 +105,7 @@ def medians(record: dict[str, Any]) -> dict[str, float]:
     return {figure["name"]: figure["median"] for figure in record["figures"]}
 
 
+@pytest.mark.slow
 def test_every_engine_that_runs_is_timed_beside_the_runtime(
     clip: Path, saved: Path, few_cases: None, tmp_path: Path
 ):
@@ -131,6 +131,7 @@ def test_every_engine_that_runs_is_timed_beside_the_runtime(
     assert record["ran"]["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_the_notebooks_loop_is_timed_beside_analyze(
     clip: Path, saved: Path, few_cases: None, tmp_path: Path
 ):
@@ -198,11 +199,11 @@ def test_numbers_that_are_none_and_shapes_that_differ_are_differences():
 def test_a_network_that_says_the_same_of_all_frames_checks_nothing():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3, 8)).astype(np.float32)
-    check_tells_apart(features)
+    check_distinguishes(features)
     constant = np.repeat(features[:1], 3, axis=0) + 1e-4 * features
     for useless in (constant, np.zeros_like(features)):
         with pytest.raises(DfdError, match="would not show a fault"):
-            check_tells_apart(useless)
+            check_distinguishes(useless)
     # However small the numbers are, what differs is seen.
     assert difference([features * 1e-7], [features * 2e-7]) == pytest.approx(0.5)
 

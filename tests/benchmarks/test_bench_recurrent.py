@@ -12,7 +12,7 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.recurrent import BATCHES, TIMES, Pair, measure_recurrent
+from dfd_benchmarks.sequence.recurrent import BATCHES, TIMES, Pair, measure_recurrent
 from dfd_edge.errors import DfdError, UsageError
 
 WIDTH = 16

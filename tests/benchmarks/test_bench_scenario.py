@@ -15,14 +15,14 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.loadgen import Load, put_under_load
-from dfd_benchmarks.results import Ran
-from dfd_benchmarks.scenario import label_of
+from dfd_benchmarks.results.schema import RunInfo
+from dfd_benchmarks.scenario.loadgen import Load, put_under_load
+from dfd_benchmarks.scenario.measure import label_of
 from dfd_edge.errors import DfdError, UsageError
 
 pytest.importorskip("mlperf_loadgen")
 
-RAN = Ran("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
+RAN = RunInfo("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
 
 
 class Sleeping:

@@ -11,14 +11,14 @@ from bench_results import read_valid
 from click.testing import CliRunner, Result
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.machine import describe_machine
-from dfd_benchmarks.results import Ran, write_result
-from dfd_benchmarks.soak import PushedOptions, Window, soak_lines, soak_result
-from dfd_benchmarks.soak_live import LiveOptions
+from dfd_benchmarks.results.machine import describe_machine
+from dfd_benchmarks.results.schema import RunInfo, write_result
+from dfd_benchmarks.soak.live import LiveOptions
+from dfd_benchmarks.soak.pushed import PushedOptions, Window, soak_lines, soak_result
 from dfd_edge import UsageError
-from dfd_edge.stream import Stream
+from dfd_edge.judging.stream import Stream
 
-RAN = Ran("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
+RAN = RunInfo("none", "0", "cpu", "cpu", "fp32", "fp32", 1)
 
 
 def soak(*arguments: str) -> Result:
@@ -43,6 +43,7 @@ def window(number: int, **changes: float) -> Window:
     return Window(**(values | changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pushed_frames(tiny_bundle: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "soak.json", tmp_path / "soak.svg"
     done = soak(
@@ -64,6 +65,7 @@ def test_pushed_frames(tiny_bundle: Path, tmp_path: Path) -> None:
     assert out.read_text("utf-8").lstrip().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_what_leaks_is_seen(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +92,7 @@ def test_what_leaks_is_seen(
     assert descriptors.endswith("bar 0: MISSED")
 
 
+@pytest.mark.slow
 def test_live_streams_come_back(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
     done = soak(

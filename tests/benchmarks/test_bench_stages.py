@@ -13,7 +13,7 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.stages import STAGES
+from dfd_benchmarks.stages.measure import STAGES
 from dfd_edge.faces.tracker import Tracker
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
@@ -59,6 +59,7 @@ def test_shares_and_the_bound_follow_from_the_costs(stages):
         assert found["reached_over_allowed"][turn] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_a_slow_stage_is_the_one_that_shows(tiny_bundle, tmp_path, monkeypatch, stages):
     assert stages[1]["details"]["dearest"] != "track"
     update = Tracker.update

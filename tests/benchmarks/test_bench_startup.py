@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.startup import install_sizes
+from dfd_benchmarks.stages.startup import install_sizes
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
 
 
+@pytest.mark.slow
 def test_startup_measures_every_part(tiny_bundle, tmp_path):
     file = tmp_path / "startup.json"
     arguments = ["startup", CLIP, "--model", tiny_bundle, "--runs", 1, "--json", file]

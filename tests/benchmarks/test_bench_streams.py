@@ -16,18 +16,18 @@ import pytest
 from bench_results import read_valid
 from click.testing import CliRunner
 
-from dfd_benchmarks import streams as streams_module
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.footage import Footage, make_footage
-from dfd_benchmarks.packets import Packets
-from dfd_benchmarks.receiving import Busy, Received, Verdict
-from dfd_benchmarks.rtsp import nal_units, rtp_packets
-from dfd_benchmarks.senders import FrameClock, SenderCost, Senders
-from dfd_benchmarks.stamps import NUMBERS, read_stamp, write_stamp
-from dfd_benchmarks.streams import load_point, measure_streams, most_carried
+from dfd_benchmarks.streams import measure as streams_module
+from dfd_benchmarks.streams.footage import Footage, make_footage
+from dfd_benchmarks.streams.measure import load_point, measure_streams, most_carried
+from dfd_benchmarks.streams.receiver import Busy, Received, Verdict
+from dfd_benchmarks.streams.rtsp import nal_units, rtp_packets
+from dfd_benchmarks.streams.sender import Packets
+from dfd_benchmarks.streams.senders import FrameClock, SenderCost, Senders
+from dfd_benchmarks.streams.stamps import NUMBERS, read_stamp, write_stamp
 from dfd_edge import SourceError, UsageError
+from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.decoding import DecodedSource
-from dfd_edge.watching import Watch
 
 FPS = 15
 SIZE = (320, 240)
@@ -205,7 +205,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "sender"),
-    [("http", "packets"), ("udp", "packets"), ("rtsp", "packets"), ("http", "ffmpeg")],
+    [
+        pytest.param("http", "packets", marks=pytest.mark.slow),
+        pytest.param("udp", "packets", marks=pytest.mark.slow),
+        ("rtsp", "packets"),
+        ("http", "ffmpeg"),
+    ],
 )
 def test_streams_are_aged_from_the_senders_clock(
     tiny_bundle: Path, protocol: str, sender: str

@@ -10,11 +10,11 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
-from dfd_benchmarks.sweep import knee
-from dfd_edge.cli import command
+from dfd_benchmarks.sweep.measure import knee
+from dfd_edge.cli.command import command
 from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError
-from dfd_edge.machine_settings import MachineSettings
+from dfd_edge.inference.machine_settings import MachineSettings
 
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dfd_edge.manifest import FrameSpec, SequenceSpec
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_export.graphs.frame_graph import describe_frame_model
 from dfd_export.graphs.sequence_graph import describe_sequence_model
 from tiny_bundle import make_crops, make_models

@@ -15,17 +15,18 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Metric, PersonScore
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Metric, PersonScore
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
+from dfd_edge.schema import dump_json
 from dfd_export.bundles import bundle_writer
 from dfd_export.bundles.bundle_writer import revise_bundle, write_bundle
 from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe
 from dfd_export.cli import main
-from dfd_export.crops import MAX_CROPS, face_spec, read_crops
+from dfd_export.gate.crops import MAX_CROPS, face_spec, read_crops
 from dfd_export.gate.parity import ParityError
+from dfd_training.data.store import Shard
 from dfd_training.models import save_model
-from dfd_training.store import Shard
 from tiny_bundle import CARD, DECISION, make_crops, make_info
 
 SIZE = 64
@@ -134,6 +135,7 @@ def test_the_probe_passes_on_a_whole_bundle(tiny_bundle: Path):
     assert np.ptp(session.bundle.manifest.probe.fake_logit) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_gate")
 def test_from_keras_files_to_a_bundle_by_command(exported, tmp_path: Path):
     save_model(exported.frame_model, tmp_path / "frame.keras")
@@ -234,3 +236,23 @@ def test_crops_that_are_none_are_refused(tmp_path: Path):
     ):
         with pytest.raises(UsageError, match=message):
             read_crops(tmp_path / name, size=SIZE, crop_scale=1.5)
+
+
+def test_revising_loads_each_bundle_once(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    loaded: list[Path] = []
+    load = Bundle.load
+
+    def counted(path: Path) -> Bundle:
+        loaded.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Bundle, "load", counted)
+    card, out = tmp_path / "card.json", tmp_path / "new"
+    card.write_text(dump_json(CARD), "utf-8")
+    result = run("revise", tiny_bundle, "--card", card, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert loaded[0] == tiny_bundle
+    assert len(loaded) == 2  # the new one is checked before it is put in its place
+    assert f"{out}: bundle {load(out).hash} written" in result.output

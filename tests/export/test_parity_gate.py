@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import frame_contract
-from dfd_edge.manifest import FrameSpec
-from dfd_export.crops import random_crops
+from dfd_edge.bundle.manifest import FrameSpec
 from dfd_export.gate import parity
+from dfd_export.gate.cases import FrameCases
 from dfd_export.gate.comparison import Comparison, Expected, Scale, compare
-from dfd_export.gate.frame_cases import FrameCases
+from dfd_export.gate.crops import random_crops
 from dfd_export.gate.oracle import Oracle
 from dfd_export.gate.parity import (
     CollapsedModel,

@@ -7,50 +7,15 @@ from typing import Any
 import pytest
 
 from dfd_export.graphs.graph_passes import Pass
-from dfd_export.graphs.passes.activations import fuse_hard_swish
 from dfd_export.graphs.passes.affine import fold_affine
-from dfd_export.graphs.passes.channels import fold_channel_order
+from dfd_export.graphs.passes.fusions import fold_pads, fuse_hard_swish
 from dfd_export.graphs.passes.layout import (
-    drop_inverse_transposes,
     drop_reshapes,
-    flatten_without_transpose,
     lift_transposes,
-    pool_without_transpose,
 )
-from dfd_export.graphs.passes.padding import fold_pads
-from small_graphs import LAST, MAP, PADDED, POOL, TO_NCHW, TO_NHWC, Node, rewritten
+from small_graphs import LAST, MAP, PADDED, POOL, TO_NCHW, Node, rewritten
 
 LEAVES: dict[str, tuple[Pass, list[Any], list[Node]]] = {
-    "a channel that is taken twice": (
-        fold_channel_order,
-        MAP,
-        [("Gather", "x twice", "a", {"axis": 1}), ("Conv", "a w", "y")],
-    ),
-    "rows in another order": (
-        fold_channel_order,
-        ["batch", 2, 2, 5],
-        [("Gather", "x reversed", "a", {"axis": 2}), ("Conv", "a w", "y", PADDED)],
-    ),
-    "channels in another order that something else needs too": (
-        fold_channel_order,
-        MAP,
-        [
-            ("Gather", "x reversed", "a", {"axis": 1}),
-            ("Conv", "a w", "b"),
-            ("GlobalAveragePool", "a", "c"),
-            ("GlobalAveragePool", "b", "d"),
-            ("Concat", "c d", "y", {"axis": 1}),
-        ],
-    ),
-    "a number a place after channels in another order": (
-        fold_channel_order,
-        ["batch", 2, 3, 3],
-        [
-            ("Gather", "x reversed", "a", {"axis": 1}),
-            ("Mul", "a place", "b"),
-            ("Conv", "b w", "y", PADDED),
-        ],
-    ),
     "a convolution whose own result is needed elsewhere": (
         fold_affine,
         MAP,
@@ -158,24 +123,6 @@ LEAVES: dict[str, tuple[Pass, list[Any], list[Node]]] = {
         ],
     ),
     "a reshape that moves numbers": (drop_reshapes, MAP, [("Reshape", "x other", "y")]),
-    "transposed to a third layout": (
-        drop_inverse_transposes,
-        MAP,
-        [("Transpose", "x", "a", TO_NHWC), ("Transpose", "a", "y", TO_NHWC)],
-    ),
-    "a mean over width and channels": (
-        pool_without_transpose,
-        MAP,
-        [
-            ("Transpose", "x", "a", TO_NHWC),
-            ("ReduceMean", "a", "y", {"axes": [2, 3], "keepdims": 0}),
-        ],
-    ),
-    "a flattened map that is a result itself": (
-        flatten_without_transpose,
-        MAP,
-        [("Transpose", "x", "a", TO_NHWC), ("Reshape", "a flat", "y")],
-    ),
     "a transpose of two maps that are added": (
         lift_transposes,
         LAST,

@@ -13,11 +13,10 @@ import pytest
 import tf_keras
 
 from dfd_edge.errors import UsageError
+from dfd_export.foreign.frame import FrameSettings, Scaling, build_frame, open_frame
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
 from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
-from dfd_export.published.ending import Classes
-from dfd_export.published.frame import FrameAnswers, build_frame, open_frame
-from dfd_export.published.model_file import ModelFile
-from dfd_export.published.scaling import Scaling
 from notebooks import SIZE, pictures, predict, save, shake
 
 IN_TRAINING_ONLY = {
@@ -79,7 +78,7 @@ def judging(layer: Any, k: ModuleType = keras) -> Any:
 def exported(path: Path) -> tuple[Any, int]:
     """The session of a published model's frame graph, and how many nodes it has."""
     found = open_frame(ModelFile.read(path))
-    answers = FrameAnswers(size=SIZE, scaling=Scaling.NONE, bgr=False, classes=Classes.REAL_FAKE)
+    answers = FrameSettings(size=SIZE, scaling=Scaling.NONE, bgr=False, classes=Classes.REAL_FAKE)
     model = build_frame(found, answers)
     spec = describe_frame_model(model, crop_scale=1.5)
     graph = export_frame_graph(model, spec, metadata={})

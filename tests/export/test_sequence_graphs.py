@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers import Provider, open_session
-from dfd_export.graphs.loop_graph import export_loop_graph
-from dfd_export.graphs.sequence_graph import describe_sequence_model
-from dfd_export.graphs.sequence_layers import UnsupportedLayer
+from dfd_edge.bundle.onnx_file import read_onnx
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
+from dfd_export.graphs.sequence_graph import describe_sequence_model, export_loop_graph
+from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from dfd_training.models import HEADS
-from dfd_training.models.attention import WindowAttention
-from dfd_training.models.pooling import RunningMean
+from dfd_training.models.sequence import RunningMean, WindowAttention
 from sequence_models import (
     WIDTH,
     SequencePair,
@@ -168,6 +167,7 @@ def test_the_mean_of_a_day_is_still_exact():
     np.testing.assert_allclose(logits[0, -1], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "loops"), [("gru", 3), ("lstm", 3)])
 def test_tf2onnx_s_loops_say_the_same(name: str, loops: int):
     pair = pair_of(name)

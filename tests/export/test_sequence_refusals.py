@@ -8,7 +8,7 @@ from keras import layers
 
 from dfd_edge.errors import UsageError
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
-from dfd_export.graphs.sequence_layers import UnsupportedLayer
+from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from sequence_models import WIDTH, chain_model, frame_spec, gru, lstm
 
 

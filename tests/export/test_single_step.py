@@ -13,8 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 from dfd_edge.bundle import check_graph, frame_contract
+from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.gate.parity import ValueMismatch, check_parity
 from dfd_export.graphs.frame_graph import describe_frame_model, export_frame_graph
 from dfd_export.graphs.sequence_graph import describe_sequence_model, export_sequence_graph
@@ -64,7 +64,13 @@ def attached(
 
 
 @pytest.mark.usefixtures("quick_gate")
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(head, marks=pytest.mark.slow if head.startswith("gru_") else ())
+        for head in HEADS
+    ],
+)
 def test_the_frame_logit_is_the_verdict_after_one_step(extractor: Extractor, head: str):
     sequence_model, sequence_graph = sequence_of(head, extractor.width)
     whole, spec, graph = attached(extractor, sequence_model, sequence_graph)

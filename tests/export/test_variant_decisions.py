@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import DecisionSpec, Threshold
+from dfd_edge.bundle.manifest import DecisionSpec, Threshold
 from dfd_export.cli import main
-from dfd_training.decision.files import decisions_to_json
+from dfd_training.calibration.decision_file import decisions_to_json
 from small_bundle import DECISION, build_small_bundle
 
 

@@ -18,24 +18,24 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Metric, VariantChanges
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME
-from dfd_edge.manifest import Metric, VariantChanges
-from dfd_edge.session import FrameOutputs, Session
+from dfd_edge.inference.session import FrameOutputs, Session
 from dfd_export.cli import main
-from dfd_export.crops import cut_crops
-from dfd_export.variants import (
-    Sample,
-    VariantOptions,
-    VariantRefused,
-    add_variants,
-    optimized,
-    read_samples,
-)
+from dfd_export.gate.crops import cut_crops
+from dfd_export.variants import writer
 from dfd_export.variants.int8 import quantize
-from dfd_export.variants.measure import check_changes, clip_labels, measure_changes
-from dfd_training.folds import assign_folds
-from dfd_training.store import CropStore, Shard
+from dfd_export.variants.measure import (
+    VariantRefused,
+    check_changes,
+    clip_labels,
+    measure_changes,
+)
+from dfd_export.variants.samples import Sample, read_samples
+from dfd_export.variants.writer import VariantOptions, add_variants, optimize
+from dfd_training.data.folds import assign_folds
+from dfd_training.data.store import CropStore, Shard
 from tiny_bundle import make_crops, make_sample
 
 SIZE = 64
@@ -247,6 +247,7 @@ def with_fake_threshold(session: Session, probability: float) -> Session:
     return dataclasses.replace(session, bundle=bundle)
 
 
+@pytest.mark.slow
 def test_changes_are_measured_between_the_two_sessions(variant_bundle: Path):
     fp32 = Session.open(Bundle.load(variant_bundle), provider="cpu", precision="fp32")
     sample = make_sample()
@@ -312,8 +313,8 @@ def loading_in(portable: bytes, *, portable_s: float, optimized_s: float):
 def test_an_optimised_graph_says_the_same(variant_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     portable = (variant_bundle / "frame.int8.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    data, spec = optimized.optimize(portable, "frame.int8.optimized.onnx")
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    data, spec = optimize(portable, "frame.int8.optimized.onnx")
     assert (spec.file, spec.load_ms, spec.portable_load_ms) == ("frame.int8.optimized.onnx", 20, 40)
     assert onnxruntime.__version__.startswith(spec.onnxruntime)
     crops = make_crops(4, SIZE)
@@ -331,8 +332,8 @@ def test_an_optimised_graph_that_loads_hardly_faster_is_not_kept(
 ):
     portable = (variant_bundle / "sequence.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.03)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    assert optimized.optimize(portable, "sequence.optimized.onnx") is None
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    assert optimize(portable, "sequence.optimized.onnx") is None
 
 
 def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
@@ -340,9 +341,9 @@ def test_an_optimised_graph_that_no_bundle_may_hold_is_not_kept(
 ):
     portable = (variant_bundle / "frame.int8.onnx").read_bytes()
     seconds = loading_in(portable, portable_s=0.04, optimized_s=0.02)
-    monkeypatch.setattr(optimized, "_load_seconds", seconds)
-    monkeypatch.setattr(optimized, "OPTIMISER_OPERATORS", frozenset({"com.microsoft:FusedConv"}))
-    assert optimized.optimize(portable, "frame.int8.optimized.onnx") is None
+    monkeypatch.setattr(writer, "_load_seconds", seconds)
+    monkeypatch.setattr(writer, "OPTIMISER_OPERATORS", frozenset({"com.microsoft:FusedConv"}))
+    assert optimize(portable, "frame.int8.optimized.onnx") is None
 
 
 def make_store(
@@ -454,6 +455,7 @@ def test_a_store_that_cannot_tell_is_refused(tmp_path: Path, rows, message: str)
         read(make_store(tmp_path / "store", rows))
 
 
+@pytest.mark.slow
 def test_variants_by_command(tiny_bundle: Path, tmp_path: Path):
     rows = [(f"{n}", ("REAL", "FAKE")[n % 2], ("train", "val")[n // 4 % 2], 5) for n in range(8)]
     store = make_store(tmp_path / "store", rows)

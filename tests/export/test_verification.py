@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from onnx import checker, helper
 
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import ProviderError
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import render_card
 from dfd_export.bundles.probe import check_probe
 from dfd_export.cli import main

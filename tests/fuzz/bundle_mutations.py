@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from mutations import mutate
 from onnx import TensorProto, helper, numpy_helper
 
-from dfd_edge.manifest import MANIFEST_NAME
+from dfd_edge.bundle.manifest import MANIFEST_NAME
 from small_bundle import relist
 
 _GRAPHS = ("frame.onnx", "sequence.onnx")

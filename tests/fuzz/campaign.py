@@ -260,10 +260,10 @@ def _keep(path: Path, target: Path) -> None:
 
 def build_bundle(folder: Path) -> Path:
     """A bundle of tiny graphs with the face detector that ships: all but the weights is real."""
+    from dfd_edge.bundle.manifest import FaceSpec
     from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
     from dfd_edge.faces.detector import DETECTOR_FILE
     from dfd_edge.faces.onnx_model import face_model_sha256
-    from dfd_edge.manifest import FaceSpec
     from small_bundle import build_small_bundle
 
     options = DetectorOptions().to_dict()

@@ -45,8 +45,8 @@ def test_faults_would_be_seen(campaign: Campaign, tmp_path: Path) -> None:
 
         return answer_of(judge)
 
-    assert raising(SourceError("clip: damaged")) == Answer("error", "clip: damaged")
-    assert raising(SourceError("two\nlines")).outcome == "traceback"
+    assert raising(SourceError("clip", "damaged")) == Answer("error", "clip: damaged")
+    assert raising(SourceError("two\nlines", "damaged")).outcome == "traceback"
     assert raising(IndexError("deque")).outcome == "traceback"
     assert raising(MemoryError()).outcome == "memory"
 

@@ -12,19 +12,20 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from dfd_edge.bundle.manifest import DecisionSpec, Manifest
 from dfd_edge.errors import DfdError, UsageError
-from dfd_edge.faces.finding import parse_faces
-from dfd_edge.manifest import DecisionSpec, Manifest
-from dfd_edge.outputs.text import json_line, printable
-from dfd_edge.providers import Provider, ProviderOptions
-from dfd_edge.sampling import MIN_SPACING, Sampler
+from dfd_edge.faces.selection import parse_faces
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import ProviderOptions
 from dfd_edge.schema import SchemaError
+from dfd_edge.sinks.text import json_line, printable
 from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, expand
 from dfd_edge.sources.address import PROTOCOLS, redact
+from dfd_edge.sources.conversion import Orientation
+from dfd_edge.sources.frames import MIN_SPACING, Sampler
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.options import RAW_PIXELS
-from dfd_edge.sources.orientation import Orientation
-from dfd_edge.sources.timeline import Timeline
+from dfd_edge.sources.timing import Timeline
 
 #: Seconds of the largest time stamp that a container holds.
 LARGEST_S = float(1 << 63)

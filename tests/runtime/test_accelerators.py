@@ -14,9 +14,9 @@ import pytest
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers import Provider, ProviderOptions
-from dfd_edge.providers.names import BUILDS
-from dfd_edge.session import Session
+from dfd_edge.inference.names import BUILDS, Provider
+from dfd_edge.inference.provider_options import ProviderOptions
+from dfd_edge.inference.session import Session
 
 BUILT_IN = [
     provider.value

@@ -87,7 +87,7 @@ def test_a_file_that_looks_like_an_address_is_read(tmp_path, monkeypatch, face_c
 @pytest.mark.parametrize("arguments", [["http:/me:secret@host"], ["--webcam", "rtsp:/me:secret@h"]])
 def test_the_command_line_shows_no_password(arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from clip_maker import face_frames, write_clip
 
-from dfd_benchmarks.sender import Orders
+from dfd_benchmarks.streams.sender import SenderOptions
 from dfd_edge import Detector, EventKind
 from dfd_edge.sources import SourceOptions
-from dfd_edge.sources.backlog import MAX_LAG_S, PATIENCE_S, Backlog
 from dfd_edge.sources.decoding import DecodedSource
+from dfd_edge.sources.timing import MAX_LAG_S, PATIENCE_S, Backlog
 
 INTERVAL_S = 0.04
 FPS = 25
@@ -129,9 +129,9 @@ def sent(tmp_path):
     path = write_clip(
         tmp_path / "sent.ts", face_frames(50), options={"g": str(FPS), "tune": "zerolatency"}
     )
-    orders = json.dumps(dataclasses.asdict(Orders(str(path), FPS, "http", 1, [0])))
+    orders = json.dumps(dataclasses.asdict(SenderOptions(str(path), FPS, "http", 1, [0])))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dfd_benchmarks.sender", orders],
+        [sys.executable, "-m", "dfd_benchmarks.streams.sender", orders],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,11 +13,12 @@ import pytest
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError
-from dfd_edge.gathering import Gathering
-from dfd_edge.graph import Graph
-from dfd_edge.providers import Provider, ProviderOptions, pinning
-from dfd_edge.providers.batching import BucketedGraph, bucket_of
-from dfd_edge.session import Session
+from dfd_edge.inference import graph as graph_module
+from dfd_edge.inference.batcher import Batcher
+from dfd_edge.inference.graph import BucketedGraph, Graph, bucket_of
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import ProviderOptions
+from dfd_edge.inference.session import Session
 from small_bundle import FEATURES, SIZE, build_small_bundle
 
 BUCKETS = (1, 2, 4, 8)
@@ -188,12 +189,12 @@ def test_a_session_splits_what_is_more_than_its_largest_batch(session):
 
 def test_streams_are_gathered_up_to_the_session_s_own_batch(session):
     graph, watched = bucketed(session, buckets=(1, 2, 4, 8, 16))
-    gathering = Gathering(with_buckets(session, graph, Provider.CUDA), budget_s=5.0)
+    batcher = Batcher(with_buckets(session, graph, Provider.CUDA), budget_s=5.0)
     for _ in range(4):
-        gathering.join()
+        batcher.join()
     asked = [crops_of(3, n) for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        for crops, outputs in zip(asked, pool.map(gathering.run_frame, asked), strict=True):
+        for crops, outputs in zip(asked, pool.map(batcher.run_frame, asked), strict=True):
             expect_same([outputs.features, outputs.fake_logit, outputs.evidence], session, crops)
     assert watched.sizes[5:] == [16]  # 12 crops in one batch
 
@@ -210,8 +211,8 @@ def test_a_failure_while_it_runs_is_one_line_of_the_program_s_own(session):
 
 
 def test_without_a_driver_memory_is_not_pinned(monkeypatch):
-    monkeypatch.setattr(pinning, "_driver", lambda: None)
-    assert not pinning.pin(np.zeros(8, np.uint8), Watched(None))
+    monkeypatch.setattr(graph_module, "_driver", lambda: None)
+    assert not graph_module.pin(np.zeros(8, np.uint8), Watched(None))
 
 
 def test_a_session_on_the_cpu_has_no_fixed_sizes(session):

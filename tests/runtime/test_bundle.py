@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import DecisionSpec, Manifest
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import DecisionSpec, Manifest
-from dfd_edge.onnx_file import read_onnx
 from dfd_edge.schema import SchemaError
 
 
@@ -129,3 +131,53 @@ def test_any_changed_byte_is_read_or_refused(at: int, value: int):
     data[at % len(data)] = value
     with contextlib.suppress(ValueError):
         read_onnx(bytes(data))
+
+
+COUNTING = """
+import collections, hashlib, json, os, sys
+
+read, hashed = collections.Counter(), collections.Counter()
+
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], str | os.PathLike):
+        read[os.path.basename(os.fspath(arguments[0]))] += 1
+
+sys.addaudithook(note)
+sha256 = hashlib.sha256
+
+def counted(data=b"", **options):
+    done = sha256(data, **options)
+    hashed[done.hexdigest()] += 1
+    return done
+
+hashlib.sha256 = counted
+from dfd_edge import cli
+
+sys.argv[:] = ["dfd-edge", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print(json.dumps([read, hashed]), file=sys.stderr)
+"""
+
+
+def test_a_command_reads_and_hashes_each_file_of_its_bundle_once(variant_bundle, face_clip):
+    command = [sys.executable, "-c", COUNTING, "--model", str(variant_bundle), str(face_clip)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    read, hashed = json.loads(done.stderr.splitlines()[-1])
+    bundle = Bundle.load(variant_bundle)
+    assert len(bundle.manifest.files) >= 4
+    for name, entry in bundle.manifest.files.items():
+        assert (read[name], hashed[entry.sha256]) == (1, 1), name
+    assert (read["manifest.json"], hashed[bundle.sha256]) == (1, 1)
+
+
+def test_files_that_were_kept_are_given_once(tiny_bundle):
+    bundle = Bundle.load(tiny_bundle, keep=True)
+    name = bundle.manifest.sequence.file
+    assert bundle.read(name) is not None
+    assert not set(bundle._kept) & {name}
+    assert bundle == Bundle.load(tiny_bundle)
+    bundle.release()
+    assert not bundle._kept
+    assert bundle.read(name) == (tiny_bundle / name).read_bytes()

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg, write_clip
 
 from dfd_edge import Detector, Label
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
 from dfd_edge.sources.decoding import DecodedSource
-from dfd_edge.sources.timeline import Timeline
+from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.timing import Timeline
 
 RATE = 25
 LAVFI = ["-f", "lavfi", "-i"]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfd_edge import EventKind, records_schema
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.errors import SourceError
 from dfd_edge.sources import SourceItem, SourceKind, expand
 from dfd_edge.sources.address import redact

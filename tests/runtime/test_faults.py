@@ -24,12 +24,12 @@ import pytest
 from clip_maker import face_frames, write_clip
 
 from dfd_edge.errors import OutputError, UsageError
-from dfd_edge.outputs.csv_file import opened_csv
-from dfd_edge.outputs.files import check_outputs, written_whole
+from dfd_edge.sinks.csv_file import CsvFile
+from dfd_edge.sinks.files import check_outputs, written_whole
 
 resource = pytest.importorskip("resource", reason="limits of Unix")
 
-COMMAND = [sys.executable, "-m", "dfd_edge.cli"]
+COMMAND = [sys.executable, "-m", "dfd_edge"]
 ROUNDS = 5
 
 
@@ -115,7 +115,14 @@ class TestTheEnd:
             assert "of the application" in done.stderr
             assert "terminate" not in done.stderr
 
-    @pytest.mark.parametrize("way", ["callback", "loop", "thread"])
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "callback",
+            pytest.param("loop", marks=pytest.mark.slow),
+            pytest.param("thread", marks=pytest.mark.slow),
+        ],
+    )
     def test_an_error_of_the_application_is_its_own(self, tiny_bundle, tmp_path, way):
         clip = write_clip(tmp_path / "large.mp4", face_frames(20, size=(1280, 960)))
         program = textwrap.dedent(
@@ -193,11 +200,11 @@ class TestStandardStreams:
     def test_a_live_run_ends_when_its_reader_leaves(self, tiny_bundle, tmp_path):
         program = textwrap.dedent(
             """
-            from dfd_edge import cli, running
+            from dfd_edge.cli import main, run
             from dfd_edge.sources import SourceKind
 
-            running.LIVE_KINDS = (SourceKind.VIDEO,)  # files stand in for cameras
-            cli.main()
+            run.LIVE_KINDS = (SourceKind.VIDEO,)  # files stand in for cameras
+            main()
             """
         )
         (tmp_path / "program.py").write_text(program)
@@ -224,8 +231,14 @@ class TestOneBrokenFile:
         [
             ("ValueError('31 is not a valid Type')", "ValueError: 31 is not a valid Type"),
             ("MemoryError()", "there is not enough memory"),
-            ("OSError(24, 'Too many open files')", "Too many open files"),
-            ("UsageError('a crop of side 0 px is empty')", "a crop of side 0"),
+            pytest.param(
+                *("OSError(24, 'Too many open files')", "Too many open files"),
+                marks=pytest.mark.slow,
+            ),
+            pytest.param(
+                *("UsageError('a crop of side 0 px is empty')", "a crop of side 0"),
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_any_error_ends_one_source_only(
@@ -235,7 +248,7 @@ class TestOneBrokenFile:
         shutil.copy(face_clip, bad)
         program = textwrap.dedent(
             f"""
-            from dfd_edge import cli
+            from dfd_edge.cli import main
             from dfd_edge.errors import UsageError
             from dfd_edge.sources.decoding import DecodedSource
 
@@ -247,7 +260,7 @@ class TestOneBrokenFile:
                 return convert(self, decoded, first=first)
 
             DecodedSource._convert = failing
-            cli.main()
+            main()
             """
         )
         (tmp_path / "program.py").write_text(program)
@@ -324,7 +337,7 @@ class TestDisk:
             import os, sys
             from pathlib import Path
             from dfd_edge.errors import UsageError
-            from dfd_edge.outputs.files import check_outputs
+            from dfd_edge.sinks.files import check_outputs
 
             if os.geteuid() == 0:
                 os.setuid(65534)
@@ -362,7 +375,7 @@ class TestDisk:
         folder.mkdir()
         with (
             pytest.raises(OutputError, match=r"out\.csv: cannot be put in place"),
-            opened_csv(folder / "out.csv"),
+            CsvFile(folder / "out.csv"),
         ):
             shutil.rmtree(folder)
 
@@ -385,7 +398,9 @@ class TestKills:
             pass
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+    )
     def test_at_any_moment_nothing_half_written_gets_the_name(
         self, tiny_bundle, tmp_path, number, dfd
     ):

@@ -10,9 +10,9 @@ from clip_maker import run_ffmpeg
 
 import dfd_edge
 from dfd_edge import Detector
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
-from dfd_edge.sources.tone_mapping import ToneMapper
+from dfd_edge.sources.conversion import ToneMapper
+from dfd_edge.sources.frames import Sampler
 
 SAMPLE = Path(dfd_edge.__file__).parents[2] / "samples" / "real_hopper.mp4"
 ENCODING = ["-c:v", "libx265", "-preset", "ultrafast", "-crf", "8", "-pix_fmt", "yuv420p10le"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+
+import dfd_edge
 
 HEAVY = ("tensorflow", "keras", "pandas", "torch", "sklearn", "matplotlib")
 
@@ -21,7 +24,9 @@ def test_importing_the_package_loads_no_library():
     assert not set(loaded) & {*HEAVY, "onnxruntime", "av", "cv2", "numpy"}
 
 
-@pytest.mark.parametrize("module", ["dfd_edge.detector", "dfd_edge.cli", "dfd_edge.running"])
+@pytest.mark.parametrize(
+    "module", ["dfd_edge.detector", "dfd_edge.cli.command", "dfd_edge.cli.run"]
+)
 def test_the_runtime_never_loads_the_training_libraries(module):
     code = (
         f"import sys, {module}; from dfd_edge import Detector, Stream, Verdict\n"
@@ -41,3 +46,10 @@ def test_the_package_runs_as_a_program():
         [sys.executable, "-m", "dfd_edge", "--help"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("Usage: dfd-edge [OPTIONS] [SOURCES]...")
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert dfd_edge.__version__ == metadata.version("dfd-edge")
+    assert "__version__" in dir(dfd_edge)
+    with pytest.raises(AttributeError, match="no attribute 'version_info'"):
+        _ = dfd_edge.version_info

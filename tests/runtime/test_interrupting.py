@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -14,13 +15,14 @@ import pytest
 from clip_maker import face_frames, write_clip
 
 from dfd_edge import Detector, SourceError
-from dfd_edge.sources.interrupting import interrupted_by, is_interrupted
-from dfd_edge.sources.network import NetworkStream
+from dfd_edge.sources import SourceOptions
 
-#: As a rule `close` takes less than a millisecond, and the reader ends 0.1 s later; the timeouts
-#: that would end it without being asked are 5 and 10 s.
+#: As a rule `close` takes less than a millisecond, and the reader of a sandbox ends 0.1 s later;
+#: the timeouts that would end it without being asked are 5 and 10 s.
+LEFT_WITHIN_S = 0.2
 AT_ONCE_S = 1.0
 SOON_S = 4.0
+IN_PROCESS = SourceOptions(sandbox=False)
 SCHEMES = ["http", "https", "rtsp", "rtmp", "tcp", "udp"]
 
 
@@ -143,32 +145,85 @@ def test_what_went_wrong_comes_with_the_first_result(detector):
         next(watch)
 
 
-def test_a_wait_of_another_thread_goes_on(silent):
-    """The stop of one reader is none of another, nor of the program's own use of PyAV."""
-    stop, ended = threading.Event(), threading.Event()
-
-    def open_it():
-        with pytest.raises(SourceError):
-            NetworkStream(f"tcp://127.0.0.1:{silent.port}")
-        ended.set()
-
-    other = threading.Thread(target=open_it, daemon=True)
-    other.start()
-    assert silent.asked.wait(10)
-    with interrupted_by(stop):
-        stop.set()
-        assert is_interrupted()
-        with pytest.raises(SourceError):
-            NetworkStream(f"tcp://127.0.0.1:{silent.port}")
-    assert not is_interrupted()
-    assert not ended.wait(0.5)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_close_without_a_sandbox_does_not_wait_for_the_reader(detector, silent, scheme):
+    """The reader waits until FFmpeg gives up, for 10 s; nobody waits for the reader."""
+    watch = detector.watch(
+        f"{scheme}://127.0.0.1:{silent.port}/live", options=IN_PROCESS, wait=False
+    )
+    if scheme != "udp":
+        assert silent.asked.wait(10)
+    time.sleep(0.3)
+    start_s = time.monotonic()
+    watch.close()
+    assert list(watch) == []
+    assert time.monotonic() - start_s < LEFT_WITHIN_S
+    assert "not opened" in watch.verdict().reason
     silent.close()
-    assert ended.wait(20)
+    assert gone_after_s() < 20.0
+
+
+def test_a_with_block_without_a_sandbox_is_left_while_a_sender_stalls(detector, stalling):
+    address = f"http://127.0.0.1:{stalling.port}/live.ts"
+    events = []
+    with detector.watch(address, options=IN_PROCESS, on_event=events.append) as watch:
+        assert next(watch).time_s >= 0.0
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s:
+            watch._reader.take(0.1)  # what was sent is used up
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < LEFT_WITHIN_S
+    verdict = watch.verdict()
+    assert verdict.reason is None, "it was the watch that ended, not the sender"
+    assert gone_after_s() < 20.0
+    assert watch.verdict() == verdict, "what the reader met later does not count"
+    assert events == []
+
+
+def test_the_close_of_one_watch_leaves_the_others_waiting(detector, silent):
+    address = f"tcp://127.0.0.1:{silent.port}"
+    closed, other = (detector.watch(address, options=IN_PROCESS, wait=False) for _ in range(2))
+    assert silent.asked.wait(10)
+    closed.close()
+    with pytest.raises(SourceError, match="cannot be opened"):
+        next(other)
+    assert gone_after_s() < 20.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child")
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_program_ends_though_its_reader_waits_in_ffmpeg(tiny_bundle, silent, scheme):
+    code = """
+    import sys
+    from dfd_edge import Detector
+    from dfd_edge.sources import SourceOptions
+
+    detector = Detector.load(sys.argv[1])
+    watch = detector.watch(sys.argv[2], options=SourceOptions(sandbox=False), wait=False)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    watch.close()
+    """
+    program = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(tiny_bundle)]
+        + [f"{scheme}://127.0.0.1:{silent.port}/live"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout.readline() == "ready\n"
+    assert silent.asked.wait(10)
+    time.sleep(0.5)
+    start_s = time.monotonic()
+    out, err = program.communicate("go on\n", timeout=60)
+    assert time.monotonic() - start_s < SOON_S
+    assert (program.returncode, out, err) == (0, "", "")
 
 
 def start(tiny_bundle, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), *arguments],
+        [sys.executable, "-m", "dfd_edge", "--model", str(tiny_bundle), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

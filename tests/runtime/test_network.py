@@ -232,7 +232,7 @@ def test_the_command_line_watches_and_ends(tiny_bundle, server):
     address = f"http://user:secret@{server}/live.ts?token=secret"
     arguments = ["--model", str(tiny_bundle), "--json", "--duration", "1.5", address]
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -255,7 +255,7 @@ def test_a_stream_that_cannot_be_read_gives_an_error_and_no_verdict(tiny_bundle,
     """It opens, and nothing in it can be decoded."""
     arguments = ["--model", str(tiny_bundle), "--json", f"http://{server}/rubbish.mp4"]
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -271,7 +271,7 @@ def test_two_streams_at_once(tiny_bundle, server):
     addresses = [f"http://{server}/live{number}.ts" for number in (1, 2)]
     arguments = ["--model", str(tiny_bundle), "--duration", "1.5", *addresses]
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,8 +11,8 @@ from clip_maker import face_frames, run_ffmpeg
 from PIL import Image
 
 from dfd_edge import Detector
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
+from dfd_edge.sources.frames import Sampler
 
 #: Where a mark in the upper left corner is seen, by EXIF orientation.
 SEEN = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
@@ -61,7 +61,7 @@ def test_side_data_that_pyav_does_not_name(tmp_path, monkeypatch):
     """The turn is still read where it comes behind what has no name."""
     from av.sidedata.sidedata import SideDataContainer
 
-    from dfd_edge.sources.decoding import _orientation
+    from dfd_edge.sources.conversion import orientation_of
 
     (tmp_path / "frames.mjpeg").write_bytes(jpegs([marked()], 6))
     with av.open(str(tmp_path / "frames.mjpeg"), format="mjpeg") as opened:
@@ -72,9 +72,9 @@ def test_side_data_that_pyav_does_not_name(tmp_path, monkeypatch):
 
     if not frame.rotation:
         pytest.skip("this FFmpeg reads no turn from EXIF")
-    assert _orientation(frame).degrees == 270
+    assert orientation_of(frame).degrees == 270
     monkeypatch.setattr(SideDataContainer, "__init__", unknown, raising=False)
-    assert _orientation(frame).degrees == 270
+    assert orientation_of(frame).degrees == 270
 
 
 @pytest.mark.parametrize("name", ["pictures.mjpeg", "pictures.MJPG"])

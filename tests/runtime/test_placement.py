@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from dfd_edge.errors import ProviderError
-from dfd_edge.providers import Provider, faults, names, opening, placement
-from dfd_edge.providers.names import Build
-from dfd_edge.providers.placement import Placement, check_placement, placement_of
+from dfd_edge.inference import installation, names, placement, providers
+from dfd_edge.inference.names import Build, Provider
+from dfd_edge.inference.placement import Placement, check_placement, placement_of
 from small_bundle import build_small_bundle
 
 AZURE = "AzureExecutionProvider"
@@ -35,8 +35,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def azure(monkeypatch: pytest.MonkeyPatch) -> Provider:
     """Lets `--provider coreml` mean Azure's provider, which is there and takes nothing."""
     monkeypatch.setitem(names.BUILDS, Provider.COREML, Build(AZURE, "onnxruntime"))
-    settings = opening.Settings(((AZURE, {}),))
-    monkeypatch.setattr(opening, "settings_of", lambda *_, **__: settings)
+    settings = providers.Settings(((AZURE, {}),))
+    monkeypatch.setattr(providers, "settings_of", lambda *_, **__: settings)
     return Provider.COREML
 
 
@@ -44,7 +44,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Provider:
 @tells
 def test_a_provider_that_takes_no_node_is_refused(graph: bytes, azure: Provider):
     with pytest.raises(ProviderError) as caught:
-        opening.open_graph(graph, azure, threads=1, name="frame.onnx")
+        providers.open_graph(graph, azure, threads=1, name="frame.onnx")
     assert "it took none of the 10 nodes of frame.onnx" in str(caught.value)
     assert "--provider auto" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -56,7 +56,7 @@ def test_before_1_24_onnxruntime_itself_refuses_what_is_left_to_the_cpu(
 ):
     monkeypatch.setattr(placement, "_can_tell", lambda _: False)
     with pytest.raises(ProviderError, match="leaves nodes of the graph to the CPU: upgrade"):
-        opening.open_graph(graph, azure, threads=1, name="frame.onnx")
+        providers.open_graph(graph, azure, threads=1, name="frame.onnx")
 
 
 @tells
@@ -69,7 +69,7 @@ def test_what_a_session_says_of_its_nodes_is_read(graph: bytes):
 
 
 def test_the_cpu_is_not_asked(graph: bytes):
-    opened = opening.open_graph(graph, Provider.CPU, threads=1, name="frame.onnx")
+    opened = providers.open_graph(graph, Provider.CPU, threads=1, name="frame.onnx")
     assert opened.placement is None
 
 
@@ -121,17 +121,17 @@ def test_a_node_that_only_moves_values_is_counted():
 
 
 def test_a_fault_is_looked_for_on_nvidia_s_providers_only():
-    assert faults.find_fault(Provider.CPU) is None
-    assert faults.find_fault(Provider.OPENVINO) is None
+    assert installation.find_fault(Provider.CPU) is None
+    assert installation.find_fault(Provider.OPENVINO) is None
 
 
 def test_a_missing_library_is_named(tmp_path: Path):
     library = tmp_path / "libonnxruntime_providers_cuda.so"
-    assert str(library) in str(faults._missing_library([library]))
-    assert faults._missing_library([]) is None
+    assert str(library) in str(installation._missing_library([library]))
+    assert installation._missing_library([]) is None
 
 
 def test_a_library_that_loads_is_not_missing():
     import _ctypes
 
-    assert faults._missing_library([Path(_ctypes.__file__)]) is None
+    assert installation._missing_library([Path(_ctypes.__file__)]) is None

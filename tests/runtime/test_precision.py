@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfd_edge import precision, processor
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Metric, OptimizedGraph, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import Metric, OptimizedGraph, VariantSpec
-from dfd_edge.precision import choose_variant, graph_file
-from dfd_edge.providers import Provider
-from dfd_edge.session import Session
+from dfd_edge.inference import precision, processor
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.precision import choose_variant, graph_file
+from dfd_edge.inference.session import Session
 
 ALL = ("fp32", "fp16", "int8")
 

@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dfd_edge import provider_flags
 from dfd_edge.bundle import Bundle
-from dfd_edge.cli import command
+from dfd_edge.cli import options as flags
+from dfd_edge.cli.command import command
+from dfd_edge.cli.command import command as cli
 from dfd_edge.errors import ProviderError, UsageError
-from dfd_edge.providers import FrameHints, Provider, ProviderOptions
-from dfd_edge.providers.options import (
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import (
     GPU_BUCKETS,
     NO_OPTIONS,
     SINGLE_BUCKETS,
+    FrameHints,
+    ProviderOptions,
     buckets_of,
     computes_on_cpu,
     settings_of,
 )
-from dfd_edge.session import MAX_BATCH, Session
+from dfd_edge.inference.session import MAX_BATCH, Session
 from small_bundle import build_small_bundle
 
 
@@ -107,13 +110,15 @@ def test_the_command_line_hands_them_on():
         "cuda_graphs": True,
         "engine_cache": None,
     }
-    options = provider_flags.take_provider_flags(values)
+    options = flags.take_provider_flags(values)
     assert options == ProviderOptions(device="1", gpu_memory_limit_mb=512, cuda_graphs=True)
     assert values == {"provider": "cuda", "threads": 3}  # the rest is the command's own
 
 
 def test_the_command_line_offers_every_provider():
-    assert [*provider_flags.PROVIDERS] == [provider.value for provider in Provider]
+    choices = {option.name: getattr(option.type, "choices", None) for option in cli.command.params}
+    assert [*choices["provider"]] == [provider.value for provider in Provider]
+    assert [*choices["precision"]] == ["auto", "fp32", "fp16", "int8"]
 
 
 def told(provider: Provider, options: ProviderOptions = NO_OPTIONS, **more) -> dict[str, str]:

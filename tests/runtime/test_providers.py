@@ -11,14 +11,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dfd_edge import providers
 from dfd_edge.bundle import Bundle
 from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError, ProviderError, UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
-from dfd_edge.providers import Provider, ProviderOptions, ProviderReport, faults, wheels
-from dfd_edge.session import Session
+from dfd_edge.inference import installation, providers
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.provider_options import ProviderOptions
+from dfd_edge.inference.providers import ProviderReport
+from dfd_edge.inference.session import Session
 from small_bundle import SIZE, build_small_bundle
 
 HAS_CUDA_WHEEL = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -102,7 +104,7 @@ def test_two_wheels_at_once_are_refused_with_the_command_that_mends_it(
     pretend_installed(monkeypatch, onnxruntime="1.30.0", onnxruntime_gpu="1.29.0")
     for name in ("onnxruntime-1.30.0.dist-info", "onnxruntime_gpu-1.29.0.dist-info"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(wheels, "_site_of_onnxruntime", lambda: tmp_path)
+    monkeypatch.setattr(installation, "_site_of_onnxruntime", lambda: tmp_path)
     with pytest.raises(ProviderError) as caught:
         Session.open(bundle)
     assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.29.0 are installed together" in str(
@@ -126,11 +128,11 @@ def test_several_wheels_are_seen_by_their_folders(
 ):
     for name in folders:
         (tmp_path / f"{name}.dist-info").mkdir()
-    assert wheels.several_in(tmp_path) is several
+    assert installation.several_in(tmp_path) is several
 
 
 def test_the_installed_wheel_is_found_beside_its_module():
-    site = wheels._site_of_onnxruntime()
+    site = installation._site_of_onnxruntime()
     assert site is not None
     assert list(site.glob("onnxruntime*.dist-info"))
 
@@ -149,13 +151,13 @@ def test_a_broken_wheel_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPat
     pretend_installed(monkeypatch, onnxruntime="1.30.0")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ProviderError, match=r"onnxruntime 1\.30\.0 is installed but cannot be"):
-        providers.load_onnxruntime()
+        installation.load_onnxruntime()
 
 
 def test_importing_needs_no_onnxruntime():
     code = (
         "import sys; sys.modules['onnxruntime'] = None; "
-        "import dfd_edge, dfd_edge.bundle, dfd_edge.providers, dfd_edge.session"
+        "import dfd_edge, dfd_edge.bundle, dfd_edge.inference, dfd_edge.inference.session"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -241,8 +243,8 @@ def test_loading_libraries_prints_nothing_where_records_go(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudart"))
-    faults.preload_libraries(Provider.CUDA)
-    faults.preload_libraries(Provider.TENSORRT)
+    installation.preload_libraries(Provider.CUDA)
+    installation.preload_libraries(Provider.TENSORRT)
     assert capfd.readouterr() == ("", "")
 
 
@@ -261,7 +263,7 @@ def test_loading_libraries_prints_nothing_where_records_go(
     ],
 )
 def test_what_onnxruntime_says_becomes_one_line(said: str, reason: str):
-    found = faults.reason_of(RuntimeError(said))
+    found = installation.reason_of(RuntimeError(said))
     assert found.startswith(reason)
     assert ";" not in found
     assert "\n" not in found

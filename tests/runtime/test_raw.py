@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from clip_maker import face_frames, run_ffmpeg
 
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import CameraOptions, RawFormat, SourceOptions
 from dfd_edge.sources.camera import Camera
+from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.options import RAW_PIXELS
-from dfd_edge.sources.raw import RawVideo
+from dfd_edge.sources.video import RawVideo
 
 
 class All:
@@ -100,7 +100,7 @@ class TestRawFrames:
 
 def dfd(*arguments, data=None):
     return subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         input=data,
         capture_output=True,
         timeout=120,

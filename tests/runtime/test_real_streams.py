@@ -251,7 +251,7 @@ def read_shapes(detector, address, shapes, folder, secret):
         count = len(list(watch))
     assert secret.stat().st_atime_ns == accessed_ns
     if count < 15 or not watch.verdict().complete:
-        raise SourceError("not whole")
+        raise SourceError(address, "not whole")
 
 
 def test_a_live_stream_in_segments(detector, clip, served):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from dfd_edge.errors import UsageError
-from dfd_edge.outputs.files import check_outputs, written_whole
-from dfd_edge.outputs.reporter import printable, verdict_line
-from dfd_edge.results import Label, PersonVerdict, Verdict
+from dfd_edge.judging.results import Label, PersonVerdict, Verdict
+from dfd_edge.sinks.console import verdict_line
+from dfd_edge.sinks.files import check_outputs, written_whole
+from dfd_edge.sinks.text import printable
 from dfd_edge.sources.address import redact
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "no_face.mp4"
@@ -22,7 +23,7 @@ SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "no_face.mp4"
 
 def dfd_edge(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *arguments],
+        [sys.executable, "-m", "dfd_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -95,7 +96,14 @@ def test_empty_and_odd_values_are_refused(arguments: list[str]) -> None:
 def test_a_full_disk_is_one_line(tiny_bundle: Path) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), str(SAMPLE)],
+            [
+                sys.executable,
+                "-m",
+                "dfd_edge.cli.command",
+                "--model",
+                str(tiny_bundle),
+                str(SAMPLE),
+            ],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -110,7 +118,7 @@ def test_a_full_disk_is_one_line(tiny_bundle: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_a_silent_pipe_can_be_stopped(tiny_bundle: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), "-"],
+        [sys.executable, "-m", "dfd_edge", "--model", str(tiny_bundle), "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

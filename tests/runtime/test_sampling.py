@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sampling import EARLY_TOLERANCE, MIN_SPACING, Sampler
+from dfd_edge.sources.frames import EARLY_TOLERANCE, MIN_SPACING, Sampler
 
 
 def due_times(sampler: Sampler, times_s: list[float]) -> list[float]:

@@ -203,7 +203,7 @@ def test_too_much_memory_is_an_error_that_says_so(detector, huge, clip):
 def test_the_run_goes_on_after_a_limit_was_hit(tiny_bundle, huge, clip):
     flags = ["--json", "--sandbox", "--sandbox-memory", "256", "--model", str(tiny_bundle)]
     done = subprocess.run(
-        [sys.executable, "-m", "dfd_edge.cli", *flags, str(huge), str(clip)],
+        [sys.executable, "-m", "dfd_edge", *flags, str(huge), str(clip)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -291,6 +291,7 @@ def test_a_sandbox_ends_with_its_parent(clip):
     wait_until_gone(started)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(detector, clip, huge):
     def held():
         gc.collect()
@@ -365,7 +366,15 @@ def test_a_frozen_program_has_none_and_says_so(detector, clip, monkeypatch):
 
 def test_standard_input_is_decoded_in_a_sandbox(tiny_bundle, tmp_path):
     path = write_clip(tmp_path / "clip.mkv", face_frames(30))
-    command = [sys.executable, "-m", "dfd_edge.cli", "--model", str(tiny_bundle), "--sandbox", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "dfd_edge.cli.command",
+        "--model",
+        str(tiny_bundle),
+        "--sandbox",
+        "-",
+    ]
     done = subprocess.run(
         command, input=path.read_bytes(), capture_output=True, timeout=60, check=False
     )
@@ -442,6 +451,7 @@ def test_data_in_memory_is_decoded_in_a_sandbox(detector, clip, opened):
     assert verdict.p_fake == detector.analyze(clip).p_fake
 
 
+@pytest.mark.slow
 def test_an_animation_is_decoded_in_a_sandbox(detector, tmp_path):
     frames = [Image.fromarray(frame[:, :, ::-1]) for frame in face_frames(10)]
     for name in ("animated.webp", "animated.png", "animated.gif"):

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import BundleError, DfdError, UsageError
-from dfd_edge.session import MAX_BATCH, Session
+from dfd_edge.inference.session import MAX_BATCH, Session
 from small_bundle import FEATURES, build_small_bundle, edit_graph
 from small_bundle import SIZE as SMALL
 

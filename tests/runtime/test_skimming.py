@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from clip_maker import face_frames, write_clip
 
-from dfd_edge.sampling import FirstFrames, Sampler
+from dfd_edge.sources.frames import FirstFrames, Sampler
 from dfd_edge.sources.video import VideoFile
 
 RATE_HZ = 5.0
@@ -111,7 +111,7 @@ def test_what_is_due_comes_out_bit_by_bit(clip, folder, name, encoding):
         ("slow.mp4", ["-r", "5", "-c:v", "libx264"]),  # all are due
         ("interlaced.mp4", ["-c:v", "libx264", "-flags", "+ilme+ildct", "-x264-params", "tff=1"]),
         ("other.avi", ["-c:v", "mpeg4", "-bf", "2"]),
-        ("other.webm", ["-c:v", "libvpx"]),
+        pytest.param("other.webm", ["-c:v", "libvpx"], marks=pytest.mark.slow),
         ("untimed.h264", ["-c:v", "libx264"]),
     ],
 )

@@ -13,9 +13,9 @@ import pytest
 from clip_maker import face_frames, plain_frames, write_clip, write_sound
 
 from dfd_edge.errors import SourceError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import VideoFile
-from dfd_edge.sources.timeline import Timeline
+from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.timing import Timeline
 
 
 class All:

@@ -15,8 +15,8 @@ from clip_maker import portrait, run_ffmpeg
 from PIL import Image
 
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sampling import Sampler
 from dfd_edge.sources import SourceItem, SourceOptions, VideoFile, read_image
+from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.headers import HeaderError, check_fragments, stated
 
 #: What a process that reads nothing takes, and some more, in bytes.
@@ -27,7 +27,7 @@ import sys, threading
 from dfd_edge.errors import SourceError
 from dfd_edge.sources import SourceItem, SourceKind, read_image
 from dfd_edge.sources.opening import open_file
-from dfd_edge.sampling import Sampler
+from dfd_edge.sources.frames import Sampler
 item = SourceItem.of(sys.argv[1])
 try:
     if item.kind is SourceKind.IMAGE:
@@ -146,7 +146,7 @@ def test_boxes_inside_boxes_and_parts_without_end_are_refused():
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif", ".ppm", ".jp2"])
 def test_every_format_states_its_size(suffix):
-    from dfd_edge.sources.formats import image_format
+    from dfd_edge.sources.containers import image_format
 
     data = cv2.imencode(suffix, portrait()[:300])[1].tobytes()
     size = stated(data, image_format(data[:64]))
@@ -204,7 +204,7 @@ def test_the_limit_goes_all_the_way(tmp_path, tiny_bundle):
     from click.testing import CliRunner
 
     from dfd_edge import Detector
-    from dfd_edge.cli import command
+    from dfd_edge.cli.command import command
 
     path = tmp_path / "photograph.png"
     cv2.imwrite(str(path), portrait())

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from clip_maker import face_frames, plain_frames, run_ffmpeg, write_clip
 
 from dfd_edge import Detector, EventKind, Label, SourceError, UsageError
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.sources import SourceOptions, VideoFile
 
 SMALL = (320, 240)

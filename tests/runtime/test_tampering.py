@@ -18,12 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge import bundle as bundle_module
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.graph_size import TooLarge, check_size
+from dfd_edge.bundle.manifest import Manifest
 from dfd_edge.detector import Detector
 from dfd_edge.errors import BundleError
-from dfd_edge.graph_size import TooLarge, check_size
-from dfd_edge.manifest import Manifest
+from dfd_edge.inference.session import Session
 from dfd_edge.schema import SchemaError
-from dfd_edge.session import Session
 from small_bundle import FEATURES, build_small_bundle, edit_graph, edit_manifest, relist
 
 Tamper = Callable[[Path], None]
@@ -772,7 +772,7 @@ def test_a_file_of_nothing_but_fields_is_refused(copy: Path):
 def test_what_cannot_be_told_beforehand_is_tried_in_a_process_of_its_own(
     copy: Path, monkeypatch: pytest.MonkeyPatch, nodes: list[onnx.NodeProto], message: str
 ):
-    monkeypatch.setattr("dfd_edge.graph_trial.TRIAL_S", 4.0)
+    monkeypatch.setattr("dfd_edge.bundle.graph_trial.TRIAL_S", 4.0)
     edit_graph(copy, "frame.onnx", with_nodes(nodes, nodes[-1].output[0]))
     with pytest.raises(BundleError, match=rf"frame\.onnx: .*{message}"):
         Session.open(Bundle.load(copy), provider="cpu", precision="fp32")
@@ -811,8 +811,8 @@ def test_shapes_are_those_of_onnx_s_own_inference(variant_bundle: Path):
     )
     data = model.SerializeToString()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfd_edge.graph_size.MOST_NUMBERS", largest)
+        patch.setattr("dfd_edge.bundle.graph_size.MOST_NUMBERS", largest)
         assert check_size(data, {"image": (8, side, side, 3)})
-        patch.setattr("dfd_edge.graph_size.MOST_NUMBERS", largest - 1)
+        patch.setattr("dfd_edge.bundle.graph_size.MOST_NUMBERS", largest - 1)
         with pytest.raises(TooLarge):
             check_size(data, {"image": (8, side, side, 3)})

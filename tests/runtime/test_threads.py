@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dfd_edge.cli import command
+from dfd_edge.cli.command import command
 from dfd_edge.detector import Detector
-from dfd_edge.outputs.video_file import VideoFileWriter
+from dfd_edge.inference.threads import set_opencv_threads
+from dfd_edge.sinks.video_file import VideoFileWriter
 from dfd_edge.sources import decoding
-from dfd_edge.threads import set_opencv_threads
 
 #: Judges a clip with the shipped bundle and saves the annotated video, as the command line does;
 #: then prints what each library was given.
 JUDGE = """
 import json, os, sys
 import cv2
-from dfd_edge import cli, detector
-from dfd_edge.outputs import video_file
+from dfd_edge import detector
+from dfd_edge.cli.command import command
+from dfd_edge.sinks import video_file
 from dfd_edge.sources import decoding
 
 found = {}
@@ -57,7 +58,7 @@ def added(self, image):
     return stream
 video_file.VideoFileWriter._add_stream = added
 try:
-    cli.command(standalone_mode=False)
+    command(standalone_mode=False)
 except SystemExit as end:
     assert not end.code, end.code
 found["opencv"] = cv2.getNumThreads()

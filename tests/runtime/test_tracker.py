@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from dfd_edge import UsageError
 from dfd_edge.faces import Face, FaceDetector, TrackedFace, Tracker, crop_region
-from dfd_edge.faces.appearance import Appearance
-from dfd_edge.faces.assignment import assign
 from dfd_edge.faces.crop import cut
-from dfd_edge.faces.finding import HOLD_S, FaceChoice, parse_faces
+from dfd_edge.faces.selection import HOLD_S, FaceChoice, parse_faces
+from dfd_edge.faces.tracker import Appearance, assign
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 STEP_S = 0.2

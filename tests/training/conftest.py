@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import cv2
 import matplotlib as mpl
 import numpy as np
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from skimage import data
 
 from dfd_edge.faces import FaceDetector, FaceMesh
-from dfd_training.prepare import prepare
-from dfd_training.store import CropStore, StoredCrop
-from dfd_training.synthesis import draw_swap, face_swap
-from dfd_training.table import read_table
+from dfd_training.augment.synthesis import draw_swap, face_swap
+from dfd_training.data.prepare import prepare
+from dfd_training.data.store import CropStore, StoredCrop
+from dfd_training.data.table import read_table
+from sample_clips import moving, write_clip
 
 
 @pytest.fixture(scope="session")
@@ -47,39 +47,14 @@ def landmarks_of(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def astronaut_crop(astronaut: NDArray[np.uint8]) -> StoredCrop:
     """The portrait as a crop with its landmarks."""
     face = FaceDetector().detect(astronaut)[0]
-    return StoredCrop(astronaut, face.box, landmarks_of(astronaut))
+    return StoredCrop(astronaut, face.box, landmarks_of(astronaut), 1.5)
 
 
 @pytest.fixture(scope="session")
 def hopper_crop(hopper: NDArray[np.uint8]) -> StoredCrop:
     """The other portrait as a crop with its landmarks."""
     face = FaceDetector().detect(hopper)[0]
-    return StoredCrop(hopper, face.box, landmarks_of(hopper))
-
-
-def write_clip(path: Path, frames: list[NDArray[np.uint8]], fps: int = 10) -> None:
-    """Write BGR frames as H.264."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
-        container.mux(stream.encode(None))
-
-
-def moving(image: NDArray[np.uint8], seed: int, count: int = 16) -> list[NDArray[np.uint8]]:
-    """Frames of a picture that drifts and zooms a little, with noise of their own."""
-    rng = np.random.default_rng(seed)
-    height, width = (side // 2 * 2 for side in image.shape[:2])
-    frames = []
-    for number in range(count):
-        zoom = 1.0 + 0.05 * np.sin(number / 5 + seed)
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), 2 * np.sin(number / 4), zoom)
-        frame = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        noise = rng.normal(0, 3, frame.shape)
-        frames.append(np.clip(frame + noise, 0, 255).astype(np.uint8))
-    return frames
+    return StoredCrop(hopper, face.box, landmarks_of(hopper), 1.5)
 
 
 @pytest.fixture(scope="session")

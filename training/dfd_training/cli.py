@@ -4,22 +4,84 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from dfd_edge.console import CommandGroup
-from dfd_training.backbone_commands import backbones_command
-from dfd_training.clips.cli import fit_sequence_command
-from dfd_training.datasets.cli import data
-from dfd_training.decision.cli import calibrate_command, evaluate_command
+from dfd_edge.cli.group import CommandGroup
+from dfd_training.augment.generators.cli import generate
+from dfd_training.calibration.cli import calibrate_command
+from dfd_training.data.cli import data, prepare_command
+from dfd_training.evaluation.cli import COMMANDS as EVALUATION_COMMANDS
+from dfd_training.evaluation.crops.cli import COMMANDS as CROP_COMMANDS
 from dfd_training.explore.cli import COMMANDS as EXPLORE_COMMANDS
 from dfd_training.fitting.cli import fit
-from dfd_training.generators.cli import generate
-from dfd_training.quality.cli import COMMANDS as QUALITY_COMMANDS
 from dfd_training.recipes.cli import recipe
-from dfd_training.results.cli import compare_command
-from dfd_training.submission.cli import submit_command
+from dfd_training.sequence.cli import fit_sequence_command
+
+if TYPE_CHECKING:
+    from dfd_training.models import Backbone, ModelCost
+
+
+_COLUMNS = (
+    ("backbone", "<"),
+    ("input", ">"),
+    ("parameters", ">"),
+    ("GMACs", ">"),
+    ("features", ">"),
+    ("map", ">"),
+    ("ImageNet weights", "<"),
+    ("licence", "<"),
+)
+
+
+@click.command("backbones")
+@click.argument("names", nargs=-1, metavar="[BACKBONES]...")
+@click.option(
+    "--input-size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Side of the crops.  [default: what each backbone was designed for]",
+)
+def backbones_command(names: tuple[str, ...], input_size: int | None) -> None:
+    """List the backbones that `fit frame --backbone` takes: size, cost, weights.
+
+    Parameters and multiply-accumulates are those of the whole frame model for one crop.
+    """
+    from dfd_edge.errors import UsageError
+    from dfd_training.models import BACKBONES, build_frame_model, measure
+
+    for name in names:
+        if name not in BACKBONES:
+            known = ", ".join(sorted(BACKBONES))
+            raise UsageError(f"backbone {name!r} is unknown; known are {known}")
+    rows = [[title for title, _ in _COLUMNS]]
+    with click.progressbar(names or BACKBONES, label="building", file=sys.stderr) as bar:
+        for name in bar:
+            entry = BACKBONES[name]
+            size = input_size or entry.input_size
+            model = build_frame_model(backbone=name, input_size=size, weights="none")
+            evidence = model.output.get("evidence")
+            side = "-" if evidence is None else f"{evidence.shape[1]}x{evidence.shape[2]}"
+            rows.append(_row(name, size, entry, measure(model), side))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, _COLUMNS, strict=True)
+        line = "  ".join(f"{cell:{align}{width}}" for cell, width, (_, align) in cells)
+        click.echo(line.rstrip())
+
+
+def _row(name: str, size: int, entry: Backbone, cost: ModelCost, side: str) -> list[str]:
+    return [
+        name,
+        str(size),
+        f"{cost.parameters:,}",
+        f"{cost.macs / 1e9:.3f}",
+        str(entry.feature_width),
+        side,
+        "-" if entry.weights is None else entry.weights.source,
+        "-" if entry.weights is None else entry.weights.licence,
+    ]
 
 
 @click.group(
@@ -38,65 +100,15 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-for _command in (*QUALITY_COMMANDS, *EXPLORE_COMMANDS):
+for _command in (*EVALUATION_COMMANDS, *CROP_COMMANDS, *EXPLORE_COMMANDS):
     main.add_command(_command)
 main.add_command(generate)
 main.add_command(data)
+main.add_command(prepare_command)
 main.add_command(recipe)
-main.add_command(submit_command)
 main.add_command(backbones_command)
-
-
-@main.command()
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    help="Folder that the table's relative paths start from.  [default: the table's own]",
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The crop store.")
-@click.option("--rate", default=5.0, show_default=True, help="Frames a second from clips.")
-@click.option("--max-frames", default=100, show_default=True, help="At most, from one clip.")
-@click.option(
-    "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Processes."
-)
-def prepare(
-    table: Path, root: Path | None, out: Path, rate: float, max_frames: int, workers: int
-) -> None:
-    """Cut the faces of every file of TABLE, with landmarks, into a crop store.
-
-    TABLE is a CSV with the columns path and label (REAL or FAKE), and as far as known original,
-    generator, model, group, split, source, dataset and cropped; `dfd-train data` makes it from
-    public data sets. Rows marked test are left alone. A run that was broken off goes on where it
-    stopped.
-    """
-    from dfd_training.prepare import Prepared, PrepareOptions
-    from dfd_training.prepare import prepare as run_prepare
-    from dfd_training.table import read_table
-
-    rows = read_table(table, root=root)
-    rows = rows[rows["split"] != "test"]  # which evaluate alone reads
-    with click.progressbar(length=len(rows), label="preparing", file=sys.stderr) as bar:
-
-        def advance(_: Prepared) -> None:
-            bar.update(1)
-
-        summary = run_prepare(
-            rows,
-            root or table.parent,
-            out,
-            options=PrepareOptions(rate_hz=rate, max_frames=max_frames),
-            workers=workers,
-            on_done=advance,
-        )
-    done = summary.pop("done", 0)
-    click.echo(f"{done} of {len(rows)} files gave crops in {out}")
-    for reason, count in summary.most_common():
-        click.echo(f"  skipped {count}: {reason}")
 
 
 fit.add_command(fit_sequence_command)
 main.add_command(fit)
 main.add_command(calibrate_command)
-main.add_command(evaluate_command)
-main.add_command(compare_command)

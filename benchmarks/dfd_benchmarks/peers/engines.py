@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dfd_benchmarks.peers.networks import Networks
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import DfdError
-from dfd_edge.session import Session
+from dfd_edge.inference.session import Session
 from dfd_edge.version import version_of
 
 TOLERANCE = 1e-3
@@ -35,8 +35,8 @@ class Engine:
     Attributes:
         name: In figures.
         label: For people.
-        version: Of the library.
-        threads: That it may use inside an operator; 0 where it takes all cores.
+        version: Version of the library.
+        threads: Threads that it may use inside an operator; 0 where it takes all cores.
         run: From uint8 [1, S, S, 3], RGB, to features and logit.
     """
 
@@ -230,7 +230,7 @@ def difference(found: Sequence[Float32], wanted: Sequence[Float32]) -> float:
     return max(_relative(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-def check_tells_apart(features: Float32) -> None:
+def check_distinguishes(features: Float32) -> None:
     """Refuses a network by which engines cannot be checked, as it says the same of all frames.
 
     Args:

@@ -16,17 +16,17 @@ from dfd_benchmarks.peers.engines import (
     Engine,
     NotInstalled,
     Outputs,
+    check_distinguishes,
     check_same,
-    check_tells_apart,
     difference,
     runtime,
 )
 from dfd_benchmarks.peers.networks import Networks
-from dfd_benchmarks.results import Figure, Ran, Result
+from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
-from dfd_edge.processor import int8_instructions
-from dfd_edge.session import Session
+from dfd_edge.inference.processor import int8_instructions
+from dfd_edge.inference.session import Session
 
 INT8_BAR = 1.8
 """How many times faster than fp32 int8 has to be on one thread, where there is VNNI."""
@@ -59,7 +59,7 @@ def open_peers(networks: Networks, bundle: Bundle, crops: Crops, *, threads: int
     """
     reference = runtime(bundle, threads, "fp32")
     wanted = _all(reference, crops)
-    check_tells_apart(wanted[0])
+    check_distinguishes(wanted[0])
     engines, skipped, differences = [reference], dict(_NOT_COVERED), {}
     for opener in OPENERS:
         try:
@@ -92,8 +92,8 @@ def measure_peers(
     """Times the engines: each frame goes through all of them before the next one does.
 
     Args:
-        peers: What `open_peers` gave.
-        networks: What they run.
+        peers: The engines of `open_peers`.
+        networks: The networks that they run.
         bundle: The same, exported.
         crops: uint8 [n, S, S, 3], RGB.
         clip: Where they come from.
@@ -133,7 +133,7 @@ def measure_peers(
             "threads": threads,
             "loop": False,
         },
-        ran=Ran.of(
+        ran=RunInfo.of(
             Session.open(bundle, provider="cpu", precision="fp32", threads=threads),
             precision="fp32",
             threads=threads,

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.manifest import CardInfo, PersonScore
+from dfd_edge.bundle.manifest import CardInfo, PersonScore
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
 from dfd_export.bundles.recipe_bundle import NO_GAP_S
-from dfd_export.published.parts import WHOLE_FRAME
-from dfd_export.published.unmeasured import unmeasured_decision
-from dfd_export.variants import Sample, VariantOptions, add_variants
+from dfd_export.foreign.models import WHOLE_FRAME, unmeasured_decision
+from dfd_export.variants.samples import Sample
+from dfd_export.variants.writer import VariantOptions, add_variants
 from dfd_training.models import build_frame_model, build_sequence_model, load_frame_model
 from dfd_training.recipes.networks import build_frozen_cnn, build_rnn
 
@@ -40,7 +40,7 @@ class Networks:
     """A frame and a sequence model.
 
     Attributes:
-        name: Of both.
+        name: The name of both.
         weights: Where those of the frame model come from, in words.
         frame: From `image` [B, S, S, 3], RGB 0..255, to `features` [B, F], `fake_logit` [B] and
             what else the model gives.
@@ -113,7 +113,7 @@ def export_networks(
     """Exports both models into a bundle that judges whole frames, the first of a clip alone.
 
     Args:
-        networks: What to export.
+        networks: The networks to export.
         out: The bundle's folder.
         crops: uint8 [n, S, S, 3], RGB, two or more: for the exporter's comparison, and for the
             ranges of int8. As many first frames are judged.

@@ -17,8 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.errors import UsageError
-from dfd_edge.manifest import (
+from dfd_edge.bundle.manifest import (
     MANIFEST_NAME,
     CardInfo,
     DecisionSpec,
@@ -28,7 +27,8 @@ from dfd_edge.manifest import (
     Manifest,
     ProbeSpec,
 )
-from dfd_edge.session import Session
+from dfd_edge.errors import UsageError
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import CARD_FILE, render_card
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata
 from dfd_export.bundles.probe import PROBE_FILE, make_probe_crops, measure_probe, write_probe
@@ -40,13 +40,14 @@ from dfd_export.graphs.sequence_graph import (
     export_sequence_graph,
 )
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
+from dfd_training.models import crop_scale_of
 
 PARITY_FILE = "parity.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleInfo:
-    """What a bundle says that is not in its models.
+    """The parts of a manifest that do not come from the models.
 
     Attributes:
         name: The bundle's name.
@@ -94,13 +95,21 @@ def write_bundle(
         How far graphs and models differ.
 
     Raises:
-        UsageError: A model cannot be exported, the crops do not fit, or `out` is taken.
+        UsageError: A model cannot be exported or was fitted on crops of another scale than the
+            bundle states, the crops do not fit, or `out` is taken.
         ParityError: A graph differs from its model. Nothing is written then.
     """
     check_free(out)
     features_model = frame_model
     if isinstance(features_model.output, dict) and "fake_logit" not in features_model.output:
         frame_model = single_step_model(features_model, sequence_model)
+    for model in (features_model, sequence_model):
+        carried = crop_scale_of(model)
+        if carried is not None and carried != info.crop_scale:
+            raise UsageError(
+                f"{model.name} was fitted on crops of {carried:g} times the face, the bundle would "
+                f"cut them at {info.crop_scale:g}: export models that were fitted on one store"
+            )
     frame = describe_frame_model(frame_model, crop_scale=info.crop_scale)
     sequence = describe_sequence_model(
         sequence_model,

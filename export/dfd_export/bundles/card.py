@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfd_edge.manifest import (
+from dfd_edge.bundle.manifest import (
     Calibrator,
     DecisionSpec,
     Manifest,
@@ -51,7 +51,7 @@ def render_card(manifest: Manifest) -> str:
 
 
 def _steps(sequence: SequenceSpec) -> str:
-    """Which frames are judged."""
+    """Describes which frames are judged."""
     if sequence.first_frames is not None:
         return f"The first {sequence.first_frames} frames of a clip, every one, and none after them"
     return (

@@ -1,4 +1,4 @@
-"""What a graph's file says of itself: enough to tell what a stray file is and how to run it.
+"""Metadata of a graph's file: enough to identify a stray file and to run it.
 
 onnxruntime gives it as `session.get_modelmeta().custom_metadata_map`.
 """
@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import METADATA_PREFIX, graph_identity
-from dfd_edge.manifest import FaceSpec, FrameSpec, SequenceSpec
+from dfd_edge.bundle.manifest import FaceSpec, FrameSpec, SequenceSpec
 from dfd_edge.version import version_of
 
 PRECISION_KEY = METADATA_PREFIX + "precision"
@@ -19,7 +19,7 @@ PRECISION_KEY = METADATA_PREFIX + "precision"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
-    """What the metadata of a bundle's graphs is made of.
+    """The source of the metadata of a bundle's graphs.
 
     Attributes:
         name: The bundle's name.
@@ -42,7 +42,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
     """Metadata of one of a bundle's graphs.
 
     Args:
-        facts: What the bundle says.
+        facts: The bundle's facts.
         file: The graph's file; `facts` names it as a variant of the frame model or as the
             sequence model.
 
@@ -66,7 +66,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
 
 
 def set_precision(model: onnx.ModelProto, precision: str) -> None:
-    """Says in the metadata of a frame graph which variant it has become."""
+    """Writes the variant into the metadata of a frame graph."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     helper.set_model_props(model, {**metadata, PRECISION_KEY: precision})
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import Manifest, ProbeSpec
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import Manifest, ProbeSpec
-from dfd_edge.precision import graph_file
-from dfd_edge.providers import Provider, load_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.precision import graph_file
+from dfd_edge.inference.session import Session
 
 PROBE_FILE = "probe.png"
 PROBE_CROPS = 4
@@ -119,7 +120,7 @@ def measure_probe(session: Session, crops: NDArray[np.uint8]) -> ProbeSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe run gave.
+    """The result of a probe run.
 
     Attributes:
         compared: The outputs that the manifest has expectations for, on this variant.
@@ -191,7 +192,7 @@ def frame_file(session: Session) -> str:
 
 
 def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
-    """By output, the logits that this variant gave when it was written."""
+    """Returns by output the logits that this variant gave when it was written."""
     if precision == "fp32":
         return {
             "fake_logit": manifest.probe.fake_logit,
@@ -202,7 +203,7 @@ def _expected(manifest: Manifest, precision: str) -> dict[str, list[float]]:
 
 
 def _tolerances(manifest: Manifest, precision: str) -> tuple[float, float]:
-    """How far the largest and the mean difference of a variant's logits may be."""
+    """Returns the bounds on the largest and the mean difference of a variant's logits."""
     own = manifest.probe.tolerance
     changes = manifest.frame.variants[precision].changes
     if changes is None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfd_edge.bundle.manifest import CardInfo
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import CardInfo
 from dfd_edge.schema import SchemaError
 from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
-from dfd_export.crops import read_crops
+from dfd_export.foreign.models import WHOLE_FRAME
+from dfd_export.gate.crops import read_crops
 from dfd_export.gate.parity import ParityReport
-from dfd_export.published.parts import WHOLE_FRAME
-from dfd_training.decision.files import decisions_from_json
+from dfd_training.calibration.decision_file import decisions_from_json
 from dfd_training.models import load_frame_model, load_sequence_model
-from dfd_training.recipes.run_folder import (
+from dfd_training.recipes.run import (
     CARD_NAME,
     CROPS_NAME,
     DECISION_NAME,

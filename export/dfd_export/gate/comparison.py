@@ -1,4 +1,4 @@
-"""What the parity gate finds: differences, how large they may be, and the errors it stops with."""
+"""Differences between graphs and models: their tolerances, their report, and the gate's errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class CollapsedModel(ParityError):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much an output varies, and how much of that is rounding.
+    """The variation of an output, and the part of it that is rounding.
 
     A fixed tolerance is wrong both ways: a graph of a network that hardly varies passes whatever
     it computes, and one of a network with large values fails for rounding alone. So rounding is
@@ -104,7 +104,7 @@ class Scale:
 
     @property
     def is_distinct(self) -> bool:
-        """Tells whether the output varies by much more than rounding does."""
+        """Whether the output varies by much more than rounding does."""
         return self.spread > DISTINCT_SHARE * self._noise
 
     @property
@@ -114,11 +114,11 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expected:
-    """What an output should be.
+    """The expected values of an output.
 
     Attributes:
         values: One row an input.
-        scale: Of these values, or of more of the same model.
+        scale: Scale of these values, or of more of the same model.
     """
 
     values: Array
@@ -135,12 +135,12 @@ class Comparison:
 
     Attributes:
         graph: "frame" or "sequence".
-        case: What was put in.
+        case: The inputs.
         output: Name of the output.
         shape: Its shape.
         max_difference: Largest absolute difference.
         where: Index of that difference.
-        tolerance: What is allowed.
+        tolerance: The allowed difference.
         spread: How much the output varies from input to input, as standard deviation.
     """
 
@@ -155,7 +155,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Tells whether the difference is within the tolerance; a NaN never is."""
+        """Whether the difference is within the tolerance; a NaN never is."""
         return self.max_difference <= self.tolerance
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ class ParityReport:
         return dump_json(self)
 
     def warning(self) -> str | None:
-        """What is odd about a model that passed; None where nothing is."""
+        """Returns a warning about a model that passed; None where nothing is odd."""
         spreads = [c.spread for c in self.comparisons if c.output == "fake_logit"]
         if min(spreads, default=1.0) >= _SUSPICIOUS_SPREAD:
             return None
@@ -223,10 +223,10 @@ def compare(graph: str, case: str, output: str, found: Array, wanted: Expected) 
 
     Args:
         graph: "frame" or "sequence".
-        case: What was put in, for the report.
+        case: The inputs, for the report.
         output: Name of the output.
-        found: What the graph gave.
-        wanted: What it should be; see `dfd_export.gate.oracle.Oracle`.
+        found: The graph's output.
+        wanted: The expected output; see `dfd_export.gate.oracle.Oracle`.
 
     Raises:
         ShapeMismatch: They have different shapes.
@@ -257,8 +257,8 @@ def check_distinct(model: str, logits: Expected, inputs: str) -> None:
 
     Args:
         model: Its name, for the message.
-        logits: What it says.
-        inputs: Of what, for the message.
+        logits: Its logits.
+        inputs: The inputs, for the message.
 
     Raises:
         CollapsedModel: They hardly vary, or are no numbers.

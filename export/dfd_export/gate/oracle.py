@@ -1,4 +1,4 @@
-"""Keras models as oracles: what they say, and how far rounding alone moves it."""
+"""Keras models as oracles: their outputs, and how far rounding alone moves them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Call = Callable[[list[Array], list[Array], Any], Any]
 
 
 class Oracle:
-    """Asks a Keras model twice: as it is, and with weights and inputs off by a rounding error.
+    """Runs a Keras model twice: as it is, and with weights and inputs off by a rounding error.
 
-    The second answer tells how exact the first can be: an exported graph has other weights in
+    The second output shows how exact the first can be: an exported graph has other weights in
     the last digit too, since batch norms go into kernels, and adds in another order.
 
     Args:
         model: Any Keras model. It is not changed.
-        seed: Of the rounding errors.
+        seed: Seed of the rounding errors.
         compiled: Traces the model as one TensorFlow function. That pays for recurrent layers,
             which are slow step by step, and costs more than it brings for the rest.
     """
@@ -46,7 +46,7 @@ class Oracle:
         self._call = _compile(model) if compiled else _eager(model)
 
     def __call__(self, inputs: Array | Mapping[str, Array]) -> dict[str, Expected]:
-        """Asks about a batch of inputs.
+        """Runs a batch of inputs.
 
         Args:
             inputs: As the model takes them.

@@ -1,4 +1,4 @@
-"""The gate: an exported graph must say what its Keras model says, or nothing is written.
+"""The gate: an exported graph must give what its Keras model gives, or nothing is written.
 
 First names, element types and axes, then shapes, then values, each with an error of its own.
 The largest difference of every output in every case goes into a report beside the graphs.
@@ -16,9 +16,11 @@ import onnx
 from numpy.typing import NDArray
 
 from dfd_edge.bundle import check_graph, frame_contract, sequence_contract
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_edge.errors import BundleError
-from dfd_edge.manifest import FrameSpec, SequenceSpec
-from dfd_edge.providers import Provider, open_session
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
+from dfd_export.gate.cases import FrameCases, compare_sequence
 from dfd_export.gate.comparison import (
     CollapsedModel,
     Comparison,
@@ -28,8 +30,6 @@ from dfd_export.gate.comparison import (
     ShapeMismatch,
     ValueMismatch,
 )
-from dfd_export.gate.frame_cases import FrameCases
-from dfd_export.gate.sequence_cases import compare_sequence
 
 __all__ = [
     "CollapsedModel",
@@ -71,13 +71,13 @@ def check_parity(
     Args:
         frame_model: The Keras frame model.
         sequence_model: The Keras sequence model.
-        frame_graph: What was exported from the one.
-        sequence_graph: What was exported from the other.
+        frame_graph: The graph of the frame model.
+        sequence_graph: The graph of the sequence model.
         frame: Contract of the frame graph.
         sequence: Contract of the sequence graph.
         crops: uint8 [n, S, S, 3], RGB; real crops, compared beside random ones.
         extra: Makes further comparisons, which have to pass like the others.
-        seed: Of the random inputs.
+        seed: Seed of the random inputs.
 
     Raises:
         ContractMismatch: Names, element types or axes differ.

@@ -7,9 +7,9 @@ from collections.abc import Collection
 import keras
 import onnx
 
-from dfd_edge.bundle import frame_contract
+from dfd_edge.bundle import Signatures, frame_contract
+from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, VariantSpec
 from dfd_export.graphs.graph_passes import simplify
 from dfd_export.graphs.onnx_model import finish
 from dfd_export.graphs.tf_conversion import convert_function
@@ -60,14 +60,14 @@ def export_frame_graph(
     metadata: dict[str, str],
     outputs: Collection[str] | None = None,
 ) -> onnx.ModelProto:
-    """Converts a frame model through tf2onnx.
+    """Exports a frame model.
 
     Batch norms go into the layers beside them, constants are folded, and what no output needs is
     gone: see `dfd_export.graphs.graph_passes`.
 
     Args:
         model: The Keras model.
-        spec: What `describe_frame_model` says of it.
+        spec: The model's description by `describe_frame_model`.
         metadata: Goes into the file's own metadata.
         outputs: The outputs wanted, where a graph needs fewer than the model has.
 
@@ -78,6 +78,24 @@ def export_frame_graph(
         UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads, or a layer
             does what a graph cannot do.
     """
+    converted = convert_frame_model(model, spec, outputs=outputs)
+    simplify(converted)
+    return finish_frame_graph(converted, spec, metadata=metadata, outputs=outputs)
+
+
+def convert_frame_model(
+    model: keras.Model, spec: FrameSpec, *, outputs: Collection[str] | None = None
+) -> onnx.ModelProto:
+    """Converts a frame model through tf2onnx, without the rewrites of `simplify`.
+
+    Args:
+        model: The Keras model.
+        spec: The model's description by `describe_frame_model`.
+        outputs: As in `export_frame_graph`.
+
+    Raises:
+        UsageError: As in `export_frame_graph`.
+    """
     if keras.config.backend() != "tensorflow":
         raise UsageError(
             f"export needs Keras on TensorFlow, but it runs on {keras.config.backend()}: "
@@ -85,15 +103,28 @@ def export_frame_graph(
         )
     import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
 
-    inputs, contract = frame_contract(spec)
-    signatures = {k: v for k, v in contract.items() if outputs is None or k in outputs}
-    size = spec.input_size
+    size, names = spec.input_size, list(_outputs(spec, outputs))
     signature = [tf.TensorSpec([None, size, size, 3], tf.uint8, name="image")]
 
     def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
         results = model(tf.cast(image, tf.float32), training=False)
-        return {name: results[name] for name in signatures}
+        return {name: results[name] for name in names}
 
-    converted = convert_function(infer, signature, name=model.name, loops=False)
-    simplify(converted)
-    return finish(converted, inputs, signatures, name="frame", metadata=metadata)
+    return convert_function(infer, signature, name=model.name, loops=False)
+
+
+def finish_frame_graph(
+    graph: onnx.ModelProto,
+    spec: FrameSpec,
+    *,
+    metadata: dict[str, str],
+    outputs: Collection[str] | None = None,
+) -> onnx.ModelProto:
+    """Declares the inputs and outputs of `frame_contract`, adds metadata, checks the graph."""
+    inputs, _ = frame_contract(spec)
+    return finish(graph, inputs, _outputs(spec, outputs), name="frame", metadata=metadata)
+
+
+def _outputs(spec: FrameSpec, wanted: Collection[str] | None) -> Signatures:
+    _, contract = frame_contract(spec)
+    return {name: value for name, value in contract.items() if wanted is None or name in wanted}

@@ -1,4 +1,4 @@
-"""What every graph of a bundle has in common: opset, names of axes, metadata, checks."""
+"""Properties that all graphs of a bundle share: opset, names of axes, metadata, checks."""
 
 from __future__ import annotations
 
@@ -73,3 +73,17 @@ def finish(
         reason = " ".join(str(error).split())[:300]
         raise BrokenGraph(f"the {name} graph is not valid ONNX ({reason})") from error
     return model
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Removes nodes and initializers that no output depends on, in place."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)

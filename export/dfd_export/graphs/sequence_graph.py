@@ -1,6 +1,9 @@
 """The sequence model as ONNX: native operators, every state in one tensor, no loops.
 
-The layers stand in `dfd_export.graphs.sequence_layers`; this module puts them together.
+`dfd_export.graphs.sequence_layers` writes the layers. `export_loop_graph` gives tf2onnx's own
+graph of the same model, with a `Loop` for each recurrent layer. No bundle holds that one: it has
+no state to carry, and a step of a loop costs dozens of small nodes. The native graph is compared
+with it and measured against it.
 """
 
 from __future__ import annotations
@@ -10,13 +13,11 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import sequence_contract
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import FrameSpec, SequenceSpec
 from dfd_export.graphs.onnx_model import OPSET, finish
-from dfd_export.graphs.sequence_layers import UnsupportedLayer, convert_model
-from dfd_export.graphs.sequence_layers.affine import Affine
-
-__all__ = ["SEQUENCE_FILE", "Affine", "describe_sequence_model", "export_sequence_graph"]
+from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer, convert_model
+from dfd_export.graphs.tf_conversion import convert_function
 
 SEQUENCE_FILE = "sequence.onnx"
 
@@ -30,7 +31,7 @@ def describe_sequence_model(
         model: As `dfd_training.models.build_sequence_model` builds it.
         rate_hz: Steps per second that it was trained at.
         max_gap_s: After a longer gap between two steps the state starts anew.
-        first_frames: How many frames of a clip are judged; None for no limit.
+        first_frames: Number of frames of a clip that are judged; None for no limit.
 
     Raises:
         UnsupportedLayer: The model is no chain of layers that `sequence_layers` can write.
@@ -52,7 +53,7 @@ def export_sequence_graph(
     Args:
         model: A chain of layers that `sequence_layers` knows, from features to one logit.
         frame: The frame model that it takes its features from.
-        spec: What `describe_sequence_model` says of it.
+        spec: The model's description by `describe_sequence_model`.
         metadata: Goes into the file's own metadata.
 
     Returns:
@@ -71,3 +72,36 @@ def export_sequence_graph(
     made = helper.make_graph(graph.nodes, "sequence", [], [], graph.constants)
     proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])
     return finish(proto, inputs, outputs, name="sequence", metadata=metadata)
+
+
+def export_loop_graph(model: keras.Model) -> onnx.ModelProto:
+    """Converts a sequence model through tf2onnx, as it is.
+
+    Args:
+        model: From a dict of `features` [B, T, F] and `mask` [B, T] to logits [B, T], as
+            `dfd_training.models.build_sequence_model` builds it.
+
+    Returns:
+        A graph from `features` float32 [B, T, F] and `mask` bool [B, T] (True = a real step) to
+        `fake_logit` float32 [B, T], each sequence from its beginning.
+
+    Raises:
+        UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise UsageError(
+            f"tf2onnx needs Keras on TensorFlow, but it runs on {keras.config.backend()}: "
+            "set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
+
+    width = next(tensor.shape[-1] for tensor in model.inputs if tensor.name == "features")
+    signature = [
+        tf.TensorSpec([None, None, width], tf.float32, name="features"),
+        tf.TensorSpec([None, None], tf.bool, name="mask"),
+    ]
+
+    def infer(features: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"fake_logit": model({"features": features, "mask": mask}, training=False)}
+
+    return convert_function(infer, signature, name=model.name)

@@ -15,10 +15,9 @@ from keras import ops
 from onnx import compose, helper, numpy_helper
 
 from dfd_edge.bundle import Signatures
+from dfd_edge.bundle.onnx_file import TensorSignature, read_onnx
 from dfd_edge.errors import UsageError
-from dfd_edge.onnx_file import TensorSignature, read_onnx
-from dfd_export.graphs.graph_passes import drop_unused
-from dfd_export.graphs.onnx_model import finish
+from dfd_export.graphs.onnx_model import drop_unused, finish
 
 _PREFIX = "step/"
 _VIEWS = {"Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}

@@ -27,7 +27,7 @@ def convert_function(
     """Traces a function and converts it.
 
     Args:
-        function: Of TensorFlow tensors, one for each entry of `signature`.
+        function: Takes a TensorFlow tensor for each entry of `signature`.
         signature: `tf.TensorSpec` of each argument; their names become the inputs'.
         name: The model's, for messages.
         loops: Whether the graph may loop and branch.

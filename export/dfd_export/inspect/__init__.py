@@ -1,1 +1,1 @@
-"""What is in a bundle, whether it is whole, and what differs between two."""
+"""Inspection, verification and comparison of bundles."""

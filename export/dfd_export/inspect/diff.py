@@ -1,4 +1,4 @@
-"""How two bundles differ: manifest, files, graphs, and what both say of one bundle's probe."""
+"""Differences between two bundles: manifest, files, graphs, and logits on one bundle's probe."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from onnx import numpy_helper
 
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
 from dfd_edge.errors import BundleError, DfdError, ProviderError
+from dfd_edge.inference.session import Session
 from dfd_edge.schema import to_plain
-from dfd_edge.session import Session
 from dfd_export.bundles.card import CARD_FILE
 from dfd_export.bundles.probe import read_probe, run_probe
-from dfd_export.inspect.inspection import GraphReport, inspect_graph
-from dfd_export.inspect.inspection_text import flatten
+from dfd_export.inspect.inspection import GraphReport, flatten, inspect_graph, printable_lines
 
 _DATE_KEY = METADATA_PREFIX + "created"
 
@@ -46,14 +45,14 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphDiff:
-    """How two graphs of one role differ.
+    """Differences between two graphs of one role.
 
     Attributes:
         role: "sequence", or "frame" with the precision, and "optimized" where it is that graph.
         changes: Opset, operators, parameters, multiply-accumulates, axes, metadata.
         nodes_equal: The operators, what they read and their attributes are the same, in order;
             names inside a graph do not count.
-        weights: How many weights were compared: by place where the nodes are equal, else and
+        weights: Number of weights that were compared: by place where the nodes are equal, else and
             where no node reads them by name, of one shape and type.
         changed: Those that differ, the largest difference first, by the first graph's names.
         only_first: Weights of the first graph that were not compared.
@@ -70,7 +69,7 @@ class GraphDiff:
 
     @property
     def same(self) -> bool:
-        """Whether they compute the same and say the same, but for when they were written."""
+        """Whether graphs and manifests are the same, except for the dates."""
         dated = all(change.name == f"metadata {_DATE_KEY}" for change in self.changes)
         weights = self.changed or self.only_first or self.only_second
         return self.nodes_equal and dated and not weights
@@ -78,7 +77,7 @@ class GraphDiff:
 
 @dataclass(frozen=True, slots=True)
 class LogitDiff:
-    """How far two bundles are apart on the first one's probe.
+    """Differences of the logits of two bundles on the first one's probe.
 
     Attributes:
         precision: The variant of both.
@@ -95,7 +94,7 @@ class LogitDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDiff:
-    """How two bundles differ.
+    """Differences between two bundles.
 
     Attributes:
         manifest: Fields by dotted names, without those of the files.
@@ -172,7 +171,7 @@ def _changes(first: dict[str, Value], second: dict[str, Value]) -> tuple[Change,
 
 
 def _only_dates(first: Bundle, second: Bundle, name: str) -> bool:
-    """Whether the card differs by nothing but the date in it."""
+    """Returns whether the card differs by nothing but the date in it."""
     if name != CARD_FILE:
         return False
     date = first.manifest.created.encode(), second.manifest.created.encode()
@@ -332,3 +331,100 @@ def _diff_variant(
             yield LogitDiff(precision, output, float(difference.mean()), float(difference.max()))
         else:
             yield LogitDiff(precision, output, None, None)
+
+
+_SHOWN = 5
+"""As many weights of a graph are listed; the rest are in the JSON."""
+_LONGEST = 60
+"""Texts are cut off after as many characters; the JSON has them whole."""
+
+
+def diff_text(first: Bundle, second: Bundle, diff: BundleDiff) -> str:
+    """Formats the differences part by part; parts that are the same are not shown."""
+    return printable_lines("\n".join(_lines(first, second, diff)))
+
+
+def _lines(first: Bundle, second: Bundle, diff: BundleDiff) -> Iterator[str]:
+    for sign, bundle in (("-", first), ("+", second)):
+        manifest = bundle.manifest
+        yield f"{sign} {manifest.name}  {bundle.hash}  written {manifest.created}  {bundle.path}"
+    if diff.identical:
+        yield "the same bundle, byte for byte"
+        return
+    if diff.same:
+        yield "the same but for the time when they were written"
+        return
+    yield from _section("manifest", [_change(change) for change in diff.manifest])
+    yield from _section("files", _files(first, second, diff))
+    for graph in diff.graphs:
+        yield from _section(graph.role, _graph(graph))
+    if diff.logits is None:
+        sizes = [bundle.manifest.frame.input_size for bundle in (first, second)]
+        yield ""
+        yield (
+            f"logits were not compared: the first takes crops of {sizes[0]} px, the second of "
+            f"{sizes[1]} px"
+        )
+    else:
+        count = len(first.manifest.probe.fake_logit)
+        title = f"logits on the first one's {count} probe crops, differences"
+        yield from _section(title, [_logits(entry) for entry in diff.logits])
+        failures = [f"{precision}: {reason}" for precision, reason in diff.not_run.items()]
+        yield from _section("logits were not compared", failures)
+
+
+def _section(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines)
+
+
+def _change(change: Change) -> str:
+    return f"{change.name}: {_value(change.first)} -> {_value(change.second)}"
+
+
+def _files(first: Bundle, second: Bundle, diff: BundleDiff) -> list[str]:
+    sizes = [
+        {name: entry.size for name, entry in bundle.manifest.files.items()}
+        for bundle in (first, second)
+    ]
+    return [
+        *(f"- {name}  {sizes[0][name]:,} bytes" for name in diff.removed),
+        *(f"+ {name}  {sizes[1][name]:,} bytes" for name in diff.added),
+        *(f"! {name}  {sizes[0][name]:,} -> {sizes[1][name]:,} bytes" for name in diff.changed),
+    ]
+
+
+def _graph(graph: GraphDiff) -> list[str]:
+    if graph.same:
+        return []
+    lines = [] if graph.nodes_equal else ["its nodes differ"]
+    lines += [_change(change) for change in graph.changes]
+    for sign, names in (("-", graph.only_first), ("+", graph.only_second)):
+        lines += [f"{sign} weight {name}" for name in names[:_SHOWN]]
+        lines += _rest(len(names), "weights")
+    if graph.changed:
+        lines.append(f"{len(graph.changed)} of {graph.weights} weights differ, at most by")
+        lines += [f"  {c.largest_difference:<10.4g} {c.name}" for c in graph.changed[:_SHOWN]]
+        lines += _rest(len(graph.changed), "weights that differ less")
+    elif graph.weights:
+        lines.append(f"{graph.weights} weights are equal")
+    return lines
+
+
+def _rest(count: int, of_what: str) -> list[str]:
+    return [f"… and {count - _SHOWN} more {of_what}"] if count > _SHOWN else []
+
+
+def _logits(entry: LogitDiff) -> str:
+    if entry.mean is None or entry.largest is None:
+        return f"{entry.precision} {entry.output}: not finite"
+    return f"{entry.precision} {entry.output}: mean {entry.mean:.4g}, largest {entry.largest:.4g}"
+
+
+def _value(value: Value) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else f"{value}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

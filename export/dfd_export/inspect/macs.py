@@ -84,7 +84,7 @@ _WEIGHT_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How many numbers of one type a graph stores, and in how many bytes."""
+    """The numbers of one type that a graph stores, and their bytes."""
 
     numbers: int
     bytes: int
@@ -92,7 +92,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """What one operator costs.
+    """The cost of one operator.
 
     Attributes:
         name: The node, or where it has no name, its first output.
@@ -113,7 +113,7 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class GraphCost:
-    """What a graph costs.
+    """The cost of a graph.
 
     Attributes:
         parameters: Weights of all layers, without scales, zero points, shapes and axes.
@@ -225,7 +225,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]
 
 
 def _weights(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> dict[str, int]:
-    """How many numbers each constant has that is a weight by its type and by what reads it."""
+    """Counts the numbers of each constant that is a weight by its type and by what reads it."""
     scales: set[str] = set()
     biases: set[str] = set()
     for node in graph.node:
@@ -289,7 +289,7 @@ def _by_planes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _is_opaque(node: onnx.NodeProto, *, reads_weights: bool) -> bool:
-    """Whether an operator without a counter may sum up products."""
+    """Returns whether an operator without a counter may sum up products."""
     has_graphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
     if has_graphs or node.domain not in _STANDARD_DOMAINS or node.op_type in _PRODUCTS:
         return True

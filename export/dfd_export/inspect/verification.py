@@ -1,4 +1,4 @@
-"""Whether a bundle is whole, keeps the contract and works here: one result a check."""
+"""Checks that a bundle is whole, keeps the contract and works here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import onnx
 from onnx import checker, shape_inference
 
 from dfd_edge.bundle import Bundle, graph_identity
+from dfd_edge.bundle.manifest import MANIFEST_NAME
+from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError, DfdError, ProviderError
-from dfd_edge.manifest import MANIFEST_NAME
-from dfd_edge.onnx_file import read_onnx
-from dfd_edge.providers import load_onnxruntime
-from dfd_edge.session import Session
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.session import Session
 from dfd_export.bundles.probe import check_probe, frame_file
 
 OPSETS = (17, 18)

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from dfd_edge.errors import UsageError
-from dfd_edge.providers import Provider, open_session
+from dfd_edge.inference.names import Provider
+from dfd_edge.inference.providers import open_session
 from dfd_export.bundles.metadata import set_precision
-from dfd_export.graphs.graph_passes import drop_unused
+from dfd_export.graphs.onnx_model import drop_unused
 
 QUANTIZED = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Gemm", "MatMul", "MaxPool", "Mul", "Relu",
@@ -61,11 +62,11 @@ def quantize(model: onnx.ModelProto, crops: Crops) -> onnx.ModelProto:
     Raises:
         UsageError: The graph has no convolution.
     """
-    model = _named(model)
+    model = with_names(model)
     first = next((node for node in model.graph.node if node.op_type == "Conv"), None)
     if first is None:
         raise UsageError("the frame graph has no convolution: int8 is for convolutional networks")
-    plain = _floats(model, first)
+    plain = nodes_in_float(model, first)
     wanted = _run(model, crops)
     candidates = [
         _level_outputs(_quantize_corrected(model, crops, excluded), crops, wanted)
@@ -77,8 +78,8 @@ def quantize(model: onnx.ModelProto, crops: Crops) -> onnx.ModelProto:
     return best
 
 
-def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose nodes all have names: those to leave out are told by name."""
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy whose nodes all have names: those to leave out are given by name."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for index, node in enumerate(copy.graph.node):
@@ -86,8 +87,8 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _floats(model: onnx.ModelProto, first: onnx.NodeProto) -> list[str]:
-    """Names of the nodes that stay in float whatever the first convolution does."""
+def nodes_in_float(model: onnx.ModelProto, first: onnx.NodeProto) -> list[str]:
+    """Returns the names of the nodes that stay in float whatever the first convolution does."""
     makers = {name: node for node in model.graph.node for name in node.output}
     names = [node.name for node in _ancestors(first.input[0], makers)]
     names += [node.name for node in model.graph.node if node.op_type == "GlobalAveragePool"]
@@ -110,11 +111,18 @@ def _quantize_corrected(
     model: onnx.ModelProto, crops: Crops, excluded: list[str]
 ) -> onnx.ModelProto:
     """Quantises twice: the first time to see the rounding errors, which the biases then undo."""
-    rounded = _quantize_once(model, crops, excluded)
-    return _quantize_once(_correct_biases(model, rounded, crops), crops, excluded)
+    rounded = quantize_once(model, crops, excluded)
+    return quantize_once(_correct_biases(model, rounded, crops), crops, excluded)
 
 
-def _quantize_once(model: onnx.ModelProto, crops: Crops, excluded: list[str]) -> onnx.ModelProto:
+def quantize_once(model: onnx.ModelProto, crops: Crops, excluded: list[str]) -> onnx.ModelProto:
+    """Quantises a graph as it is.
+
+    Args:
+        model: A graph whose nodes all have names.
+        crops: uint8 [n, S, S, 3], RGB: crops to calibrate on.
+        excluded: Names of the nodes that stay in float.
+    """
     from onnxruntime.quantization import (  # noqa: PLC0415 - slow to import
         CalibrationDataReader,
         QuantFormat,
@@ -198,7 +206,7 @@ def _correct_biases(
 
 
 def _rounded_kernels(rounded: onnx.ModelProto) -> dict[str, Array]:
-    """By the names of the fp32 graph, the kernels that the int8 graph really has."""
+    """Returns the dequantised kernels of the int8 graph by their names in the fp32 graph."""
     constants = {t.name: numpy_helper.to_array(t) for t in rounded.graph.initializer}
     kernels = {}
     for node in rounded.graph.node:
@@ -278,7 +286,7 @@ def _distance(found: dict[str, Array], wanted: dict[str, Array]) -> float:
 
 
 def _is_depthwise(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Tells whether each output channel has an input channel of its own, as MLAS's kernel wants."""
+    """Returns whether each output channel has an input channel of its own, as MLAS needs."""
     if node.op_type != "Conv" or node.input[1] not in shapes:
         return False
     outputs, inputs_a_group = shapes[node.input[1]][:2]

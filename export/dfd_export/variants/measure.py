@@ -1,4 +1,4 @@
-"""What a variant of the frame graph changes against fp32, measured through the runtime."""
+"""Changes of a variant of the frame graph against fp32, measured through the runtime."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from dfd_edge.bundle.manifest import Metric, VariantChanges
 from dfd_edge.errors import DfdError
-from dfd_edge.faces.quality import Quality, crop_detail
-from dfd_edge.manifest import Metric, VariantChanges
-from dfd_edge.observing import FaceCrop, Observation
-from dfd_edge.processor import processor_name
-from dfd_edge.providers import load_onnxruntime
-from dfd_edge.results import Label
-from dfd_edge.session import Session
-from dfd_edge.stream import Stream
+from dfd_edge.faces.crop import Quality, crop_detail
+from dfd_edge.inference.installation import load_onnxruntime
+from dfd_edge.inference.processor import processor_name
+from dfd_edge.inference.session import Session
+from dfd_edge.judging.people import FaceCrop, Observation
+from dfd_edge.judging.results import Label
+from dfd_edge.judging.stream import Stream
 from dfd_export.variants.samples import Sample
-from dfd_training.metrics import Labels, Scores, auc, estimate
+from dfd_training.evaluation.statistics import auc, change_of, estimate
 
 _ROUNDS = 41
 
@@ -45,7 +45,7 @@ def measure_changes(fp32: Session, variant: Session, sample: Sample) -> VariantC
         )
     change = np.abs(after - before)
     both = np.stack([before, after], axis=1)
-    difference = estimate(_auc_change, sample.fake.astype(np.int64), both, sample.groups)
+    difference = estimate(change_of(auc), sample.fake.astype(np.int64), both, sample.groups)
     labels_before = clip_labels(fp32, sample)
     labels_after = clip_labels(variant, sample)
     speedup, latency_ms = _time(fp32, variant, sample)
@@ -91,7 +91,7 @@ def _known(bound: float) -> float | None:
 
 
 def describe_changes(precision: str, changes: VariantChanges) -> str:
-    """What a variant changes, in a sentence a figure."""
+    """Describes what a variant changes, in a sentence a figure."""
     auc, speed = changes.auc, changes.speedup
     between = "" if auc.low is None else f" [{auc.low:+.4f}, {auc.high:+.4f}]"
     return (
@@ -137,12 +137,8 @@ def _files(sample: Sample) -> Iterator[NDArray[np.int64]]:
     yield from np.split(np.arange(len(sample)), starts[1:])
 
 
-def _auc_change(labels: Labels, both: Scores) -> float:
-    return auc(labels, both[:, 1]) - auc(labels, both[:, 0])
-
-
 def _time(fp32: Session, variant: Session, sample: Sample) -> tuple[Metric, float]:
-    """How much faster the variant judges one crop, the two in turn; and how long it takes."""
+    """Measures the variant's speed-up on one crop, the two in turn, and its latency."""
     ratios, latencies_ms = [], []
     for round_number in range(_ROUNDS):
         crop = sample.crops[round_number % len(sample)][None]

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_export.crops import cut_crops
-from dfd_training.folds import FOLD_SHARES, assign_folds
-from dfd_training.store import CropStore
+from dfd_export.gate.crops import cut_crops
+from dfd_training.data.folds import FOLD_SHARES, assign_folds
+from dfd_training.data.store import CropStore
 
 MAX_COMPARED = 4000
 """Crops of the comparison; whole files are left out beyond it, so that clips stay whole."""
@@ -31,7 +31,7 @@ class Sample:
         fake: bool [n].
         tracks: int [n], the person in the file.
         times_s: float [n], time in the file.
-        description: What they are, for reports.
+        description: The kind of crops, for reports.
     """
 
     crops: Crops
@@ -65,10 +65,10 @@ def read_samples(
         path: A crop store of `dfd-train prepare`.
         size: Side of the crops in pixels.
         crop_scale: Side of the model's crop over the size of the face.
-        calibration_crops: How many crops calibrate.
+        calibration_crops: Number of crops that calibrate.
         holdout: A training fold whose crops do not calibrate, so that what the variant says of
             them is as far out of fold as what fp32 says; None for none.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
 
     Returns:
         The calibrating crops, uint8 [n, S, S, 3], RGB, and the sample to compare on.

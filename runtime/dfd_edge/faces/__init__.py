@@ -4,10 +4,15 @@ Training and inference must do these alike, so they stand here once and `dfd_tra
 them here.
 """
 
-from dfd_edge.faces.crop import CropRegion, crop_region, extract_crop, middle_square
-from dfd_edge.faces.detector import DETECTOR_NAME, DetectorOptions, Face, FaceDetector
-from dfd_edge.faces.mesh import FaceMesh
-from dfd_edge.faces.quality import Quality, assess
+from dfd_edge.faces.crop import (
+    CropRegion,
+    Quality,
+    assess,
+    crop_region,
+    extract_crop,
+    middle_square,
+)
+from dfd_edge.faces.detector import DETECTOR_NAME, DetectorOptions, Face, FaceDetector, FaceMesh
 from dfd_edge.faces.tracker import TrackedFace, Tracker
 
 __all__ = [

@@ -1,7 +1,8 @@
-"""The one crop geometry: training and inference both cut faces here."""
+"""Crop geometry and crop quality, shared by training and inference."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -9,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.detector import Face
 
 CROP_SCALE = 1.5
-"""Side of the model's crop over the size of the face box: the whole head and its border."""
+"""Default side of the model's crop over the size of the face box: the whole head and its border.
+
+`dfd-train prepare` records the scale that it cuts at; the runtime takes that of the bundle.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +24,9 @@ class CropRegion:
     """A square of whole pixels in a frame; it may reach beyond the frame's edges.
 
     Attributes:
-        x0: left edge in pixels.
-        y0: upper edge in pixels.
-        side: side in pixels.
+        x0: Left edge in pixels.
+        y0: Upper edge in pixels.
+        side: Side in pixels.
     """
 
     x0: int
@@ -34,14 +39,14 @@ class CropRegion:
 
 
 def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
-    """Return the square round a face box.
+    """Returns the square around a face box.
 
     Whole pixels keep the frame's own pixel grid: a crop at native size is a copy, not a
     resampling, whose blur would hide what forgeries leave behind.
 
     Args:
         box: [4], x0, y0, x1, y1 in pixels.
-        scale: side of the square over the longer side of the box.
+        scale: Side of the square over the longer side of the box.
     """
     side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * scale))
     x0 = round(float(box[0] + box[2]) / 2.0 - side / 2.0)
@@ -50,7 +55,7 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
 
 
 def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
-    """Return the largest square in the middle of a frame, for models that judge whole frames.
+    """Returns the largest centred square of a frame, for models that judge whole frames.
 
     Args:
         frame: uint8 [height, width, 3].
@@ -61,15 +66,15 @@ def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
 
 
 def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDArray[np.uint8]:
-    """Cut a square out of a frame and bring it to the model's size.
+    """Cuts a square out of a frame and resizes it for the model.
 
     What lies beyond the frame repeats its border. Shrinking averages areas, enlarging
     interpolates linearly.
 
     Args:
         frame: uint8 [height, width, 3], BGR.
-        region: the square to cut.
-        size: side of the result in pixels.
+        region: The square to cut.
+        size: Side of the result in pixels.
 
     Returns:
         uint8 [size, size, 3], **RGB**, contiguous.
@@ -82,7 +87,7 @@ def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDA
 
 
 def cut(frame: NDArray[np.uint8], region: CropRegion) -> NDArray[np.uint8]:
-    """Cut a square at native size, in the frame's colour order, borders repeated."""
+    """Cuts a square at native size, in the frame's colour order, borders repeated."""
     height, width = frame.shape[:2]
     x1, y1 = region.x0 + region.side, region.y0 + region.side
     inside = frame[
@@ -100,3 +105,62 @@ def cut(frame: NDArray[np.uint8], region: CropRegion) -> NDArray[np.uint8]:
         np.ascontiguousarray(inside), top, bottom, left, right, cv2.BORDER_REPLICATE
     )
     return np.asarray(padded, dtype=np.uint8)
+
+
+MIN_FACE_PX = 32.0
+MIN_LUMA = 20.0
+MIN_DETAIL = 5.0
+MIN_EYE_DISTANCE = 0.18
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Whether a face votes, and if not, why.
+
+    Attributes:
+        judged: True when the face can be judged.
+        reason: None, or one of "too small", "dark", "blurred", "turned away".
+        detail: As `detail` measures it; infinite where nothing was measured.
+    """
+
+    judged: bool
+    reason: str | None = None
+    detail: float = math.inf
+
+
+def assess(face: Face, crop: NDArray[np.uint8]) -> Quality:
+    """Decides whether a face can be judged.
+
+    Args:
+        face: The detection, in pixels of the frame.
+        crop: uint8 [size, size, 3], RGB, the crop that the model would see.
+    """
+    if face.size < MIN_FACE_PX:
+        return Quality(False, "too small")
+    luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
+    if float(luma.mean()) < MIN_LUMA:
+        return Quality(False, "dark")
+    if eye_distance(face) < MIN_EYE_DISTANCE:
+        return Quality(False, "turned away")
+    sharpness = detail(luma)
+    if sharpness < MIN_DETAIL:
+        return Quality(False, "blurred", sharpness)
+    return Quality(True, detail=sharpness)
+
+
+def eye_distance(face: Face) -> float:
+    """Returns the distance between the eyes over the face's size: about 0.4 from the front."""
+    gap = face.keypoints[0] - face.keypoints[1]
+    return float(np.hypot(gap[0], gap[1])) / max(face.size, 1e-6)
+
+
+def detail(luma: NDArray[np.uint8]) -> float:
+    """Returns the variance of the Laplacian of a crop's inner half: low where it is blurred."""
+    quarter = luma.shape[0] // 4
+    inner = luma[quarter : luma.shape[0] - quarter, quarter : luma.shape[1] - quarter]
+    return float(cv2.Laplacian(inner, cv2.CV_32F).var())
+
+
+def crop_detail(crop: NDArray[np.uint8]) -> float:
+    """Returns the `detail` of a crop, uint8 [size, size, 3], RGB."""
+    return detail(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8))

@@ -24,28 +24,28 @@ DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
 _INPUT_SIZE = 192
 _GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
-#: Share of the model's input that a frame with a border round it takes up.
+#: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
-#: Frames that are as many times too large, or more, are halved first.
+#: Frames at least this many times too large are halved first.
 _HALVED_FROM = 3
 _TILE_SHARE = 0.6
 _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
 _MAX_TILES = 12
-#: The model sees faces from about 1/14 of a frame's longer side on. A still is searched for smaller
-#: ones where its largest is small, and less thoroughly where it is not large; a film's frame, where
-#: it shows several small ones.
+#: The model finds faces from about 1/14 of a frame's longer side. A still is searched for smaller
+#: ones if its largest is small, less thoroughly if it is medium; a film's frame, if it shows
+#: several small ones.
 _LARGE_SHARE = 0.25
 _SMALL_SHARE = 0.125
 _CROWD = 3
-#: Side of the smallest tiles for small faces: those of 32 px, the smallest judged, are just seen.
+#: Side of the smallest tiles for small faces: those of 32 px, the smallest judged, are just found.
 _FINE_TILE = 480
 #: A tile takes 7 ms on one thread: these are about a second, and a sixth of one.
 _MAX_FINE_TILES = 160
 _MAX_CROWD_TILES = 24
-#: So many faces are found in a frame, the largest of them: each takes the frame model some 10 ms.
+#: Most faces found in a frame, the largest first: each takes the frame model some 10 ms.
 MAX_FACES = 1000
-#: Two detections are one face where they share so much of the smaller one.
+#: Two detections are one face where they share this much of the smaller one.
 _SAME_SHARE = 0.6
 
 
@@ -57,7 +57,7 @@ class Face:
         box: float32 [4], x0, y0, x1, y1; from the brows to the chin, may reach beyond the frame.
         keypoints: float32 [6, 2], x and y of the subject's right eye, left eye, nose tip, mouth
             centre, right ear and left ear.
-        score: the detector's confidence in [0, 1].
+        score: The detector's confidence in [0, 1].
     """
 
     box: NDArray[np.float32]
@@ -72,13 +72,13 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions:
-    """What a bundle records of the detector it was trained with.
+    """Options of the detector that a bundle was trained with.
 
     Attributes:
-        min_score: detections below this confidence are dropped.
-        max_overlap: detections that overlap by more than this intersection over union are
+        min_score: Detections below this confidence are dropped.
+        max_overlap: Detections that overlap by more than this intersection over union are
             merged into one, weighted by score.
-        tile_min_side: frames whose longer side has at least this many pixels are searched again
+        tile_min_side: Frames whose longer side has at least this many pixels are searched again
             in overlapping square tiles when the whole frame shows no face.
     """
 
@@ -96,15 +96,15 @@ class DetectorOptions:
             raise UsageError(f"detector option tile_min_side is {side}: give 1 or more")
 
     def to_dict(self) -> dict[str, float]:
-        """Return the options as plain numbers, for the manifest."""
+        """Returns the options as plain numbers, for the manifest."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> DetectorOptions:
-        """Build the options from a manifest.
+        """Builds the options from a manifest.
 
         Raises:
-            UsageError: for an option that this version does not know, or a value out of range.
+            UsageError: For an option that this version does not know, or a value out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -118,15 +118,15 @@ class FaceDetector:
     name = DETECTOR_NAME
 
     def __init__(self, *, options: DetectorOptions | None = None, threads: int = 1) -> None:
-        """Open the model.
+        """Opens the model.
 
         Args:
-            options: thresholds; the defaults are those of the shipped bundle.
-            threads: threads that onnxruntime may use inside one operator.
+            options: Thresholds; the defaults are those of the shipped bundle.
+            threads: Threads that onnxruntime may use inside one operator.
 
         Raises:
-            ProviderError: when onnxruntime is not installed.
-            BundleError: when the model file is missing or unreadable.
+            ProviderError: When onnxruntime is not installed.
+            BundleError: When the model file is missing or unreadable.
         """
         self.options = options or DetectorOptions()
         self._session: Any = open_face_model(DETECTOR_FILE, threads=threads)
@@ -141,7 +141,7 @@ class FaceDetector:
         return face_model_sha256(DETECTOR_FILE)
 
     def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
-        """Find the faces of a frame, the largest first, at most `MAX_FACES`.
+        """Finds the faces of a frame, the largest first, at most `MAX_FACES`.
 
         The whole frame is searched at 192 px. When that shows nothing, the frame is searched
         again with a border round it, since the model misses most faces that fill a picture;
@@ -171,7 +171,7 @@ class FaceDetector:
     def _detect_small(
         self, frame: NDArray[np.uint8], known: list[Face], most_tiles: int
     ) -> list[Face]:
-        """Adds the faces that are seen in tiles; those that a tile's edge may cut are left out."""
+        """Adds the faces that are found in tiles, without those that a tile's edge may cut."""
         height, width = frame.shape[:2]
         found = list(known)
         for x0, y0, side in _fine_tiles(width, height, most_tiles):
@@ -183,7 +183,7 @@ class FaceDetector:
         return _without_doubles(found)
 
     def _detect_once(self, frame: NDArray[np.uint8], *, share: float = 1.0) -> list[Face]:
-        """Search a frame whose longer side takes up this share of the model's input."""
+        """Searches a frame whose longer side takes up this share of the model's input."""
         height, width = frame.shape[:2]
         scale = share * _INPUT_SIZE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -215,7 +215,7 @@ class FaceDetector:
 
 
 def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Brings a frame to a width and height; a large one by halves first.
+    """Resizes a frame; a large one is halved first.
 
     OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
     with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
@@ -229,7 +229,7 @@ def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
-    """Square tiles (x0, y0, side) that cover a frame with overlap, at most `_MAX_TILES`.
+    """Returns square tiles (x0, y0, side) that cover a frame with overlap.
 
     The side is 0.6 of the frame's short side, and more where that would give too many; a tile
     may then reach beyond the frame.
@@ -241,7 +241,7 @@ def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
 
 
 def _fine_tiles(width: int, height: int, most: int) -> list[tuple[int, int, int]]:
-    """At most so many square tiles (x0, y0, side) of several sizes, each half the one before.
+    """Returns square tiles (x0, y0, side) of several sizes, each half the one before.
 
     A face is smaller than the overlap of the tiles of some size, so one of them holds it whole.
     """
@@ -264,7 +264,7 @@ def _fine_tiles(width: int, height: int, most: int) -> list[tuple[int, int, int]
 def _is_cut(
     box: NDArray[np.float32], tile: tuple[int, int, int, int], frame: tuple[int, int]
 ) -> bool:
-    """Whether a face in a tile reaches one of its edges that is not the frame's own."""
+    """Returns whether a face reaches an edge of its tile that is not the frame's own."""
     x0, y0, x1, y1 = tile
     return bool(
         (x0 > 0 and box[0] < x0)
@@ -275,7 +275,7 @@ def _is_cut(
 
 
 def _without_doubles(faces: list[Face]) -> list[Face]:
-    """The faces, the best of those that are the same one at two scales."""
+    """Returns the faces without duplicates at other scales."""
     kept: list[Face] = []
     boxes = np.empty((0, 4), np.float32)
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
@@ -286,7 +286,7 @@ def _without_doubles(faces: list[Face]) -> list[Face]:
 
 
 def _shared(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection of a box with each of others, over the area of the smaller one."""
+    """Returns the intersection of a box with each other, over the area of the smaller one."""
     low = np.maximum(box[:2], boxes[:, :2])
     high = np.minimum(box[2:], boxes[:, 2:])
     inner = np.prod(np.maximum(high - low, 0.0), axis=1)
@@ -310,7 +310,7 @@ def _shifted(face: Face, x: int, y: int) -> Face:
 
 
 def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
-    """Merge overlapping detections into score-weighted means (BlazeFace, section 3.4)."""
+    """Merges overlapping detections into score-weighted means (BlazeFace, section 3.4)."""
     left = sorted(faces, key=lambda face: face.score, reverse=True)
     merged: list[Face] = []
     while left:
@@ -336,7 +336,7 @@ def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
 
 
 def box_overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return the intersection over union of two boxes (x0, y0, x1, y1), in [0, 1]."""
+    """Returns the intersection over union of two boxes (x0, y0, x1, y1), in [0, 1]."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -344,3 +344,55 @@ def box_overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> floa
     shared = float(width * height)
     areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)]
     return shared / (sum(areas) - shared)
+
+
+MESH_FILE = "face_mesh_468.onnx"
+LANDMARKS = 468
+
+_REGION_SCALE = 1.5
+_MIN_PRESENCE_LOGIT = 0.0
+
+
+class FaceMesh:
+    """The 468-point face mesh of a detected face: brows, eyes, lips, jaw.
+
+    Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019.
+    Training needs it to synthesise fakes; judging a frame does not. May be shared between threads.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        """Opens the model.
+
+        Args:
+            threads: Threads that onnxruntime may use inside one operator.
+
+        Raises:
+            ProviderError: When onnxruntime is not installed.
+            BundleError: When the model file is missing or unreadable.
+        """
+        self._session: Any = open_face_model(MESH_FILE, threads=threads)
+        self._input = self._session.get_inputs()[0].name
+
+    def landmarks(self, frame: NDArray[np.uint8], face: Face) -> NDArray[np.float32] | None:
+        """Returns float32 [468, 2], pixels of the frame, or None where the model sees no face.
+
+        Args:
+            frame: uint8 [height, width, 3], BGR.
+            face: A detection in that frame.
+        """
+        right_eye, left_eye = face.keypoints[0], face.keypoints[1]
+        angle = np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
+        centre = (face.box[:2] + face.box[2:]) / 2.0
+        scale = _INPUT_SIZE / (face.size * _REGION_SCALE)
+        cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
+        to_input = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0]], np.float64)
+        to_input[:, 2] = _INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
+        region = cv2.warpAffine(frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR)
+        image = region[None, :, :, ::-1].astype(np.float32) / 255.0
+        raw, presence = run_face_model(self._session, self._input, image)
+        if float(np.ravel(presence)[0]) < _MIN_PRESENCE_LOGIT:
+            return None
+        points = raw.reshape(LANDMARKS, 3)[:, :2].astype(np.float64)
+        back = cv2.invertAffineTransform(to_input)
+        mapped: NDArray[np.float32] = (points @ back[:, :2].T + back[:, 2]).astype(np.float32)
+        return mapped

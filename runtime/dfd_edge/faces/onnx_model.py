@@ -1,4 +1,4 @@
-"""The face models' files and how one is opened: fixed shapes, batch 1, on the CPU."""
+"""Files of the face models, and sessions on them: fixed shapes, batch 1, on the CPU."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
-from dfd_edge.graph import is_finite
-from dfd_edge.providers.faults import reason_of
+from dfd_edge.inference.graph import all_finite
+from dfd_edge.inference.installation import reason_of
 
 FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
 
 
 def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Open a face model of `models/face`.
+    """Opens a face model of `models/face`.
 
     The face models run on the CPU whatever the provider of the bundle: one takes some 5 ms on
     a single thread, and a copy to an accelerator and back would cost about as much.
 
     Args:
-        file_name: name of the ONNX file inside `models/face`.
-        threads: threads that onnxruntime may use inside one operator.
+        file_name: Name of the ONNX file inside `models/face`.
+        threads: Threads that onnxruntime may use inside one operator.
 
     Returns:
         An `onnxruntime.InferenceSession`.
 
     Raises:
-        ProviderError: when onnxruntime is not installed.
-        BundleError: when the file is missing or unreadable.
+        ProviderError: When onnxruntime is not installed.
+        BundleError: When the file is missing or unreadable.
     """
     try:
         import onnxruntime  # noqa: PLC0415 - `import dfd_edge` must work without onnxruntime
@@ -81,7 +81,7 @@ def run_face_model(
         if is_out_of_memory(error):
             raise MemoryError(reason_of(error)) from error
         raise DfdError(f"the face model cannot be run ({reason_of(error)})") from error
-    if not all(is_finite(output) for output in outputs):
+    if not all_finite(*outputs):
         raise DfdError(
             "the face model gives numbers that are not finite: onnxruntime does not work on this "
             "machine: install another version"
@@ -90,5 +90,5 @@ def run_face_model(
 
 
 def face_model_sha256(file_name: str) -> str:
-    """Return the SHA-256 of a face model's file, in hexadecimal."""
+    """Returns the SHA-256 of a face model's file, in hexadecimal."""
     return hashlib.sha256((FACE_MODELS_DIR / file_name).read_bytes()).hexdigest()

@@ -1,12 +1,1 @@
-"""One page that shows and explains the verdicts of a run.
-
-`reported` gives a `Collector`, which takes what a run gives while it runs, under a bound on memory,
-and makes one self-contained HTML file of it at the end. jinja2 and plotly are loaded only where a
-page is asked for.
-"""
-
-from dfd_edge.report.collecting import CollectingReporter, Collector
-from dfd_edge.report.libraries import check_report
-from dfd_edge.report.page import reported
-
-__all__ = ["CollectingReporter", "Collector", "check_report", "reported"]
+"""One page that shows and explains the verdicts of a run, as a self-contained HTML file."""

@@ -1,20 +1,13 @@
-"""The timeline of a person, as a figure that plotly's JavaScript draws."""
+"""Timeline of a person as a plotly figure."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from dfd_edge.manifest import DecisionSpec
-from dfd_edge.report.series import Point, Series
+from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.judging.results import Label, Record
+from dfd_edge.report.collector import Point, Series
+from dfd_edge.report.figures import FAKE_COLOUR, REAL_COLOUR, Figure
 from dfd_edge.report.words import threshold
-from dfd_edge.results import Label, Record
 
-Figure = dict[str, Any]
-
-#: Readable on light and on dark ground; those of the verdicts are told apart by people with
-#: red-green blindness too.
-FAKE_COLOUR = "#d9480f"
-REAL_COLOUR = "#3b82c4"
 _SCORE_COLOUR = "#9061d6"
 _FRAME_COLOUR = "#8a929c"
 _STEP_COLOUR = "#2f9e76"
@@ -26,19 +19,19 @@ _ROOM = 0.2
 def timeline(
     series: Series, person: Record, spec: DecisionSpec, *, step_s: float, end_s: float
 ) -> Figure:
-    """The scores of a person over time.
+    """Returns the figure of a person's scores over time.
 
     Args:
         series: The scores.
         person: The person's entry in the `verdict` record; its intervals are shaded.
         spec: Thresholds, drawn as lines.
-        step_s: Seconds between two sampled frames; where more than a second passes without a
-            judged frame, the line is broken.
-        end_s: Seconds seen of the source, where the axis ends.
+        step_s: Seconds between two sampled frames; the line is interrupted where no frame was
+            judged for more than a second.
+        end_s: Seconds seen of the source, the end of the axis.
 
     Returns:
-        `data` and `layout` in plotly's schema, plain enough for `json.dumps`. Text and grid have
-        no colour yet: the page gives them that of its scheme.
+        `data` and `layout` in plotly's schema, ready for `json.dumps`. The page sets the colours of
+        text and grid.
     """
     gap_s = max(_GAP_S, 1.5 * step_s * series.every)
     judged = [point for point in series if point.p_frame is not None]
@@ -108,7 +101,7 @@ def timeline(
 
 
 def timeline_words(person: Record, series: Series) -> str:
-    """What the figure shows, for those who cannot see it."""
+    """Returns a text alternative of the figure."""
     scores = [point.p_fake for point in series if point.p_fake is not None]
     if not scores:
         return "No frame of this person was judged."
@@ -121,7 +114,7 @@ def timeline_words(person: Record, series: Series) -> str:
 def _broken(
     points: list[Point], gap_s: float
 ) -> tuple[list[float | None], list[float | None], list[float | None]]:
-    """Times, scores and step scores, with a None in between where a gap breaks the line."""
+    """Returns times, scores and step scores, with a None at each gap of the line."""
     times: list[float | None] = []
     scores: list[float | None] = []
     steps: list[float | None] = []
@@ -169,7 +162,7 @@ def _line(spec: DecisionSpec, label: Label, colour: str) -> Figure:
 
 
 def _note(text: str, spec: DecisionSpec, label: Label) -> Figure:
-    """Words at the end of a threshold's line: between the two lines where there is room."""
+    """Returns the annotation of a threshold: between the two lines where there is room."""
     fake, real = (spec.thresholds[name].probability for name in ("fake", "real"))
     above = (label is Label.FAKE) is (fake - real < _ROOM)
     return {

@@ -1,23 +1,22 @@
-"""The few crops of a person that a report shows, as small JPEG pictures."""
+"""Crops of a person that a report shows, as small JPEG pictures."""
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from dfd_edge.faces.crop import CropRegion, extract_crop
-from dfd_edge.outputs.evidence import draw_evidence
-from dfd_edge.results import PersonResult
-from dfd_edge.sources.frame import Image
+from dfd_edge.judging.results import PersonResult
+from dfd_edge.sources.frames import Image
+from dfd_edge.view.drawing import draw_evidence
 
 PICTURE_PX = 176
 KEPT = 3
-"""Crops kept of each kind: the most suspicious, the most ordinary."""
+"""Crops kept of each kind: most suspicious and most ordinary."""
 APART_S = 1.0
-"""Kept crops of one kind lie at least so far apart: neighbours show the same."""
+"""Least distance in time between kept crops of one kind."""
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
 
 
@@ -29,7 +28,7 @@ class CropPicture:
         time_s: Seconds since the start of the source.
         p_frame: Score of this crop alone.
         plain: JPEG of `PICTURE_PX` squared.
-        evidence: The same with the evidence map over it; None for models without one.
+        evidence: The same with the evidence map; None for models without one.
     """
 
     time_s: float
@@ -39,16 +38,16 @@ class CropPicture:
 
     @property
     def size(self) -> int:
-        """Bytes of both pictures."""
+        """Size of both pictures in bytes."""
         return len(self.plain) + len(self.evidence or b"")
 
     @classmethod
     def of(cls, image: Image, person: PersonResult, time_s: float, p_frame: float) -> CropPicture:
-        """Cuts a person out of a frame.
+        """Crops a person from a frame.
 
         Args:
             image: uint8 [height, width, 3], BGR. Not changed.
-            person: Where the crop lies, and its evidence.
+            person: Position and evidence of the crop.
             time_s: Time of the frame.
             p_frame: Score of the crop.
         """
@@ -61,30 +60,30 @@ class CropPicture:
 
 
 class KeptCrops:
-    """The crops with the highest and the lowest scores seen so far, a few of each."""
+    """The crops with the highest and the lowest scores so far, a few of each."""
 
     def __init__(self) -> None:
         self._highest = _Extremes(1.0)
         self._lowest = _Extremes(-1.0)
 
     def wants(self, time_s: float, p_frame: float) -> bool:
-        """Whether a crop with this score would be kept."""
+        """Returns whether a crop with this score would be kept."""
         return any(kind.wants(time_s, p_frame) for kind in (self._highest, self._lowest))
 
     def add(self, crop: CropPicture) -> None:
-        """Takes a crop; keeps it where it belongs to the extremes."""
+        """Adds a crop; it is kept if its score is among the extremes."""
         for kind in (self._highest, self._lowest):
             if kind.wants(crop.time_s, crop.p_frame):
                 kind.add(crop)
 
     def clear(self) -> None:
-        """Drops them all."""
+        """Removes all crops."""
         self._highest.kept.clear()
         self._lowest.kept.clear()
 
     @property
     def size(self) -> int:
-        """Bytes of all pictures."""
+        """Size of all pictures in bytes."""
         return sum(crop.size for crop in self._all())
 
     @property
@@ -105,7 +104,7 @@ class KeptCrops:
 
 
 class _Extremes:
-    """The crops that rank highest, `KEPT` at most and some time apart; `sign` -1 for lowest."""
+    """The highest scores, or the lowest with `sign` -1: at most `KEPT`, some time apart."""
 
     def __init__(self, sign: float) -> None:
         self.kept: list[CropPicture] = []
@@ -125,11 +124,6 @@ class _Extremes:
 
     def _near(self, time_s: float) -> list[CropPicture]:
         return [crop for crop in self.kept if abs(crop.time_s - time_s) < APART_S]
-
-
-def data_uri(jpeg: bytes) -> str:
-    """A JPEG picture as an address that holds the picture itself."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def _jpeg(image: Image) -> bytes:

@@ -1,28 +1,29 @@
-"""What the template shows of each source and person: words, pictures and figures."""
+"""Data of the template for each source and person: texts, pictures and figures."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from dfd_edge.manifest import DecisionSpec
+from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.judging.results import Label, Record
 from dfd_edge.report import words
 from dfd_edge.report.charts import timeline, timeline_words
-from dfd_edge.report.collecting import PersonNotes, SourceNotes
-from dfd_edge.report.pictures import CropPicture, data_uri
-from dfd_edge.results import Label, Record
+from dfd_edge.report.collector import PersonNotes, SourceNotes
+from dfd_edge.report.figures import Chart
+from dfd_edge.report.html import data_uri
+from dfd_edge.report.pictures import CropPicture
 
 MAX_PEOPLE = 12
-"""People of one source that are shown in full; the others get a line each."""
+"""People of one source that are shown in full; the others get one line each."""
 MAX_SEEN_BRIEFLY = 3
-"""The same where nobody was seen long enough for a verdict."""
+"""People shown in full where nobody was seen long enough for a verdict."""
 _ORDER = (Label.FAKE, Label.UNSURE, Label.REAL, Label.NO_FACE)
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A verdict as word, mark and class of the style sheet."""
+    """A verdict as name, symbol and CSS class."""
 
     name: str
     symbol: str
@@ -30,7 +31,7 @@ class Badge:
 
     @classmethod
     def of(cls, label: Label) -> Badge:
-        """That of a label."""
+        """Returns the badge of a label."""
         return cls(words.NAMES[label], words.SYMBOLS[label], label.value)
 
 
@@ -39,7 +40,7 @@ NOT_JUDGED = Badge("Not judged", "✕", "failed")
 
 @dataclass(frozen=True, slots=True)
 class CropView:
-    """A crop, plain and with its evidence map, as addresses that hold the pictures."""
+    """A crop, plain and with its evidence map, as data URIs."""
 
     time: str
     score: str
@@ -49,7 +50,7 @@ class CropView:
 
 @dataclass(frozen=True, slots=True)
 class PersonView:
-    """A person of a source; `figure` is JSON for plotly, None where there is no timeline."""
+    """A person of a source; `chart` is None where there is no timeline."""
 
     track: int
     badge: Badge
@@ -59,14 +60,13 @@ class PersonView:
     spans: str
     suspicious: list[CropView]
     ordinary: list[CropView]
-    figure: str | None
-    figure_words: str
+    chart: Chart | None
     every: int
 
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """A judged source; `faces` counts all that were found in its frames, judged or not."""
+    """A judged source; `faces` counts all detected faces, judged or not."""
 
     anchor: str
     name: str
@@ -87,11 +87,11 @@ class SourceView:
 def source_views(
     judged: list[SourceNotes], spec: DecisionSpec, *, step_s: float
 ) -> list[SourceView]:
-    """The judged sources, the most suspicious first.
+    """Returns the judged sources, the most suspicious first.
 
     Args:
         judged: Notes that have a verdict.
-        spec: The rules by which they were judged.
+        spec: Decision rules of the bundle.
         step_s: Seconds between two sampled frames.
     """
     pairs = [(notes, notes.verdict) for notes in judged if notes.verdict is not None]
@@ -123,15 +123,15 @@ def _source_view(
         faces=notes.judged + notes.reasons.total(),
         notes=notes,
         verdict=verdict,
-        people=[_person_view(person, notes, spec, step_s) for person in people],
-        more_people=[_person_view(person, notes, spec, step_s) for person in others],
+        people=[_person_view(anchor, person, notes, spec, step_s) for person in people],
+        more_people=[_person_view(anchor, person, notes, spec, step_s) for person in others],
     )
 
 
 def _by_importance(
     verdict: Record, spec: DecisionSpec, *, still: bool
 ) -> tuple[list[Record], list[Record]]:
-    """The people to show in full, and the others; in both the most suspicious first."""
+    """Returns the people to show in full, and the others; the most suspicious first."""
     ranked = sorted(verdict["people"], key=lambda person: -(person["p_fake"] or 0.0))
     least = 0 if still else spec.min_steps
     shown = [person for person in ranked if person["judged_steps"] >= least][:MAX_PEOPLE]
@@ -142,14 +142,15 @@ def _by_importance(
 
 
 def _person_view(
-    person: Record, notes: SourceNotes, spec: DecisionSpec, step_s: float
+    anchor: str, person: Record, notes: SourceNotes, spec: DecisionSpec, step_s: float
 ) -> PersonView:
     kept = notes.people.get(person["track"], PersonNotes())
-    figure = None
+    chart = None
     if not notes.still and person["judged_steps"] and len(kept.series):
         end_s = notes.verdict["duration_s"] if notes.verdict is not None else 0.0
         drawn = timeline(kept.series, person, spec, step_s=step_s, end_s=end_s)
-        figure = json.dumps(drawn, allow_nan=False)
+        name = f"{anchor}-figure-{person['track']}"
+        chart = Chart(name, "", timeline_words(person, kept.series), drawn)
     return PersonView(
         track=person["track"],
         badge=Badge.of(Label(person["label"])),
@@ -159,8 +160,7 @@ def _person_view(
         spans=words.spans(person["intervals"]),
         suspicious=[_crop_view(crop, spec) for crop in kept.crops.suspicious],
         ordinary=[_crop_view(crop, spec) for crop in kept.crops.ordinary],
-        figure=figure,
-        figure_words=timeline_words(person, kept.series),
+        chart=chart,
         every=kept.series.every,
     )
 

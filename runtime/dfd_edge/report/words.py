@@ -1,12 +1,12 @@
-"""Verdicts, scores and times in plain words."""
+"""Texts of a report: verdicts, scores, times and thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dfd_edge.faces.quality import MIN_FACE_PX
-from dfd_edge.manifest import DecisionSpec
-from dfd_edge.results import Label, Record
+from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.faces.crop import MIN_FACE_PX
+from dfd_edge.judging.results import Label, Record
 
 NAMES = {
     Label.FAKE: "Fake",
@@ -14,9 +14,9 @@ NAMES = {
     Label.UNSURE: "Unsure",
     Label.NO_FACE: "No face",
 }
-"""What a verdict is called."""
+"""Names of the verdicts."""
 SYMBOLS = {Label.FAKE: "▲", Label.REAL: "●", Label.UNSURE: "?", Label.NO_FACE: "○"}
-"""A mark of each verdict that does not depend on colours."""
+"""Symbols of the verdicts, which do not depend on colours."""
 REASONS = {
     "too small": f"the face is smaller than {MIN_FACE_PX:.0f} pixels",
     "dark": "the picture is too dark there",
@@ -25,14 +25,16 @@ REASONS = {
     "left out": "only the largest face, or faces of some size, were asked for",
     "not finite": "the model gave numbers that are not finite: its bundle does not work here",
 }
-"""Why a face is not judged, by the reason in the records."""
+"""Explanations of the reasons in the records why a face is not judged."""
 _SHOWN_INTERVALS = 12
 _MINUTE_S = 60.0
 
 
 def score(p: float | None, spec: DecisionSpec) -> str:
-    """A probability with two digits; with four where two would hide on which side of a threshold
-    it lies, or would make it look certain."""
+    """Returns a probability with two digits, or with four.
+
+    Four are used where two would hide the side of a threshold, or make the score look certain.
+    """
     if p is None:
         return "-"
     short = f"{p:.2f}"
@@ -41,19 +43,19 @@ def score(p: float | None, spec: DecisionSpec) -> str:
 
 
 def threshold(spec: DecisionSpec, label: Label) -> str:
-    """A threshold as exactly as it was set."""
+    """Returns a threshold with all its digits."""
     return f"{spec.thresholds[label.value].probability:.4f}".rstrip("0").rstrip(".")
 
 
 def percent(share: float) -> str:
-    """A share in percent, with a digit after the point where it is small."""
+    """Returns a share in percent, with a decimal where it is small."""
     if 0.0 < share < 0.1:
         return f"{share * 100:.1f}".removesuffix(".0") + " %"
     return f"{share * 100:.0f} %"
 
 
 def clock(time_s: float) -> str:
-    """Seconds, or minutes and seconds from a minute on."""
+    """Returns a time as text: seconds, or minutes and seconds from a minute on."""
     tenths = round(time_s * 10)
     if tenths < _MINUTE_S * 10:
         return f"{tenths / 10:.1f} s"
@@ -62,7 +64,7 @@ def clock(time_s: float) -> str:
 
 
 def spans(intervals: Iterable[Iterable[float]]) -> str:
-    """The seconds from and to which somebody looked fake."""
+    """Returns the intervals in which a person looked fake."""
     texts = [f"{clock(start)} to {clock(end)}" for start, end in intervals]
     more = len(texts) - _SHOWN_INTERVALS
     shown = ", ".join(texts[:_SHOWN_INTERVALS])
@@ -70,12 +72,12 @@ def spans(intervals: Iterable[Iterable[float]]) -> str:
 
 
 def count(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
+    """Returns a number with its noun."""
     return f"{number} {one if number == 1 else many}"
 
 
 def verdict_words(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
-    """What the verdict on a source means and rests on, in a few sentences."""
+    """Explains the verdict on a source in a few sentences."""
     label = Label(verdict["label"])
     kind = "picture" if still else "clip"
     if label is Label.NO_FACE:
@@ -118,7 +120,7 @@ def _too_little(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
 
 
 def threshold_words(spec: DecisionSpec, label: Label) -> str:
-    """How a threshold was set and what it was measured to do."""
+    """Explains how a threshold was set, and its measured rate."""
     limit = spec.thresholds[label.value]
     other = "real" if label is Label.FAKE else "fake"
     text = (
@@ -135,7 +137,7 @@ def threshold_words(spec: DecisionSpec, label: Label) -> str:
 
 
 def summary_words(labels: list[Label], failed: int, undone: int) -> str:
-    """How many sources got which verdict, in one sentence."""
+    """Summarises the verdicts of a run in one sentence."""
     done = [f"{labels.count(label)} {NAMES[label].lower()}" for label in NAMES if label in labels]
     parts = [f"{count(len(labels), 'source', 'sources')} judged" if labels else "Nothing judged"]
     if done:

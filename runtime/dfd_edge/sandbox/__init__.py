@@ -1,4 +1,4 @@
-"""Decoding in a child process that is limited, for sources that nobody vouches for.
+"""Decoding of untrusted sources in a limited child process.
 
 `source` is the parent's side, `child` the program that decodes, `confining` what limits it.
 """

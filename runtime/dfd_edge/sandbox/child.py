@@ -1,4 +1,4 @@
-"""The program that decodes one source and sends its frames; started by `sandbox.source`.
+"""The child process: decodes one source and sends its frames.
 
 python -m dfd_edge.sandbox.child CONTROL ANSWERS LIFELINE local|network
 """
@@ -13,20 +13,25 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dfd_edge.errors import DfdError
+from dfd_edge.errors import DfdError, SourceError, SourceFaultError, is_out_of_memory
 from dfd_edge.sandbox import confining
-from dfd_edge.sandbox.messages import Request, Wanted, read_all, receive_object, send_message
+from dfd_edge.sandbox.messages import (
+    FramesRequest,
+    OpenRequest,
+    read_all,
+    receive_object,
+    send_message,
+)
 
 if TYPE_CHECKING:
-    from dfd_edge.sampling import DueFrames, Foreseeable
-    from dfd_edge.sources.frame import Image
+    from dfd_edge.sources.frames import DueFrames, Foreseeable, Image
 
-#: Times of frames that nobody wants are sent together, at least so often.
-_TELL_S = 0.1
+#: Times of frames that are not sent go together, at least this often.
+_REPORT_S = 0.1
 #: Messages that wait to be sent; frames among them may be large.
 _QUEUE_MESSAGES = 2
-#: Attributes of a source that the parent is sent, as far as it has them.
-TOLD = (
+#: Attributes of a source that are reported to the parent, as far as it has them.
+REPORTED = (
     *("finite", "complete", "reason", "end_s", "width", "height", "duration_s"),
     *("frame_rate", "doubt", "notes"),
 )
@@ -37,24 +42,31 @@ def main(control: int, answers: int, lifeline: int, network: bool) -> None:
     confining.end_with_parent(lifeline)
     if not network:
         confining.leave_network()
-    answering = _Answering(answers)
+    sender = _Sender(answers)
     try:
-        _answer(control, answering, network)
-    except DfdError as error:
-        answering.say(error=str(error), kind=type(error).__name__)
-    except MemoryError:
-        answering.say(error="out of memory", kind="MemoryError")
-    except Exception as error:  # its text may hold an address with its password
-        cause = f"decoding failed in its sandbox ({type(error).__name__})"
-        answering.say(error=cause, kind="Exception")
-    answering.finish()
+        _answer(control, sender, network)
+    except Exception as error:
+        sender.send(error=_parts(error))
+    sender.finish()
 
 
-def _answer(control: int, answering: _Answering, network: bool) -> None:
+def _parts(error: Exception) -> dict[str, str | None]:
+    """Returns the parts of an error, from which the parent builds its own."""
+    if is_out_of_memory(error):
+        return {"kind": MemoryError.__name__}
+    if isinstance(error, SourceError):
+        return {"kind": type(error).__name__, "cause": error.cause, "mend": error.mend}
+    if isinstance(error, DfdError):
+        return {"kind": SourceError.__name__, "cause": str(error)}
+    # Its text may hold an address with its password.
+    return {"kind": SourceFaultError.__name__, "cause": type(error).__name__}
+
+
+def _answer(control: int, sender: _Sender, network: bool) -> None:
     def receive(buffer: memoryview) -> None:
         read_all(control, buffer)
 
-    request: Request = receive_object(receive)
+    request: OpenRequest = receive_object(receive)
     import cv2  # noqa: PLC0415 - after the network is gone
 
     from dfd_edge.sources import SourceKind  # noqa: PLC0415
@@ -66,28 +78,28 @@ def _answer(control: int, answering: _Answering, network: bool) -> None:
     files = [os.fspath(item.location)] if on_disk else []
     confining.limit(request.memory_mb)
     confining.read_only(files)
-    answering.start()
+    sender.start()
     item = dataclasses.replace(item, options=dataclasses.replace(item.options, sandbox=False))
     if item.kind is SourceKind.IMAGE:
-        answering.send_picture(read_still(item))
+        sender.send_picture(read_still(item))
         return
     if request.live:
         source: Any = open_live(item, threads=request.threads)
     else:
         source = open_file(item, threading.Event(), threads=request.threads)
-    answering.source = source
-    answering.say(opened=True)
-    wanted: Wanted = receive_object(receive)
+    sender.source = source
+    sender.send(opened=True)
+    asked: FramesRequest = receive_object(receive)
     backlog = getattr(source, "backlog", None)
     if backlog is not None:
-        backlog.skips = wanted.skips
-    for frame in source.frames(_Telling(wanted.frames, answering)):
-        answering.send_picture(frame.image, time_s=frame.time_s, index=frame.index)
-    answering.say(ended=True)
+        backlog.skips = asked.skips
+    for frame in source.frames(_ReportingSampler(asked.sampler, sender), every=asked.every):
+        sender.send_picture(frame.image, time_s=frame.time_s, index=frame.index, due=frame.due)
+    sender.send(ended=True)
 
 
-class _Answering:
-    """Sends what happens to the parent, with all that has changed of the source.
+class _Sender:
+    """Sends messages to the parent, with the changed attributes of the source.
 
     A thread of its own does the sending: a decoder that waited for the parent to take a frame would
     fall behind a live stream.
@@ -102,7 +114,7 @@ class _Answering:
     def __init__(self, descriptor: int) -> None:
         self.source: Any = None
         self._descriptor = descriptor
-        self._told: dict[str, Any] = {}
+        self._reported: dict[str, Any] = {}
         self._times_s: list[float] = []
         self._sent_s = 0.0
         self._waiting: queue.Queue[tuple[dict[str, Any], memoryview | None] | None]
@@ -110,21 +122,21 @@ class _Answering:
         self._thread = threading.Thread(target=self._send_waiting, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread: after the process was confined, since threads are so one by one."""
+        """Starts the thread; called after the process was confined, which each thread inherits."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until all is sent."""
+        """Waits until everything is sent."""
         if not self._thread.is_alive():
             self._thread.start()
         self._waiting.put(None)
         self._thread.join()
 
-    def pass_by(self, time_s: float) -> None:
-        """Notes that there was a frame."""
+    def report_time(self, time_s: float) -> None:
+        """Notes the time of a frame."""
         self._times_s.append(time_s)
-        if time.monotonic() - self._sent_s > _TELL_S:
-            self.say()
+        if time.monotonic() - self._sent_s > _REPORT_S:
+            self.send()
 
     def send_picture(self, image: Image, **frame: float) -> None:
         """Sends a frame or a still."""
@@ -134,19 +146,20 @@ class _Answering:
         data = np.ascontiguousarray(image).data.cast("B")
         self._send({**frame, "shape": shape}, data)
 
-    def say(self, **message: object) -> None:
+    def send(self, **message: object) -> None:
         """Sends something without a picture."""
         self._send(message, None)
 
     def _send(self, message: dict[str, Any], picture: memoryview | None) -> None:
-        state = {name: getattr(self.source, name) for name in TOLD if hasattr(self.source, name)}
+        source = self.source
+        state = {name: getattr(source, name) for name in REPORTED if hasattr(source, name)}
         changed = {
             name: value
             for name, value in state.items()
-            if name not in self._told or self._told[name] != value
+            if name not in self._reported or self._reported[name] != value
         }
-        self._told |= changed
-        backlog = getattr(self.source, "backlog", None)
+        self._reported |= changed
+        backlog = getattr(source, "backlog", None)
         if backlog is not None:
             message["lag_s"] = backlog.lag_s
             message["skipped_s"] = backlog.take_skipped_s()
@@ -163,19 +176,19 @@ class _Answering:
                 os._exit(0)
 
 
-class _Telling:
-    """Asks the sampler, and lets the parent know of every frame."""
+class _ReportingSampler:
+    """A sampler that reports the time of every frame to the parent."""
 
-    def __init__(self, wanted: Foreseeable, answering: _Answering) -> None:
-        self._wanted = wanted
-        self._answering = answering
+    def __init__(self, sampler: Foreseeable, sender: _Sender) -> None:
+        self._sampler = sampler
+        self._sender = sender
 
     def is_due(self, time_s: float) -> bool:
-        self._answering.pass_by(time_s)
-        return self._wanted.is_due(time_s)
+        self._sender.report_time(time_s)
+        return self._sampler.is_due(time_s)
 
     def foresee(self) -> DueFrames:
-        return self._wanted.foresee()
+        return self._sampler.foresee()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def end_with_parent(lifeline: int) -> None:
 
 
 def leave_network() -> None:
-    """Gives this process a network of its own, with nothing in it, where the system lets it.
+    """Moves this process to an empty network namespace, where the system allows it.
 
     To be called before a library has started threads.
     """
@@ -86,7 +86,7 @@ def limit(memory_mb: int) -> None:
 
 
 def read_only(files: Iterable[str]) -> None:
-    """Lets this process read these files, programs' libraries and settings, and nothing else.
+    """Restricts this process to reading these files, libraries and system settings.
 
     Files can be neither written nor made nor removed. To be called before a library has started
     threads, since only the calling one and its children are held to it.
@@ -111,7 +111,7 @@ def read_only(files: Iterable[str]) -> None:
 def _allow_reading(libc: ctypes.CDLL, ruleset: int, path: str) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # not on this machine; a missing source is told when it is opened
+    except OSError:  # not on this machine; opening a missing source raises the error
         return
     try:
         access = _READ_FILE | (_EXECUTE | _READ_FOLDER if os.path.isdir(path) else 0)  # noqa: PTH112

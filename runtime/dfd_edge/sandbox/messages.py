@@ -25,8 +25,8 @@ Receive = Callable[[memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """The first thing that a child is told.
+class OpenRequest:
+    """The first message to a child.
 
     Attributes:
         item: The `SourceItem` to open.
@@ -42,26 +42,28 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Asks for the frames of the opened source.
+class FramesRequest:
+    """The request for the frames of the opened source.
 
     Attributes:
-        frames: Says which frames are due.
+        sampler: Says which frames are due.
+        every: Whether the other frames are wanted too.
         skips: Whether packets may be left out where a live stream falls behind.
     """
 
-    frames: Any
+    sampler: Any
+    every: bool
     skips: bool
 
 
-def send_object(descriptor: int, thing: Request | Wanted) -> None:
+def send_object(descriptor: int, thing: OpenRequest | FramesRequest) -> None:
     """Sends something to the child."""
     data = pickle.dumps(thing)
     write_all(descriptor, _LENGTH.pack(len(data)) + data)
 
 
 def receive_object(receive: Receive) -> Any:  # noqa: ANN401 - whatever was sent
-    """Takes what the parent has sent."""
+    """Receives an object from the parent."""
     return pickle.loads(_take(receive, *_LENGTH.unpack(_take(receive, _LENGTH.size))))
 
 
@@ -74,7 +76,7 @@ def send_message(descriptor: int, message: dict[str, Any], picture: memoryview |
 
 
 def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
-    """Takes a message of the child; the bytes of its picture are still to be received.
+    """Receives a message of the child, without the bytes of its picture.
 
     Returns:
         The message and the length of the picture.
@@ -92,7 +94,7 @@ def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Writes all of it, however little the pipe takes at once."""
+    """Writes all of the data, however little the pipe takes at once."""
     rest = memoryview(data).cast("B")
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -1,6 +1,6 @@
-"""A source that a limited child process opens and decodes; its frames come over a pipe.
+"""Sources that a limited child process opens and decodes; frames come over a pipe.
 
-What the child can break is itself: a crash, a hang or too much memory is an error of that source.
+The child can only break itself: a crash, a hang or too much memory is an error of that source.
 """
 
 from __future__ import annotations
@@ -23,18 +23,23 @@ from typing import Any
 
 import numpy as np
 
-from dfd_edge import errors
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import (
+    CameraError,
+    NotMediaError,
+    SourceError,
+    SourceFaultError,
+    SourceNotFoundError,
+    UnreachableError,
+    UnsupportedError,
+)
 from dfd_edge.libraries import wrong_version
-from dfd_edge.sampling import AllFrames, DueFrames, Foreseeable
-from dfd_edge.sandbox.messages import Request, Wanted, receive_message, send_object
-from dfd_edge.sources.backlog import Backlog
+from dfd_edge.sandbox.messages import FramesRequest, OpenRequest, receive_message, send_object
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frame import MOST_PIXELS, Frame, Image
-from dfd_edge.sources.interrupting import is_interrupted
+from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
+from dfd_edge.sources.timing import Backlog
 
-#: A child from which nothing came for so long is ended. Waits for a network end before it.
+#: A child that is silent for this long is ended. Waits for a network end sooner.
 STALL_S = 30.0
 _POLL_MS = 50
 #: Linux' own pipes hold 64 KB: a frame would take dozens of turns. Few may have more than 1 MB.
@@ -45,8 +50,14 @@ _SETTINGS = (
     *("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-#: Words of FFmpeg and OpenCV where memory is refused to them.
-_NO_MEMORY = ("allocate", "insufficient memory", "out of memory")
+#: Errors that a child may name.
+_ERRORS: dict[object, type[SourceError]] = {
+    kind.__name__: kind
+    for kind in (
+        *(SourceError, SourceNotFoundError, NotMediaError, UnsupportedError, UnreachableError),
+        CameraError,
+    )
+}
 
 
 class SandboxedSource(Closing):
@@ -93,30 +104,35 @@ class SandboxedSource(Closing):
         try:
             opened = self._child.next()
             if opened is None:
-                raise SourceError(f"{self.name}: stopped before it was open")
+                raise SourceError(self.name, "stopped before it was open")
             self._take(opened)
         except BaseException:
             self.close()
             raise
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for, in order.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames in order.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: As of the source itself; or the child crashed, hung or hit a limit.
         """
         if self._consumed:
-            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+            raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         # A sampler that cannot be sent is asked here, about frames that were all sent.
-        foreseen = isinstance(sampler, Foreseeable)
-        frames = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
-        self._child.tell(Wanted(frames, skips=self.backlog.skips))
+        sent = isinstance(sampler, Foreseeable)
+        copy = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
+        self._child.send(FramesRequest(copy, every=every, skips=self.backlog.skips))
         while message := self._child.next():
             self._take(message)
-            due = [sampler.is_due(time_s) for time_s in message.times_s]
-            if message.picture is not None and (foreseen or (due and due[-1])):
-                yield Frame(message.picture, message.time_s, message.index)
+            answers = [sampler.is_due(time_s) for time_s in message.times_s]
+            due = message.due if sent else any(answers[-1:])
+            if message.picture is not None and (due or every):
+                yield Frame(message.picture, message.time_s, message.index, due)
             if message.ended:
                 return
 
@@ -125,7 +141,7 @@ class SandboxedSource(Closing):
         self._child.close()
 
     def _take(self, message: Message) -> None:
-        """Makes this what the source in the child has become."""
+        """Applies the changes of the source in the child."""
         for name, value in message.changed.items():
             setattr(self, name, value)
         # The way from there to here counts as waiting.
@@ -135,7 +151,7 @@ class SandboxedSource(Closing):
 
 
 def sandboxed_still(item: SourceItem) -> Image:
-    """Has a child decode a still picture.
+    """Decodes a still picture in a child process.
 
     Returns:
         uint8 [height, width, 3], BGR.
@@ -149,12 +165,12 @@ def sandboxed_still(item: SourceItem) -> Image:
     finally:
         child.close()
     if message is None or message.picture is None:
-        raise SourceError(f"{item.name}: no picture came of the sandbox")
+        raise SourceError(item.name, "no picture came of the sandbox")
     return message.picture
 
 
 def unavailable() -> str | None:
-    """Why no child can be started here; None where one can."""
+    """Returns why no child can be started here; None where one can."""
     if platform.system() == "Windows":
         return "there is no sandbox on Windows"
     if getattr(sys, "frozen", False):
@@ -172,7 +188,7 @@ class Message:
         changed: Attributes of the source, as `SandboxedSource` has them.
         times_s: Of frames that were decoded since the last message, in order.
         picture: A frame or still, or None.
-        time_s, index: Of the frame.
+        time_s, index, due: Of the frame.
         lag_s, skipped_s: As of `Backlog`; the second since the last message.
         sent_s: `time.monotonic()`, which all processes share.
         ended: Whether it was the last one.
@@ -186,6 +202,7 @@ class Message:
     picture: Image | None
     time_s: float
     index: int
+    due: bool
     lag_s: float
     skipped_s: float
     sent_s: float
@@ -193,7 +210,7 @@ class Message:
 
     @classmethod
     def of(cls, fields: dict[str, Any], picture: Image | None) -> Message:
-        """Reads what was sent."""
+        """Reads a received message."""
         changed = dict(fields.get("changed", {}))
         return cls(
             changed={name: _KINDS[name](value) for name, value in changed.items()},
@@ -201,6 +218,7 @@ class Message:
             picture=picture,
             time_s=_number(fields.get("time_s", 0.0)),
             index=int(_number(fields.get("index", 0))),
+            due=fields.get("due") is True,
             lag_s=_number(fields.get("lag_s", 0.0)),
             skipped_s=max(0.0, _number(fields.get("skipped_s", 0.0))),
             sent_s=_number(fields.get("sent_s", 0.0)),
@@ -238,22 +256,22 @@ class Child:
             self._process = _start(item, given)
         except OSError as error:
             _close_all((self._control, self._answers, self._lifeline))
-            raise SourceError(f"{self._name}: the sandbox cannot be started ({error})") from error
+            raise SourceError(self._name, f"the sandbox cannot be started ({error})") from error
         finally:
             _close_all(given)
         # Also where it is forgotten, or the interpreter ends.
         self._end = weakref.finalize(
             self, _end, self._process, (self._control, self._answers, self._lifeline)
         )
-        self.tell(Request(_sendable(item), live, threads, self._memory_mb))
+        self.send(OpenRequest(_sendable(item), live, threads, self._memory_mb))
 
-    def tell(self, thing: Request | Wanted) -> None:
+    def send(self, thing: OpenRequest | FramesRequest) -> None:
         """Sends something to the child."""
-        with contextlib.suppress(BrokenPipeError):  # what it died of is told by `next`
+        with contextlib.suppress(BrokenPipeError):  # `next` raises the cause of its death
             send_object(self._control, thing)
 
     def next(self) -> Message | None:
-        """The child's next message; None when this thread was asked to stop.
+        """Returns the child's next message; None once `stop` is set.
 
         Raises:
             SourceError: The source's own error; or the child died, hung or talked nonsense.
@@ -261,15 +279,15 @@ class Child:
         try:
             message, size = receive_message(self._receive)
             if "error" in message:
-                raise self._told_error(message)
+                raise self._error_of(dict(message["error"]))
             return Message.of(message, self._picture(message, size))
         except _Stopped:
             return None
         except EOFError:
-            raise SourceError(f"{self._name}: {self._cause_of_death()}") from None
+            raise SourceError(self._name, self._cause_of_death()) from None
         except (LookupError, ValueError, TypeError, RecursionError) as error:
             self.close()
-            raise SourceError(f"{self._name}: the sandbox sent no sense ({error})") from None
+            raise SourceError(self._name, f"the sandbox sent no sense ({error})") from None
 
     def close(self) -> None:
         """Ends the process. Safe to call twice."""
@@ -286,18 +304,18 @@ class Child:
         return image
 
     def _receive(self, buffer: memoryview) -> None:
-        """Fills the buffer with what the child sends.
+        """Fills the buffer from the child's pipe.
 
         Raises:
             EOFError: It is dead.
-            _Stopped: This thread was asked to stop.
+            _Stopped: `stop` is set, or the child was closed.
             SourceError: Nothing came for too long.
         """
         poll = select.poll()
         poll.register(self._answers, select.POLLIN | select.POLLHUP)
         heard_s = time.monotonic()
         while buffer:
-            if self._stop.is_set() or is_interrupted() or not self._end.alive:
+            if self._stop.is_set() or not self._end.alive:
                 raise _Stopped
             if poll.poll(_POLL_MS):
                 count = os.readv(self._answers, [buffer])
@@ -308,24 +326,23 @@ class Child:
             elif time.monotonic() - heard_s > STALL_S and not self._may_stall:
                 self.close()
                 raise SourceError(
-                    f"{self._name}: decoding got nowhere for {STALL_S:g} s; its sandbox was ended"
+                    self._name, f"decoding got nowhere for {STALL_S:g} s", "its sandbox was ended"
                 )
 
-    def _told_error(self, message: dict[str, Any]) -> Exception:
-        text = str(message["error"])[:_MAX_TEXT]
-        kind = getattr(errors, str(message.get("kind")), None)
-        if any(words in text.lower() for words in _NO_MEMORY):
-            return SourceError(f"{self._name}: {self._too_little_memory()}")
-        if isinstance(kind, type) and issubclass(kind, errors.DfdError):
-            return kind(text)
+    def _error_of(self, told: dict[str, Any]) -> SourceError:
+        """Returns the error that the child met, under the name that the source has here."""
+        kind = told.get("kind")
+        if kind == MemoryError.__name__:
+            return SourceError(
+                self._name,
+                f"decoding takes more than the {self._memory_mb} MB that its sandbox has",
+                "where you trust it, give more with --sandbox-memory",
+            )
+        cause = str(told["cause"])[:_MAX_TEXT]
+        if kind in _ERRORS:
+            return _ERRORS[kind](self._name, cause, _text(told.get("mend")))
         advice = wrong_version() or "run again with --no-sandbox and -v for the cause"
-        return SourceError(f"{self._name}: {text}: {advice}")
-
-    def _too_little_memory(self) -> str:
-        return (
-            f"decoding takes more than the {self._memory_mb} MB that its sandbox has; where you "
-            "trust it, give more with --sandbox-memory"
-        )
+        return SourceFaultError(self._name, f"decoding failed in its sandbox ({cause})", advice)
 
     def _cause_of_death(self) -> str:
         code = self._process.wait()
@@ -339,7 +356,7 @@ class Child:
 
 
 class _Stopped(Exception):
-    """The waiting thread was asked to stop."""
+    """The wait was asked to stop."""
 
 
 def _start(item: SourceItem, given: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -387,7 +404,7 @@ def _widen(pipe: int) -> None:
 
 
 def _sendable(item: SourceItem) -> SourceItem:
-    """The item with an open file's bytes in the place of the file."""
+    """Returns the item with an open file's bytes in place of the file."""
     file: Any = item.location
     if not hasattr(file, "read"):
         return item
@@ -425,7 +442,7 @@ def _notes(value: object) -> tuple[str, ...]:
     return tuple(str(note)[:_MAX_TEXT] for note in value) if isinstance(value, list) else ()
 
 
-#: How what a child says of its source is read.
+#: Conversions of the attributes that a child reports.
 _KINDS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("finite", "complete"), bool),
     **dict.fromkeys(("reason", "doubt"), _text),

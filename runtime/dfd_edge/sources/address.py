@@ -1,11 +1,11 @@
-"""Addresses of network streams, and what of them may be shown."""
+"""Addresses of network streams, and their form without secrets."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import SourceNotFoundError
 
 #: Schemes that are opened, each with the protocols that FFmpeg may use for it.
 PROTOCOLS = {
@@ -21,7 +21,7 @@ PROTOCOLS = {
 }
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-#: What was probably meant as an address: `http:/host`, `rtsp//host`, `user:password@host`.
+#: Probably meant as an address: `http:/host`, `rtsp//host`, `user:password@host`.
 #: A scheme has two letters at least: `C:/clip.mp4` is a file.
 #: An absolute path is a file.
 _MISSPELT = re.compile(
@@ -32,18 +32,18 @@ _START = re.compile(r"^\s*([a-z][a-z0-9+.-]+:*/+)", re.IGNORECASE)
 
 
 def scheme_of(text: str) -> str | None:
-    """Scheme of an address in lower case; None where the text is no address."""
+    """Returns the scheme of an address in lower case; None where the text is no address."""
     match = _SCHEME.match(text)
     return match.group(1).lower() if match else None
 
 
 def is_address(text: str) -> bool:
-    """Whether the text is an address (`scheme://`) rather than a file name."""
+    """Returns whether the text is an address (`scheme://`) rather than a file name."""
     return scheme_of(text) is not None
 
 
 def check_spelling(text: str) -> None:
-    """Refuses what is neither a whole address nor a file, yet was probably meant as an address.
+    """Refuses a misspelt address: neither a whole address nor a file.
 
     Such a text may hold a password, which would be shown as the name of a missing file.
 
@@ -52,9 +52,10 @@ def check_spelling(text: str) -> None:
     """
     if is_address(text) or not _MISSPELT.match(text) or _exists(text):
         return
-    raise SourceError(
-        f"{redact(text)}: neither a file nor a whole address; write SCHEME://HOST/PATH, such as "
-        "rtsp://camera.local/stream"
+    raise SourceNotFoundError(
+        redact(text),
+        "neither a file nor a whole address",
+        "write SCHEME://HOST/PATH, such as rtsp://camera.local/stream",
     )
 
 

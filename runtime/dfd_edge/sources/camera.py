@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from dfd_edge.closing import native_calls
-from dfd_edge.errors import SourceError
-from dfd_edge.sampling import DueFrames
-from dfd_edge.sources.frame import MIN_SIDE, Frame
+from dfd_edge.errors import CameraError
+from dfd_edge.sources.frames import MIN_SIDE, DueFrames, Frame
+from dfd_edge.sources.image import quiet_opencv
 from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
-from dfd_edge.sources.quiet import quiet_opencv
 
 logger = logging.getLogger(__name__)
 
@@ -46,24 +45,29 @@ class Camera:
         self.name = f"camera {device}" if isinstance(device, int) else device
         present = list_cameras()
         if _device_file(device) not in present and platform.system() == "Linux":
-            raise SourceError(f"{self.name}: no such camera; {_found(present)}")
+            raise CameraError(self.name, "no such camera", _found(present))
         with native_calls(), quiet_opencv():
             self._capture = cv2.VideoCapture(device)
             opened = self._capture.isOpened()
         if not opened:
-            raise SourceError(
-                f"{self.name}: cannot be opened (in use by another program, or no permission); "
-                f"{_found(present)}"
+            raise CameraError(
+                self.name,
+                "cannot be opened (in use by another program, or no permission)",
+                _found(present),
             )
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         if options is not None:
             with quiet_opencv():
                 self._ask_for(options)
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for until the camera is lost.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames until the camera is lost.
 
-        Frames that are not due are grabbed without being converted. Times are those of the grab.
+        Other frames are grabbed without being converted. Times are those of the grab.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: The camera gives no more frames.
@@ -72,16 +76,17 @@ class Camera:
         index = 0
         while self._grab():
             time_s = time.monotonic() - start_s
-            if sampler.is_due(time_s):
+            due = sampler.is_due(time_s)
+            if due or every:
                 with native_calls():
                     taken, image = self._capture.retrieve()
                 if taken and image is not None:
-                    yield Frame(np.asarray(image, dtype=np.uint8), time_s, index)
+                    yield Frame(np.asarray(image, dtype=np.uint8), time_s, index, due)
             index += 1
-        raise SourceError(f"{self.name}: gives no more frames (unplugged?)")
+        raise CameraError(self.name, "gives no more frames (unplugged?)")
 
     def close(self) -> None:
-        """Lets go of the camera."""
+        """Closes the camera."""
         with native_calls():
             self._capture.release()
 
@@ -90,7 +95,7 @@ class Camera:
             return bool(self._capture.grab())
 
     def _ask_for(self, options: CameraOptions) -> None:
-        """Asks the camera for what it is to give, and tells what it gives instead."""
+        """Applies the options to the camera, and logs what it gives instead."""
         capture = self._capture
         # In this order: the pixel format decides which sizes there are, the size which rates.
         if options.pixel_format is not None:
@@ -117,12 +122,12 @@ class Camera:
         finally:
             camera.close()
         if not taken or image is None:
-            raise SourceError(f"{camera.name}: opens but gives no picture; is it in use?")
+            raise CameraError(camera.name, "opens but gives no picture", "is it in use?")
         return int(image.shape[1]), int(image.shape[0])
 
 
 def _settings(capture: cv2.VideoCapture) -> CameraOptions:
-    """What an open camera says that it gives; None where it does not say."""
+    """Returns the settings that an open camera reports; None where it reports none."""
     width, height = (
         round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
@@ -139,7 +144,7 @@ def _settings(capture: cv2.VideoCapture) -> CameraOptions:
 
 
 def _compare(asked: CameraOptions, given: CameraOptions) -> Iterator[tuple[str, str]]:
-    """What was asked for and is not given, as pairs of texts."""
+    """Yields the settings that the camera refused, as pairs of texts: asked, given."""
     size, given_size = (asked.width, asked.height), (given.width, given.height)
     if None not in size and None not in given_size and size != given_size:
         yield "{}x{}".format(*size), "{}x{}".format(*given_size)
@@ -150,7 +155,7 @@ def _compare(asked: CameraOptions, given: CameraOptions) -> Iterator[tuple[str, 
 
 
 def list_cameras() -> list[str]:
-    """The cameras found: device files on Linux, indexes that open elsewhere."""
+    """Returns the cameras found: device files on Linux, indexes that open elsewhere."""
     if platform.system() == "Linux":
         return sorted(str(path) for path in Path("/dev").glob("video*") if path.name[5:].isdigit())
     found = []

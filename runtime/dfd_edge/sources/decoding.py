@@ -1,64 +1,64 @@
-"""Decoding through PyAV, for files and network streams alike: exact timestamps, upright frames,
-and a word on what is missing."""
+"""Decoding of files and network streams through PyAV.
+
+Frames come upright, with exact timestamps, and what is missing is reported.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import av
 import av.error
-import numpy as np
-from av.sidedata.sidedata import SideDataContainer
 
-from dfd_edge.errors import SourceError
-from dfd_edge.sampling import DueFrames, Foreseeable
-from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.colours import ColourCount, few_colours
-from dfd_edge.sources.deinterlacing import Deinterlacer
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS, Frame, Image, check_size
-from dfd_edge.sources.interrupting import is_interrupted
-from dfd_edge.sources.orientation import Orientation
+from dfd_edge.errors import NotMediaError, SourceError, UnreachableError, UnsupportedError
+from dfd_edge.sources.containers import choose_stream, stream_duration_s
+from dfd_edge.sources.conversion import (
+    Converter,
+    Deinterlacer,
+)
+from dfd_edge.sources.frames import (
+    MAX_FRAME_PIXELS,
+    DueFrames,
+    Foreseeable,
+    Frame,
+    Image,
+    check_size,
+)
 from dfd_edge.sources.skimming import CODECS, Skimmer
-from dfd_edge.sources.stream_choice import choose_stream, stream_duration_s
-from dfd_edge.sources.timeline import MAX_CLOCK_S, Timeline
-from dfd_edge.sources.tone_mapping import ToneMapper
+from dfd_edge.sources.timing import MAX_CLOCK_S, Backlog, Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
-    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
 _FALLBACK_RATE = 25.0
-#: Above this only a rate that was measured over the whole file is believed: others are often the
-#: ticks of a clock, such as the 90,000 of MPEG-TS.
+#: Above this only an average over the whole file is trusted: other rates are often the ticks of a
+#: clock, such as the 90,000 of MPEG-TS.
 _MAX_STATED_RATE = 20_000.0
 _MAX_RATE = 1e6
-#: Frames that follow a damaged one are made from it until a key frame comes. Encoders without key
-#: frames renew the picture bit by bit, within about this time in seconds.
+#: Frames after a damaged one depend on it until a key frame comes. Encoders without key frames
+#: refresh the picture bit by bit, within about this time in seconds.
 _DAMAGE_LASTS_S = 10.0
-#: A recording is taken for cut off when its end is missing by more than this (seconds, share).
+#: A recording counts as cut off if more than this is missing at its end (seconds, share).
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.02
-#: MPEG-TS marks a packet as damaged so many before the one that something is missing of.
+#: MPEG-TS marks a packet as damaged this many packets before the incomplete one.
 _JOIN_PACKETS = 2
 #: Undecodable packets in a row after which a source is given up.
 _MAX_BAD_PACKETS = 500
-#: FFmpeg's names of formats that hold no times. It makes some up, at a rate that it guesses.
+#: FFmpeg's names of formats without times. It invents them at a guessed rate.
 _UNTIMED_FORMATS = frozenset(
     ["mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo", "yuv4mpegpipe"]
 )
-#: FFmpeg's names of the codecs that keep few colours few, without saying so.
-_EXACT_CODECS = frozenset(["apng", "png", "qtrle"])
-#: FFmpeg's names of the pixel formats of few colours.
-_PALETTE_PIXELS = frozenset(["pal8", "monowhite", "monoblack", "rgb8", "bgr8", "rgb4_byte"])
 
 
 class DecodedSource:
@@ -66,11 +66,11 @@ class DecodedSource:
 
     Frames come upright (display matrix applied), with square pixels and deinterlaced where they are
     flagged as interlaced, HDR and wide gamut as SDR. Only frames that are due are converted to BGR.
-    What cannot be decoded is left out, never made up, as is what the decoder patched up or made
-    from a damaged frame.
+    Frames that cannot be decoded, that the decoder patched up, or that depend on a damaged one are
+    left out.
 
-    A recording that is skimmed is read some packets ahead. What is neither due nor referred to by
-    another frame is then not decoded: the frames that are due are the same, for less time.
+    A recording that is skimmed is read some packets ahead, and frames that are neither due nor
+    referred to by another are not decoded: the due frames are the same, in less time.
 
     Args:
         container: The container; closed here when it turns out to hold no video.
@@ -79,7 +79,7 @@ class DecodedSource:
         threads: Threads that FFmpeg may use.
         threading: How FFmpeg uses them: frame threads ("AUTO") hold frames back, slices do not.
         mend: What to try where nothing could be decoded.
-        skim: Whether a recording may be read ahead, as a pipe that somebody waits for may not.
+        skim: Whether a recording may be read ahead; a pipe may not.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the container; by default the film that players show.
 
@@ -90,8 +90,8 @@ class DecodedSource:
         complete: False once something turned out to be missing, or undecodable when it was needed.
         reason: Why `complete` is False, else None.
         end_s: Time at which the last decoded frame ends, in seconds.
-        notes: What a reader of the verdict should know besides, a line each.
-        backlog: How far a live stream is behind; it is asked which packets are decoded.
+        notes: Remarks for the reader of the verdict, a line each.
+        backlog: How far a live stream lags behind; decides which packets are decoded.
 
     Raises:
         SourceError: No video, no decoder for it, no such stream, or too large or small.
@@ -116,10 +116,10 @@ class DecodedSource:
         self.reason: str | None = None
         self.end_s = 0.0
         self.notes: tuple[str, ...] = ()
-        self._colours = ColourCount()
         self._mend = mend
         self._max_pixels = max_pixels
         self._causes: dict[str, str] = {}
+        self._no_memory = False
         self._container = container
         self._consumed = False
         self._decoded_frames = 0
@@ -141,34 +141,39 @@ class DecodedSource:
         stream = self._stream
         context = stream.codec_context
         if context is None:
-            raise SourceError(f"{self.name}: no decoder for this video codec; re-encode as H.264")
+            raise UnsupportedError(
+                self.name, "no decoder for this video codec", "re-encode as H.264"
+            )
         context.thread_count = threads
         context.thread_type = threading if threads > 1 else "NONE"
         context.options = {"max_pixels": str(self._max_pixels)}
         width, height = context.width, context.height
         if (width, height) != (0, 0):
-            refusal = check_size(self.name, width, height, self._max_pixels)
-            if refusal:
-                raise SourceError(refusal)
+            check_size(self.name, width, height, self._max_pixels)
         self.frame_rate = _frame_rate(stream)
         self.duration_s = _duration_s(self._container, stream)
         self.backlog = Backlog(1.0 / self.frame_rate)
-        self._aspect = _pixel_aspect(stream)
-        self.width, self.height = round(width * self._aspect), height
+        aspect = _pixel_aspect(stream)
+        self._converter = Converter(context, aspect)
+        self.width, self.height = round(width * aspect), height
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Decodes the source and yields the frames that `sampler` asks for, in order.
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Decodes the source and yields its due frames in order.
+
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
         Raises:
             SourceError: A live stream is lost, nothing of a recording could be decoded, or a
-                second pass was asked for.
+                second pass was requested.
         """
         if self._consumed:
-            raise SourceError(f"{self.name}: already read; open it again for a second pass")
+            raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         timeline = self._timeline()
-        if self._skim and isinstance(sampler, Foreseeable):
-            self._skimmer = self._start_skimming(sampler)
+        if self._skim and not every and isinstance(sampler, Foreseeable):
+            self._skimmer = self._start_skimming(sampler, timeline)
         untimed = not self.finite and self._container.format.name in _UNTIMED_FORMATS
         awaited = False
         for index, (pts_s, decoded) in enumerate(self._in_order()):
@@ -185,11 +190,11 @@ class DecodedSource:
             due = sampler.is_due(time_s) or awaited
             awaited = due and decoded is None
             if awaited:
-                self._stop_skimming()  # it was not foreseen: the next frame stands in for it
-            if due and decoded is not None:
+                self._stop_skimming()  # the copy was wrong: the next frame stands in for it
+            if (due or every) and decoded is not None:
                 image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
-                    yield Frame(image, time_s, index)
+                    yield Frame(image, time_s, index, due)
         if not self.finite:
             return
         if not self._decoded_frames:
@@ -197,13 +202,15 @@ class DecodedSource:
             mend = self._mend
             if not self.width:  # no size was stated, and what the decoder found it may not say
                 mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
-            raise SourceError(f"{self.name}: no frame could be decoded{cause}; {mend}")
+            # Not from FFmpeg's error: its text may hold an address with its password.
+            memory = MemoryError() if self._no_memory else None
+            raise NotMediaError(self.name, f"no frame could be decoded{cause}", mend) from memory
         self._check_end()
 
     @property
     def doubt(self) -> str | None:
         """Why its pictures cannot be decided on, whatever they score, else None."""
-        return self._colours.doubt
+        return self._converter.doubt
 
     def close(self) -> None:
         """Closes the container. Safe to call twice."""
@@ -216,33 +223,32 @@ class DecodedSource:
             self.duration_s if self.finite else None,
         )
 
-    def _start_skimming(self, sampler: Foreseeable) -> Skimmer | None:
+    def _start_skimming(self, sampler: Foreseeable, timeline: Timeline) -> Skimmer | None:
         stream = self._stream
         if stream.codec_context.name not in CODECS or not stream.time_base:
             return None
         packets = self._container.demux(stream)
-        return Skimmer(packets, sampler, self._timeline(), stream.time_base)
+        return Skimmer(packets, sampler, timeline, stream.time_base)
 
     def _stop_skimming(self) -> None:
         if self._skimmer is not None:
             self._skimmer.stop()
 
     def _in_order(self) -> Iterator[tuple[float | None, VideoFrame | None]]:
-        """All frames as they are shown, with their times; none for one that was left out."""
+        """Yields all frames in display order with their times; None for one that was left out."""
         skimmer = self._skimmer
         for decoded in self._whole_pictures():
             pts_s = _pts_seconds(decoded)
             if skimmer is not None:
-                skimmer.started(decoded.pts)
                 yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
             yield pts_s, decoded
         if skimmer is not None:
-            yield from ((left_out_s, None) for left_out_s in skimmer.left_out())
+            yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(math.inf))
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
             if decoded.interlaced_frame:
-                self._stop_skimming()  # it is made whole with the help of its neighbours
+                self._stop_skimming()  # deinterlacing needs the neighbouring frames
             yield from self._deinterlacer.feed(decoded)
         yield from self._deinterlacer.flush()
 
@@ -269,9 +275,10 @@ class DecodedSource:
                 continue
             except av.error.FFmpegError as error:
                 self._stop_skimming()
+                self._no_memory |= isinstance(error, MemoryError)
                 self._packet_lost = True
                 bad_in_a_row += 1
-                # Who joins a live stream between two key frames cannot decode its first packets.
+                # The first packets of a live stream joined between key frames cannot be decoded.
                 if self.finite or self._decoded_frames:
                     bad_packets += 1
                     many = "packet" if bad_packets == 1 else "packets"
@@ -286,7 +293,7 @@ class DecodedSource:
             yield from decoded
 
     def _packets(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
-        """In the order of decoding, each with whether its frame is needed."""
+        """Returns the packets in decoding order, each with whether its frame is needed."""
         if self._skimmer is not None:
             return iter(self._skimmer)
         return ((packet, True) for packet in self._container.demux(self._stream))
@@ -302,14 +309,14 @@ class DecodedSource:
         )
 
     def _doubt(self, packet: Packet[VideoStream], doubted: int) -> int:
-        """Believes what the container says of damage.
+        """Evaluates the container's marks of damage.
 
         MPEG-TS marks a packet too early, and marks one where recordings were joined too: there the
         next recording begins with a key frame.
 
         Args:
             packet: The next packet.
-            doubted: How many packets from here on may still show that it is a join.
+            doubted: Packets from here on that may still show a join.
 
         Returns:
             The same for the packet after it.
@@ -323,15 +330,14 @@ class DecodedSource:
         return 0 if packet.is_keyframe else max(0, doubted - 1)
 
     def _break_off(self, error: av.error.FFmpegError) -> None:
-        if is_interrupted():
-            return
         if not self.finite:
             # Not `from error`: its text holds the address with its password.
-            raise SourceError(f"{self.name}: lost ({cause_of(error)})") from None
+            raise UnreachableError(self.name, f"lost ({cause_of(error)})") from None
+        self._no_memory |= isinstance(error, MemoryError)
         self._missing(f"reading broke off: {cause_of(error)}")
 
     def _is_damaged(self, decoded: VideoFrame | None, time_s: float) -> bool:
-        """Whether a frame was patched up by the decoder, or made from one that was."""
+        """Returns whether a frame was patched up by the decoder, or decoded from one that was."""
         if decoded is not None:
             if decoded.is_corrupt or (self._packet_lost and not decoded.key_frame):
                 self._damaged_until_s = time_s + _DAMAGE_LASTS_S
@@ -340,7 +346,7 @@ class DecodedSource:
             self._packet_lost = False
         if self._damaged_until_s is None or time_s >= self._damaged_until_s:
             return False
-        # Who joins a live stream between two key frames has not lost what came before.
+        # A live stream joined between key frames has lost nothing before its first.
         if self.finite or self._whole_frames:
             self._damaged_frames += 1
             frames = "frame" if self._damaged_frames == 1 else "frames"
@@ -349,45 +355,26 @@ class DecodedSource:
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height
-        refusal = check_size(self.name, width, height, self._max_pixels)
-        if refusal:
-            if first:
-                raise SourceError(refusal)
-            self._missing(refusal)
-            return None
-        orientation = _orientation(decoded)
-        context = self._stream.codec_context
-        mapper = ToneMapper.of(
-            _colour_code(decoded, context, "color_trc"),
-            _colour_code(decoded, context, "color_primaries"),
-        )
-        # Resizing is done by the same pass that converts the colours; it is off for square pixels.
         try:
-            array = decoded.to_ndarray(
-                format="bgr24" if mapper is None else "rgb48le",
-                width=round(width * self._aspect),
-                height=height,
-                threads=1,
-            )
-        except av.error.FFmpegError as error:  # it states colours that nobody converts
+            check_size(self.name, width, height, self._max_pixels)
+            image = self._converter.convert(decoded)
+        except UnsupportedError as error:
+            if first:
+                raise
+            self._missing(str(error))
+            return None
+        except av.error.FFmpegError as error:  # it states colours that FFmpeg does not convert
             cause = f"its colours cannot be converted ({cause_of(error)})"
             if first:
-                raise SourceError(f"{self.name}: {cause}; re-encode it as H.264") from None
+                raise UnsupportedError(self.name, cause, "re-encode it as H.264") from None
             self._missing(cause, kind="colours")
             return None
-        if mapper is None:
-            image = np.asarray(array, dtype=np.uint8)
-        else:
-            image = mapper.apply(np.asarray(array, dtype=np.uint16))
-        few = context.name == "gif" or decoded.format.name in _PALETTE_PIXELS
-        self._colours.add(few or (context.name in _EXACT_CODECS and few_colours(image)))
-        image = orientation.apply(image)
         if first:
             self.height, self.width = image.shape[:2]
         return image
 
     def _check_end(self) -> None:
-        """Takes a recording for cut off where all that the container states says so.
+        """Reports a recording as cut off where everything that the container states says so.
 
         The frame count alone does not: after a trim without re-encoding, the file still holds
         frames before its new start, which an edit list leaves out.
@@ -416,22 +403,14 @@ class DecodedSource:
 
 
 def _pts_seconds(decoded: VideoFrame) -> float | None:
-    """Presentation time of a frame in seconds of its stream's own clock; None if it has none."""
+    """Returns the presentation time of a frame in seconds of its stream's clock, or None."""
     if decoded.pts is None or not decoded.time_base:
         return None
     return float(decoded.pts * decoded.time_base)
 
 
-def _colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
-    """Code (H.273) of a frame's transfer curve or primaries; 2 where it is not known."""
-    code = getattr(decoded, name, None)  # PyAV before 17 has only the decoder's
-    if code is None:
-        code = getattr(context, name, None)
-    return 2 if code is None else int(code)
-
-
 def _frame_rate(stream: VideoStream) -> float:
-    """Nominal frames per second; 25 where nothing sensible is stated."""
+    """Returns the nominal frames per second; 25 where nothing sensible is stated."""
     average = stream.average_rate
     if average and 0.0 < float(average) <= _MAX_RATE:
         return float(average)
@@ -455,34 +434,13 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 def _pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height; 1 where nothing sensible is stated."""
+    """Returns the width of a pixel over its height; 1 where nothing sensible is stated."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return float(aspect) if Fraction(1, 4) <= aspect <= 4 else 1.0
 
 
-def _orientation(decoded: VideoFrame) -> Orientation:
-    # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
-    # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
-    found: Mapping[str, bytes] = SideDataContainer.__new__(SideDataContainer)
-    try:
-        found.__init__(decoded)  # type: ignore[misc]
-    except ValueError:
-        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
-        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
-        known = False
-    else:
-        known = True
-    try:
-        data = bytes(found["DISPLAYMATRIX"])
-    except (KeyError, TypeError):  # the latter where nothing could be listed
-        return Orientation() if known else Orientation(decoded.rotation)
-    if len(data) < 36:
-        return Orientation()
-    return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))
-
-
 def cause_of(error: av.error.FFmpegError) -> str:
-    """FFmpeg's own words for an error, without numbers and file names."""
+    """Returns FFmpeg's own text for an error, without numbers and file names."""
     if isinstance(error, av.error.ExitError):
         return "nothing came in time"
     return (error.strerror or type(error).__name__).lower()

@@ -1,4 +1,4 @@
-"""From what was asked for to a list of sources: files, folders, globs, cameras, addresses."""
+"""Expands arguments to a list of sources: files, folders, globs, cameras, addresses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from dfd_edge.asked import check_name
-from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.results import Event, EventKind
+from dfd_edge.arguments import check_name
+from dfd_edge.errors import SourceError, SourceNotFoundError, UsageError
+from dfd_edge.judging.results import Event, EventKind
 from dfd_edge.sources.address import check_spelling, is_address, redact
-from dfd_edge.sources.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_format
+from dfd_edge.sources.containers import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    head_of,
+    image_format,
+    is_file_object,
+    read_head,
+)
 from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.video import head_of, is_file_object, read_head
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +43,7 @@ _Identity = tuple[int, int]  # of a folder: its device and number there
 
 
 class SourceKind(StrEnum):
-    """How a source is read."""
+    """Kind of a source."""
 
     VIDEO = "video"
     IMAGE = "image"
@@ -77,17 +83,20 @@ class SourceItem:
             path = getattr(source, "name", None)
             return cls._of_file(source, path if isinstance(path, str) else "file object")
         if isinstance(source, bool):
-            raise UsageError(f"source {source}: give a path, an address or a camera number")
+            raise UsageError(
+                "give a path, an address or a camera number", source=f"source {source}"
+            )
         if isinstance(source, int):
             return cls(SourceKind.CAMERA, source, f"camera {source}")
         if hasattr(source, "read"):
             raise UsageError(
-                f"{type(source).__name__}: gives its bytes once only; read them all and give those"
+                "gives its bytes once only; read them all and give those",
+                source=type(source).__name__,
             )
         if not isinstance(source, str | os.PathLike):
             raise UsageError(
-                f"source of type {type(source).__name__}: give a path, an address, bytes, an open "
-                "binary file or a camera number"
+                "give a path, an address, bytes, an open binary file or a camera number",
+                source=f"source of type {type(source).__name__}",
             )
         return cls._of_name(source)
 
@@ -120,7 +129,7 @@ class SourceItem:
 
     @classmethod
     def made_of(cls, source: Source | SourceItem, options: SourceOptions | None) -> SourceItem:
-        """The source with these options, if there are any; a `SourceItem` brings its own.
+        """Returns the item of a source, with these options if any; a `SourceItem` has its own.
 
         Raises:
             SourceError, UsageError: As `of` does.
@@ -132,7 +141,7 @@ class SourceItem:
 def expand(
     sources: Iterable[Source], *, on_event: Callable[[Event], None] | None = None
 ) -> tuple[list[SourceItem], list[SourceError]]:
-    """Finds the sources that `sources` stand for.
+    """Finds the sources that arguments stand for.
 
     A folder stands for the videos and pictures in it and below it, by file name suffix, sorted;
     hidden files are left out. Links to other folders are followed, each folder once. A name with
@@ -149,20 +158,20 @@ def expand(
     """
     items: dict[tuple[SourceKind, str | int | BinaryIO], SourceItem] = {}
     errors: list[SourceError] = []
-    tell = on_event or _log
+    report = on_event or _log
     for source in sources:
         try:
-            for item in _expand_one(source, errors, tell):
+            for item in _expand_one(source, errors, report):
                 items.setdefault((item.kind, item.location), item)
         except SourceError as error:
             errors.append(error)
         except UsageError as error:  # a name that none can have, or no source at all
-            errors.append(SourceError(str(error)))
-    return _told_apart(items.values()), errors
+            errors.append(SourceError(error.source or redact(str(source)), error.cause))
+    return _uniquely_named(items.values()), errors
 
 
-def _told_apart(items: Iterable[SourceItem]) -> list[SourceItem]:
-    """The items under names of their own: addresses may differ in what is not shown of them."""
+def _uniquely_named(items: Iterable[SourceItem]) -> list[SourceItem]:
+    """Gives each item a unique name: addresses may differ in parts that are not shown."""
     named: dict[str, SourceItem] = {}
     for item in items:
         name, number = item.name, 1
@@ -178,18 +187,16 @@ def _log(event: Event) -> None:
 
 
 def _expand_one(
-    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], report: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
     try:
-        yield from _expand_readable(source, errors, tell)
+        yield from _expand_readable(source, errors, report)
     except OSError as error:
-        raise SourceError(
-            f"{redact(str(source))}: cannot be looked at ({error.strerror})"
-        ) from None
+        raise SourceError(redact(str(source)), f"cannot be looked at ({error.strerror})") from None
 
 
 def _expand_readable(
-    source: Source, errors: list[SourceError], tell: Callable[[Event], None]
+    source: Source, errors: list[SourceError], report: Callable[[Event], None]
 ) -> Iterator[SourceItem]:
     text = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
     if text is None or text == STANDARD_INPUT or is_address(text):
@@ -199,12 +206,12 @@ def _expand_readable(
     check_spelling(text)
     path = Path(text)
     if path.is_dir():
-        yield from _files(_media_below(path, errors, tell), errors)
+        yield from _files(_media_below(path, errors, report), errors)
     elif not path.exists() and glob.has_magic(text):
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
         if not media:
-            raise SourceError(f"{text}: no file matches this pattern")
+            raise SourceNotFoundError(text, "no file matches this pattern")
         yield from _files(media, errors)
     else:
         yield SourceItem.of(path)
@@ -219,9 +226,9 @@ def _files(paths: Iterable[Path], errors: list[SourceError]) -> Iterator[SourceI
 
 
 def _media_below(
-    folder: Path, errors: list[SourceError], tell: Callable[[Event], None]
+    folder: Path, errors: list[SourceError], report: Callable[[Event], None]
 ) -> list[Path]:
-    """Videos and pictures in a folder and below it, each folder sorted, linked ones last.
+    """Returns the videos and pictures in a folder and below it, sorted, linked folders last.
 
     Raises:
         SourceError: The folder cannot be read, or holds none.
@@ -254,16 +261,14 @@ def _media_below(
             links.clear()
             if upward:
                 text = f"{_counted(upward, 'link')} to a folder around this one not followed"
-                tell(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
+                report(Event(str(folder), 0.0, EventKind.NOTE, f"{text}: {_listed(upward)}"))
     for error in unreadable:
-        errors.append(
-            SourceError(f"{error.filename}: the folder cannot be read ({error.strerror})")
-        )
+        errors.append(SourceError(error.filename, f"the folder cannot be read ({error.strerror})"))
     if others:
         text = f"{_counted(others, 'file')} of other kinds left out: {_listed(others)}"
-        tell(Event(str(folder), 0.0, EventKind.NOTE, text))
+        report(Event(str(folder), 0.0, EventKind.NOTE, text))
     if not found and not unreadable:
-        raise SourceError(f"{folder}: no video and no picture in this folder")
+        raise SourceNotFoundError(folder, "no video and no picture in this folder")
     return found
 
 

@@ -82,7 +82,7 @@ def stated(data: bytes, kind: str) -> Stated:
 
 
 def is_animation(file: BinaryIO, kind: str) -> bool:
-    """Whether a PNG or WebP file holds several frames.
+    """Returns whether a PNG or WebP file holds several frames.
 
     Args:
         file: The file, at its start.
@@ -102,7 +102,7 @@ def is_animation(file: BinaryIO, kind: str) -> bool:
 
 
 def check_fragments(file: BinaryIO) -> None:
-    """Sees that the fragments of an MP4 file do not state more samples than it can hold.
+    """Checks that the fragments of an MP4 file state no more samples than it can hold.
 
     FFmpeg makes room for as many as are stated, up to gigabytes. All other counts of an MP4 file it
     holds against what is there. Files of other kinds are passed over.
@@ -128,7 +128,7 @@ def check_fragments(file: BinaryIO) -> None:
 
 
 def _mp4_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Name and place of each box and of those inside it, by FFmpeg's reading of odd lengths."""
+    """Yields name and place of each box and those inside it; odd lengths as FFmpeg does."""
     while at + 8 <= end:
         file.seek(at)
         header = file.read(16)
@@ -147,7 +147,7 @@ def _mp4_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tu
 
 
 def riff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of each chunk of a WebP file; those that are cut off too."""
+    """Yields name, place and length of each chunk of a WebP file, also if cut off."""
     at = 12
     while True:
         file.seek(at)
@@ -160,7 +160,7 @@ def riff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk of a WebP file: VP8X, VP8L or VP8.
+    """Returns width and height by the first chunk of a WebP file: VP8X, VP8L or VP8.
 
     Raises:
         HeaderError: It is another chunk.
@@ -192,7 +192,7 @@ def _png(data: bytes) -> Stated:
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of each chunk; those that are cut off too."""
+    """Yields name, place and length of each chunk, also if cut off."""
     at = 8
     while True:
         file.seek(at)
@@ -205,7 +205,7 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _jpeg(data: bytes) -> Stated:
-    """Anything may follow the end marker, such as the clip of a motion photo.
+    """Reads the header of a JPEG; what follows its end, as in motion photos, is ignored.
 
     It is looked for from the start of the scan, since the thumbnail before that has its own.
     """
@@ -222,7 +222,7 @@ def _jpeg(data: bytes) -> Stated:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment up to the scan; what lies between them is passed over."""
+    """Yields marker and place of each segment up to the scan; gaps are skipped."""
     at = 2
     while 0 <= (at := data.find(b"\xff", at)) < len(data) - 3:
         marker = data[at + 1]
@@ -238,7 +238,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _webp(data: bytes) -> Stated:
-    """The canvas, or a frame that is larger than it."""
+    """Returns the size of the canvas, or of a frame that is larger."""
     width, height = webp_size(data)
     for name, at, length in riff_chunks(io.BytesIO(data)):
         if at + length > len(data):
@@ -272,7 +272,7 @@ def _pnm(data: bytes) -> Stated:
 
 
 def _jp2(data: bytes) -> Stated:
-    """The size in the codestream, which is what its decoder goes by."""
+    """Returns the size in the codestream, which its decoder uses."""
     at = 0 if data.startswith(b"\xff\x4f") else None
     box = 0
     while at is None:
@@ -299,7 +299,7 @@ def _jp2(data: bytes) -> Stated:
 
 
 def _tiff(data: bytes) -> Stated:
-    """The first page, and how many more there are that are no thumbnails and masks."""
+    """Returns the size of the first page, and the count of pages without thumbnails and masks."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\x00", b"\x00+")
     (at,) = struct.unpack(order + ("Q" if big else "I"), data[8:16] if big else data[4:8])
@@ -335,7 +335,7 @@ def _tiff(data: bytes) -> Stated:
 
 
 def _tiff_page(data: bytes, at: int, order: str, *, big: bool) -> tuple[dict[int, int], int]:
-    """The first value of each whole-number tag of a page, and the place of the next page."""
+    """Returns the first value of each integer tag of a page, and the place of the next page."""
     count_type, entry_bytes, place_type = ("Q", 20, "Q") if big else ("H", 12, "I")
     count_bytes = struct.calcsize(order + count_type)
     if at + count_bytes > len(data):

@@ -11,28 +11,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from dfd_edge.errors import SourceError
-from dfd_edge.results import EventKind
-from dfd_edge.sampling import AllFrames, DueFrames, Shifted
-from dfd_edge.sources.backlog import Backlog
-from dfd_edge.sources.frame import Frame
-from dfd_edge.sources.interrupting import interrupted_by
+from dfd_edge.errors import SourceError, UnreachableError
+from dfd_edge.judging.results import EventKind
+from dfd_edge.sources.frames import AllFrames, DueFrames, Frame, Shifted
+from dfd_edge.sources.timing import Backlog
 
 #: Frames that wait under the policy `every` before the reader is held up.
 QUEUE_FRAMES = 8
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 8.0
-#: Drops are told at most this often.
+#: Drops are reported at most this often.
 _DROP_NEWS_S = 5.0
 #: A pause between frames that is longer, and three times the one before it, is a gap.
 _SILENCE_S = 2.0
 _SILENCE_SHARE = 3.0
-#: How often a caller who waits for the source to open looks for what should end that.
+#: How often a caller who waits for the source checks whether to stop.
 _POLL_S = 0.05
 
 
 class Policy(StrEnum):
-    """Which frames of a live source are judged: all that are due, or only the newest."""
+    """Policy for the frames of a live source: all that are due, or only the newest."""
 
     EVERY = "every"
     LATEST = "latest"
@@ -49,12 +47,16 @@ class FrameSource(Protocol):
     finite: bool
     reason: str | None
 
-    def frames(self, sampler: DueFrames) -> Iterator[Frame]:
-        """Yields the frames that `sampler` asks for; raises SourceError when the source is lost."""
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the frames that are due, or every frame.
+
+        Raises:
+            SourceError: The source is lost.
+        """
         ...
 
     def close(self) -> None:
-        """Lets go of the source."""
+        """Closes the source."""
         ...
 
 
@@ -64,13 +66,10 @@ class Captured:
 
     Attributes:
         frame: The frame; its time counts from the start of the first connection.
-        due: Whether it is to be judged.
-        captured_s: `time.monotonic()` when it could have been read: what it waited on its way
-            is taken off.
+        captured_s: `time.monotonic()` when it could have been read, without its delay on the way.
     """
 
     frame: Frame
-    due: bool
     captured_s: float
 
 
@@ -83,26 +82,27 @@ class LiveReader(threading.Thread):
     growing pauses; nothing stands in for the frames that are missing.
 
     Args:
-        connect: Opens the source; called again after each loss.
+        connect: Opens the source; called again after each loss. The event that it gets is set by
+            `close`.
         name: What messages call the source.
-        is_due: Says for each time whether the frame is to be judged.
+        is_due: Returns whether the frame at a time is to be judged.
         on_event: Called from the reader's thread.
         policy: See `Policy`; by default `latest`, and `every` for sources with an end.
-        every_image: Whether frames that are not due are handed out too, for display.
+        every_image: Whether frames that are not due are delivered too, for display.
         period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
-        foresee: Gives a copy of what `is_due` asks, for a source that another process decodes.
+        foresee: Returns a copy of the sampler, for sources in a sandbox.
 
     Attributes:
-        dropped: Due frames that were overtaken before they were taken, or skipped to catch up.
+        dropped: Due frames that were overtaken before they were taken, or skipped.
         gaps: How often the source was lost, or gave nothing for a while.
         start_s: `time.monotonic()` when the source was first open; None before.
     """
 
     def __init__(
         self,
-        connect: Callable[[], FrameSource],
+        connect: Callable[[threading.Event], FrameSource],
         *,
         name: str,
         is_due: Callable[[float], bool],
@@ -133,12 +133,15 @@ class LiveReader(threading.Thread):
         self._error: BaseException | None = None
         self.start_s: float | None = None
         self._offset_s = 0.0  # start of the present connection in the clock of the first
-        self._told_drops_s = 0.0
-        self._told_reason: str | None = None
+        self._reported_drops_s = 0.0
+        self._reported_reason: str | None = None
+        self._final_reason: str | None = None
 
     @property
     def reason(self) -> str | None:
         """What is missing of the present connection's frames; None where nothing is."""
+        if self._closed.is_set():
+            return self._final_reason
         if self._error is not None:
             return str(self._error)
         return None if self._source is None else self._source.reason
@@ -156,7 +159,7 @@ class LiveReader(threading.Thread):
                 raise self._error
 
     def take(self, timeout_s: float) -> Captured | None:
-        """Next frame, or None when none came within `timeout_s`.
+        """Returns the next frame; None if none came within `timeout_s`.
 
         Raises:
             EOFError: The source has ended and all its frames were taken.
@@ -176,19 +179,22 @@ class LiveReader(threading.Thread):
             return None
 
     def close(self) -> None:
-        """Asks the reader to end; returns at once. The reader lets go of the source itself.
+        """Asks the reader to end; returns at once. Nothing that comes later counts.
 
-        A wait for the network ends within a tenth of a second, one for a camera's driver or for
-        the address of a host when the system ends it.
+        The reader closes the source itself and is never waited for. One that waits for a
+        sandbox ends within a tenth of a second. FFmpeg's wait for a network in this process, a
+        camera's driver and the look-up of a host name cannot be ended from outside: the reader
+        lives on until they give up.
         """
+        self._final_reason = self.reason
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
 
     def run(self) -> None:
+        """Reads the source until it ends or the reader is closed."""
         try:
-            with interrupted_by(self._closed):
-                self._follow()
+            self._follow()
         except BaseException as error:  # raised again where frames are taken
             if not self._closed.is_set():
                 self._error = error
@@ -206,7 +212,9 @@ class LiveReader(threading.Thread):
             SourceError: The first connection cannot be opened, a source with an end broke before
                 it, or a live one was given up.
         """
-        source = self._source = self._connect()
+        source = self._source = self._connect(self._closed)
+        if self._closed.is_set():
+            return
         self._policy = self._policy or (Policy.EVERY if source.finite else Policy.LATEST)
         with self._changed:
             self.start_s = time.monotonic()
@@ -222,7 +230,7 @@ class LiveReader(threading.Thread):
                 return
             source = self._source = reopened
 
-    def _read(self, source: FrameSource) -> str | None:
+    def _read(self, source: FrameSource) -> SourceError | None:
         """Reads one connection to its end and returns why it was lost, None at a plain end.
 
         Raises:
@@ -232,42 +240,40 @@ class LiveReader(threading.Thread):
         backlog: Backlog = getattr(source, "backlog", None) or Backlog(self._period_s)
         backlog.skips = self._policy is Policy.LATEST
 
-        def tell_silence(from_s: float, to_s: float) -> None:
-            if not source.finite and not backlog.skipped_s:
-                damaged = source.reason != self._told_reason
-                self._told_reason = source.reason
-                self._tell_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
+        def report_silence(from_s: float, to_s: float) -> None:
+            if not (source.finite or backlog.skipped_s or self._closed.is_set()):
+                damaged = source.reason != self._reported_reason
+                self._reported_reason = source.reason
+                self._report_silence(from_s, to_s, "no whole frame" if damaged else "nothing")
 
-        wanted = _Wanted(
-            self._is_due,
-            self._foresee,
-            offset_s,
-            every=self._every_image,
-            on_silence=tell_silence,
-        )
+        def is_due(time_s: float) -> bool:
+            # Once closed, the next frame ends the loop, however long the next due one would take.
+            return self._closed.is_set() or self._is_due(time_s)
+
+        sampler = _ConnectionSampler(is_due, self._foresee, offset_s, report_silence)
         try:
-            for frame in source.frames(wanted):
-                time_s = offset_s + frame.time_s
-                if skipped_s := backlog.take_skipped_s():
-                    self._tell_skipped(skipped_s, time_s)
-                placed = Frame(frame.image, time_s, frame.index)
-                self._offer(Captured(placed, wanted.due, time.monotonic() - backlog.lag_s))
+            for frame in source.frames(sampler, every=self._every_image):
                 if self._closed.is_set():
                     break
+                time_s = offset_s + frame.time_s
+                if skipped_s := backlog.take_skipped_s():
+                    self._report_skipped(skipped_s, time_s)
+                placed = Frame(frame.image, time_s, frame.index, frame.due)
+                self._offer(Captured(placed, time.monotonic() - backlog.lag_s))
         except SourceError as error:
             if source.finite:
                 raise
-            return str(error)
+            return error
         finally:
             source.close()
         return None
 
-    def _tell_silence(self, from_s: float, to_s: float, missing: str) -> None:
+    def _report_silence(self, from_s: float, to_s: float, missing: str) -> None:
         self.gaps += 1
         self._on_event(EventKind.GAP, from_s, f"{missing} came for {to_s - from_s:.1f} s")
         self._on_event(EventKind.RECONNECT, to_s, "frames come again")
 
-    def _tell_skipped(self, skipped_s: float, time_s: float) -> None:
+    def _report_skipped(self, skipped_s: float, time_s: float) -> None:
         self.dropped += round(skipped_s / self._period_s)
         self._on_event(EventKind.DROP, time_s, f"{skipped_s:.1f} s skipped to catch up")
 
@@ -278,19 +284,20 @@ class LiveReader(threading.Thread):
                     self._changed.wait(0.1)
             else:
                 # The newest due frame stays, and behind it the newest for display.
-                overtaken = [w for w in self._waiting if w.due == captured.due or captured.due]
+                frame = captured.frame
+                overtaken = [w for w in self._waiting if frame.due or not w.frame.due]
                 self._waiting = deque(w for w in self._waiting if w not in overtaken)
-                self._count_drops(sum(w.due for w in overtaken), captured.frame.time_s)
+                self._count_drops(sum(w.frame.due for w in overtaken), frame.time_s)
             self._waiting.append(captured)
             self._changed.notify_all()
 
     def _count_drops(self, count: int, time_s: float) -> None:
         self.dropped += count
-        if count and time_s - self._told_drops_s >= _DROP_NEWS_S:
-            self._told_drops_s = time_s
+        if count and time_s - self._reported_drops_s >= _DROP_NEWS_S:
+            self._reported_drops_s = time_s
             self._on_event(EventKind.DROP, time_s, f"{self.dropped} due frames dropped so far")
 
-    def _reopen(self, lost: str | None) -> FrameSource | None:
+    def _reopen(self, lost: SourceError | None) -> FrameSource | None:
         """Opens the source again; None when it was closed meanwhile, or is not to be opened again.
 
         Raises:
@@ -298,20 +305,21 @@ class LiveReader(threading.Thread):
         """
         lost_s = time.monotonic()
         start_s = lost_s if self.start_s is None else self.start_s
-        why = lost or f"{self._label}: the stream ended"
         if self._reconnect_s == 0.0:
             if lost is None:
                 return None
-            raise SourceError(lost)
+            raise lost
         self.gaps += 1
-        self._on_event(EventKind.GAP, lost_s - start_s, lost or "the stream ended")
+        self._on_event(EventKind.GAP, lost_s - start_s, str(lost or "the stream ended"))
         pause_s = FIRST_RETRY_S
         while not self._closed.wait(self._next_pause_s(pause_s, lost_s)):
             try:
-                source = self._connect()
+                source = self._connect(self._closed)
             except SourceError:
                 if self._is_over(lost_s):
-                    raise SourceError(f"{why}; not back within {self._reconnect_s:g} s") from None
+                    why = lost or UnreachableError(self._label, "the stream ended")
+                    gone = f"not back within {self._reconnect_s:g} s"
+                    raise type(why)(why.source, f"{why.cause}; {gone}", why.mend) from None
                 pause_s = min(2.0 * pause_s, LONGEST_RETRY_S)
                 continue
             if self._closed.is_set():
@@ -325,7 +333,7 @@ class LiveReader(threading.Thread):
         return None
 
     def _next_pause_s(self, pause_s: float, lost_s: float) -> float:
-        """How long to wait for the next try: spread a little, with one try at the limit."""
+        """Returns the pause before the next try: spread a little, with one try at the limit."""
         pause_s *= random.uniform(0.8, 1.2)
         if self._reconnect_s is None:
             return pause_s
@@ -335,14 +343,13 @@ class LiveReader(threading.Thread):
         return self._reconnect_s is not None and time.monotonic() >= lost_s + self._reconnect_s
 
 
-class _Wanted:
-    """Asks the stream's sampler, in its clock, and wants the other frames too for display.
+class _ConnectionSampler:
+    """The stream's sampler in the clock of one connection; notices where nothing came for long.
 
     Args:
-        is_due: The sampler's answer.
-        foresee: Gives a copy of the sampler.
+        is_due: Asks the sampler.
+        foresee: Returns a copy of the sampler.
         offset_s: What is added to the connection's times.
-        every: Whether frames that are not due are wanted too.
         on_silence: Called with both ends of a pause between two frames that is a gap.
     """
 
@@ -351,18 +358,14 @@ class _Wanted:
         is_due: Callable[[float], bool],
         foresee: Callable[[], DueFrames],
         offset_s: float,
-        *,
-        every: bool,
         on_silence: Callable[[float, float], None],
     ) -> None:
         self._is_due = is_due
         self._foresee = foresee
         self._offset_s = offset_s
-        self._every = every
         self._on_silence = on_silence
         self._last_s: float | None = None
         self._step_s = 0.0
-        self.due = False
 
     def is_due(self, time_s: float) -> bool:
         now_s = self._offset_s + time_s
@@ -373,9 +376,8 @@ class _Wanted:
                 self._on_silence(self._last_s, now_s)
             self._step_s = step_s
         self._last_s = now_s
-        self.due = self._is_due(now_s)
-        return self.due or self._every
+        return self._is_due(now_s)
 
     def foresee(self) -> DueFrames:
-        """A copy that only says which frames are wanted."""
-        return AllFrames() if self._every else Shifted(self._foresee(), self._offset_s)
+        """Returns a copy that only says which frames are due."""
+        return Shifted(self._foresee(), self._offset_s)

@@ -6,11 +6,11 @@ import time
 
 import av.error
 
-from dfd_edge.errors import SourceError
+from dfd_edge.errors import UnreachableError, UnsupportedError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
+from dfd_edge.sources.containers import FORMAT_WHITELIST, open_container
 from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import FORMAT_WHITELIST, open_container
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS
+from dfd_edge.sources.frames import MAX_FRAME_PIXELS
 from dfd_edge.sources.options import RtspTransport
 
 _OPEN_TIMEOUT_S = 10.0
@@ -25,8 +25,8 @@ _DATAGRAM_OPTIONS = {"overrun_nonfatal": "1"}
 class NetworkStream(DecodedSource):
     """A network stream, opened.
 
-    A recording of stated length is read to its end; anything else is live. Opening and reading end
-    within a tenth of a second when the thread is stopped by `interrupted_by`.
+    A recording of stated length is read to its end; anything else is live. FFmpeg's wait for a
+    sender cannot be ended from outside: opening takes 10 s at most, each packet 5 s.
 
     Args:
         address: `http`, `https`, `rtsp`, `rtsps`, `rtmp`, `udp`, `rtp`, `tcp` or `srt` address.
@@ -52,7 +52,7 @@ class NetworkStream(DecodedSource):
         scheme = scheme_of(address) or ""
         if scheme not in PROTOCOLS:
             allowed = ", ".join(sorted(PROTOCOLS))
-            raise SourceError(f"{name}: {scheme} is not supported; use one of {allowed}")
+            raise UnsupportedError(name, f"{scheme} is not supported", f"use one of {allowed}")
         options = {
             "protocol_whitelist": PROTOCOLS[scheme],
             "format_whitelist": f"{FORMAT_WHITELIST},{_LIVE_FORMATS}",
@@ -77,7 +77,7 @@ class NetworkStream(DecodedSource):
                 # Whatever FFmpeg makes of it, that is why it stopped.
                 cause = f"no video came within {_OPEN_TIMEOUT_S:g} s"
             # Not `from error`: its text holds the address with its password.
-            raise SourceError(f"{name}: cannot be opened ({cause})") from None
+            raise UnreachableError(name, f"cannot be opened ({cause})") from None
         super().__init__(
             container,
             name,

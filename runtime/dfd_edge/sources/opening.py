@@ -1,4 +1,4 @@
-"""Opens a source as its kind and its options say."""
+"""Opens sources by their kind and options."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.errors import UnsupportedError, UsageError
+from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.formats import image_format
 from dfd_edge.sources.image import read_image
-from dfd_edge.sources.pipe import open_standard_input
-from dfd_edge.sources.raw import RawVideo
-from dfd_edge.sources.video import VideoFile, head_of, is_file_object, read_head
+from dfd_edge.sources.video import RawVideo, VideoFile, open_standard_input
 
 if TYPE_CHECKING:
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.animation import AnimatedWebP
-    from dfd_edge.sources.frame import Image
+    from dfd_edge.sources.frames import Image
+    from dfd_edge.sources.image import AnimatedWebP
     from dfd_edge.sources.live import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
     max_pixels = item.options.frame_pixels
     head = read_head(location) if isinstance(location, Path) else head_of(location, item.name)
     if image_format(head) == "webp":
-        from dfd_edge.sources.animation import AnimatedWebP  # noqa: PLC0415
+        from dfd_edge.sources.image import AnimatedWebP  # noqa: PLC0415
 
         return AnimatedWebP(location, name=item.name, max_pixels=max_pixels)
     return VideoFile(
@@ -91,8 +89,15 @@ def read_still(item: SourceItem) -> Image:
     return read_image(location, name=item.name, max_pixels=item.options.still_pixels)
 
 
-def open_live(item: SourceItem, *, threads: int) -> FrameSource:
+def open_live(
+    item: SourceItem, *, threads: int, stop: threading.Event | None = None
+) -> FrameSource:
     """Opens a camera, an address, or a file that is to be watched.
+
+    Args:
+        item: The source.
+        threads: Threads that FFmpeg may use.
+        stop: Ends the waits for a sandbox.
 
     Raises:
         SourceError: It cannot be opened, or is none of these.
@@ -100,7 +105,7 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
     if _is_sandboxed(item):
         from dfd_edge.sandbox.source import SandboxedSource  # noqa: PLC0415
 
-        return SandboxedSource(item, live=True, threads=threads)
+        return SandboxedSource(item, live=True, threads=threads, stop=stop)
     from dfd_edge.sources.camera import Camera  # noqa: PLC0415
     from dfd_edge.sources.network import NetworkStream  # noqa: PLC0415
 
@@ -117,26 +122,30 @@ def open_live(item: SourceItem, *, threads: int) -> FrameSource:
         )
     if item.kind is SourceKind.VIDEO:
         return _open_recording(item, threads)
-    raise SourceError(f"{item.name}: cannot be watched; use `analyze`")
+    raise UnsupportedError(item.name, "cannot be watched", "use `analyze`")
 
 
 def connector(
-    item: SourceItem, connect: Callable[[SourceItem], FrameSource]
-) -> Callable[[], FrameSource]:
-    """What a reader calls in its own thread, first and after each loss, to open the source.
+    item: SourceItem, connect: Callable[[SourceItem, threading.Event], FrameSource]
+) -> Callable[[threading.Event], FrameSource]:
+    """Returns what a reader calls in its own thread, first and after each loss, to open the source.
+
+    Args:
+        item: The source.
+        connect: Opens it; the event ends its waits, where they can be ended.
 
     Raises:
         SourceError: A camera on macOS cannot be opened.
     """
     if item.kind is not SourceKind.CAMERA or platform.system() != "Darwin":
-        return lambda: connect(item)
+        return lambda stop: connect(item, stop)
     # macOS asks for permission to use the camera in the main thread only.
-    opened = [connect(item)]
-    return lambda: opened.pop() if opened else connect(item)
+    opened = [connect(item, threading.Event())]
+    return lambda stop: opened.pop() if opened else connect(item, stop)
 
 
 def _is_sandboxed(item: SourceItem) -> bool:
-    """Whether a child process decodes the source: as asked, else for addresses where it can.
+    """Returns whether a child process decodes the source: as asked, else for addresses.
 
     Raises:
         UsageError: It was asked for and cannot be.
@@ -150,7 +159,7 @@ def _is_sandboxed(item: SourceItem) -> bool:
 
     why_not = unavailable()
     if why_not is not None and wanted:
-        raise UsageError(f"{item.name}: {why_not}; leave --sandbox out, or use --no-sandbox")
+        raise UsageError(f"{why_not}; leave --sandbox out, or use --no-sandbox", source=item.name)
     if why_not is not None:
         logger.info("%s: %s; it is decoded in this process", item.name, why_not)
     return why_not is None

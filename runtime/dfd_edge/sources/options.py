@@ -1,4 +1,4 @@
-"""How a source is to be opened: what cannot be read from its name."""
+"""Options for opening a source."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from dfd_edge.asked import check_kind, check_number, check_one_of, check_whole
+from dfd_edge.arguments import check_kind, check_number, check_one_of, check_whole
 from dfd_edge.errors import UsageError
-from dfd_edge.sources.frame import (
+from dfd_edge.sources.frames import (
     MAX_FRAME_PIXELS,
     MAX_PIXELS,
     MIN_SIDE,
     MOST_PIXELS,
-    check_size,
+    check_asked_size,
 )
 
 RtspTransport = Literal["tcp", "udp"]
@@ -35,7 +35,7 @@ _RAW = re.compile(r"(\d{1,5})x(\d{1,5}):(\w+)@(\d+(?:\.\d+)?)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class CameraOptions:
-    """What is asked of a camera; it may give something else, and what is None it chooses itself.
+    """Settings asked of a camera, which may choose others; None leaves the choice to it.
 
     Attributes:
         width, height: Size of its pictures in pixels; both or neither.
@@ -63,9 +63,7 @@ class CameraOptions:
                 f"camera size {self.width}x{self.height}: give both sides, such as 1280x720"
             )
         if self.width is not None and self.height is not None:
-            refusal = check_size("camera size", self.width, self.height)
-            if refusal:
-                raise UsageError(refusal)
+            check_asked_size("camera size", self.width, self.height)
         four = self.pixel_format
         if four is not None and not (len(four) == 4 and four.isascii() and four.isprintable()):
             raise UsageError(f"camera format {four!r}: give four letters, such as MJPG or YUYV")
@@ -85,7 +83,7 @@ class CameraOptions:
 
 @dataclass(frozen=True, slots=True)
 class RawFormat:
-    """Frames without any container, one after the other.
+    """Format of raw frames without a container.
 
     Attributes:
         width, height: Size in pixels; even for yuv420p and nv12.
@@ -106,9 +104,7 @@ class RawFormat:
         for side in (self.width, self.height):
             check_whole("raw frames' side", side, least=1, most=10**9)
         check_number("raw frames per second", self.fps, above=0.0, most=MAX_RATE_HZ)
-        refusal = check_size("raw frames", self.width, self.height)
-        if refusal:
-            raise UsageError(refusal)
+        check_asked_size("raw frames", self.width, self.height)
         if self.pixel_format in ("yuv420p", "nv12") and (self.width % 2 or self.height % 2):
             raise UsageError(
                 f"raw frames: {self.pixel_format} needs even sides, not {self.width}x{self.height}"
@@ -141,7 +137,7 @@ class RawFormat:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How sources are opened; each kind of source takes what concerns it.
+    """Options for opening sources; each kind of source takes what concerns it.
 
     Attributes:
         camera: What is asked of cameras.

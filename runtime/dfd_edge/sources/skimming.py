@@ -1,8 +1,9 @@
-"""Which packets of a recording need not be decoded, since nothing is made of their frames."""
+"""Packets of a recording that need not be decoded: their frames are neither due nor referred to."""
 
 from __future__ import annotations
 
-import heapq
+import bisect
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-    from dfd_edge.sampling import Foreseeable
-    from dfd_edge.sources.timeline import Timeline
+    from dfd_edge.sources.frames import Foreseeable
+    from dfd_edge.sources.timing import Timeline
 
 #: FFmpeg's names of codecs whose decoders leave out a frame that no other refers to, and that put
 #: one frame, which is shown, into each packet.
@@ -28,11 +29,11 @@ _AT_END = 8
 
 
 class Skimmer:
-    """Reads packets ahead and tells those apart whose frames are not due.
+    """Reads packets ahead and finds those whose frames will not be due.
 
     The decoder still decodes such a packet where other frames refer to it; where none does, it
-    makes no frame, and `left_out_before` gives its time in its stead. So the frames that are
-    due come out as they would have, bit by bit, and all others are still counted and timed.
+    makes no frame, and `left_out_before` gives its time instead. So the due frames come out as they
+    would have, bit by bit, and all others are still counted and timed.
 
     Nothing is left out before the first frame was decoded, nor ever again once the recording turns
     out not to be what its packets say: time stamps that are missing or repeat, a clock that jumps
@@ -40,32 +41,32 @@ class Skimmer:
 
     Args:
         packets: In the order of decoding.
-        wanted: Says which frames are due; not changed.
-        timeline: Gives the frames their times: a fresh one, for the skimmer alone.
+        sampler: Says which frames are due; a copy of it is asked about frames to come.
+        timeline: Gives the frames their times.
         time_base: Seconds of one unit of the time stamps.
     """
 
     def __init__(
         self,
         packets: Iterator[Packet[VideoStream]],
-        wanted: Foreseeable,
+        sampler: Foreseeable,
         timeline: Timeline,
         time_base: Fraction,
     ) -> None:
         self._packets = packets
-        self._wanted = wanted.foresee()
+        self._sampler = sampler
         self._timeline = timeline
         self._time_base = time_base
-        self._window: deque[Packet[VideoStream]] = deque()
+        self._window: deque[tuple[Packet[VideoStream], float | None]] = deque()
         self._error: av.error.FFmpegError | None = None
         self._ended = False
         self._stopped = False
-        self._first: int | None = None  # stamp of the first decoded frame
-        self._coming: list[int] = []  # heap: stamps whose frames are not placed in time
-        self._placed: int | None = None  # the last whose frame is
+        # Times in seconds of the stream's own clock.
+        self._first_s: float | None = None  # of the first decoded frame
+        self._coming: list[float] = []  # read, and not shown yet; rising
+        self._left_out: set[float] = set()
+        self._asked_s = -math.inf  # the last that the sampler was asked about
         self._order: int | None = None  # the last stamp of decoding
-        self._due: set[int] = set()
-        self._left_out: list[float] = []  # heap: seconds
 
     def __iter__(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
         """Yields each packet, and whether its frame is needed.
@@ -80,39 +81,33 @@ class Skimmer:
                 if self._error is not None:
                     raise self._error
                 return
-            packet = self._window.popleft()
-            yield packet, self._is_needed(packet)
+            packet, pts_s = self._window.popleft()
+            needed = pts_s is None or self._is_needed(pts_s)
+            if pts_s is not None and not needed:
+                self._left_out.add(pts_s)
+            yield packet, needed
 
     def stop(self) -> None:
-        """From here on everything is needed."""
+        """Leaves nothing out from here on."""
         self._stopped = True
 
-    def started(self, stamp: int | None) -> None:
-        """Says that the decoder gave its first frame; others are judged by what follows it."""
-        if stamp is None:
-            self.stop()
-        elif self._first is None:
-            self._first = stamp
-            self._coming = [coming for coming in self._coming if coming >= stamp]
-            heapq.heapify(self._coming)
-
     def left_out_before(self, pts_s: float | None) -> Iterator[float]:
-        """Yields the times that were left out before a decoded frame.
+        """Yields the times that were left out before a decoded frame; infinity stands for the end.
 
         Args:
-            pts_s: The frame's own time in seconds of the stream's clock, as are those that come.
+            pts_s: The frame's own time.
         """
         if pts_s is None:
+            self.stop()
             return
-        while self._left_out and self._left_out[0] < pts_s:
-            yield heapq.heappop(self._left_out)
-        if self._left_out and self._left_out[0] == pts_s:
-            heapq.heappop(self._left_out)  # another frame refers to it: it was decoded
-
-    def left_out(self) -> Iterator[float]:
-        """Yields the times that were left out after the last decoded frame."""
-        while self._left_out:
-            yield heapq.heappop(self._left_out)
+        if self._first_s is None:
+            self._first_s = pts_s
+        while self._coming and self._coming[0] <= pts_s:
+            time_s = self._coming.pop(0)
+            if time_s in self._left_out:
+                self._left_out.remove(time_s)
+                if time_s < pts_s:  # else another frame refers to it, and it was decoded
+                    yield time_s
 
     def _read(self) -> None:
         try:
@@ -124,50 +119,35 @@ class Skimmer:
             self._ended = True
             self._error = error
             return
-        self._window.append(packet)
+        pts_s = None
         # The last one is empty; what an edit list leaves out is discarded.
-        if not packet.size or packet.is_discard:
-            return
-        stamp = packet.pts
-        if stamp is None or self._jumps_back(stamp, packet.dts):
+        if packet.size and not packet.is_discard:
+            pts_s = self._check(packet.pts, packet.dts)
+        self._window.append((packet, pts_s))
+
+    def _check(self, stamp: int | None, order: int | None) -> float | None:
+        """Returns the time of a packet, and stops where its stamps are not those of one film."""
+        if stamp is None:
             self.stop()
-        elif self._first is None or stamp >= self._first:
-            heapq.heappush(self._coming, stamp)
+            return None
+        pts_s = float(stamp * self._time_base)
+        at = bisect.bisect_left(self._coming, pts_s)
+        if pts_s <= self._asked_s or self._coming[at : at + 1] == [pts_s]:
+            self.stop()
+        if order is not None:  # Matroska has none
+            if self._order is not None and order < self._order:
+                self.stop()
+            self._order = order
+        self._coming.insert(at, pts_s)
+        return pts_s
 
-    def _jumps_back(self, stamp: int, order: int | None) -> bool:
-        if self._placed is not None and stamp <= self._placed:
-            return True
-        if order is None:  # Matroska does not tell it
-            return False
-        last, self._order = self._order, order
-        return last is not None and order < last
-
-    def _is_needed(self, packet: Packet[VideoStream]) -> bool:
-        stamp = packet.pts
-        if (
-            self._stopped
-            or self._first is None
-            or stamp is None
-            or stamp < self._first
-            or packet.is_discard
-        ):
+    def _is_needed(self, pts_s: float) -> bool:
+        if self._stopped or self._first_s is None or pts_s < self._first_s:
             return True
         # All that is shown before it was read: no frame is decoded so much earlier than shown.
-        while self._coming and self._coming[0] <= stamp:
-            self._place(heapq.heappop(self._coming))
-        needed = stamp in self._due
-        self._due.discard(stamp)
-        if self._stopped or needed or (self._ended and len(self._window) <= _AT_END):
-            return True
-        heapq.heappush(self._left_out, self._seconds(stamp))
-        return False
-
-    def _place(self, stamp: int) -> None:
-        if stamp == self._placed:
-            self.stop()
-        self._placed = stamp
-        if self._wanted.is_due(self._timeline.place(self._seconds(stamp))):
-            self._due.add(stamp)
-
-    def _seconds(self, stamp: int) -> float:
-        return float(stamp * self._time_base)
+        ahead = self._sampler.foresee()
+        due = False
+        for time_s in self._coming[: bisect.bisect_right(self._coming, pts_s)]:
+            due = ahead.is_due(self._timeline.foresee(time_s))
+        self._asked_s = max(self._asked_s, pts_s)
+        return due or (self._ended and len(self._window) <= _AT_END)

@@ -1,32 +1,117 @@
-"""Video files through PyAV."""
+"""Video files, standard input and raw frames."""
 
 from __future__ import annotations
 
-import errno
+import os
+import select
+import stat
 import struct
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeGuard
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import av.error
+import cv2
+import numpy as np
 
 from dfd_edge.closing import Closing
-from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.sources.decoding import DecodedSource, cause_of
-from dfd_edge.sources.formats import (
+from dfd_edge.errors import NotMediaError, SourceError, UnsupportedError
+from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
+    head_of,
     image_format,
+    is_file_object,
     is_mp4,
     is_playlist,
     open_container,
+    read_head,
 )
-from dfd_edge.sources.frame import MAX_FRAME_PIXELS, check_size
+from dfd_edge.sources.decoding import DecodedSource, cause_of
+from dfd_edge.sources.frames import MAX_FRAME_PIXELS, DueFrames, Frame, Image, check_size
 from dfd_edge.sources.headers import HeaderError, check_fragments
-from dfd_edge.sources.pipe import PipeReader
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-_HEAD_BYTES = 64
+    from dfd_edge.sources.options import RawFormat
+
+
+_POLL_S = 0.05
+
+
+class PipeReader:
+    """Reader of standard input for PyAV, with waits that can be ended.
+
+    A plain read of a silent pipe holds until its sender moves. This one looks for `stop` while it
+    waits, and takes that for the end of the input.
+
+    Args:
+        stop: Ends the reading.
+
+    Attributes:
+        empty: Whether nothing has come yet.
+
+    Raises:
+        SourceError: Standard input is closed.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.empty = True
+        try:
+            self._descriptor = sys.stdin.fileno()
+        except (AttributeError, OSError, ValueError) as error:
+            raise SourceError("standard input", "it is closed") from error
+
+    @property
+    def mode(self) -> int:
+        """Kind of the open file, as `os.fstat` gives it."""
+        return os.fstat(self._descriptor).st_mode
+
+    def read(self, size: int) -> bytes:
+        """Returns up to `size` bytes, none at the end or once stopped."""
+        # Windows can wait for sockets only.
+        while os.name != "nt" and not select.select([self._descriptor], [], [], _POLL_S)[0]:
+            if self._stop.is_set():
+                return b""
+        data = b"" if self._stop.is_set() else os.read(self._descriptor, size)
+        self.empty = self.empty and not data
+        return data
+
+
+class RedirectedFile(PipeReader):
+    """Reader of a file that standard input was redirected from: seekable.
+
+    MP4 files that were never prepared for streaming keep their index at the end.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(stop)
+        self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to a position, and returns it in bytes from the start of what was given."""
+        if whence == os.SEEK_SET:
+            offset += self._start
+        return os.lseek(self._descriptor, offset, whence) - self._start
+
+    def tell(self) -> int:
+        """Returns the position in bytes from the start of what was given."""
+        return self.seek(0, os.SEEK_CUR)
+
+
+def open_standard_input(stop: threading.Event) -> PipeReader:
+    """Opens standard input as a pipe or as a file.
+
+    Raises:
+        SourceError: Standard input is closed.
+    """
+    pipe = PipeReader(stop)
+    return RedirectedFile(stop) if stat.S_ISREG(pipe.mode) else pipe
+
+
 #: An MP4 file with its index at the end cannot be read from a pipe.
 _PIPE_MEND = "give the file itself, or pipe Matroska or MPEG-TS"
 
@@ -35,7 +120,7 @@ class Readable(Protocol):
     """Something to read bytes from."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
+        """Returns up to `size` bytes, none at the end."""
 
 
 class VideoFile(DecodedSource, Closing):
@@ -93,93 +178,128 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
         head = head_of(path, name)
         _check_fragments(path, name)
     if is_playlist(head):
-        raise SourceError(f"{name}: a playlist, which names other files; give those themselves")
-    refusal = None
+        raise UnsupportedError(name, "a playlist, which names other files", "give those themselves")
     if head.startswith(b"GIF8") or image_format(head) == "png":
         # FFmpeg learns the size of these from their first frame only.
         layout, at = ("<HH", 6) if head.startswith(b"GIF8") else (">II", 16)
         width, height = struct.unpack_from(layout, head.ljust(24, b"\0"), at)
-        refusal = check_size(name, width, height, max_pixels)
-    if refusal:
-        raise SourceError(refusal)
-    # FFmpeg takes pictures one after the other for a folder's worth of stills, unless it is told.
+        check_size(name, width, height, max_pixels)
+    # By default FFmpeg takes pictures one after the other for numbered stills.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
         return open_container(location, options, form=form, max_pixels=max_pixels)
     except av.error.FFmpegError as error:
         if is_mp4(head):
-            raise SourceError(
-                f"{name}: the MP4 index is missing or damaged ({cause_of(error)}); "
-                "the file was cut off or never finished"
+            raise NotMediaError(
+                name,
+                f"the MP4 index is missing or damaged ({cause_of(error)}); "
+                "the file was cut off or never finished",
             ) from error
         if isinstance(path, PipeReader) and path.empty:
-            raise SourceError(f"{name}: it is empty") from error
-        raise SourceError(f"{name}: not a video ({cause_of(error)})") from error
+            raise NotMediaError(name, "it is empty") from error
+        raise NotMediaError(name, f"not a video ({cause_of(error)})") from error
 
 
 def _check_fragments(file: BinaryIO, name: str) -> None:
     try:
         check_fragments(file)
     except (HeaderError, OSError) as error:
-        raise SourceError(f"{name}: cannot be read ({error})") from error
+        raise NotMediaError(name, f"cannot be read ({error})") from error
 
 
-def is_file_object(source: object) -> TypeGuard[BinaryIO]:
-    """Whether a source is an open file, or something like it, that can be read from its start."""
-    if not hasattr(source, "read") or not hasattr(source, "seek"):
-        return False
-    try:
-        return bool(source.seekable()) if hasattr(source, "seekable") else True
-    except ValueError:  # it is closed, which reading it will say
-        return True
+#: OpenCV's conversions of each format to BGR; bgr24 is BGR already.
+_CONVERSIONS = {
+    "rgb24": cv2.COLOR_RGB2BGR,
+    "gray": cv2.COLOR_GRAY2BGR,
+    "yuv420p": cv2.COLOR_YUV2BGR_I420,
+    "nv12": cv2.COLOR_YUV2BGR_NV12,
+}
 
 
-def head_of(file: BinaryIO, name: str) -> bytes:
-    """Returns the first bytes of an open file, and goes back to its start.
+class RawVideo(Closing):
+    """Raw frames without container or codec, timed by counting. Use as a context manager.
 
-    Raises:
-        SourceError: It cannot be read, or is empty.
-        UsageError: It was opened as text.
+    They are read once from start to end.
+
+    Args:
+        stream: Gives the bytes; left open.
+        raw: What they are.
+        name: What messages call the source.
+
+    Attributes:
+        width, height: Size of the frames in pixels.
+        duration_s: None: a pipe does not say how long it will be.
+        frame_rate: Frames per second.
+        complete: False once the last frame turned out to be cut off.
+        reason: Why `complete` is False, else None.
+        end_s: Time at which the last whole frame ends, in seconds.
+        notes: None: there is a single stream.
     """
-    try:
-        file.seek(0)
-        head = file.read(_HEAD_BYTES)
-        file.seek(0)
-    except (OSError, ValueError) as error:  # closed, or no place can be sought in it
-        raise SourceError(f"{name}: the file object cannot be read ({error})") from error
-    if not isinstance(head, bytes):
-        raise UsageError(
-            f"{name}: the file object gives {type(head).__name__}, not bytes: "
-            'open it with mode "rb"'
-        )
-    if not head:
-        raise SourceError(f"{name}: the file is empty (0 bytes)")
-    return head
 
+    finite = True
+    notes: tuple[str, ...] = ()
+    duration_s: float | None = None
 
-def read_head(path: Path) -> bytes:
-    """Returns the first bytes of a file.
+    def __init__(self, stream: Readable, raw: RawFormat, *, name: str = "standard input") -> None:
+        self.name = name
+        self.width, self.height = raw.width, raw.height
+        self.frame_rate = raw.fps
+        self.complete = True
+        self.reason: str | None = None
+        self.end_s = 0.0
+        self._stream = stream
+        self._raw = raw
 
-    Raises:
-        SourceError: The path is missing, a folder, unreadable, not a plain file, or empty.
-    """
-    try:
-        if path.is_dir():
-            raise SourceError(f"{path}: a folder, not a file")
-        if path.exists() and not path.is_file():
-            raise SourceError(f"{path}: neither a file nor a folder")
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise SourceError(f"{path}: {_os_cause(error)}") from error
-    if not head:
-        raise SourceError(f"{path}: the file is empty (0 bytes)")
-    return head
+    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+        """Yields the due frames in order; others are not converted.
 
+        Args:
+            sampler: Says which frames are due.
+            every: Whether the other frames are yielded too, for display.
 
-def _os_cause(error: OSError) -> str:
-    if error.errno == errno.ENOENT:
-        return "no such file or folder"
-    if error.errno == errno.EACCES:
-        return "no permission to read it"
-    return error.strerror or type(error).__name__
+        Raises:
+            SourceError: There was not one whole frame.
+        """
+        index = 0
+        while True:
+            data = self._read_frame()
+            if len(data) < self._raw.frame_bytes:
+                break
+            time_s = index / self.frame_rate
+            self.end_s = (index + 1) / self.frame_rate
+            due = sampler.is_due(time_s)
+            if due or every:
+                yield Frame(self._convert(data), time_s, index, due)
+            index += 1
+        if data:
+            self.complete = False
+            self.reason = (
+                f"the last frame is cut off: {len(data)} of {self._raw.frame_bytes} bytes; "
+                f"is it {self._raw}?"
+            )
+        if not index:
+            raise NotMediaError(self.name, self.reason or "no frame came")
+
+    def close(self) -> None:
+        """Does nothing: the stream stays open."""
+
+    def _read_frame(self) -> bytearray:
+        """Returns the bytes of the next frame; fewer at the end."""
+        wanted = self._raw.frame_bytes
+        data = bytearray()
+        while len(data) < wanted:
+            more = self._stream.read(wanted - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _convert(self, data: bytearray) -> Image:
+        raw = self._raw
+        packed = raw.pixel_format in ("bgr24", "rgb24")
+        shape = (raw.height, raw.width, 3) if packed else (-1, raw.width)
+        stored: Image = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        conversion = _CONVERSIONS.get(raw.pixel_format)
+        if conversion is None:
+            return stored
+        return np.asarray(cv2.cvtColor(stored, conversion), dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""What a table of labelled files holds: a page to look at before anything is trained."""
+"""Exploration of a table of labelled files, on one page, before anything is trained."""

@@ -1,4 +1,4 @@
-"""`dfd-train explore` and `preview`: look at data before anything is trained on it."""
+"""`dfd-train explore` and `preview`: pages and pictures of data."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ import click
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @click.option("--sample", default=100, show_default=True, help="Files searched for faces.")
-@click.option("--frames", default=4, show_default=True, help="Of each clip among them.")
+@click.option("--frames", default=4, show_default=True, help="Searched frames of each clip.")
 @click.option(
     "--probe",
     default=5000,
     show_default=True,
     help="Files opened for their resolution, length and frame rate.",
 )
-@click.option("--max-clips", default=6, show_default=True, help="Excerpts on the page, up to 24.")
-@click.option("--with-smile", is_flag=True, help="Search for smiles too; most are none.")
-@click.option("--seed", default=0, show_default=True, help="Of every drawing.")
+@click.option("--max-clips", default=6, show_default=True, help="Excerpts on the page, at most 24.")
+@click.option("--with-smile", is_flag=True, help="Search for smiles too; most are wrong.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
 @click.option(
     "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Processes."
 )
@@ -45,13 +45,13 @@ def explore_command(
     seed: int,
     workers: int,
 ) -> None:
-    """Show what the files of TABLE hold: one page that opens offline, and its figures.
+    """Explore the files of TABLE: one page that opens offline, and its figures.
 
     Extensions, columns, label shares, originals with the most fakes, sheets of real and fake
     faces, resolutions, lengths, frame rates, and three face detectors on the same frames. Writes
     index.html into the folder, and figures, sheets and lists as PNG and CSV beside it.
     """
-    from dfd_training.explore.exploring import ExploreOptions, explore
+    from dfd_training.explore.explore import ExploreOptions, explore
 
     options = ExploreOptions(
         sample=sample,
@@ -83,7 +83,7 @@ def explore_command(
     default=Path(),
     help="Folder for the two files.  [default: this one]",
 )
-@click.option("--seconds", default=6.0, show_default=True, help="Of the clip's start.")
+@click.option("--seconds", default=6.0, show_default=True, help="Shown length of the clip's start.")
 @click.option("--rate", default=8.0, show_default=True, help="Frames a second of the GIF.")
 @click.option("--size", default=320, show_default=True, help="Longer side of the GIF, pixels.")
 @click.option("--frames", default=12, show_default=True, help="Pictures on the contact sheet.")

@@ -1,4 +1,4 @@
-"""The face detectors that are compared, one way to call them all.
+"""The compared face detectors behind one interface.
 
 Haar cascades: Viola and Jones, "Rapid Object Detection using a Boosted Cascade of Simple Features",
 2001, as OpenCV ships them. dlib: histograms of oriented gradients under a linear classifier (Dalal
@@ -24,13 +24,13 @@ from dfd_edge.sources import Image
 
 DLIB_MISSING = "dlib is not installed, so it is left out: pip install 'dfd-edge[dlib]'"
 
-#: Longer side to which frames are brought before any detector sees them, in pixels.
+#: Longer side of the searched frames in pixels.
 SEARCHED_PX = 640
 
 _SCALE_STEP = 1.2
 _NEIGHBOURS = 5
 _SMILE_NEIGHBOURS = 20
-#: The smallest face that the cascades look for, over the frame's shorter side.
+#: The smallest face that the cascades search for, over the frame's shorter side.
 _LEAST_SHARE = 1 / 12
 #: Two boxes that overlap by more than this intersection over union are one face.
 SAME_FACE = 0.3
@@ -57,17 +57,16 @@ DETECTORS: dict[str, tuple[Pass, ...]] = {
     "BlazeFace (this project)": (Pass.BLAZEFACE,),
     "dlib HOG": (Pass.DLIB,),
 }
-"""The detectors that are compared, and the passes whose boxes are their faces."""
+"""The compared detectors, and the passes whose boxes are their faces."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one pass found in a frame.
+class PassResult:
+    """Detections of one pass in a frame.
 
     Attributes:
-        boxes: of the faces, eyes or smiles; they may reach a little beyond 0 and 1.
-        cpu_ms: time that the thread computed, in milliseconds; waiting for a busy core is not
-            in it.
+        boxes: Boxes of the faces, eyes or smiles; they may reach a little beyond 0 and 1.
+        cpu_ms: CPU time of the thread in milliseconds, without waiting for a busy core.
     """
 
     boxes: tuple[Box, ...]
@@ -75,18 +74,18 @@ class Found:
 
 
 def dlib_is_there() -> bool:
-    """Whether dlib can be imported."""
+    """Returns whether dlib can be imported."""
     return importlib.util.find_spec("dlib") is not None
 
 
-class Searcher:
-    """Every detector that is there, opened once.
+class DetectorSet:
+    """All installed detectors, opened once.
 
     Args:
-        with_smile: look for smiles too; the cascade takes many folds and shadows for one.
+        with_smile: Search for smiles too; the cascade mistakes many folds and shadows for one.
 
     Attributes:
-        passes: those that run on each frame.
+        passes: The passes that run on each frame.
 
     Raises:
         UsageError: OpenCV was installed without its cascades.
@@ -106,8 +105,8 @@ class Searcher:
         optional = {Pass.SMILE: self._smile, Pass.DLIB: self._dlib}
         self.passes = tuple(item for item in Pass if optional.get(item, item) is not None)
 
-    def search(self, image: Image) -> dict[Pass, Found]:
-        """Run every pass over a frame, brought to `SEARCHED_PX` where it is larger.
+    def search(self, image: Image) -> dict[Pass, PassResult]:
+        """Runs every pass over a frame, scaled down to `SEARCHED_PX` where it is larger.
 
         Args:
             image: uint8 [height, width, 3], BGR.
@@ -126,7 +125,7 @@ class Searcher:
         faces = [*frontal.boxes, *(box for box in profile.boxes if not _any_same(box, frontal))]
         results = {
             Pass.FRONTAL: frontal,
-            Pass.PROFILE: Found(tuple(faces[len(frontal.boxes) :]), profile.cpu_ms),
+            Pass.PROFILE: PassResult(tuple(faces[len(frontal.boxes) :]), profile.cpu_ms),
             Pass.EYES: _timed(lambda: self._eyes(grey, faces), grey),
         }
         if self._smile is not None:
@@ -142,7 +141,7 @@ class Searcher:
         return _corners(found)
 
     def _profiles(self, grey: Image) -> list[Box]:
-        """Faces turned to the side that the cascade knows, and to the other in the mirror."""
+        """Finds faces in profile, to one side directly and to the other by mirroring."""
         width = grey.shape[1]
         boxes = self._faces(self._profile, grey)
         mirrored = self._faces(self._profile, np.ascontiguousarray(grey[:, ::-1]))
@@ -167,8 +166,8 @@ class Searcher:
         return [_box(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
 
 
-def faces_of(found: dict[Pass, Found], detector: str) -> list[Box] | None:
-    """The faces that a detector of `DETECTORS` found in a frame; None where it did not run."""
+def faces_of(found: dict[Pass, PassResult], detector: str) -> list[Box] | None:
+    """Returns the faces that a detector found in a frame; None where it did not run."""
     passes = DETECTORS[detector]
     if passes[0] not in found:
         return None
@@ -176,7 +175,7 @@ def faces_of(found: dict[Pass, Found], detector: str) -> list[Box] | None:
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
+    """Returns intersection over union of two boxes, in [0, 1]."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -185,18 +184,18 @@ def overlap(first: Box, second: Box) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def _any_same(box: Box, found: Found) -> bool:
+def _any_same(box: Box, found: PassResult) -> bool:
     return any(overlap(box, other) > SAME_FACE for other in found.boxes)
 
 
-def _timed(search: Callable[[], list[Box]], grey: Image) -> Found:
-    """Run a search that gives pixels, and turn them into shares of the frame."""
+def _timed(search: Callable[[], list[Box]], grey: Image) -> PassResult:
+    """Runs a search that returns pixels, and converts them to shares of the frame."""
     height, width = grey.shape
     start_s = time.thread_time()
     boxes = search()
     cpu_ms = (time.thread_time() - start_s) * 1e3
     shares = (_box(x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in boxes)
-    return Found(tuple(shares), cpu_ms)
+    return PassResult(tuple(shares), cpu_ms)
 
 
 def _box(x0: float, y0: float, x1: float, y1: float) -> Box:
@@ -214,7 +213,7 @@ def _inside(
     rows: tuple[float, float],
     neighbours: int,
 ) -> list[Box]:
-    """What a cascade finds in a horizontal band of each face."""
+    """Runs a cascade on a horizontal band of each face."""
     height, width = grey.shape
     boxes: list[Box] = []
     for fx0, fy0, fx1, fy1 in faces:

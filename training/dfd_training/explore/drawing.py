@@ -1,19 +1,18 @@
-"""Marks on frames, sheets of pictures, and pictures as bytes."""
+"""Drawing of detections, contact sheets, and encoding of pictures."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from dfd_edge.sources import Image
-from dfd_training.explore.detectors import Box, Found, Pass
+from dfd_training.explore.detectors import Box, Pass, PassResult
 
 Colour = tuple[int, int, int]
 
-#: BGR. Green, blue and red as most tutorials draw the cascades; the words tell them apart too.
+#: BGR. Green, blue and red as in most tutorials on the cascades; the labels differ too.
 _COLOURS: dict[Pass, Colour] = {
     Pass.FRONTAL: (60, 190, 40),
     Pass.PROFILE: (230, 110, 20),
@@ -35,7 +34,7 @@ _JPEG_QUALITY = 82
 
 
 def shrunk(image: Image, longest: int) -> Image:
-    """The picture with its longer side at most `longest` pixels."""
+    """Returns the picture scaled down to a longer side of at most `longest` pixels."""
     scale = longest / max(image.shape[:2])
     if scale >= 1.0:
         return image
@@ -43,15 +42,15 @@ def shrunk(image: Image, longest: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def draw_found(image: Image, found: dict[Pass, Found], passes: Iterable[Pass]) -> Image:
-    """Draw what some passes found into a copy of a frame.
+def draw_boxes(image: Image, found: dict[Pass, PassResult], passes: Iterable[Pass]) -> Image:
+    """Draws the detections of some passes into a copy of a frame.
 
-    Faces and smiles are rectangles with a word, eyes are circles.
+    Faces and smiles are rectangles with a label, eyes are circles.
 
     Args:
         image: uint8 [height, width, 3], BGR.
-        found: by pass.
-        passes: those that are drawn; one that did not run is left out.
+        found: By pass.
+        passes: The passes to draw; one that did not run is left out.
     """
     canvas = image.copy()
     for item in passes:
@@ -97,14 +96,14 @@ def _circle(canvas: Image, box: Box, colour: Colour) -> None:
 def contact_sheet(
     images: Sequence[Image], words: Sequence[str], *, columns: int, cell: tuple[int, int]
 ) -> Image:
-    """Pictures side by side on white, each with its words below.
+    """Arranges pictures on a white sheet, each with a caption below.
 
     Args:
         images: uint8 [height, width, 3], BGR, of any sizes.
-        words: one line for each; what does not fit is cut off. ASCII only is drawn.
-        columns: pictures in a row.
-        cell: width and height that each picture is fitted into, in pixels; a row is as tall as the
-            tallest of its pictures.
+        words: One caption for each, cut off where it does not fit. Only ASCII is drawn.
+        columns: Pictures in a row.
+        cell: Width and height that each picture is fitted into, in pixels; a row is as tall as
+            its tallest picture.
 
     Returns:
         uint8 [height, width, 3], BGR.
@@ -134,21 +133,16 @@ def _fitted(image: Image, cell: tuple[int, int]) -> Image:
 
 
 def jpeg(image: Image) -> bytes:
-    """A picture, uint8 [height, width, 3], BGR, as JPEG."""
+    """Encodes a picture, uint8 [height, width, 3], BGR, as JPEG."""
     return bytes(cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))[1])
 
 
 def png(image: Image) -> bytes:
-    """The same as PNG."""
+    """Encodes a picture, uint8 [height, width, 3], BGR, as PNG."""
     return bytes(cv2.imencode(".png", image)[1])
 
 
 def from_bytes(encoded: bytes) -> Image:
-    """A picture that `jpeg` or `png` wrote, uint8 [height, width, 3], BGR."""
+    """Decodes JPEG or PNG to a picture, uint8 [height, width, 3], BGR."""
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(picture, np.uint8)
-
-
-def data_uri(encoded: bytes, kind: str) -> str:
-    """Bytes as an address that holds them; `kind` is their media type, such as image/jpeg."""
-    return f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

@@ -1,37 +1,126 @@
-"""The charts of an exploration."""
+"""Figures and charts of an exploration."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
 
-from dfd_training.explore.charts import BarChart, Series
-from dfd_training.explore.detection import DetectorRow
-from dfd_training.explore.detectors import DETECTORS
-from dfd_training.explore.looking import Look
-from dfd_training.explore.overview import count_labels, extensions, most_faked, percent
-from dfd_training.explore.reading import FileFacts
-from dfd_training.table import LABELS
+from dfd_edge.report.figures import FAKE_COLOUR, REAL_COLOUR, BarChart, Series
+from dfd_training.data.table import LABELS
+from dfd_training.explore.charts import percent
+from dfd_training.explore.detectors import DETECTORS, SAME_FACE, Pass, faces_of, overlap
+from dfd_training.explore.search import Detections, FileFacts
 
-#: Green and red as people know them; the hatching and the words tell them apart too.
-LABEL_COLOURS = {"REAL": "#237a44", "FAKE": "#b3261e"}
+_FACES = {passes[0]: name for name, passes in DETECTORS.items() if len(passes) == 1}
+LABEL_COLOURS = {"REAL": REAL_COLOUR, "FAKE": FAKE_COLOUR}
 _PATTERNS = {"REAL": "", "FAKE": "/"}
-_OTHER_COLOURS = (("#3b82c4", ""), ("#e8890c", "x"), ("#9061d6", "."))
+_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "."))
 _MOST = 20
 _MOST_ORIGINALS = 15
 _BINS = 12
 
 
-def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarChart]:
-    """The charts of a table, by name.
+@dataclass(frozen=True, slots=True)
+class DetectorRow:
+    """Figures of a pass, or of the passes of a detector together.
+
+    Attributes:
+        name: Name of the row.
+        faces: Whether it finds faces, and not eyes or smiles.
+        frames: Number of searched frames.
+        share: Share of the frames with a detection.
+        share_by_label: The same among the searched files of each label.
+        per_frame: Mean number of detections in a frame.
+        unmatched: Share of its boxes that no other detector found, or None without another;
+            most are no faces, or faces that the others miss.
+        cpu_ms: Median CPU time for a frame on one thread, in milliseconds.
+    """
+
+    name: str
+    faces: bool
+    frames: int
+    share: float
+    share_by_label: dict[str, float]
+    per_frame: float
+    unmatched: float | None
+    cpu_ms: float
+
+
+def detector_rows(detections: Sequence[Detections], labels: dict[str, str]) -> list[DetectorRow]:
+    """Computes figures of the three detectors, then of the single Haar cascades.
 
     Args:
-        table: as `read_table` gives it.
-        columns: as `summarise_columns` gives it.
+        detections: Detections in the searched files.
+        labels: Labels of the files, by path.
+    """
+    whole = [(name, passes, True) for name, passes in DETECTORS.items()]
+    single = [
+        (item.value, (item,), item in {Pass.FRONTAL, Pass.PROFILE})
+        for item in Pass
+        if item not in _FACES
+    ]
+    rows = [_row(name, passes, detections, labels, faces=faces) for name, passes, faces in whole]
+    rows += [_row(name, passes, detections, labels, faces=faces) for name, passes, faces in single]
+    return [row for row in rows if row is not None]
+
+
+def _row(
+    name: str,
+    passes: tuple[Pass, ...],
+    detections: Sequence[Detections],
+    labels: dict[str, str],
+    *,
+    faces: bool,
+) -> DetectorRow | None:
+    counts: list[int] = []
+    times: list[float] = []
+    by_label: dict[str, list[bool]] = {label: [] for label in LABELS}
+    for file in detections:
+        for found in file.frames:
+            if passes[0] not in found:
+                continue
+            number = sum(len(found[item].boxes) for item in passes)
+            counts.append(number)
+            times.append(sum(found[item].cpu_ms for item in passes))
+            by_label[labels[file.path]].append(number > 0)
+    if not counts:
+        return None
+    return DetectorRow(
+        name=name,
+        faces=faces,
+        frames=len(counts),
+        share=float(np.mean(np.array(counts) > 0)),
+        share_by_label={key: float(np.mean(hits)) for key, hits in by_label.items() if hits},
+        per_frame=float(np.mean(counts)),
+        unmatched=_unmatched(name, detections) if name in DETECTORS else None,
+        cpu_ms=float(np.median(times)),
+    )
+
+
+def _unmatched(detector: str, detections: Sequence[Detections]) -> float | None:
+    """Returns the share of a detector's faces that overlap with none of another detector."""
+    total = lonely = 0
+    for file in detections:
+        for found in file.frames:
+            mine = faces_of(found, detector) or []
+            others = [faces_of(found, other) for other in DETECTORS if other != detector]
+            known = [box for boxes in others if boxes is not None for box in boxes]
+            total += len(mine)
+            lonely += sum(all(overlap(box, b) <= SAME_FACE for b in known) for box in mine)
+    return lonely / total if total else None
+
+
+def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarChart]:
+    """Returns the charts of a table, by name.
+
+    Args:
+        table: A table from `read_table`.
+        columns: Its summary from `summarise_columns`.
     """
     charts = [_counts("extensions", "Files by extension", table, extensions(table))]
     charts.append(
@@ -44,7 +133,7 @@ def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarCha
                 Series(
                     "missing",
                     tuple(float(value) for value in columns["missing_percent"]),
-                    "#8a5a00",
+                    "#b58105",
                     texts=tuple(percent(value / 100) for value in columns["missing_percent"]),
                 ),
             ),
@@ -81,11 +170,11 @@ def table_charts(table: pd.DataFrame, columns: pd.DataFrame) -> dict[str, BarCha
 
 
 def file_charts(facts: Sequence[FileFacts], labels: dict[str, str]) -> dict[str, BarChart]:
-    """Resolution, length and frame rate, by name; those that no file has are left out.
+    """Returns charts of resolution, length and frame rate, by name, as far as files have them.
 
     Args:
-        facts: of the files that were opened.
-        labels: of the files, by path.
+        facts: Facts of the opened files.
+        labels: Labels of the files, by path.
     """
     known = [item for item in facts if not item.error]
     charts: list[BarChart | None] = []
@@ -116,19 +205,19 @@ def file_charts(facts: Sequence[FileFacts], labels: dict[str, str]) -> dict[str,
 
 
 def face_charts(
-    looks: Sequence[Look], stills: set[str], rows: Sequence[DetectorRow]
+    detections: Sequence[Detections], stills: set[str], rows: Sequence[DetectorRow]
 ) -> dict[str, BarChart]:
-    """Faces found by each detector, by name of the chart.
+    """Returns charts of the faces found by each detector, by name.
 
     Args:
-        looks: at the files that were searched.
-        stills: paths of those that are photographs.
-        rows: figures of each detector.
+        detections: Detections in the searched files.
+        stills: Paths of those that are photographs.
+        rows: Figures of each detector.
     """
     charts = {}
     for what in ("clips", "photographs"):
-        some = [look for look in looks if (look.path in stills) == (what == "photographs")]
-        chart = _faces_found(what, [look for look in some if look.frames])
+        some = [file for file in detections if (file.path in stills) == (what == "photographs")]
+        chart = _faces_found(what, [file for file in some if file.frames])
         if chart is not None:
             charts[chart.name] = chart
     found = [row for row in rows if row.faces]
@@ -155,12 +244,12 @@ def face_charts(
     return charts
 
 
-def _faces_found(what: str, looks: Sequence[Look]) -> BarChart | None:
-    """How many faces each detector found in a file: the median over its frames."""
+def _faces_found(what: str, detections: Sequence[Detections]) -> BarChart | None:
+    """Draws the number of faces each detector found in a file: the median over its frames."""
     counts: dict[str, Counter[str]] = {}
     for detector in DETECTORS:
-        for look in looks:
-            if faces := look.faces(detector):
+        for file in detections:
+            if faces := file.faces(detector):
                 number = int(np.floor(np.median(faces) + 0.5))
                 counts.setdefault(detector, Counter())[str(min(number, 4))] += 1
     if not counts:
@@ -183,7 +272,7 @@ def _faces_found(what: str, looks: Sequence[Look]) -> BarChart | None:
 
 
 def _names(paths: Iterable[str]) -> tuple[str, ...]:
-    """File names, or whole paths where two files have one name."""
+    """Returns file names, or whole paths where two files have one name."""
     paths = list(paths)
     names = [PurePath(path).name for path in paths]
     return tuple(names if len(set(names)) == len(names) else paths)
@@ -222,7 +311,7 @@ def _of_counts(
 
 
 def _shares(name: str, title: str, table: pd.DataFrame, by: pd.Series) -> BarChart:
-    """Shares of the labels in percent, with the numbers of files."""
+    """Returns shares of the labels in percent, with the numbers of files."""
     counts = count_labels(table, by)
     if len(counts) > _MOST + 1:
         rest = counts.iloc[_MOST:].sum().rename(f"{len(counts) - _MOST} others")
@@ -251,7 +340,7 @@ def _shares(name: str, title: str, table: pd.DataFrame, by: pd.Series) -> BarCha
 
 
 def _numbers(counts: pd.DataFrame) -> tuple[str, ...]:
-    """Files of each label in words, such as "12 REAL, 3 FAKE", for each row."""
+    """Returns files of each label in words, such as "12 REAL, 3 FAKE", for each row."""
     return tuple(
         ", ".join(f"{row[label]} {label}" for label in LABELS if row[label])
         for row in counts.to_dict("records")
@@ -275,7 +364,7 @@ def _histogram(name: str, title: str, unit: str, values: dict[str, list[float]])
     together = np.array([value for some in values.values() for value in some])
     if not len(together):
         return None
-    # The few that are much longer than all others would press them into one bar.
+    # A few values much larger than all others would squeeze these into one bar.
     top = max(float(np.quantile(together, 0.98)), 1e-3)
     step = _round_step(top / _BINS)
     edges = np.arange(0.0, top + step, step)
@@ -291,10 +380,69 @@ def _histogram(name: str, title: str, unit: str, values: dict[str, list[float]])
 
 
 def _round_step(step: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
+    """Rounds up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(step))
     return float(next(power * lead for lead in (1, 2, 5, 10) if power * lead >= step * 0.999))
 
 
 def _number(share: float | None) -> float:
     return 0.0 if share is None else round(100 * share, 2)
+
+
+def summarise_columns(raw: pd.DataFrame) -> pd.DataFrame:
+    """Summarises how complete and how varied each column is.
+
+    Args:
+        raw: The table as written, from `read_csv_text`: `read_table` fills in values that follow
+            from other columns.
+
+    Returns:
+        Columns `column`, `rows`, `missing`, `missing_percent`, `unique` (different values),
+        `most_frequent`, `times`, `percent` (of the rows that have a value).
+    """
+    rows = []
+    for name in raw:
+        values = raw[name][raw[name] != ""]
+        counts = values.value_counts()
+        most, times = (str(counts.index[0]), int(counts.iloc[0])) if len(counts) else ("", 0)
+        rows.append(
+            {
+                "column": name,
+                "rows": len(raw),
+                "missing": len(raw) - len(values),
+                "missing_percent": round(100 * (1 - len(values) / len(raw)), 2),
+                "unique": len(counts),
+                "most_frequent": most,
+                "times": times,
+                "percent": round(100 * times / len(values), 2) if len(values) else 0.0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def count_labels(table: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
+    """Counts the files of each label by a value.
+
+    Args:
+        table: A table from `read_table`.
+        by: A value for each row.
+
+    Returns:
+        One row for each value, the most frequent first; the columns `REAL` and `FAKE`.
+    """
+    counts = pd.crosstab(by.rename("value"), table["label"]).reindex(
+        columns=list(LABELS), fill_value=0
+    )
+    order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    return counts.loc[order]
+
+
+def extensions(table: pd.DataFrame) -> pd.Series:
+    """Returns the suffix of each file's name in small letters, or "none"."""
+    return table["path"].map(lambda path: PurePath(path).suffix.lower() or "none")
+
+
+def most_faked(table: pd.DataFrame) -> pd.Series:
+    """Counts the fakes of each original, the most first; originals without fakes are left out."""
+    fakes = table["original"][(table["label"] == "FAKE") & (table["original"] != "")]
+    return fakes.value_counts(sort=True)

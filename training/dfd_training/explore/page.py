@@ -1,33 +1,37 @@
-"""One self-contained page of an exploration, in the look of the runtime's reports."""
+"""The page of an exploration, and the files beside it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from dfd_edge.report import page as report_page
-from dfd_edge.report.page import content_policy, page_environment
+from dfd_edge.errors import UsageError
+from dfd_edge.report.figures import BarChart, shortened
+from dfd_edge.report.html import data_uri, render_page
+from dfd_edge.sinks.files import written_whole
 from dfd_edge.version import version_of
-from dfd_training.explore import excerpts
-from dfd_training.explore.charts import BarChart
-from dfd_training.explore.detection import DetectorRow
-from dfd_training.explore.detectors import DLIB_MISSING, SEARCHED_PX, dlib_is_there
-from dfd_training.explore.drawing import data_uri
-from dfd_training.explore.overview import percent, shortened
-from dfd_training.explore.reading import MAX_SECONDS
+from dfd_training.explore.charts import chart_png, chart_table, percent
+from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX, dlib_is_there
+from dfd_training.explore.figures import DetectorRow
+from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, Detections, FileFacts
 from dfd_training.explore.sheets import Sheet
 
-_FOLDER = Path(__file__).resolve().parent
+RECORD = "explore.json"
+_TEMPLATE = Path(__file__).with_name("explore.html")
 _LISTED = 50
 _MARKS = {"REAL": "●", "FAKE": "▲"}
+_FILTERS: dict[str, Callable[..., object]] = {
+    "data_uri": data_uri,
+    "short": shortened,
+    "percent": percent,
+    "plain": lambda value: f"{value:g}",
+    "base": lambda path: PurePath(path).name,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,21 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PageContent:
-    """What a page shows.
+    """Content of the page.
 
     Attributes:
-        name: of the table's file.
-        table: as `read_table` gives it.
-        columns: as `summarise_columns` gives it.
-        charts: by name.
-        sheets: "faces REAL", "faces FAKE", "family", "drawn", "differ" and "not found", those
-            that there are.
-        clips: excerpts.
-        detectors: figures of each detector.
-        opened: files whose facts were read.
-        searched: files that were searched for faces.
-        unreadable: why a file could not be read, by path.
-        options: of the run.
+        name: Name of the table's file.
+        table: The table from `read_table`.
+        columns: Its summary from `summarise_columns`.
+        charts: Charts by name.
+        sheets: "faces REAL", "faces FAKE", "family", "drawn", "differ" and "not found", as far
+            as there are any.
+        clips: Excerpts.
+        detectors: Figures of each detector.
+        opened: Number of files whose facts were read.
+        searched: Number of files searched for faces.
+        unreadable: Reason for each file that could not be read, by path.
+        options: Options of the run.
     """
 
     name: str
@@ -72,55 +76,151 @@ class PageContent:
 
 
 def render(content: PageContent) -> str:
-    """The page as text; it says its own size."""
-    scripts = [str(get_plotlyjs()), (report_page.FOLDER / "page.js").read_text("utf-8")]
+    """Renders the page as text; it states its own size."""
     values = {
         "content": content,
-        "policy": f"{content_policy(scripts)}; media-src data:",
-        "css": [
-            Markup((report_page.FOLDER / "page.css").read_text("utf-8")),
-            Markup((_FOLDER / "page.css").read_text("utf-8")),
-        ],
-        "scripts": [Markup(script) for script in scripts],  # plotly's and ours
-        "figures": {name: _figure(chart) for name, chart in content.charts.items()},
+        "drawings": {name: chart.chart() for name, chart in content.charts.items()},
         "counts": content.table["label"].value_counts().to_dict(),
         "sources": content.table["source"].nunique(),
         "unreadable": sorted(content.unreadable.values())[:_LISTED],
         "dlib_missing": None if dlib_is_there() else DLIB_MISSING,
-        "records": json.dumps(_records(content), allow_nan=False),
-        "written": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "version": version_of("dfd-edge"),
         "marks": _MARKS,
         "searched_px": SEARCHED_PX,
         "max_seconds": MAX_SECONDS,
-        "excerpts": excerpts,
+        "excerpt_s": EXCERPT_S,
+        "excerpt_kb": EXCERPT_BYTES // 1000,
     }
-    template = _template()
-    size = len(template.render(**values, size="00.0").encode("utf-8"))
-    return template.render(**values, size=f"{size / 1e6:.1f}")
+    records = json.dumps(_records(content), allow_nan=False)
 
+    def rendered(size: str) -> str:
+        every = {**values, "size": size}
+        return render_page(_TEMPLATE, every, records=records, charts=True, filters=_FILTERS)
 
-def _figure(chart: BarChart) -> dict[str, str]:
-    return {"json": json.dumps(chart.figure(), allow_nan=False), "words": chart.words()}
+    size = len(rendered("00.0").encode("utf-8"))
+    return rendered(f"{size / 1e6:.1f}")
 
 
 def _records(content: PageContent) -> dict[str, Any]:
-    """The figures of the page, for those who want to go on with them."""
+    """Returns the figures of the page, for further use."""
     return {
         "table": content.name,
         "options": content.options,
-        "charts": {name: chart.table().to_dict("list") for name, chart in content.charts.items()},
+        "charts": {
+            name: chart_table(chart).to_dict("list") for name, chart in content.charts.items()
+        },
         "columns": content.columns.to_dict("records"),
         "detectors": [asdict(row) for row in content.detectors],
     }
 
 
-def _template() -> jinja2.Template:
-    environment = page_environment(_FOLDER)
-    environment.filters["jpeg_uri"] = lambda encoded: data_uri(encoded, "image/jpeg")
-    environment.filters["mp4_uri"] = lambda encoded: data_uri(encoded, "video/mp4")
-    environment.filters["short"] = shortened
-    environment.filters["percent"] = percent
-    environment.filters["plain"] = lambda value: f"{value:g}"
-    environment.filters["base"] = lambda path: PurePath(path).name
-    return environment.get_template("page.html")
+def make_folder(out: Path) -> None:
+    """Creates the folder that `--out` names, where it does not exist.
+
+    Raises:
+        UsageError: It cannot be created.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: no folder can be made there ({error.strerror})") from error
+
+
+def chart_files(charts: dict[str, BarChart]) -> dict[str, bytes]:
+    """Returns each chart as PNG and as CSV, by name of the file."""
+    pictures = {f"figures/{name}.png": chart_png(chart) for name, chart in charts.items()}
+    return pictures | {
+        f"figures/{name}.csv": as_csv(chart_table(chart)) for name, chart in charts.items()
+    }
+
+
+def sheet_files(sheets: dict[str, Sheet]) -> dict[str, bytes]:
+    """Returns each sheet as PNG, by name of the file."""
+    return {f"sheets/{sheet.name}.png": sheet.png() for sheet in sheets.values()}
+
+
+def as_csv(table: pd.DataFrame) -> bytes:
+    """Returns a table as CSV."""
+    return str(table.to_csv(index=False)).encode("utf-8")
+
+
+def detector_table(rows: Sequence[DetectorRow]) -> pd.DataFrame:
+    """Returns the figures of the detectors, one row for each."""
+    return pd.DataFrame(
+        [
+            {
+                "name": row.name,
+                "frames": row.frames,
+                "share_found": round(row.share, 4),
+                **{
+                    f"share_found_{label.lower()}": round(share, 4)
+                    for label, share in row.share_by_label.items()
+                },
+                "per_frame": round(row.per_frame, 3),
+                "found_by_no_other": None if row.unmatched is None else round(row.unmatched, 4),
+                "median_cpu_ms": round(row.cpu_ms, 2),
+            }
+            for row in rows
+        ]
+    )
+
+
+def file_table(
+    table: pd.DataFrame, facts: Sequence[FileFacts], detections: Sequence[Detections]
+) -> pd.DataFrame:
+    """Returns the opened rows of the table with their facts and the faces found in them."""
+    known = pd.DataFrame([asdict(item) for item in facts])
+    found = pd.DataFrame(
+        [
+            {
+                "path": file.path,
+                "searched_frames": len(file.frames),
+                **{
+                    f"frames with a face, {name}": sum(number > 0 for number in file.faces(name))
+                    for name in DETECTORS
+                    if file.faces(name)
+                },
+            }
+            for file in detections
+        ]
+    )
+    merged = table.merge(known, on="path")
+    if found.empty:
+        return merged
+    numbers = {name: "Int64" for name in found if name != "path"}
+    return merged.merge(found, on="path", how="left").astype(numbers)
+
+
+def unreadable_table(unreadable: dict[str, str]) -> pd.DataFrame:
+    """Returns the files that are missing or damaged, with the reasons."""
+    return pd.DataFrame(sorted(unreadable.items()), columns=["path", "reason"])
+
+
+def write_files(out: Path, files: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Writes every file whole, in order, and removes files that only an earlier run wrote.
+
+    Args:
+        out: The folder.
+        files: Contents by name, relative to the folder.
+        facts: Facts of the run, kept in `explore.json` with the list of the files.
+
+    Raises:
+        UsageError: A file cannot be written.
+    """
+    for stale in _written_before(out) - set(files):
+        path = (out / stale).resolve()
+        if path.is_relative_to(out.resolve()):
+            path.unlink(missing_ok=True)
+    record = json.dumps({**facts, "files": sorted(files)}, indent=1) + "\n"
+    for name, encoded in {RECORD: record.encode("utf-8"), **files}.items():
+        path = out / name
+        make_folder(path.parent)
+        with written_whole(path) as partial:
+            partial.write_bytes(encoded)
+
+
+def _written_before(out: Path) -> set[str]:
+    try:
+        return set(map(str, json.loads((out / RECORD).read_text("utf-8"))["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image as PilImage
 
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.outputs.files import written_whole
-from dfd_edge.sampling import Sampler
+from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, Image, VideoFile
-from dfd_training.explore.detectors import Pass, Searcher
-from dfd_training.explore.drawing import contact_sheet, draw_found, png, shrunk
-from dfd_training.explore.reading import is_photograph, spread_frames
-from dfd_training.explore.writing import make_folder
+from dfd_edge.sources.frames import Sampler
+from dfd_training.explore.detectors import DetectorSet, Pass
+from dfd_training.explore.drawing import contact_sheet, draw_boxes, png, shrunk
+from dfd_training.explore.page import make_folder
+from dfd_training.explore.search import is_still, spaced_frames
 
 _COLUMNS = 4
 _CELL = (240, 180)
@@ -25,16 +25,16 @@ _COLOURS = 128
 
 @dataclass(frozen=True, slots=True)
 class PreviewOptions:
-    """How much of a clip is shown.
+    """Options of a preview.
 
     Attributes:
-        seconds: of its start.
-        rate_hz: frames a second of the GIF.
-        longest_px: longer side of the GIF.
-        frames: pictures on the contact sheet.
+        seconds: Shown length, from the start of the clip.
+        rate_hz: Frames per second of the GIF.
+        longest_px: Longer side of the GIF.
+        frames: Pictures on the contact sheet.
 
     Raises:
-        UsageError: a value out of range.
+        UsageError: A value is out of range.
     """
 
     seconds: float = 6.0
@@ -59,7 +59,7 @@ class PreviewOptions:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The files that were written, and how many of the sheet's frames show a face."""
+    """The written files, and how many of the sheet's frames show a face."""
 
     gif: Path
     sheet: Path
@@ -68,18 +68,18 @@ class Preview:
 
 
 def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
-    """Write `NAME.gif` and `NAME_sheet.png` of a clip.
+    """Writes `NAME.gif` and `NAME_sheet.png` of a clip.
 
     Args:
-        path: the clip.
-        out: the folder that they are written to, made where it does not exist.
-        options: how much of it.
+        path: The clip.
+        out: The folder for both files; created where it does not exist.
+        options: Options of the preview.
 
     Raises:
-        SourceError: the clip cannot be read.
-        UsageError: it is a photograph, or the folder cannot be written to.
+        SourceError: The clip cannot be read.
+        UsageError: It is a photograph, or the folder cannot be written to.
     """
-    if is_photograph(path):
+    if is_still(path):
         raise UsageError(f"{path}: a photograph, and not a clip: look at it as it is")
     moving: list[Image] = []
     with VideoFile(path, threads=1) as video:
@@ -88,12 +88,12 @@ def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
                 break
             moving.append(shrunk(frame.image, options.longest_px))
     if not moving:
-        raise SourceError(f"{path}: no frame could be decoded")
-    still = list(spread_frames(path, options.frames, max_seconds=options.seconds))
-    searcher = Searcher()
+        raise SourceError(path, "no frame could be decoded")
+    still = list(spaced_frames(path, options.frames, max_seconds=options.seconds))
+    searcher = DetectorSet()
     found = [searcher.search(frame.image) for frame in still]
     boxed = [
-        draw_found(shrunk(frame.image, 2 * _CELL[0]), what, [Pass.BLAZEFACE])
+        draw_boxes(shrunk(frame.image, 2 * _CELL[0]), what, [Pass.BLAZEFACE])
         for frame, what in zip(still, found, strict=True)
     ]
     words = [_words(frame) for frame in still]
@@ -117,7 +117,7 @@ def _write_gif(images: list[Image], rate_hz: float, path: Path) -> None:
         PilImage.fromarray(np.ascontiguousarray(image[:, :, ::-1])).quantize(_COLOURS)
         for image in images
     ]
-    # GIF counts in hundredths of a second.
+    # GIF stores times in hundredths of a second.
     step_ms = max(20, 10 * round(100 / rate_hz))
     frames[0].save(
         path, format="GIF", save_all=True, append_images=frames[1:], duration=step_ms, loop=0

@@ -1,4 +1,4 @@
-"""Pictures of an exploration: which are shown, with what drawn in them and what said of them."""
+"""Contact sheets of an exploration: selection, drawings and captions of the pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import PurePath
 
 import pandas as pd
 
-from dfd_training.explore.choosing import draw_evenly
 from dfd_training.explore.detectors import DETECTORS, Pass
-from dfd_training.explore.drawing import contact_sheet, draw_found, from_bytes, jpeg, png
-from dfd_training.explore.looking import FACE_PX, PICTURE_PX, STRIP_PX, Look
+from dfd_training.explore.drawing import contact_sheet, draw_boxes, from_bytes, jpeg, png
+from dfd_training.explore.search import FACE_PX, PICTURE_PX, STRIP_PX, Detections, stratified
 
 FACES_SHOWN = 24
 EXAMPLES = 4
@@ -25,13 +24,13 @@ _DRAWN = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG picture with what is said below it.
+    """A JPEG picture with a caption.
 
     Attributes:
-        path: of the file that it is from, as in the table.
-        label: of that file.
-        jpeg: the picture.
-        words: a few words, or "".
+        path: Path of its file, as in the table.
+        label: Label of that file.
+        jpeg: The picture.
+        words: The caption, or "".
     """
 
     path: str
@@ -42,12 +41,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Pictures that belong together, in rows.
+    """Pictures in rows.
 
     Attributes:
-        name: of its file, without suffix.
-        rows: the pictures.
-        size: the square that each is fitted into in the file, pixels.
+        name: Name of its file, without suffix.
+        rows: The pictures.
+        size: Side in pixels of the square that each is fitted into.
     """
 
     name: str
@@ -56,11 +55,11 @@ class Sheet:
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them, row after row."""
+        """All pictures, row after row."""
         return [picture for row in self.rows for picture in row]
 
     def png(self) -> bytes:
-        """The sheet as one PNG picture, labels and words below the pictures."""
+        """Returns the sheet as one PNG picture, with labels and captions."""
         columns = max(len(row) for row in self.rows)
         images, words = [], []
         for picture in self.pictures:
@@ -71,12 +70,14 @@ class Sheet:
         return png(contact_sheet(images, words, columns=columns, cell=(self.size, self.size)))
 
 
-def face_sheets(table: pd.DataFrame, looks: Sequence[Look], seed: int) -> dict[str, Sheet]:
-    """Faces of each label, drawn evenly over data sets and sources; by label."""
-    faces = {look.path: look.face for look in looks if look.face is not None}
+def face_sheets(
+    table: pd.DataFrame, detections: Sequence[Detections], seed: int
+) -> dict[str, Sheet]:
+    """Returns sheets of faces, drawn evenly over data sets and sources, by label."""
+    faces = {file.path: file.face for file in detections if file.face is not None}
     sheets = {}
     for label, rows in table[table["path"].isin(faces)].groupby("label"):
-        chosen = draw_evenly(rows, FACES_SHOWN, seed)
+        chosen = stratified(rows, FACES_SHOWN, seed)
         pictures = tuple(Picture(path, str(label), faces[path]) for path in chosen)
         name = f"faces_{str(label).lower()}"
         sheets[str(label)] = Sheet(name, (pictures,), FACE_PX)
@@ -84,7 +85,7 @@ def face_sheets(table: pd.DataFrame, looks: Sequence[Look], seed: int) -> dict[s
 
 
 def family_sheet(strips: dict[str, tuple[bytes, ...]], labels: dict[str, str]) -> Sheet | None:
-    """Frames of an original and of its fakes, a row a file and a column a moment."""
+    """Returns frames of an original and of its fakes: files in rows, times in columns."""
     rows = [
         tuple(
             Picture(path, labels[path], frame, f"{PurePath(path).name}, {number} of {len(frames)}")
@@ -97,19 +98,19 @@ def family_sheet(strips: dict[str, tuple[bytes, ...]], labels: dict[str, str]) -
 
 
 def comparison_sheets(
-    table: pd.DataFrame, looks: Sequence[Look], labels: dict[str, str], seed: int
+    table: pd.DataFrame, detections: Sequence[Detections], labels: dict[str, str], seed: int
 ) -> dict[str, Sheet]:
-    """Frames with what each detector found, a row a frame and a column a detector.
+    """Returns frames with the detections: frames in rows, detectors in columns.
 
     Returns:
-        "drawn": some drawn evenly; "differ": others on which the detectors found different
-        numbers of faces. Either may be missing.
+        "drawn": an even random sample; "differ": other frames, with different numbers of faces
+        by detector. Either may be missing.
     """
-    shown = {look.path: look for look in looks if look.frames and look.picture}
-    differing = [path for path, look in shown.items() if len(set(_numbers(look))) > 1]
-    drawn = draw_evenly(table[table["path"].isin(shown)], EXAMPLES, seed)
+    shown = {file.path: file for file in detections if file.frames and file.picture}
+    differing = [path for path, file in shown.items() if len(set(_numbers(file))) > 1]
+    drawn = stratified(table[table["path"].isin(shown)], EXAMPLES, seed)
     rest = set(differing) - set(drawn)
-    differ = draw_evenly(table[table["path"].isin(rest)], EXAMPLES, seed)
+    differ = stratified(table[table["path"].isin(rest)], EXAMPLES, seed)
     sheets = {}
     for name, paths in (("drawn", drawn), ("differ", differ)):
         if paths:
@@ -119,28 +120,28 @@ def comparison_sheets(
 
 
 def not_found_sheet(
-    table: pd.DataFrame, looks: Sequence[Look], labels: dict[str, str], seed: int
+    table: pd.DataFrame, detections: Sequence[Detections], labels: dict[str, str], seed: int
 ) -> Sheet | None:
-    """Files in none of whose frames some detector found a face; those without any face first."""
+    """Returns files in which a detector found no face; those without any face first."""
     blind: dict[str, list[str]] = {}
-    for look in looks:
-        names = [name for name in DETECTORS if (faces := look.faces(name)) and not any(faces)]
-        if names and look.picture:
-            blind[look.path] = names
-    by_path = {look.path: look for look in looks}
+    for file in detections:
+        names = [name for name in DETECTORS if (faces := file.faces(name)) and not any(faces)]
+        if names and file.picture:
+            blind[file.path] = names
+    by_path = {file.path: file for file in detections}
     chosen: list[str] = []
     for number in range(len(DETECTORS), 0, -1):
         some = [path for path, names in blind.items() if len(names) == number]
         left = NOT_FOUND_SHOWN - len(chosen)
-        # Files that every detector fails on leave room for those on which only some do.
+        # Files on which all detectors fail leave room for those on which only some do.
         share = left if number == 1 else -(-left // 2)
-        chosen += draw_evenly(table[table["path"].isin(some)], share, seed)
+        chosen += stratified(table[table["path"].isin(some)], share, seed)
     if not chosen:
         return None
     pictures = []
     for path in chosen:
-        look = by_path[path]
-        image = draw_found(from_bytes(look.picture), look.frames[look.shown], _faces_only())
+        file = by_path[path]
+        image = draw_boxes(from_bytes(file.picture), file.frames[file.shown], _faces_only())
         words = f"none by {', '.join(_short(name) for name in blind[path])}"
         pictures.append(Picture(path, labels[path], jpeg(image), words))
     return Sheet("no_face_found", (tuple(pictures),), PICTURE_PX)
@@ -154,20 +155,20 @@ def _short(detector: str) -> str:
     return detector.partition(" (")[0]
 
 
-def _numbers(look: Look) -> list[int]:
-    """How many faces each detector found in the frame that is shown."""
-    return [faces[look.shown] for name in DETECTORS if (faces := look.faces(name))]
+def _numbers(file: Detections) -> list[int]:
+    """Counts the faces of each detector in the shown frame."""
+    return [faces[file.shown] for name in DETECTORS if (faces := file.faces(name))]
 
 
-def _compared(look: Look, label: str) -> tuple[Picture, ...]:
-    found = look.frames[look.shown]
+def _compared(file: Detections, label: str) -> tuple[Picture, ...]:
+    found = file.frames[file.shown]
     pictures = []
     for name, passes in _DRAWN.items():
-        faces = look.faces(name)
+        faces = file.faces(name)
         if not faces:
             continue
-        image = draw_found(from_bytes(look.picture), found, passes)
-        number = faces[look.shown]
+        image = draw_boxes(from_bytes(file.picture), found, passes)
+        number = faces[file.shown]
         words = f"{_short(name)}: {number} {'face' if number == 1 else 'faces'}"
-        pictures.append(Picture(look.path, label, jpeg(image), words))
+        pictures.append(Picture(file.path, label, jpeg(image), words))
     return tuple(pictures)

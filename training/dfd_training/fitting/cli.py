@@ -13,8 +13,8 @@ from dfd_training.fitting.options import DEFAULT_BACKBONE, FitFrameOptions, Medi
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dfd_training.fitting.progress import FrameEpoch
-    from dfd_training.settings import Values
+    from dfd_training.fitting.record import FrameEpoch
+    from dfd_training.fitting.settings import Values
 
 PICTURE_MEMORY_MB = 4096
 _MEDIA = click.Choice([media.value for media in Media])
@@ -25,13 +25,13 @@ settings_option = click.option(
     "--settings",
     "settings_file",
     type=click.Path(path_type=Path),
-    help="A TOML file of settings, such as settings.toml of another run. What is given on the "
-    "command line goes before it.",
+    help="A TOML file of settings, such as settings.toml of another run. Options on the command "
+    "line take precedence.",
 )
 
 
 def share(text: str) -> float:
-    """Read a share from 0 to 1, or `all` or `none`; click tells what is wrong with it."""
+    """Reads a share from 0 to 1, or `all` or `none`; click reports a fault."""
     try:
         value = {"all": 1.0, "none": 0.0}[text] if text in ("all", "none") else float(text)
     except ValueError:
@@ -42,7 +42,7 @@ def share(text: str) -> float:
 
 
 def given_options(names: Collection[str]) -> Values:
-    """Those of the running command's parameters that were given on the command line."""
+    """Returns the running command's parameters that were given on the command line."""
     ctx = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return {
@@ -55,8 +55,8 @@ def given_options(names: Collection[str]) -> Values:
 def settings_in(
     folder: Path, file: Path | None, *, resume: bool, kinds: dict[str, type[Any]]
 ) -> dict[str, Values]:
-    """What a file of settings says; a run that is resumed is itself such a file."""
-    from dfd_training.settings import read_settings
+    """Returns the values in a file of settings; a run that is resumed has one of its own."""
+    from dfd_training.fitting.settings import read_settings
 
     own = folder / "settings.toml"
     if file is None and resume and own.is_file():
@@ -95,8 +95,8 @@ def fit() -> None:
 @click.option(
     "--input-size",
     type=int,
-    help=f"Side of the crops, pixels.  [default: {_INPUT_SIZE} for {DEFAULT_BACKBONE}, else what "
-    "the backbone was designed for]",
+    help=f"Side of the crops in pixels.  [default: {_INPUT_SIZE} for {DEFAULT_BACKBONE}, else the "
+    "backbone's own]",
 )
 @click.option(
     "--holdout",
@@ -109,7 +109,7 @@ def fit() -> None:
     "--warmup-epochs",
     default=_DEFAULT.warmup_epochs,
     show_default=True,
-    help="The first of them, in which only the head learns.",
+    help="First epochs, in which only the head learns.",
 )
 @click.option(
     "--unfreeze",
@@ -126,7 +126,7 @@ def fit() -> None:
     "--patience",
     default=_DEFAULT.patience,
     show_default=True,
-    help="Epochs without a better AUC.",
+    help="Most epochs without a better AUC.",
 )
 @click.option(
     "--mixed-precision",
@@ -165,7 +165,7 @@ def fit() -> None:
     "lists all.",
 )
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on where a broken-off run stopped.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def fit_frame_command(
     store: Path,
     out: Path,
@@ -182,8 +182,8 @@ def fit_frame_command(
     self-blended ones and landmark swaps. The weights that separate the held-out fold best are
     kept in best.keras, what was set in settings.toml.
     """
-    from dfd_training.pairs import PairOptions
-    from dfd_training.settings import values_of_texts
+    from dfd_training.fitting.pairs import PairOptions
+    from dfd_training.fitting.settings import values_of_texts
 
     kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
     values = settings_in(out, settings_file, resume=resume, kinds=kinds)
@@ -206,8 +206,8 @@ _OPTIONS = FitFrameOptions.__slots__
 
 
 def _run(store: Path, out: Path, options: FitFrameOptions, pairs: Any, *, resume: bool) -> None:  # noqa: ANN401
+    from dfd_training.data.store import CropStore
     from dfd_training.fitting.frame import fit_frame
-    from dfd_training.store import CropStore
 
     bars = EpochBars(options)
     best = fit_frame(
@@ -238,7 +238,7 @@ class EpochBars:
         self._bar: Any = None
 
     def step(self, epoch: int) -> None:
-        """Count one batch."""
+        """Counts one batch."""
         if self._bar is None:
             self._bar = click.progressbar(
                 length=self._options.steps,
@@ -249,7 +249,7 @@ class EpochBars:
         self._bar.update(1)
 
     def tell(self, row: FrameEpoch) -> None:
-        """End the epoch's bar and print its figures."""
+        """Ends the epoch's bar and prints its figures."""
         self.close()
         click.echo(
             f"epoch {row.epoch + 1}/{self._options.epochs} ({row.stage}): loss {row.loss:.4f}, "
@@ -258,7 +258,7 @@ class EpochBars:
         )
 
     def close(self) -> None:
-        """End the epoch's bar."""
+        """Ends the epoch's bar."""
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None

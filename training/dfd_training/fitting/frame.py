@@ -13,37 +13,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.curves import write_curves
-from dfd_training.fitting.averaging import WeightAverage
-from dfd_training.fitting.batches import FrameBatches
-from dfd_training.fitting.losses import LogitLoss, make_loss
-from dfd_training.fitting.optimizers import make_optimizer
+from dfd_training.data.store import CropStore
+from dfd_training.evaluation.statistics import accuracy, auc
+from dfd_training.fitting.optimization import (
+    FitStage,
+    LogitLoss,
+    WeightAverage,
+    make_loss,
+    make_optimizer,
+    set_trainable,
+    stages_of,
+)
 from dfd_training.fitting.options import FitFrameOptions
-from dfd_training.fitting.precision import compute_in_half, in_full, is_mixed
-from dfd_training.fitting.progress import (
+from dfd_training.fitting.pairs import PairOptions
+from dfd_training.fitting.precision import (
+    full_precision,
+    fuse_batch_norms,
+    is_mixed,
+    use_half_precision,
+)
+from dfd_training.fitting.record import (
     HISTORY_NAME,
     PROGRESS_NAME,
     FrameEpoch,
     FrameProgress,
     assign,
+    check_resumed,
+    data_facts,
     values_of,
+    write_curves,
+    write_record,
 )
-from dfd_training.fitting.record import check_resumed, data_facts, write_record
-from dfd_training.fitting.sources import CropSource, crop_sources
-from dfd_training.fitting.stages import FitStage, let_learn, stages_of
-from dfd_training.metrics import accuracy, auc
-from dfd_training.models import build_frame_model, load_frame_model, save_model
-from dfd_training.models.fused_norm import fuse_batch_norms
-from dfd_training.models.shipped import bundle_folder, settle_norms
-from dfd_training.pairs import PairOptions
-from dfd_training.store import CropStore
+from dfd_training.fitting.sources import CropSource, FrameBatches, crop_sources
+from dfd_training.models import (
+    build_frame_model,
+    load_frame_model,
+    save_model,
+    with_crop_scale,
+)
+from dfd_training.models.bundle_weights import bundle_folder, measure_norms
+from dfd_training.models.scoring import FrameModel
 
 BEST_NAME = "best.keras"
 LAST_NAME = "last.keras"
 
 _VALIDATION = 1_000_003
-_SETTLING = 1_000_033
-_SETTLING_CROPS = 512
+_NORMS = 1_000_033
+_NORM_CROPS = 512
 _PREDICT_BATCH = 64
 
 
@@ -57,31 +73,33 @@ def fit_frame(
     on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Fit the frame model and keep the weights that separate the held-out fold best.
+    """Fits the frame model and keeps the weights that separate the held-out fold best.
 
     Writes `best.keras`, `last.keras`, `history.csv`, `curves.png`, `settings.toml` and `run.json`
     into `out`, and `progress.npz` to go on from, with more epochs too.
 
     Args:
-        store: the crops; only rows marked train are read.
-        out: the run's folder.
-        options: of the fit.
-        pairs: of the drawing of pairs.
-        resume: go on where a broken-off run of the same settings stopped.
-        on_epoch: called with each epoch's row of the history.
-        on_step: called after each batch, with the epoch.
+        store: The crops; only rows marked train are read.
+        out: The run's folder.
+        options: Options of the fit.
+        pairs: Options of the drawing of pairs.
+        resume: Go on where a broken-off run of the same settings stopped.
+        on_epoch: Called with each epoch's row of the history.
+        on_step: Called after each batch, with the epoch.
 
     Returns:
         The path of `best.keras`.
 
     Raises:
-        UsageError: when `out` holds a run and `resume` is False or the settings are others, the
+        UsageError: When `out` holds a run and `resume` is False or the settings are others, the
             rows do not suffice, or a crop cannot be read.
     """
-    options, pairs = options or FitFrameOptions(), pairs or PairOptions()
+    options = options or FitFrameOptions()
+    pairs = (pairs or PairOptions()).at_crop_scale(store.crop_scale)
     begun = (out / LAST_NAME).exists()
     if begun and not resume:
         raise UsageError(f"{out}: holds a run already: give --resume or another --out")
+    _check_crop_scale(store, out / LAST_NAME if begun else None, options, pairs)
     tables = {"fit": options, "pairs": pairs}
     if begun:
         check_resumed(out, tables)
@@ -94,8 +112,9 @@ def fit_frame(
     keras.utils.set_random_seed(options.seed)
     training, validation = crop_sources(store, options, pairs)
     held = _HeldOut.draw(validation, options)
-    model = (
-        load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training)
+    model = with_crop_scale(
+        load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training),
+        store.crop_scale,
     )
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, tables, data=data_facts(store))
@@ -139,7 +158,7 @@ class _HeldOut:
 
 
 class _Fit:
-    """A fit from where it stands on."""
+    """A fit, from its last epoch on."""
 
     def __init__(
         self,
@@ -174,12 +193,12 @@ class _Fit:
             assign(model.variables, progress.variables)
             self._average.weights = progress.average
         if self._mixed:
-            compute_in_half(model)
+            use_half_precision(model)
         else:
             fuse_batch_norms(model)
 
     def run(self) -> None:
-        """Go through what is left of the stages."""
+        """Runs the stages that are left."""
         if _is_done(self._progress, self._options):
             return
         for stage in stages_of(self._options):
@@ -192,8 +211,8 @@ class _Fit:
                     return
 
     def _compiled(self, stage: FitStage) -> keras.Model:
-        """A model of the logit alone, which shares the weights, ready to go on with a stage."""
-        let_learn(self._model, stage)
+        """Returns a compiled model of the logit alone, which shares the weights, for a stage."""
+        set_trainable(self._model, stage)
         trainer = keras.Model(self._model.input, self._model.output["fake_logit"])
         optimizer = make_optimizer(self._options, stage, mixed=self._mixed)
         optimizer.build(trainer.trainable_variables)
@@ -245,7 +264,7 @@ class _Fit:
         self._on_epoch(row)
 
     def _train(self, trainer: keras.Model, epoch: int) -> dict[str, float]:
-        """One epoch; its loss, accuracy and AUC."""
+        """Trains one epoch and returns its loss, accuracy and AUC."""
         batches = FrameBatches(
             self._training,
             epoch=epoch,
@@ -254,12 +273,12 @@ class _Fit:
             seed=self._options.seed,
             threads=self._options.threads,
         )
-        told = keras.callbacks.LambdaCallback(
+        steps = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: self._on_step(epoch)
         )
         try:
             fitted = trainer.fit(
-                batches, epochs=1, verbose=0, shuffle=False, callbacks=[self._average, told]
+                batches, epochs=1, verbose=0, shuffle=False, callbacks=[self._average, steps]
             )
         except Exception:
             if batches.error is not None:
@@ -269,7 +288,7 @@ class _Fit:
         return {name: float(history[name][0]) for name in ("loss", "accuracy", "auc")}
 
     def _save(self, name: str) -> None:
-        with in_full(self._model):
+        with full_precision(self._model):
             save_model(self._model, self._out / name)
 
 
@@ -281,8 +300,48 @@ def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -
         dropout=options.dropout,
     )
     if bundle_folder(options.weights) is not None:
-        settle_norms(model, training.draw(_SETTLING_CROPS, (options.seed, _SETTLING))[0])
+        measure_norms(model, training.draw(_NORM_CROPS, (options.seed, _NORMS))[0])
     return model
+
+
+def _check_crop_scale(
+    store: CropStore, last: Path | None, options: FitFrameOptions, pairs: PairOptions
+) -> None:
+    """Refuses a fit whose parts are about crops of different scales.
+
+    Args:
+        store: The crops.
+        last: The model that is resumed, if any.
+        options: Options of the fit; its weights may come from another frame model.
+        pairs: Options of the drawing of pairs, with the widths of the crops.
+
+    Raises:
+        UsageError: The model to go on from was fitted on crops of another scale, or no pair is cut
+            as the fitted model will be given its crops.
+    """
+    scale = store.crop_scale
+    if last is not None:
+        if (begun := FrameModel.find(last).crop_scale) != scale:
+            raise UsageError(
+                f"{last}: the run was begun with crop scale {begun:g}, that of {store.path} is "
+                f"{scale:g}: give the same store or another --out"
+            )
+    elif not options.other_crop_scale:
+        start = bundle_folder(options.weights)
+        if start is None and Path(options.weights).suffix == ".keras":
+            start = Path(options.weights)
+        if start is not None and (before := FrameModel.find(start).crop_scale) != scale:
+            raise UsageError(
+                f"--weights {options.weights}: fitted on crops of {before:g} times the face, the "
+                f"crop scale of {store.path} is {scale:g}: prepare a store with --crop-scale "
+                f"{before:g}, or give --fit other_crop_scale=true to go on at {scale:g}"
+            )
+    if not pairs.closest <= scale <= pairs.widest:
+        raise UsageError(
+            f"crops of {pairs.closest:g} to {pairs.widest:g} faces (closest, widest) leave out the "
+            f"crop scale of {store.path}, {scale:g}, at which the model will be used: choose "
+            "widths around it, or prepare a store with another --crop-scale"
+        )
 
 
 def _is_done(progress: FrameProgress, options: FitFrameOptions) -> bool:
@@ -294,7 +353,7 @@ def _is_done(progress: FrameProgress, options: FitFrameOptions) -> bool:
 def _held_loss(
     loss: LogitLoss, options: FitFrameOptions, held: _HeldOut, logits: NDArray[np.float32]
 ) -> float:
-    """The fit's loss on the held-out crops, of which there is one view each."""
+    """Returns the fit's loss on the held-out crops, of which there is one view each."""
     if options.consistency:
         loss = make_loss(
             options.loss,

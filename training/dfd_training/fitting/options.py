@@ -1,4 +1,4 @@
-"""What can be set of a fit of the frame model."""
+"""Options of the fit of the frame model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class Media(StrEnum):
 
 
 class Balance(StrEnum):
-    """How the two classes come to weigh the same."""
+    """Ways to make the two classes weigh the same."""
 
     PAIRS = "pairs"
     CLASS_WEIGHTS = "class_weights"
 
 
 class LossKind(StrEnum):
-    """What is minimised."""
+    """Losses."""
 
     BINARY_CROSSENTROPY = "binary_crossentropy"
     FOCAL = "focal"
 
 
 class OptimizerKind(StrEnum):
-    """What minimises it."""
+    """Optimisers."""
 
     ADAMW = "adamw"
     ADAM = "adam"
@@ -50,52 +50,54 @@ class Switch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FitFrameOptions:
-    """How the frame model is fitted.
+    """Options of the fit of the frame model.
 
     Attributes:
-        backbone: name in the registry.
+        backbone: Name in the registry.
         weights: "imagenet", "none", "shipped", a file of weights, or a `.keras` frame model or a
             bundle to go on from.
-        train_on: which rows are trained on.
-        validate_on: which rows of the held-out fold choose the best weights.
-        holdout: the fold that is not trained on; -1 trains on all rows marked train.
+        other_crop_scale: Whether such a model may have been fitted on crops of another scale than
+            the store's.
+        train_on: Rows to train on.
+        validate_on: Rows of the held-out fold that choose the best weights.
+        holdout: The fold that is not trained on; -1 trains on all rows marked train.
         balance: "pairs" draws real and fake one to one inside every source; "class_weights" draws
             the stored crops as the table has them, those of fakes without an original too, and
             weighs each class by its inverse share.
-        epochs: at most so many, those of the warm-up included.
-        warmup_epochs: in the first so many only the head learns.
-        warmup_rate: learning rate of those, at the start of their cosine.
-        unfreeze: share of the backbone's layers, from the top, that learn after the warm-up: 0 to
+        epochs: Most epochs, those of the warm-up included.
+        warmup_epochs: First epochs, in which only the head learns.
+        warmup_rate: Learning rate of those, at the start of their cosine.
+        unfreeze: Share of the backbone's layers, from the top, that learn after the warm-up: 0 to
             1. Below 1, or with a warm-up, the backbone's batch norms stay in inference mode.
-        steps: batches an epoch.
-        batch_size: crops a batch; of pairs half of them are real.
+        steps: Batches an epoch.
+        batch_size: Crops a batch; of pairs half of them are real.
         optimizer: "adamw", "adam" or "sgd" (with Nesterov's momentum).
-        learning_rate: at the start of the cosine.
-        weight_decay: of AdamW and SGD; biases, scales and offsets do not decay.
-        momentum: of SGD.
-        clip_norm: gradients are clipped to this norm, each variable's by itself; 0 for no clipping.
+        learning_rate: At the start of the cosine.
+        weight_decay: Weight decay of AdamW and SGD; biases, scales and offsets do not decay.
+        momentum: Momentum of SGD.
+        clip_norm: Gradients are clipped to this norm, each variable's by itself; 0 for no clipping.
         loss: "binary_crossentropy" or "focal" (Lin et al., ICCV 2017).
-        focal_gamma: how much the focal loss plays down crops that are told well.
-        focal_alpha: weight of fakes in the focal loss; reals weigh 1 less that.
-        label_smoothing: of the loss.
-        average_decay: of the moving average of weights, a step of 10 batches.
-        consistency: weight of the squared difference between the logits of two views of a crop,
+        focal_gamma: Strength with which the focal loss plays down well classified crops.
+        focal_alpha: Weight of fakes in the focal loss; reals weigh 1 less that.
+        label_smoothing: Label smoothing of the loss.
+        average_decay: Decay of the moving average of weights, a step of 10 batches.
+        consistency: Weight of the squared difference between the logits of two views of a crop,
             degraded by different draws; 0 draws one view.
-        freeze_batch_norm: keep the statistics and scales of batch norms that start trained: on
+        freeze_batch_norm: Keep the statistics and scales of batch norms that start trained: on
             processors a step takes half the time, but it learns much less.
-        mixed_precision: compute the backbone in float16; "auto" does so on a GPU only. Weights
+        mixed_precision: Compute the backbone in float16; "auto" does so on a GPU only. Weights
             and head stay float32, and so does what is saved.
-        keep_last: keep the last epoch's averaged weights in the place of those that separate the
+        keep_last: Keep the last epoch's averaged weights instead of those that separate the
             held-out fold best, which then had no say in them.
-        without_sources: sources that are left out of training and validation.
-        without_families: families of fakes that are left out of training, with all groups that
+        without_sources: Sources that are left out of training and validation.
+        without_families: Families of fakes that are left out of training, with all groups that
             they are judged on; these take the held-out fold's place. `FF++ *` stands for all
             whose names begin so.
-        dropout: share of the pooled features dropped in training.
-        patience: epochs after the warm-up without a better validation AUC before the fit ends.
-        validation_pairs: pairs drawn once from the held-out fold; twice as many crops.
-        seed: of everything drawn.
-        threads: threads that draw batches.
+        dropout: Share of the pooled features dropped in training.
+        patience: Epochs after the warm-up without a better validation AUC before the fit ends.
+        validation_pairs: Pairs drawn once from the held-out fold; twice as many crops.
+        seed: Seed of everything drawn.
+        threads: Threads that draw batches.
 
     Raises:
         UsageError: A number is out of its range.
@@ -103,6 +105,7 @@ class FitFrameOptions:
 
     backbone: str = DEFAULT_BACKBONE
     weights: str = "imagenet"
+    other_crop_scale: bool = False
     train_on: Media = Media.ALL
     validate_on: Media = Media.ALL
     holdout: int = 0

@@ -1,13 +1,17 @@
 """Frame and sequence models in Keras 3, on any of its backends."""
 
-from dfd_training.models.backbone import Backbone, backbone_of
-from dfd_training.models.cost import ModelCost, measure
-from dfd_training.models.frame import EvidenceHead, build_frame_model
-from dfd_training.models.pretrained import ImageNetWeights, KerasWeights, PackagedWeights
-from dfd_training.models.registry import BACKBONES, HEADS
-from dfd_training.models.saving import load_frame_model, load_sequence_model, save_model
-from dfd_training.models.scaling import PixelScaling
-from dfd_training.models.sequence import build_sequence_model
+from dfd_training.models.backbone import Backbone, PixelScaling, backbone_of
+from dfd_training.models.frame import (
+    EvidenceHead,
+    ModelCost,
+    build_frame_model,
+    load_frame_model,
+    measure,
+)
+from dfd_training.models.registry import BACKBONES
+from dfd_training.models.saving import crop_scale_of, save_model, with_crop_scale
+from dfd_training.models.sequence import HEADS, build_sequence_model, load_sequence_model
+from dfd_training.models.weights import ImageNetWeights, KerasWeights, PackagedWeights
 
 __all__ = [
     "BACKBONES",
@@ -22,8 +26,10 @@ __all__ = [
     "backbone_of",
     "build_frame_model",
     "build_sequence_model",
+    "crop_scale_of",
     "load_frame_model",
     "load_sequence_model",
     "measure",
     "save_model",
+    "with_crop_scale",
 ]

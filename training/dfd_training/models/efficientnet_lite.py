@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 and -Lite1 (Tan & Le 2019; the Lite family of 2020) as Keras 3 extractors.
 
-What Lite changes against EfficientNet-B0: ReLU6 in place of swish, no squeeze-and-excite, stem
+Differences from EfficientNet-B0: ReLU6 in place of swish, no squeeze-and-excite, stem
 and head of fixed width. Lite1 repeats the blocks of the middle stages 1.1 times as often, rounded
 up. The weights come from TensorFlow, so strides pad as TensorFlow's "same".
 """
@@ -19,7 +19,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.torch_weights import read_state_dict
+from dfd_training.models.weights import read_state_dict
 
 FEATURE_WIDTH = 1280
 """Channels of the last feature map."""
@@ -60,7 +60,7 @@ def efficientnet_lite0(input_size: int) -> keras.Model:
 
     Returns:
         A model from [B, S, S, 3] float32, RGB scaled by (x - 127) / 128, to the last feature
-        map [B, ceil(S / 32), ceil(S / 32), 1280] (after its batch norm and ReLU6).
+        Map [B, ceil(S / 32), ceil(S / 32), 1280] (after its batch norm and ReLU6).
     """
     return _build(input_size, name="efficientnet_lite0", depth=1.0)
 
@@ -161,7 +161,7 @@ def _torch_name(layer: str) -> str:
 
 
 def _block_of(parameter: str) -> str | None:
-    """The Keras name of the block that a torch parameter belongs to; None outside the blocks."""
+    """Returns the Keras name of a torch parameter's block; None outside the blocks."""
     parts = parameter.split(".")
     return f"block{parts[1]}" if parts[0] == "_blocks" else None
 
@@ -185,7 +185,7 @@ def _conv_bn(
 
 
 def _block(x: keras.KerasTensor, stage: _Stage, *, stride: int, name: str) -> keras.KerasTensor:
-    """Inverted residual: widen (1x1), depthwise, project (1x1, linear), add where shapes allow."""
+    """Inverted residual: widens (1x1), depthwise, projects (1x1, linear), adds if shapes allow."""
     entry = x
     width_in = int(x.shape[-1])
     if stage.expand != 1:

@@ -1,7 +1,9 @@
-"""The frame model: a face crop to features, a logit, and a map of where the logit comes from."""
+"""The frame model: from a face crop to features, a logit and an evidence map; and its cost."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,19 @@ import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
-from dfd_training.models.backbone import backbone_of
+from dfd_training.models.backbone import backbone_of, leaf_layers
+from dfd_training.models.bundle_weights import bundle_folder, read_frame_graph
 from dfd_training.models.registry import BACKBONES
-from dfd_training.models.saving import load_frame_model
-from dfd_training.models.shipped import bundle_folder, read_frame_graph
+from dfd_training.models.saving import load_keras_file
+
+FRAME_OUTPUTS = ("features", "fake_logit", "evidence")
 
 
 @keras.saving.register_keras_serializable("dfd_training")
 class EvidenceHead(layers.Layer):  # type: ignore[misc] # Keras is untyped
     """Global pooling and one logit, with the class-activation map (Zhou et al., CVPR 2016).
 
-    The logit's weights, applied at each place of the map instead of to its mean, tell how much
+    The logit's weights, applied at each place of the map instead of to its mean, give what
     each place adds: without dropout the mean of `evidence` is `fake_logit`.
 
     Args:
@@ -73,13 +77,13 @@ def build_frame_model(
         weights: "imagenet", "none", a file of the backbone's weights in the layout of the
             ImageNet ones, or a `.keras` frame model or a bundle with the same backbone, whose
             head is taken too; "shipped" is the bundle in the runtime. The batch norms of a bundle
-            are settled by `settle_norms`.
+            are measured by `measure_norms`.
         dropout: Share of the pooled features dropped in training.
 
     Returns:
         A model from `image` [B, S, S, 3], RGB 0..255 (uint8 or float32), to a dict of float32:
         `features` [B, F], `fake_logit` [B] (higher = more fake) and, unless the backbone's last
-        map is a single place, `evidence` [B, h, w], whose mean is `fake_logit`.
+        Map is a single place, `evidence` [B, h, w], whose mean is `fake_logit`.
 
     Raises:
         UsageError: The backbone is unknown, a number is out of range, or the weights cannot be
@@ -112,8 +116,30 @@ def build_frame_model(
     return model
 
 
+def load_frame_model(path: Path) -> keras.Model:
+    """Loads what `build_frame_model` built, trained or not.
+
+    Raises:
+        UsageError: The file is missing, is no model, or is not a frame model.
+    """
+    model = load_keras_file(path)
+    outputs = model.output
+    if not isinstance(outputs, dict) or not {"features", "fake_logit"} <= outputs.keys():
+        raise UsageError(
+            f"{path}: not a frame model (its outputs are {_names(outputs)}, not "
+            f"{', '.join(FRAME_OUTPUTS)}); give a file that `dfd-train fit frame` wrote"
+        )
+    return model
+
+
+def _names(outputs: object) -> str:
+    if isinstance(outputs, dict):
+        return ", ".join(outputs)
+    return "one unnamed tensor" if not isinstance(outputs, list) else f"{len(outputs)} tensors"
+
+
 def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:
-    """All weights of a frame model with the same backbone, whatever size its crops have."""
+    """Takes all weights of a frame model with the same backbone, whatever size its crops have."""
     start = load_frame_model(path)
     found = backbone_of(start).name
     if found != backbone:
@@ -126,3 +152,49 @@ def _take_weights(model: keras.Model, path: Path, backbone: str) -> None:
             f"{path}: its weights are for crops of {sides[0]} pixels, and do not fit {backbone} at "
             f"{sides[1]}; give that size"
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """The cost of a frame model.
+
+    Attributes:
+        parameters: Numbers in all weights, statistics of batch norms included.
+        macs: Multiply-accumulates for one crop.
+    """
+
+    parameters: int
+    macs: int
+
+
+def measure(model: keras.Model) -> ModelCost:
+    """Counts parameters and multiply-accumulates of a frame model at its own input size.
+
+    Multiply-accumulates are those of convolutions and matrix products, one multiply with its add
+    as one, as papers count them. `dfd-export inspect` counts the exported graph alike.
+    """
+    return ModelCost(model.count_params(), sum(_macs(layer) for layer in leaf_layers(model)))
+
+
+def _macs(layer: layers.Layer) -> int:
+    """Returns the multiply-accumulates of one layer for one crop; pictures are [B, h, w, C]."""
+    match layer:
+        case EvidenceHead():
+            height, width, channels = layer.input.shape[1:]
+            return int(channels) * (1 + (height * width if _is_shown(layer) else 0))
+        case layers.SeparableConv2D():
+            places = math.prod(layer.output.shape[1:3])
+            depthwise = math.prod(layer.depthwise_kernel.shape)
+            return int(places * (depthwise + math.prod(layer.pointwise_kernel.shape)))
+        case layers.DepthwiseConv2D() | layers.Conv2D():
+            # A kernel of groups holds the channels of one group only, as each output needs.
+            return int(math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape))
+        case layers.Dense():
+            places = math.prod(layer.output.shape[1:-1])
+            return int(places * math.prod(layer.kernel.shape))
+    return 0
+
+
+def _is_shown(layer: EvidenceHead) -> bool:
+    """Returns whether the map is an output of frame models with this head."""
+    return tuple(layer.input.shape[1:3]) != (1, 1)

@@ -1,7 +1,7 @@
-"""The backbones and heads that can be trained and exported: one entry each.
+"""The backbones that can be trained and exported: one entry each.
 
-A new backbone is one `Backbone` entry here, a new head one function; the contract tests in
-`tests/` and the exporter pick them up from the registry.
+A new backbone is one `Backbone` entry here; the contract tests in `tests/` and the exporter pick it
+up from the registry.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from dfd_training.models import (
-    attention,
-    custom_cnn,
-    efficientnet_lite,
-    mesonet,
-    pooling,
-    recurrent,
+from dfd_training.models import efficientnet_lite
+from dfd_training.models.backbone import (
+    CAFFE,
+    LITE,
+    SIGNED,
+    TORCH,
+    UNIT,
+    Application,
+    Backbone,
+    PixelScaling,
 )
-from dfd_training.models.applications import Application
-from dfd_training.models.backbone import Backbone
-from dfd_training.models.pretrained import KerasWeights, PackagedWeights
-from dfd_training.models.scaling import CAFFE, LITE, SIGNED, TORCH, UNIT, PixelScaling
+from dfd_training.models.small_cnns import (
+    CUSTOM_CNN_WIDTH,
+    MESONET_WIDTH,
+    custom_cnn,
+    custom_cnn_flatten,
+    meso4,
+    meso_inception4,
+)
+from dfd_training.models.weights import KerasWeights, PackagedWeights
 
 _KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -41,7 +49,7 @@ def _application(
     first_layer: str | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Backbone:
-    """A network of `keras.applications`; `file` is an address, or a path below Keras' own."""
+    """Returns a network of `keras.applications`; `file` is an address, or a path below Keras'."""
     address = file if file.startswith("https:") else f"{_KERAS_FILES}/{file}"
     network = Application(
         function=function, name=name, options=options or {}, first_layer=first_layer
@@ -61,7 +69,7 @@ def _application(
 def _lite(
     build: Callable[[int], keras.Model], name: str, file: str, *, input_size: int
 ) -> Backbone:
-    """A network of the EfficientNet-Lite family."""
+    """Returns a network of the EfficientNet-Lite family."""
     return Backbone(
         build=build,
         input_size=input_size,
@@ -82,7 +90,7 @@ def _lite(
 def _own(
     build: Callable[[int], keras.Model], *, input_size: int, feature_width: int, source: str
 ) -> Backbone:
-    """A small network that is trained from scratch, on pixels of 0..1."""
+    """Returns a small network that is trained from scratch, on pixels of 0..1."""
     return Backbone(
         build=build,
         input_size=input_size,
@@ -209,40 +217,27 @@ BACKBONES: dict[str, Backbone] = {
         source="Simonyan and Zisserman, ICLR 2015",
     ),
     "custom_cnn": _own(
-        custom_cnn.custom_cnn,
+        custom_cnn,
         input_size=128,
-        feature_width=custom_cnn.FEATURE_WIDTH,
+        feature_width=CUSTOM_CNN_WIDTH,
         source="tutorials on deepfakes, with global pooling",
     ),
     "custom_cnn_flatten": _own(
-        custom_cnn.custom_cnn_flatten,
+        custom_cnn_flatten,
         input_size=128,
-        feature_width=custom_cnn.FEATURE_WIDTH,
+        feature_width=CUSTOM_CNN_WIDTH,
         source="tutorials on deepfakes",
     ),
     "meso4": _own(
-        mesonet.meso4,
+        meso4,
         input_size=256,
-        feature_width=mesonet.FEATURE_WIDTH,
+        feature_width=MESONET_WIDTH,
         source="Afchar et al., WIFS 2018",
     ),
     "meso_inception4": _own(
-        mesonet.meso_inception4,
+        meso_inception4,
         input_size=256,
-        feature_width=mesonet.FEATURE_WIDTH,
+        feature_width=MESONET_WIDTH,
         source="Afchar et al., WIFS 2018",
     ),
 }
-
-HeadLayers = Callable[[keras.KerasTensor, keras.KerasTensor, float], keras.KerasTensor]
-"""From features [B, T, F], mask [B, T] (True = a real step) and dropout to logits [B, T]."""
-
-HEADS: dict[str, HeadLayers] = {
-    "gru": recurrent.gru_head,
-    "gru_small": recurrent.gru_small_head,
-    "gru_single": recurrent.gru_single_head,
-    "lstm": recurrent.lstm_head,
-    "attention": attention.attention_head,
-    "mean": pooling.mean_head,
-}
-"""All of them causal: a logit depends on no later step, and padding behind the end on nothing."""

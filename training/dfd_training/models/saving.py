@@ -1,15 +1,77 @@
-"""Saving and loading models as `.keras` files."""
+"""Saving and loading models as `.keras` files, with the scale of the crops that they take."""
 
 from __future__ import annotations
 
-import os
+import json
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from dfd_edge.errors import UsageError
+from dfd_edge.sinks.files import written_whole
 
-FRAME_OUTPUTS = ("features", "fake_logit", "evidence")
+
+@keras.saving.register_keras_serializable("dfd_training")
+class CropModel(keras.Model):  # type: ignore[misc] # Keras is untyped
+    """A functional model that knows how the face crops behind its inputs were cut.
+
+    The crop scale is part of the model's config: it is saved and loaded with the model.
+
+    Attributes:
+        crop_scale: Side of the crops over the size of the face, or None where that is unknown.
+    """
+
+    crop_scale: float | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the config of the functional model, and the crop scale."""
+        return {**super().get_config(), "crop_scale": self.crop_scale}
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> CropModel:
+        """Builds the model that `get_config` described."""
+        rest = dict(config)
+        crop_scale = rest.pop("crop_scale", None)
+        model: CropModel = super().from_config(rest, custom_objects=custom_objects)
+        model.crop_scale = crop_scale
+        return model
+
+
+def with_crop_scale(model: keras.Model, crop_scale: float) -> CropModel:
+    """Returns a model of the same layers and weights that carries a crop scale.
+
+    Args:
+        model: A functional model.
+        crop_scale: Side of the crops that it takes, over the size of the face.
+    """
+    carrier = CropModel(model.input, model.output, name=model.name)
+    carrier.crop_scale = float(crop_scale)
+    return carrier
+
+
+def crop_scale_of(model: keras.Model) -> float | None:
+    """Returns the crop scale that a model carries, or None."""
+    return getattr(model, "crop_scale", None)
+
+
+def read_crop_scale(path: Path) -> float | None:
+    """Returns the crop scale that a `.keras` file carries, or None, without building the model.
+
+    Raises:
+        UsageError: The file is no `.keras` file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+        scale = config["config"].get("crop_scale")
+        return None if scale is None else float(scale)
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: not a Keras model that can be loaded ({error})") from error
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -17,50 +79,16 @@ def save_model(model: keras.Model, path: Path) -> None:
     if path.suffix != ".keras":
         raise UsageError(f"{path}: a model is saved under a name that ends in .keras")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-    try:
-        model.save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        model.save(partial)
 
 
-def load_frame_model(path: Path) -> keras.Model:
-    """Loads what `build_frame_model` built, trained or not.
+def load_keras_file(path: Path) -> keras.Model:
+    """Loads a `.keras` file whose custom layers have been imported.
 
     Raises:
-        UsageError: The file is missing, is no model, or is not a frame model.
+        UsageError: The file is missing or is no model.
     """
-    model = _load(path)
-    outputs = model.output
-    if not isinstance(outputs, dict) or not {"features", "fake_logit"} <= outputs.keys():
-        raise UsageError(
-            f"{path}: not a frame model (its outputs are {_names(outputs)}, not "
-            f"{', '.join(FRAME_OUTPUTS)}); give a file that `dfd-train fit frame` wrote"
-        )
-    return model
-
-
-def load_sequence_model(path: Path) -> keras.Model:
-    """Loads what `build_sequence_model` built, trained or not.
-
-    Raises:
-        UsageError: The file is missing, is no model, or is not a sequence model.
-    """
-    model = _load(path)
-    inputs = {tensor.name: len(tensor.shape) for tensor in model.inputs}
-    if inputs != {"features": 3, "mask": 2}:
-        raise UsageError(
-            f"{path}: not a sequence model (its inputs are {', '.join(inputs)}, not features, "
-            "mask); give a file that `dfd-train fit sequence` wrote"
-        )
-    return model
-
-
-def _load(path: Path) -> keras.Model:
-    # The custom layers have to be registered before a file that names them is read.
-    import dfd_training.models.frame  # noqa: F401, PLC0415
-
     if not path.is_file():
         raise UsageError(f"{path}: no such model file")
     try:
@@ -68,9 +96,3 @@ def _load(path: Path) -> keras.Model:
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path}: not a Keras model that can be loaded ({reason})") from error
-
-
-def _names(outputs: object) -> str:
-    if isinstance(outputs, dict):
-        return ", ".join(outputs)
-    return "one unnamed tensor" if not isinstance(outputs, list) else f"{len(outputs)} tensors"

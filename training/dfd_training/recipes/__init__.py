@@ -1,1 +1,1 @@
-"""Recipes that others published, to be compared with on the same data."""
+"""Published recipes of other projects, as baselines on the same data."""

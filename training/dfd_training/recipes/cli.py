@@ -1,4 +1,4 @@
-"""`dfd-train recipe`: recipes that others published."""
+"""`dfd-train recipe`: published recipes of other projects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dfd_training.recipes.options import CnnRnnOptions
+from dfd_training.recipes.run import CnnRnnOptions
 
 _DEFAULT = CnnRnnOptions()
 _PATH = click.Path(path_type=Path)
@@ -16,7 +16,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.group("recipe")
 def recipe() -> None:
-    """Follow a published recipe on your data, to compare with."""
+    """Fit a published recipe on your data, as a baseline."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
@@ -57,13 +57,13 @@ def cnn_rnn_command(
     cache: Path | None,
     **settings: object,
 ) -> None:
-    """Fit a frozen CNN's features of whole frames with two small GRUs.
+    """Fit two small GRUs on a frozen CNN's features of whole frames.
 
     TABLE is a CSV with path and label, as `dfd-train prepare` takes it; its clips marked train are
-    used, and no others. Features are computed once and kept: a run that was broken off goes on.
-    `dfd-export bundle OUT --out OUT/bundle` makes a bundle of it.
+    used, and no others. Features are computed once and kept: an interrupted run is resumed.
+    `dfd-export bundle OUT --out OUT/bundle` exports it as a bundle.
     """
-    from dfd_training.table import read_table
+    from dfd_training.data.table import read_table
 
     options = CnnRnnOptions(**settings)  # type: ignore[arg-type] # click gives the fields' types
     rows = read_table(table, root=root)

@@ -1,4 +1,4 @@
-"""Reading the first frames of clips, and their features, each computed once."""
+"""The first frames of clips and their features, each computed once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import SourceError
 from dfd_edge.faces import extract_crop, middle_square
-from dfd_edge.sampling import FirstFrames
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
-from dfd_training.feature_cache import ClipFeatures, FeatureCache, hash_of
+from dfd_edge.sources.frames import FirstFrames
+from dfd_training.sequence.feature_cache import ClipFeatures, FeatureCache, hash_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ class ReadClips:
     """The clips of a table that could be read.
 
     Attributes:
-        rows: those of the table, in its order.
-        features: of each.
-        computed: how many were not in the cache.
-        photographs: how many rows are pictures, which a recipe for clips leaves out.
-        unreadable: by path, why a file could not be read.
+        rows: Their rows of the table, in its order.
+        features: Features of each.
+        computed: Number of clips that were not in the cache.
+        photographs: Number of rows that are pictures, which a recipe for clips leaves out.
+        unreadable: Reason for each file that could not be read, by path.
     """
 
     rows: pd.DataFrame
@@ -46,9 +46,9 @@ def first_crops(path: Path, *, frames: int, size: int) -> tuple[Crops, float]:
     """Cuts the middle squares of a clip's first frames, by the runtime's own code.
 
     Args:
-        path: of the clip.
-        frames: how many, where the clip has as many.
-        size: side of the squares in pixels.
+        path: Path of the clip.
+        frames: How many, where the clip has as many.
+        size: Side of the squares in pixels.
 
     Returns:
         uint8 [T, size, size, 3], RGB, T at least 1; and the frames a second that the clip states.
@@ -68,12 +68,12 @@ def first_crops(path: Path, *, frames: int, size: int) -> tuple[Crops, float]:
 
 
 def features_of(model: keras.Model, crops: Crops, *, batch_size: int) -> NDArray[np.float32]:
-    """The features of crops, in batches of one size: what is missing of the last is filled up.
+    """Computes the features of crops, in batches of one size; the last is padded.
 
     Args:
-        model: gives `features`.
+        model: Gives `features`.
         crops: uint8 [T, S, S, 3], RGB.
-        batch_size: of the network.
+        batch_size: Batch size of the network.
 
     Returns:
         float32 [T, F].
@@ -101,13 +101,13 @@ def read_clips(
     """Computes the features of every clip of a table that is not in the cache.
 
     Args:
-        table: rows of `read_table`.
-        root: the folder that relative paths start from.
-        model: gives `features`.
-        cache: of the same model, frames and size.
-        frames: of a clip, from the first on.
-        size: side of the pictures in pixels.
-        on_file: called after each row.
+        table: Rows of `read_table`.
+        root: The folder that relative paths start from.
+        model: Gives `features`.
+        cache: Cache for the same model, frames and size.
+        frames: Number of frames of a clip, from its start.
+        size: Side of the pictures in pixels.
+        on_file: Called after each row.
     """
     kept: list[int] = []
     features: list[ClipFeatures] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,26 @@ import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from dfd_edge.bundle.manifest import (
+    Calibrator,
+    CardInfo,
+    DecisionSpec,
+    Metric,
+    PersonScore,
+    Threshold,
+)
 from dfd_edge.errors import UsageError
-from dfd_edge.manifest import CardInfo, Metric
-from dfd_edge.outputs.files import written_whole
-from dfd_training.clips.windows import pad
-from dfd_training.curves import write_curves
-from dfd_training.decision.files import decisions_to_json
-from dfd_training.feature_cache import FeatureCache
-from dfd_training.fitting.record import write_record
-from dfd_training.folds import assign_folds
+from dfd_edge.sinks.files import written_whole
+from dfd_training.calibration.calibrate import calibrate
+from dfd_training.calibration.decision_file import decisions_to_json
+from dfd_training.data.folds import assign_folds
+from dfd_training.data.table import is_fake
+from dfd_training.evaluation.statistics import METRICS, estimate
+from dfd_training.fitting.record import write_curves, write_record
 from dfd_training.models import BACKBONES, save_model
 from dfd_training.recipes.clip_reading import ReadClips, first_crops, read_clips
-from dfd_training.recipes.decision import RecipeDecision, decide
 from dfd_training.recipes.networks import (
     build_frozen_cnn,
     build_rnn,
@@ -32,16 +40,23 @@ from dfd_training.recipes.networks import (
     last_logit_model,
     probe_logits,
 )
-from dfd_training.recipes.options import SHARES, CnnRnnOptions
-from dfd_training.recipes.run_folder import (
+from dfd_training.recipes.run import (
     CARD_NAME,
     CROPS_NAME,
     DECISION_NAME,
     FRAME_NAME,
     SEQUENCE_NAME,
+    SHARES,
+    CnnRnnOptions,
 )
-from dfd_training.table import is_fake
+from dfd_training.sequence.feature_cache import FeatureCache
+from dfd_training.sequence.sequences import ClipSequence, Treatment
+from dfd_training.sequence.windows import pad
 
+MIN_GROUPS = 3
+"""With fewer groups of real or of fake clips nothing is calibrated."""
+
+_FIGURES = ("auc", "accuracy", "log_loss")
 MAX_CROPS = 16
 """Pictures kept for the exporter's comparison."""
 
@@ -56,16 +71,31 @@ _LIMITS = (
 
 
 @dataclass(frozen=True, slots=True)
-class CnnRnnFit:
-    """What following the recipe gave.
+class RecipeDecision:
+    """The decision of a recipe, with its figures.
 
     Attributes:
-        clips: how many, of each part: fitted on, for early stopping, for the decision.
-        computed: of how many the features were not in the cache.
-        photographs: rows that are pictures and were left out.
-        unreadable: by path, why a file could not be read.
-        history: one row an epoch.
-        decision: of the bundle.
+        spec: Decision of the bundle.
+        metrics: Figures on the groups that it was set on; empty where there are too few.
+        unmeasured: Reason why nothing was calibrated; None where it was.
+    """
+
+    spec: DecisionSpec
+    metrics: dict[str, Metric]
+    unmeasured: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CnnRnnFit:
+    """Results of a recipe's fit.
+
+    Attributes:
+        clips: Number of clips of each part: for fitting, early stopping, and the decision.
+        computed: Number of clips whose features were not in the cache.
+        photographs: Number of rows that are pictures and were left out.
+        unreadable: Reason for each file that could not be read, by path.
+        history: One row for each epoch.
+        decision: Decision of the bundle.
     """
 
     clips: tuple[int, ...]
@@ -88,7 +118,7 @@ class _Part:
         return is_fake(self.rows) if len(self.rows) else np.zeros(0, np.bool_)
 
     def inputs(self, frames: int) -> dict[str, NDArray[Any]]:
-        """Padded with zeros to as many steps."""
+        """Returns features and mask, padded with zeros to `frames` steps."""
         features, mask = pad(self.features, frames)
         return {"features": features, "mask": mask}
 
@@ -103,23 +133,23 @@ def fit_cnn_rnn(
     on_file: Callable[[], None] = lambda: None,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> CnnRnnFit:
-    """Follows the recipe on the clips marked train.
+    """Fits the recipe on the clips marked train.
 
-    The features of every clip are computed once, and kept. The groups of `train` are dealt into
-    three parts: the networks are fitted on one, another ends the fit, the third sets the decision.
+    The features of every clip are computed once, and kept. The groups of `train` are split into
+    three parts: for fitting, for early stopping, and for the decision.
     Rows marked val or test are not opened.
 
     Writes `frame.keras`, `sequence.keras`, `decision.json`, `card.json`, `crops.npy` (a few
     pictures, for the exporter), `history.csv`, `curves.png`, `settings.toml` and `run.json`.
 
     Args:
-        table: as `read_table` gives it.
-        root: the folder that relative paths start from.
-        out: the run's folder.
-        options: how to follow it.
-        cache: the folder of features; by default `features` in `out`.
-        on_file: called after each row marked train.
-        on_epoch: called after each epoch.
+        table: A table from `read_table`.
+        root: The folder that relative paths start from.
+        out: The run's folder.
+        options: Options of the recipe.
+        cache: Folder of features; by default `features` in `out`.
+        on_file: Called after each row marked train.
+        on_epoch: Called after each epoch.
 
     Raises:
         UsageError: The weights cannot be had, or real or fake clips are missing in a part.
@@ -143,10 +173,10 @@ def fit_cnn_rnn(
         size=options.size,
         on_file=on_file,
     )
-    fitted, stopping, held = _deal(clips, options.seed)
+    fitted, stopping, held = _split(clips, options.seed)
     fit_probe(cnn, fitted.features, fitted.fake)
     rnn, history = _fit_rnn(fitted, stopping, options, on_epoch)
-    decision = decide(
+    decision = fit_decision(
         held.rows,
         [probe_logits(cnn, part) for part in held.features],
         clip_logits(rnn, held.features, frames=options.frames),
@@ -177,12 +207,12 @@ def fit_cnn_rnn(
 def clip_logits(
     rnn: keras.Model, features: Sequence[NDArray[np.float32]], *, frames: int
 ) -> NDArray[np.float32]:
-    """The published network's logit of clips: float32 [n].
+    """Computes the network's logit of clips: float32 [n].
 
     Args:
-        rnn: as `build_rnn` builds it.
+        rnn: A model from `build_rnn`.
         features: float32 [T, F] of each clip, T at most `frames`.
-        frames: steps to pad to.
+        frames: Steps to pad to.
     """
     if not features:
         return np.zeros(0, np.float32)
@@ -191,8 +221,8 @@ def clip_logits(
     return np.asarray(logits, np.float32)[:, 0]
 
 
-def _deal(clips: ReadClips, seed: int) -> tuple[_Part, _Part, _Part]:
-    """The three parts, no group in two of them."""
+def _split(clips: ReadClips, seed: int) -> tuple[_Part, _Part, _Part]:
+    """Splits the clips into three parts, with no group in two of them."""
     if clips.rows.empty:
         raise UsageError("none of the rows marked train is a clip that can be read")
     part_of = assign_folds(clips.rows, shares=SHARES, seed=seed).to_numpy()
@@ -216,7 +246,7 @@ def _deal(clips: ReadClips, seed: int) -> tuple[_Part, _Part, _Part]:
 def _fit_rnn(
     fitted: _Part, stopping: _Part, options: CnnRnnOptions, on_epoch: Callable[[], None]
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """The GRUs of the epoch with the lowest loss on the groups for early stopping."""
+    """Fits the GRUs and returns those of the epoch with the lowest loss for early stopping."""
     keras.utils.set_random_seed(options.seed)
     rnn = build_rnn(feature_width=fitted.features[0].shape[1], dropout=options.dropout)
     model = last_logit_model(rnn)
@@ -299,7 +329,7 @@ def _card(
 
 
 def _write_crops(path: Path, clips: list[str], root: Path, size: int) -> None:
-    """The first frames of up to `MAX_CROPS` clips, evenly spread over the list."""
+    """Writes the first frames of up to `MAX_CROPS` clips, evenly spaced in the list."""
     taken = min(len(clips), MAX_CROPS)
     chosen = [clips[index * len(clips) // taken] for index in range(taken)]
     crops = [first_crops(root / clip, frames=1, size=size)[0] for clip in chosen]
@@ -310,3 +340,72 @@ def _write_crops(path: Path, clips: list[str], root: Path, size: int) -> None:
 def _write_text(path: Path, text: str) -> None:
     with written_whole(path) as partial:
         partial.write_text(text, "utf-8")
+
+
+def fit_decision(
+    rows: pd.DataFrame,
+    frame_logits: list[NDArray[np.float32]],
+    last_logits: NDArray[np.float32],
+    *,
+    draws: int = 1000,
+) -> RecipeDecision:
+    """Sets the decision by the rules of `calibrate`, a clip's score being its last logit.
+
+    Args:
+        rows: The held-out clips: `label`, `path`, `group`, `source`.
+        frame_logits: float32 [T] of each.
+        last_logits: float32 [n].
+        draws: Bootstrap samples for the intervals.
+
+    Returns:
+        The decision; with too few groups, or scores of the wrong order, the uncalibrated one: the
+        probability of the network, with `fake` from one half.
+    """
+    fake = is_fake(rows) if len(rows) else np.zeros(0, np.bool_)
+    groups = rows["group"].to_numpy(np.str_) if len(rows) else np.zeros(0, np.str_)
+    counts = [len(set(groups[fake == kind])) for kind in (False, True)]
+    if min(counts) < MIN_GROUPS:
+        reason = (
+            f"the held-out groups are {counts[0]} with real and {counts[1]} with fake clips, and "
+            f"{MIN_GROUPS} of each are needed"
+        )
+        return RecipeDecision(_uncalibrated(), {}, reason)
+    scores = np.asarray(expit(last_logits.astype(np.float64)))
+    labels = fake.astype(np.int64)
+    metrics = {
+        f"held-out groups of train, clip {name}": estimate(
+            METRICS[name], labels, scores, groups, draws=draws
+        ).to_metric()
+        for name in _FIGURES
+    }
+    sequences = [
+        ClipSequence(
+            path=str(row.path),
+            group=str(row.group),
+            source=str(row.source),
+            fold=0,
+            variant=Treatment.PLAIN,
+            fake=bool(truth),
+            true_fake=bool(truth),
+            features=np.zeros((1, 0), np.float32),
+            frame_logit=logits,
+            detail=np.full(1, np.inf, np.float32),
+            face_px=np.zeros(1, np.float32),
+        )
+        for row, truth, logits in zip(rows.itertuples(), fake, frame_logits, strict=True)
+    ]
+    last = [np.array([logit], np.float32) for logit in last_logits]
+    try:
+        found = calibrate(sequences, last, person_score=PersonScore.SEQUENCE, draws=draws).decision
+    except UsageError as error:
+        return RecipeDecision(_uncalibrated(), metrics, str(error))
+    return RecipeDecision(dataclasses.replace(found, person_score=PersonScore.LAST), metrics)
+
+
+def _uncalibrated() -> DecisionSpec:
+    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
+    return DecisionSpec(
+        person_score=PersonScore.LAST,
+        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
+        thresholds={"real": half, "fake": half},
+    )

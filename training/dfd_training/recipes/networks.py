@@ -27,8 +27,8 @@ def build_frozen_cnn(*, backbone: str, size: int, weights: str, seed: int = 0) -
     Args:
         backbone: A name in the registry of backbones.
         size: Side of its pictures in pixels.
-        weights: As `build_frame_model` takes them.
-        seed: Of random weights.
+        weights: Weights as for `build_frame_model`.
+        seed: Seed of random weights.
 
     Returns:
         A model from `image` [B, S, S, 3], RGB 0..255, to `features` [B, F] and `fake_logit` [B].
@@ -45,7 +45,7 @@ def build_frozen_cnn(*, backbone: str, size: int, weights: str, seed: int = 0) -
 
 
 def hash_of_weights(model: keras.Model) -> str:
-    """SHA-256 of the weights that features depend on, in hexadecimal: the probe's are left out."""
+    """Returns the SHA-256 of the weights that features depend on, without those of the probe."""
     digest = hashlib.sha256()
     probe = {id(variable) for variable in _probe(model).weights}
     for variable in model.weights:
@@ -64,7 +64,7 @@ def fit_probe(
     Both classes weigh the same, and each clip as much as any other.
 
     Args:
-        model: As `build_frozen_cnn` builds it; gets the weights.
+        model: A model from `build_frozen_cnn`; receives the weights.
         features: float32 [T, F] of each clip.
         fake: bool, of each clip; both kinds.
     """
@@ -81,7 +81,7 @@ def fit_probe(
 
 
 def probe_logits(model: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the probe says of features [T, F]: float32 [T]."""
+    """Computes the probe's logits of features [T, F]: float32 [T]."""
     kernel, bias = (ops.convert_to_numpy(variable) for variable in _probe(model).weights)
     return np.asarray(features @ kernel[:, 0] + bias[0], np.float32)
 
@@ -108,7 +108,7 @@ def build_rnn(*, feature_width: int, dropout: float = 0.4) -> keras.Model:
 
 
 def last_logit_model(rnn: keras.Model) -> keras.Model:
-    """The published network round the same weights: one logit a clip, [B, 1]."""
+    """Builds the published network around the same weights: one logit per clip, [B, 1]."""
     features, mask = rnn.input["features"], rnn.input["mask"]
     last = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True) - 1
     logit = ops.take_along_axis(rnn.output, last, axis=1)

@@ -1,1 +1,1 @@
-"""Rewrites of ONNX graphs that change no result beyond rounding, one kind a module."""
+"""Rewrites of ONNX graphs that change no result beyond rounding, on `onnx_ir`."""

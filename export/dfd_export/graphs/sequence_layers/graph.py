@@ -1,22 +1,72 @@
-"""The graph of a sequence model while its layers are being written."""
+"""The graph of a sequence model under construction, and the registry of the layers' converters.
+
+Linear maps of each step wait in `Affine` and are combined before they are written, so that batch
+norms cost nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from dfd_export.graphs.sequence_layers.affine import Affine
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """x @ kernel + bias over the last axis.
+
+    Attributes:
+        name: The layer that it comes from, for the names of its constants.
+        kernel: [in, out]; or [C], a factor for each channel.
+        bias: [out].
+    """
+
+    name: str
+    kernel: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, layer: keras.layers.BatchNormalization) -> Affine:
+        """The map that a batch norm is in inference."""
+        scale = 1.0 / np.sqrt(as_array(layer.moving_variance) + layer.epsilon)
+        if layer.scale:
+            scale = scale * as_array(layer.gamma)
+        shift = -as_array(layer.moving_mean) * scale
+        return cls(layer.name, scale, shift + as_array(layer.beta) if layer.center else shift)
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether no channel goes into another."""
+        return self.kernel.ndim == 1
+
+    def after(self, first: Affine | None) -> Affine:
+        """This map, which is per channel, applied to the result of `first`."""
+        if first is None:
+            return self
+        return Affine(first.name, first.kernel * self.kernel, first.bias * self.kernel + self.bias)
+
+    def into(self, kernel: Array, bias: Array) -> tuple[Array, Array]:
+        """Kernel [C, out] and bias [out] that do this map's work first; it is per channel."""
+        return kernel * self.kernel[:, None], bias + self.bias @ kernel
+
+
+def as_array(variable: Any) -> Array:  # noqa: ANN401 - a Keras variable
+    """A variable's value, float64: foldings round once, when they are written."""
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
 
 
 class Layout(enum.Enum):
-    """How the steps of a batch lie in a tensor."""
+    """Order of the axes of a batch of steps."""
 
     BATCH_TIME = "[batch, time, channels]"
     TIME_BATCH = "[time, batch, channels]"
@@ -26,7 +76,7 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a layer gives for each step.
+    """A layer's output for each step.
 
     Attributes:
         name: The tensor.
@@ -165,7 +215,7 @@ class SequenceGraph:
         return dataclasses.replace(steps, name=name, layout=layout)
 
     def rows_at_ends(self, value: str, offsets: list[int], output: str) -> str:
-        """Of [batch, rows, C] the rows at each sequence's length plus each offset: [batch, n, C].
+        """Gathers rows of [batch, rows, C] at each length plus each offset: [batch, n, C].
 
         Args:
             value: Has `length + max(offsets) + 1` rows or more.
@@ -203,3 +253,47 @@ class SequenceGraph:
         if len(self._ends) > 1:
             rows = self.add("Concat", self._ends, _NEXT_STATE, axis=2)
         self.add("Squeeze", [rows, self.integers(0)], "next_state")
+
+
+Converter = Callable[[SequenceGraph, Any, Steps], Steps]
+"""Writes a layer behind the steps that it reads; returns those that it gives."""
+
+_CONVERTERS: dict[type, Converter] = {}
+
+
+class Unsupported(Exception):
+    """A layer cannot be written. The text goes on after its name: why, and what to do."""
+
+
+def converts(*kinds: type) -> Callable[[Converter], Converter]:
+    """Registers a function for layers of exactly these classes.
+
+    A class that somebody derived from one of them may compute something else: it needs a
+    function of its own.
+    """
+
+    def register(converter: Converter) -> Converter:
+        for kind in kinds:
+            _CONVERTERS[kind] = converter
+        return converter
+
+    return register
+
+
+def is_known(kind: type) -> bool:
+    """Returns whether there is a function for layers of this class."""
+    return kind in _CONVERTERS
+
+
+def known_kinds() -> list[str]:
+    """Names of the classes that can be written."""
+    return sorted(kind.__name__ for kind in _CONVERTERS)
+
+
+def convert(graph: SequenceGraph, layer: Any, steps: Steps) -> Steps:  # noqa: ANN401
+    """Writes a layer into the graph.
+
+    Raises:
+        Unsupported: It has an option that ONNX or a live stream cannot do.
+    """
+    return _CONVERTERS[type(layer)](graph, layer, steps)

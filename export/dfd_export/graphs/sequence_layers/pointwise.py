@@ -1,4 +1,4 @@
-"""Layers that look at one step alone: dense layers and norms, and what does nothing in inference.
+"""Layers that look at one step alone: dense layers, norms, activations, training-only layers.
 
 A batch norm has fixed statistics then and is a factor and an offset for each channel: it goes
 into the weights of the dense layer before it or of the layer after it.
@@ -6,14 +6,150 @@ into the weights of the dense layer before it or of the layer after it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
 
-from dfd_export.graphs.sequence_layers.activations import activate
-from dfd_export.graphs.sequence_layers.affine import Affine, as_array
-from dfd_export.graphs.sequence_layers.graph import SequenceGraph, Steps
-from dfd_export.graphs.sequence_layers.registry import Unsupported, converts
+from dfd_export.graphs.sequence_layers.graph import (
+    Affine,
+    SequenceGraph,
+    Steps,
+    Unsupported,
+    as_array,
+    converts,
+)
+
+Function = Callable[[SequenceGraph, str, str], str]
+"""Writes a function of the tensor of that name; the other name starts those of its outputs."""
+
+
+def _node(op: str, **attributes: float) -> Function:
+    return lambda graph, x, name: graph.add(op, [x], f"{name}_out", **attributes)
+
+
+def _relu(
+    max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0
+) -> Function:
+    if threshold:
+        raise Unsupported(f"has threshold {threshold:g}: only a ReLU that bends at 0 is known")
+    if max_value is None:
+        return _node("LeakyRelu", alpha=negative_slope) if negative_slope else _node("Relu")
+    if negative_slope:
+        raise Unsupported(
+            f"has both max_value {max_value:g} and negative_slope {negative_slope:g}: only one of "
+            "them is known"
+        )
+
+    def write(graph: SequenceGraph, x: str, name: str) -> str:
+        low, high = graph.constant(f"{name}_low", 0.0), graph.constant(f"{name}_high", max_value)
+        return graph.add("Clip", [x, low, high], f"{name}_out")
+
+    return write
+
+
+def _times(op: str, **attributes: float) -> Function:
+    """The operator's result as a factor of its input: x * op(x)."""
+
+    def write(graph: SequenceGraph, x: str, name: str) -> str:
+        gate = graph.add(op, [x], f"{name}_gate", **attributes)
+        return graph.add("Mul", [x, gate], f"{name}_out")
+
+    return write
+
+
+def _gelu(graph: SequenceGraph, x: str, name: str) -> str:
+    """The exact GELU: x * (erf(x / sqrt 2) + 1) / 2."""
+    value = graph.add("Mul", [x, graph.constant(f"{name}_root", 0.5**0.5)], f"{name}_scaled")
+    value = graph.add("Erf", [value], f"{name}_erf")
+    value = graph.add("Add", [value, graph.constant(f"{name}_one", 1.0)], f"{name}_sum")
+    value = graph.add("Mul", [value, x], f"{name}_product")
+    return graph.add("Mul", [value, graph.constant(f"{name}_half", 0.5)], f"{name}_out")
+
+
+def _mish(graph: SequenceGraph, x: str, name: str) -> str:
+    gate = graph.add("Softplus", [x], f"{name}_softplus")
+    return graph.add("Mul", [x, graph.add("Tanh", [gate], f"{name}_gate")], f"{name}_out")
+
+
+_FUNCTIONS: dict[str, Function] = {
+    "celu": _node("Celu"),
+    "elu": _node("Elu"),
+    "exponential": _node("Exp"),
+    "gelu": _gelu,
+    "hard_sigmoid": _node("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_silu": _node("HardSwish"),
+    "leaky_relu": _node("LeakyRelu", alpha=0.2),
+    "mish": _mish,
+    "relu": _relu(),
+    "relu6": _relu(max_value=6.0),
+    "selu": _node("Selu"),
+    "sigmoid": _node("Sigmoid"),
+    "silu": _times("Sigmoid"),
+    "softmax": _node("Softmax", axis=-1),
+    "softplus": _node("Softplus"),
+    "softsign": _node("Softsign"),
+    "tanh": _node("Tanh"),
+}
+"""By Keras' names, with the options that these have as names."""
+
+
+def activate(graph: SequenceGraph, activation: Any, steps: Steps, label: str) -> Steps:  # noqa: ANN401
+    """Writes an activation as Keras layers hold one: a function, or a layer that is one.
+
+    Raises:
+        Unsupported: There is none of that name in ONNX.
+    """
+    if isinstance(activation, keras.layers.Layer):
+        function = _of_layer(activation)
+    else:
+        name = getattr(activation, "__name__", type(activation).__name__)
+        if activation is keras.activations.linear:
+            return steps
+        if activation is not getattr(keras.activations, name, None) or name not in _FUNCTIONS:
+            known = ", ".join(sorted(_FUNCTIONS))
+            raise Unsupported(f"has activation {name}: fit the model anew with one of {known}")
+        function = _FUNCTIONS[name]
+    steps = graph.settle(steps)
+    return Steps(function(graph, steps.name, graph.label(label)), steps.width, steps.layout)
+
+
+def _of_layer(layer: keras.layers.Layer) -> Function:
+    # By the very class: one derived from it may compute something else.
+    if type(layer) is layers.ReLU:
+        return _relu(layer.max_value, float(layer.negative_slope), float(layer.threshold))
+    if type(layer) is layers.LeakyReLU:
+        return _node("LeakyRelu", alpha=float(layer.negative_slope))
+    if type(layer) is layers.ELU:
+        return _node("Elu", alpha=float(layer.alpha))
+    raise Unsupported(
+        f"has the layer {type(layer).__name__} as activation: fit the model anew with ReLU, "
+        "LeakyReLU or ELU"
+    )
+
+
+@converts(layers.Activation)
+def _activation(graph: SequenceGraph, layer: keras.layers.Activation, steps: Steps) -> Steps:
+    return activate(graph, layer.activation, steps, layer.name)
+
+
+@converts(layers.ReLU, layers.LeakyReLU, layers.ELU)
+def _activation_layer(graph: SequenceGraph, layer: keras.layers.Layer, steps: Steps) -> Steps:
+    return activate(graph, layer, steps, layer.name)
+
+
+@converts(layers.PReLU)
+def _prelu(graph: SequenceGraph, layer: keras.layers.PReLU, steps: Steps) -> Steps:
+    slopes = np.asarray(keras.ops.convert_to_numpy(layer.alpha))
+    if slopes.shape[0] != 1:
+        raise Unsupported("has a slope for each step: fit the model anew with shared_axes=[1]")
+    steps = graph.settle(steps)
+    name = graph.label(layer.name)
+    slope = graph.constant(f"{name}_slope", slopes.reshape(-1))
+    return Steps(graph.add("PRelu", [steps.name, slope], f"{name}_out"), steps.width, steps.layout)
+
 
 TRAINING_ONLY = (
     layers.ActivityRegularization,

@@ -1,0 +1,1 @@
+"""The frame model on an NVIDIA GPU."""

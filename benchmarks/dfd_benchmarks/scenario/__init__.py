@@ -1,0 +1,1 @@
+"""MLPerf scenarios under LoadGen."""

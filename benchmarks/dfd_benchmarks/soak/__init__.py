@@ -1,0 +1,1 @@
+"""Long runs: memory, threads, descriptors and latency over time."""

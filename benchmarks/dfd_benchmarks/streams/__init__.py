@@ -1,0 +1,1 @@
+"""Live streams over loopback: senders, receivers, staleness, and how many a machine carries."""

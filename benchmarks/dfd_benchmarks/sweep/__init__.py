@@ -1,0 +1,1 @@
+"""Provider, precision, batch and threads tried against each other."""

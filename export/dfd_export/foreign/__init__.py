@@ -1,0 +1,1 @@
+"""Models from other programs: `.h5` and `.keras` files of notebooks, converted for a bundle."""

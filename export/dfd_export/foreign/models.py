@@ -1,0 +1,344 @@
+"""Opens model files of any origin as the models of a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.bundle.manifest import (
+    Calibrator,
+    CardInfo,
+    DecisionSpec,
+    FaceSpec,
+    PersonScore,
+    Threshold,
+)
+from dfd_edge.errors import UsageError
+from dfd_edge.faces.crop import CROP_SCALE
+from dfd_export.foreign.frame import ForeignFrame, FrameSettings, Scaling, build_frame, open_frame
+from dfd_export.foreign.keras_graph import Classes
+from dfd_export.foreign.model_file import ModelFile
+from dfd_export.foreign.options import GivenOptions, MissingOption, missing_options
+from dfd_export.foreign.reference import ForeignModels, compare_foreign
+from dfd_export.foreign.sequence import (
+    ForeignSequence,
+    build_sequence,
+    mean_model,
+    open_sequence,
+    verdict_weights,
+)
+from dfd_export.gate.parity import Extra
+from dfd_training.data.store import UNRECORDED_CROP_SCALE
+from dfd_training.models import load_frame_model, load_sequence_model
+
+_UNRECORDED = (
+    "{} carries no crop scale: {:g} times the face is taken; --crop-scale gives another one."
+)
+NOT_MEASURED = (
+    "Nothing was calibrated and nothing was measured: a probability is what the published model "
+    "itself gives, and `fake` starts at one half, as published. How often it is wrong is not known."
+)
+
+
+def unmeasured_decision(person_score: PersonScore) -> DecisionSpec:
+    """Probabilities as the model gives them, and one half between real and fake.
+
+    Args:
+        person_score: Which logits a person's score is the mean of.
+    """
+    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
+    return DecisionSpec(
+        person_score=person_score,
+        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
+        thresholds={"real": half, "fake": half},
+    )
+
+
+def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
+    """A card that says so.
+
+    Args:
+        sources: The model files, a phrase each.
+        facts: Facts about the models that limit their use, a sentence each.
+    """
+    return CardInfo(
+        training_data=f"Not known here. Taken over from {' and '.join(sources)}.",
+        protocol=f"Converted from published files and compared with them. {NOT_MEASURED}",
+        metrics={},
+        licence="Not known here: the terms of the published model apply.",
+        limits=[NOT_MEASURED, *facts],
+    )
+
+
+WHOLE_FRAME = FaceSpec("none", "")
+"""What a bundle says of its face detector when it judges whole frames."""
+
+_MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
+_MASK_FIXED = (3, 11)
+"""Before this Keras, a mask given to one layer did not reach the next."""
+
+Prompt = Callable[[Sequence[MissingOption], Path], dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BundleModels:
+    """The models that a bundle is written from, and their settings.
+
+    Attributes:
+        frame_model: In the standard form; without a logit where the sequence model gives it.
+        sequence_model: In the standard form.
+        size: Side of the crops in pixels.
+        crop_scale: Side of the square crop over the longer side of the face's box.
+        face: The face detector; None to take that of the crops.
+        rate_hz: Steps a second; None to take that of the crops.
+        person_score: Which logits a person's score is the mean of.
+        sources: Each file, a phrase.
+        facts: Facts about foreign models for the card, a sentence each.
+        measured: False where no decision and no card are needed, since nobody made any.
+    """
+
+    frame_model: keras.Model
+    sequence_model: keras.Model
+    size: int
+    crop_scale: float = CROP_SCALE
+    face: FaceSpec | None = None
+    rate_hz: float | None = None
+    person_score: PersonScore = PersonScore.SEQUENCE
+    sources: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    measured: bool = True
+    foreign: ForeignModels = field(default_factory=ForeignModels)
+
+    def extra(self, crops: NDArray[np.uint8]) -> Extra:
+        """The comparison with the published models themselves, for the gate.
+
+        Args:
+            crops: uint8 [n, size, size, 3], RGB.
+        """
+        return partial(compare_foreign, self.foreign, crops)
+
+    def decision(self) -> DecisionSpec:
+        """The decision where none was made."""
+        return unmeasured_decision(self.person_score)
+
+    def card(self) -> CardInfo:
+        """The card where none was written."""
+        return unmeasured_card(self.sources, self.facts)
+
+
+def open_models(
+    frame_path: Path, sequence_path: Path | None, given: GivenOptions, ask: Prompt
+) -> BundleModels:
+    """Opens model files and asks what they cannot tell.
+
+    Args:
+        frame_path: A CNN: of `dfd-train`, or published.
+        sequence_path: A sequence model: of `dfd-train`, or published; None to judge a person by
+            the mean of the frame logits.
+        given: The options that were given.
+        ask: Gets answers to open questions.
+
+    Raises:
+        UsageError: A file is refused, an answer is missing, or an option does not apply.
+    """
+    frame_file = ModelFile.read(frame_path)
+    sequence_file = None if sequence_path is None else ModelFile.read(sequence_path)
+    frame = None if _is_own_frame(frame_file) else open_frame(frame_file)
+    sequence = None
+    if sequence_file is not None and not _is_own_sequence(sequence_file):
+        sequence = open_sequence(sequence_file)
+    carried = _crop_scale(frame_file)
+    _check_given(frame_path, given, frame, sequence, carried)
+    if carried is None and sequence_file is not None:
+        carried = _crop_scale(sequence_file)
+    if sequence_file is None and frame is not None and frame.head is None:
+        raise UsageError(
+            f"{frame_path}: gives features and no verdict: give the sequence model that takes them "
+            "as SEQUENCE"
+        )
+    answers = ask(missing_options(given, frame, sequence), frame_path)
+    given = dataclasses.replace(given, **answers)  # type: ignore[arg-type] # of the fields' types
+    classes = Classes(given.classes) if given.classes else Classes.REAL_FAKE
+    to_frame = None if frame is None else _frame_answers(given, frame, classes)
+    frame_model = (
+        load_frame_model(frame_path)
+        if frame is None or to_frame is None
+        else build_frame(frame, to_frame)
+    )
+    if sequence is not None:
+        _check_widths(frame_path, frame_model, sequence)
+        sequence_model = build_sequence(sequence, classes)
+    elif sequence_path is not None:
+        sequence_model = load_sequence_model(sequence_path)
+    else:
+        sequence_model = mean_model(*_verdict(frame, frame_model, classes))
+    whole_frames = given.crop == "frame"
+    unrecorded = UNRECORDED_CROP_SCALE if frame is None else CROP_SCALE
+    unstated = frame is None and given.crop_scale is None and carried is None
+    return BundleModels(
+        frame_model=frame_model,
+        sequence_model=sequence_model,
+        size=int(frame_model.inputs[0].shape[1]),
+        crop_scale=1.0 if whole_frames else given.crop_scale or carried or unrecorded,
+        face=WHOLE_FRAME if whole_frames else None,
+        rate_hz=given.rate,
+        person_score=PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE,
+        sources=[_source(file) for file in (frame_file, sequence_file) if file is not None],
+        facts=[
+            *([_UNRECORDED.format(frame_path.name, unrecorded)] if unstated else []),
+            *(_frame_facts(frame, to_frame) if frame is not None and to_frame is not None else []),
+            *(_sequence_facts(sequence) if sequence is not None else []),
+            *([_MEAN] if sequence_path is None else []),
+        ],
+        measured=frame is None and sequence is None and sequence_path is not None,
+        foreign=ForeignModels(frame, to_frame, sequence, classes),
+    )
+
+
+def _frame_answers(given: GivenOptions, frame: ForeignFrame, classes: Classes) -> FrameSettings:
+    return FrameSettings(
+        size=given.size or frame.size or 0,
+        scaling=Scaling(given.scaling) if given.scaling else Scaling.NONE,
+        bgr=given.channels == "bgr",
+        classes=classes,
+    )
+
+
+def _is_own_frame(file: ModelFile) -> bool:
+    """Returns whether `dfd-train` wrote it: such a model names its outputs."""
+    outputs = _graph(file).get("output_layers")
+    return isinstance(outputs, dict) and {"features", "fake_logit"} <= outputs.keys()
+
+
+def _is_own_sequence(file: ModelFile) -> bool:
+    """Returns whether `dfd-train` wrote it: such a model names its inputs, and gives every step."""
+    graph = _graph(file)
+    inputs, layers = graph.get("input_layers"), graph.get("layers")
+    named = isinstance(inputs, dict) and inputs.keys() == {"features", "mask"}
+    configs = [entry.get("config") for entry in layers] if isinstance(layers, list) else []
+    ends = [c for c in configs if isinstance(c, dict) and c.get("return_sequences") is False]
+    return named and not ends
+
+
+def _graph(file: ModelFile) -> dict[str, Any]:
+    config = file.config.get("config")
+    return config if isinstance(config, dict) else {}
+
+
+def _verdict(
+    frame: ForeignFrame | None, frame_model: keras.Model, classes: Classes
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if frame is not None and frame.head is not None:
+        return frame.head.weights(classes)
+    return verdict_weights(frame_model)
+
+
+def _crop_scale(file: ModelFile) -> float | None:
+    """Returns the crop scale that a model of `dfd-train` carries; older ones carry none."""
+    scale = _graph(file).get("crop_scale")
+    return float(scale) if isinstance(scale, int | float) else None
+
+
+def _check_given(
+    path: Path,
+    given: GivenOptions,
+    frame: ForeignFrame | None,
+    sequence: ForeignSequence | None,
+    carried: float | None,
+) -> None:
+    """Refuses options that the models answer themselves."""
+    of_frame = ("scaling", "size", "channels", "crop", "crop_scale")
+    for name in (*of_frame, "classes"):
+        applies = (
+            frame is not None
+            or (name == "classes" and sequence is not None)
+            or (name == "crop_scale" and carried is None)
+        )
+        if getattr(given, name) is not None and not applies:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"{path}: dfd-train wrote this model, which fixes --{option}: leave it out"
+            )
+    if given.crop == "frame" and given.crop_scale is not None:
+        raise UsageError("--crop-scale is about face crops: leave it out with --crop frame")
+    if frame is not None and frame.size is not None and given.size not in (None, frame.size):
+        raise UsageError(
+            f"{path}: takes pictures of {frame.size} px, not --size {given.size}: leave it out"
+        )
+
+
+def _check_widths(path: Path, frame_model: keras.Model, sequence: ForeignSequence) -> None:
+    width = int(frame_model.output["features"].shape[-1])
+    if width != sequence.feature_width:
+        raise UsageError(
+            f"{sequence.file.path}: takes features of width {sequence.feature_width}, but {path} "
+            f"gives {width}: give as FRAME the model whose output it was trained on"
+        )
+
+
+def _source(file: ModelFile) -> str:
+    written = f"Keras {file.keras_version}" if file.keras_version else "an unknown Keras"
+    return f"{file.path.name} (written by {written})"
+
+
+def _frame_facts(frame: ForeignFrame, answers: FrameSettings) -> list[str]:
+    order = "BGR" if answers.bgr else "RGB"
+    facts = [
+        f"The CNN was taken to have seen {order} pictures, {_scaled(frame, answers)}.",
+        "Large crops are shrunk by averaging areas, which is softer than most notebooks do it.",
+    ]
+    if frame.head is None:
+        facts.append("It has no verdict: a frame's is that of the sequence model after one step.")
+    else:
+        facts.append(
+            f"It ends in {frame.head.form.value}; its classes were said to be {answers.classes}."
+        )
+    return facts
+
+
+def _scaled(frame: ForeignFrame, answers: FrameSettings) -> str:
+    """Describes where the pixels are scaled, and to which range."""
+    if frame.scaling is None:
+        return f"scaled: {answers.scaling.value}"
+    low, high = frame.scaling.low, frame.scaling.high
+    before = "" if answers.scaling.value == "none" else f", after {answers.scaling.value}"
+    return (
+        f"which it scales itself{before} ({', '.join(frame.scaling.layers)}: 0..255 become "
+        f"{low:.3g}..{high:.3g})"
+    )
+
+
+def _sequence_facts(sequence: ForeignSequence) -> list[str]:
+    facts = []
+    if sequence.steps is not None:
+        facts.append(
+            f"The sequence model was made for clips of {sequence.steps} steps; here it goes on for "
+            "as long as the stream does."
+        )
+    if sequence.reads_padding:
+        names = ", ".join(sequence.reads_padding)
+        facts.append(
+            f"No mask reaches {names}: in its notebook the padding of a short clip moved the "
+            "verdict. Here a step's verdict is that of a clip that ends there, without padding."
+        )
+    elif _version(sequence.file.keras_version) < _MASK_FIXED and sequence.mask is not None:
+        facts.append(
+            f"It was written by Keras {sequence.file.keras_version}, which handed the mask to the "
+            "first recurrent layer only, so that in training padding moved the others. Here it "
+            "moves none, as was meant."
+        )
+    return facts
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Major and minor version of Keras; of Keras 2, which had no such fault, as of the newest."""
+    numbers = [int(part) for part in text.split(".")[:2] if part.isdigit()]
+    return tuple(numbers) if numbers[:1] == [3] else _MASK_FIXED

@@ -1,1 +1,0 @@
-"""Models that people already have: published `.h5` and `.keras` files, made fit for a bundle."""

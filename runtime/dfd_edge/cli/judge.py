@@ -1,0 +1,191 @@
+"""From a request on the command line to a run and its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from dfd_edge.cli.options import check_source_flags
+from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
+from dfd_edge.detector import Detector
+from dfd_edge.errors import SourceError, UsageError
+from dfd_edge.inference.threads import set_up_libraries
+from dfd_edge.judging.results import Event
+from dfd_edge.sinks.console import Console, Printer
+from dfd_edge.sinks.csv_file import CsvFile
+from dfd_edge.sinks.files import check_outputs
+from dfd_edge.sinks.json_lines import JsonLines
+from dfd_edge.sinks.sink import Sink, Sinks
+from dfd_edge.sinks.video_file import check_suffix
+from dfd_edge.sources import SourceItem, SourceKind, expand
+from dfd_edge.view.window import display_fault
+
+if TYPE_CHECKING:
+    pass
+
+EXIT_SOURCE_FAILED = 1
+EXIT_MATCHED = 3
+
+
+def judge(request: RunRequest) -> int:
+    """Runs `dfd-edge` and returns its exit code.
+
+    Raises:
+        DfdError: Nothing can be judged as requested.
+    """
+    if "" in request.sources:
+        raise UsageError("an empty source was given: name a file, a folder or an address")
+    if not request.sources and not request.cameras:
+        raise UsageError("nothing to judge: give files, folders or addresses, or --webcam")
+    events: list[Event] = []
+    items, errors = expand([*request.sources, *request.cameras], on_event=events.append)
+    items = [dataclasses.replace(item, options=request.source_options) for item in items]
+    if request.save_video is not None and len(items) + len(errors) > 1:
+        raise UsageError(f"--save-video takes one source, {len(items) + len(errors)} were given")
+    printer = Printer()
+    files = [item for item in items if item.kind not in LIVE_KINDS]
+    live = [item for item in items if item.kind in LIVE_KINDS]
+    console = Console(printer, as_json=request.as_json, files=len(files))
+    if errors and not items:
+        sinks = Sinks(JsonLines(printer), console) if request.as_json else console
+        _report_missing(sinks, errors, events)
+        return EXIT_SOURCE_FAILED
+    _check(request, items)
+    set_up_libraries(request.threads, quiet=not request.verbose)
+    detector = Detector.load(
+        request.model,
+        provider=request.provider,
+        precision=request.precision,
+        threads=request.threads,
+        options=request.provider_options,
+    )
+    stop = threading.Event()
+    # Around the outputs: what was judged until Ctrl-C is still written.
+    with stopped_by_signals(stop), contextlib.ExitStack() as opened:
+        sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
+        _note_settings(request, detector, printer)
+        _report_missing(sinks, errors, events)
+        window = _wants_window(request, live, printer)
+        run = Run(detector, dataclasses.replace(request, window=window), sinks, printer, stop=stop)
+        run.files(files)
+        if live and not stop.is_set():
+            run.live(live)
+    if any(verdict.label in request.fail_on for verdict in run.verdicts):
+        return EXIT_MATCHED
+    return EXIT_SOURCE_FAILED if run.failures or errors else 0
+
+
+def _check(request: RunRequest, items: list[SourceItem]) -> None:
+    """Refuses options that do not go with the sources, and outputs that cannot be written."""
+    check_source_flags(request.source_options, items)
+    on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
+    read = [Path(str(item.location)) for item in items if item.kind in on_disk]
+    outputs = {
+        "--csv": request.csv_path,
+        "--save-video": request.save_video,
+        "--report": request.report_path,
+    }
+    check_outputs(outputs, read)
+    if request.save_video is not None:
+        check_suffix(request.save_video)
+    if request.report_path is not None:
+        from dfd_edge.report.page import check_report
+
+        check_report(request.report_path)
+
+
+def _open_sinks(
+    request: RunRequest,
+    detector: Detector,
+    items: list[SourceItem],
+    console: Console,
+    opened: contextlib.ExitStack,
+) -> list[Sink]:
+    """Opens what receives the results of all sources.
+
+    The files are finished when `opened` is left, or removed after an error; then the webhook gets
+    the time it needs, within bounds.
+
+    Raises:
+        UsageError: A file cannot be written, or the webhook is no http or https address.
+    """
+    webhook: Sink | None = None
+    table: Sink | None = None
+    report: Sink | None = None
+    if request.webhook is not None:
+        from dfd_edge.sinks.webhook import Endpoint, Webhook  # few runs need it
+
+        endpoint = Endpoint.parse(request.webhook)
+        webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
+    if request.csv_path is not None:
+        table = opened.enter_context(CsvFile(request.csv_path))
+    run = detector.run_record(rate_hz=request.rate_hz)
+    if request.report_path is not None:
+        from dfd_edge.report.page import Report  # its libraries take a while to load
+
+        report = opened.enter_context(Report(request.report_path, detector, items, run))
+    lines = JsonLines(console.printer, run) if request.as_json else None
+    sinks = (report, lines, table, webhook, console)
+    return [sink for sink in sinks if sink is not None]
+
+
+def _note_settings(request: RunRequest, detector: Detector, printer: Printer) -> None:
+    """Prints what runs, where that was asked for or is not what was asked for."""
+    report = detector.provider
+    if request.verbose or not report:
+        printer.note(f"provider {report}")
+    if request.verbose:
+        printer.note(f"precision {report.precision}: {report.precision_reason}")
+    trained_hz = detector.bundle.manifest.sequence.rate_hz
+    if request.rate_hz not in (None, trained_hz):
+        printer.note(
+            f"judging at {request.rate_hz:g} Hz; the model was trained at {trained_hz:g} Hz"
+        )
+
+
+def _wants_window(request: RunRequest, live: list[SourceItem], printer: Printer) -> bool:
+    """Returns whether to open windows: as asked, else for live sources where a display works."""
+    wanted = request.window
+    if wanted is False or (wanted is None and (not live or request.as_json)):
+        return False
+    fault = display_fault()
+    if fault is not None and wanted:
+        raise UsageError(f"--window: {fault}; leave it out, or use --save-video")
+    if fault is not None:
+        printer.note(f"no window: {fault}")
+    return fault is None
+
+
+def _report_missing(sinks: Sink, errors: list[SourceError], events: list[Event]) -> None:
+    """Reports sources that were not found, and what is to be known of those that were."""
+    for event in events:
+        sinks.event(event)
+    for error in errors:
+        sinks.event(failure_event(error.source, error))
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Lets the first Ctrl-C, SIGTERM or SIGHUP set `stop`; the second one acts as usual."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, previous[signal.Signals(number)])
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signals.append(signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""From frames to verdicts: observations of people, logits, labels, results."""

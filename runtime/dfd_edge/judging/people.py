@@ -1,0 +1,122 @@
+"""Observations of people: the faces of a frame detected, tracked, selected and cropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfd_edge.faces.crop import Quality, assess, crop_region, extract_crop, middle_square
+from dfd_edge.faces.selection import FaceChoice, FacesOption
+from dfd_edge.faces.tracker import Tracker
+
+if TYPE_CHECKING:
+    from dfd_edge.bundle.manifest import FrameSpec
+    from dfd_edge.faces.detector import FaceDetector
+
+_WHOLE_FRAME = 1
+"""Track number of the only "person" of models that judge whole frames."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceCrop:
+    """A cropped face of one frame.
+
+    Attributes:
+        track: Number of the person.
+        box: float32 [4], x0, y0, x1, y1 in pixels of the frame.
+        region: x0, y0 and side in pixels of the cropped square.
+        crop: uint8 [size, size, 3], RGB.
+        quality: Whether it is judged, and why not.
+    """
+
+    track: int
+    box: NDArray[np.float32]
+    region: tuple[int, int, int]
+    crop: NDArray[np.uint8]
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """The faces of one due frame, before the models judge them.
+
+    Attributes:
+        time_s: Time of the frame in seconds.
+        faces: The faces, the largest first.
+        captured_s: `time.monotonic()` at capture, or None.
+        judged: The faces that are judged.
+    """
+
+    time_s: float
+    faces: tuple[FaceCrop, ...]
+    captured_s: float | None = None
+    judged: tuple[FaceCrop, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        judged = tuple(face for face in self.faces if face.quality.judged)
+        object.__setattr__(self, "judged", judged)
+
+
+class Observer:
+    """Observes the frames of one source in their order; owns the tracker.
+
+    Args:
+        finder: The face detector, or None for models that judge whole frames.
+        frame: Crop geometry and input size of the frame model.
+        faces: Which faces are judged.
+    """
+
+    def __init__(
+        self, finder: FaceDetector | None, frame: FrameSpec, *, faces: FacesOption = "all"
+    ) -> None:
+        self._finder = finder
+        self._size = frame.input_size
+        self._crop_scale = frame.crop_scale
+        self._tracker = Tracker()
+        self._choice = FaceChoice(faces)
+
+    def observe(
+        self,
+        frame: NDArray[np.uint8],
+        time_s: float,
+        *,
+        captured_s: float | None = None,
+        thorough: bool = False,
+    ) -> Observation:
+        """Detects, tracks and crops the faces of a frame.
+
+        Args:
+            frame: uint8 [height, width, 3], BGR.
+            time_s: Its time in seconds.
+            captured_s: `time.monotonic()` when it was captured, passed on.
+            thorough: Whether small faces are searched for as in a still.
+        """
+        finder = self._finder
+        if finder is None:
+            return Observation(time_s, (self._whole(frame),), captured_s)
+        faces = []
+        people = self._tracker.update(finder.detect(frame, thorough=thorough), time_s, frame)
+        refusals = self._choice.refusals(people, time_s)
+        for tracked, refusal in zip(people, refusals, strict=True):
+            region = crop_region(tracked.face.box, self._crop_scale)
+            crop = extract_crop(frame, region, self._size)
+            left_out = refusal is not None
+            quality = Quality(False, refusal) if left_out else assess(tracked.face, crop)
+            square = (region.x0, region.y0, region.side)
+            faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
+        return Observation(time_s, tuple(faces), captured_s)
+
+    def _whole(self, frame: NDArray[np.uint8]) -> FaceCrop:
+        """Returns the middle of a frame as one "person", the same one also after a cut or a gap."""
+        region = middle_square(frame)
+        x1, y1 = region.x0 + region.side, region.y0 + region.side
+        return FaceCrop(
+            track=_WHOLE_FRAME,
+            box=np.array([region.x0, region.y0, x1, y1], np.float32),
+            region=(region.x0, region.y0, region.side),
+            crop=extract_crop(frame, region, self._size),
+            quality=Quality(True),
+        )

@@ -1,0 +1,1 @@
+"""Receivers of results: console, JSON Lines, CSV, annotated video, webhook."""

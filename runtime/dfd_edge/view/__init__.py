@@ -1,0 +1,1 @@
+"""Pictures of results: annotated frames, windows, live lines in a terminal."""

@@ -1,0 +1,1 @@
+"""Augmentation: jitter, degradation and codecs, synthesised forgeries and generators of fakes."""

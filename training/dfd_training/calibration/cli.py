@@ -1,0 +1,116 @@
+"""`dfd-train calibrate`: calibrators and thresholds of a fitted model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfd_edge.inference.names import PRECISIONS
+from dfd_training.sequence.cli import out_of_fold_sequences
+
+if TYPE_CHECKING:
+    from dfd_edge.bundle.manifest import DecisionSpec
+
+
+@click.command("calibrate")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--frame",
+    "frames",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="The frame models given to `fit sequence`, in the same order, or bundles made of them.",
+)
+@click.option(
+    "--sequence",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder that `fit sequence` wrote.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    help="Precisions to calibrate beside fp32; they need bundles.  [default: all that the frame "
+    "models have]",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option(
+    "--protocol",
+    default="",
+    help="Further sentences for the card on how the model was fitted.",
+)
+@click.option(
+    "--licence",
+    default=(
+        "Apache-2.0, as the weights that training started from. The footage is not in the bundle; "
+        "some of its sources allow research only"
+    ),
+    show_default=True,
+    help="Terms of the model files, for the card.",
+)
+@click.option("--seed", default=0, show_default=True, help="As given to `fit sequence`.")
+def calibrate_command(
+    store: Path,
+    frames: tuple[Path, ...],
+    sequence: Path,
+    precisions: tuple[str, ...],
+    out: Path,
+    protocol: str,
+    licence: str,
+    seed: int,
+) -> None:
+    """Fit calibrators and set thresholds on the training's own folds.
+
+    Each precision gets its own, from the scores of its graphs on folds that they did not see.
+    Writes decision.json and card.json, which `dfd-export bundle` puts into the manifest.
+    """
+    from dfd_training.calibration.calibrate import Calibration, calibrate
+    from dfd_training.calibration.card import make_card
+    from dfd_training.calibration.decision_file import decisions_to_json
+    from dfd_training.data.store import CropStore
+    from dfd_training.models.scoring import shared_precisions
+    from dfd_training.sequence.out_of_fold import read_out_of_fold
+
+    wanted = dict.fromkeys(("fp32", *(precisions or shared_precisions(list(frames)))))
+    scored = out_of_fold_sequences(store, frames, sequence, precisions=list(wanted), seed=seed)
+    photographs = out_of_fold_sequences(
+        store, frames, sequence, precisions=list(wanted), seed=seed, photographs=True
+    )
+    found: dict[str, Calibration] = {}
+    for precision, sequences in scored.items():
+        found[precision] = calibrate(
+            sequences,
+            read_out_of_fold(sequence, sequences),
+            precision=precision,
+            # All precisions use the same kind of score; only the numbers differ.
+            person_score=found["fp32"].decision.person_score if found else None,
+            photographs=photographs[precision],
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    decisions = {precision: result.decision for precision, result in found.items()}
+    (out / "decision.json").write_text(decisions_to_json(decisions))
+    metrics = {name: metric for r in found.values() for name, metric in r.metrics.items()}
+    card = make_card(CropStore(store), metrics, protocol=protocol, licence=licence)
+    (out / "card.json").write_text(card.to_json())
+    click.echo(f"a person's score is the mean of the {decisions['fp32'].person_score} logits")
+    for precision, decision in decisions.items():
+        _print_thresholds(precision, decision)
+    for name, metric in metrics.items():
+        between = "" if metric.high is None else f", at most {metric.high:.3f}"
+        if metric.low is not None:
+            between = f" [{metric.low:.3f}, {metric.high:.3f}]"
+        click.echo(f"{name}: {metric.value:.3f}{between}")
+
+
+def _print_thresholds(precision: str, decision: DecisionSpec) -> None:
+    for label, threshold in decision.thresholds.items():
+        click.echo(
+            f"{precision} {label}: P(fake) {threshold.probability:.3f}, wrong in "
+            f"{threshold.rate:.3f} of {threshold.n} groups' clips (upper bound "
+            f"{threshold.upper_bound:.3f})"
+        )

@@ -1,1 +1,0 @@
-"""Clips as sequences of features, and the sequence model fitted on them."""

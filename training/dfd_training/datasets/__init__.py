@@ -1,1 +1,0 @@
-"""Public data sets, each in its own layout, brought into the one table that training reads."""

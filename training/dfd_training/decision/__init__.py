@@ -1,1 +1,0 @@
-"""Calibration and thresholds: how the logits of a variant become labels."""

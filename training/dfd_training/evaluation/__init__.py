@@ -1,0 +1,1 @@
+"""Evaluation of bundles and frame models: figures, pages, robustness, comparisons."""

@@ -1,0 +1,1 @@
+"""The sequence model: features of whole clips, and the fit on them."""

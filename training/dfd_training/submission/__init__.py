@@ -1,1 +1,0 @@
-"""Submission files of the Deepfake Detection Challenge."""
