@@ -81,7 +81,7 @@ FORGERY_SEED = 4
 
 
 DOCTOR_CLIP = Path(__file__).resolve().parents[1] / "runtime" / "dfd_edge" / "cli" / "doctor.mp4"
-"""What `dfd-edge --doctor` judges; small, since it is part of the wheel."""
+"""Clip that `dfd-edge --doctor` judges; small, since it is part of the wheel."""
 DOCTOR_STEP, DOCTOR_FRAMES = 5, 8
 DOCTOR_VIEW = (slice(20, 372), slice(144, 496))
 

@@ -21,7 +21,7 @@ from dfd_benchmarks.results.schema import (
     read_record,
     write_result,
 )
-from dfd_benchmarks.results.timing import Spread, cpu_seconds, wall_seconds
+from dfd_benchmarks.results.timing import Spread, wall_seconds
 from dfd_edge.inference import processor
 
 
@@ -56,15 +56,10 @@ def test_spread_is_minimum_median_and_maximum() -> None:
     assert Spread.of([3.0, 1.0, 10.0, 2.0]) == Spread(1.0, 2.5, 10.0, 4)
 
 
-def test_cpu_time_counts_work_and_not_waiting() -> None:
+def test_elapsed_time_counts_waiting() -> None:
     import time
 
-    def wait() -> None:
-        time.sleep(0.3)
-
-    assert cpu_seconds(wait) < 0.2
-    assert wall_seconds(wait) >= 0.3
-    assert cpu_seconds(lambda: sum(range(3_000_000))) > 0.005
+    assert wall_seconds(lambda: time.sleep(0.3)) >= 0.3
 
 
 CPUINFO = """processor\t: 0

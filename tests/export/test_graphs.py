@@ -34,7 +34,7 @@ def test_both_graphs_state_opset_and_what_they_are(exported):
         assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 17)]
         assert graph.ir_version == 8
         metadata = {entry.key: entry.value for entry in graph.metadata_props}
-        assert metadata["dfd_edge.inference.graph"] == role
+        assert metadata["dfd_edge.graph"] == role
         assert metadata["dfd_edge.bundle"] == "tiny"
         onnx.checker.check_model(graph, full_check=True)
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from dfd_edge.bundle import Bundle
 from dfd_edge.cli import options as flags
 from dfd_edge.cli.command import command
-from dfd_edge.cli.command import command as cli
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.inference.names import Provider
 from dfd_edge.inference.provider_options import (
@@ -116,7 +115,7 @@ def test_the_command_line_hands_them_on():
 
 
 def test_the_command_line_offers_every_provider():
-    choices = {option.name: getattr(option.type, "choices", None) for option in cli.command.params}
+    choices = {option.name: getattr(option.type, "choices", None) for option in command.params}
     assert [*choices["provider"]] == [provider.value for provider in Provider]
     assert [*choices["precision"]] == ["auto", "fp32", "fp16", "int8"]
 

@@ -22,7 +22,7 @@ SAMPLED = {
     "temperature.gpu": "C",
     "power.draw": "W",
 }
-"""What is sampled beside a run, by nvidia-smi's names, and its units."""
+"""Values sampled beside a run, by nvidia-smi's names, and their units."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,6 @@ class Spread:
         return cls(min(values), statistics.median(values), max(values), len(values))
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of a call in seconds, over all threads of this process."""
-    started_s = time.process_time()
-    work()
-    return time.process_time() - started_s
-
-
 def wall_seconds(work: Callable[[], object]) -> float:
     """Elapsed time of a call in seconds."""
     started_s = time.perf_counter()

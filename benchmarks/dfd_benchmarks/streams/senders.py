@@ -22,7 +22,6 @@ from dfd_edge.errors import DfdError, UsageError
 Protocol = Literal["http", "udp", "rtsp"]
 SenderKind = Literal["packets", "ffmpeg"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-SENDERS: tuple[SenderKind, ...] = get_args(SenderKind)
 _END_S = 10.0
 
 

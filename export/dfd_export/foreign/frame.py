@@ -132,7 +132,7 @@ def find_scaling(image: keras.KerasTensor, output: keras.KerasTensor) -> FoundSc
 
 _SAVE_ONE = "save the part that takes one RGB picture and gives one verdict, or its features"
 _NAMES = ("image", "logit", "evidence", *SCALING_NAMES)
-"""Of the layers that are added."""
+"""Names of the layers that are added."""
 _ANY_SIZE = 128
 """To look at models that take pictures of any size, in pixels."""
 

@@ -44,10 +44,10 @@ _APPLICATION_LAYERS = {
 """Layers of keras.applications that are not among `keras.layers`, with the module they are in."""
 
 _OPERATION_MODULES = ("keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.core")
-"""What Keras itself writes as the module of an operation such as `x / 255`; they hold no layers."""
+"""Modules that Keras writes for an operation such as `x / 255`; they hold no layers."""
 
 _ARGUMENTS = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__"}
-"""What Keras writes into the arguments of a layer's call beside plain JSON."""
+"""Keys that Keras writes into the arguments of a layer's call beside plain JSON."""
 
 _NO_OPERATIONS = {"Cond", "CustomGradient", "Map", "Scan", "VectorizedMap", "WhileLoop", "ForiLoop"}
 """Those of core that take functions."""

@@ -79,7 +79,7 @@ def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
 
 
 WHOLE_FRAME = FaceSpec("none", "")
-"""What a bundle says of its face detector when it judges whole frames."""
+"""Face detector entry of a bundle that judges whole frames."""
 
 _MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
 _MASK_FIXED = (3, 11)

@@ -86,7 +86,7 @@ class FrameCases:
 
 
 PADDING = 1e6
-"""What stands in the padding: were any of it read, the result would be far off."""
+"""Value of the padding: a graph that read any of it would be far off."""
 
 Array = NDArray[Any]
 

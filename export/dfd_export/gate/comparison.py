@@ -19,7 +19,7 @@ far. A kernel that is 1 % too large moves the outputs thousands of times as far.
 """
 
 SMALLEST_SHARE: Final = 32 * float(np.finfo(np.float32).eps)
-"""Of an output's largest value: what is always allowed, as summing in another order costs it."""
+"""Share of an output's largest value that is always allowed: summing in another order costs it."""
 
 SUM_SHARE: Final = 128 * float(np.finfo(np.float32).eps)
 """The same for long sums: the mean over a map of 220 x 220 px differs by 64 roundings of float32

@@ -37,7 +37,7 @@ _TWINS = {
     "com.microsoft.nchwc:ReorderInput": ("Identity", (0,)),
     "com.microsoft.nchwc:ReorderOutput": ("Identity", (0,)),
 }
-"""What onnxruntime's optimiser writes, as the standard operator of the same shapes and the inputs
+"""Operators of onnxruntime's optimiser, as the standard operator of the same shapes and the inputs
 that it has. (A blocked layout pads the channels to a multiple of 8 or 16, which is counted.)"""
 
 _PAIR = (1, 2, 4, 5, 6, 7)
@@ -56,10 +56,10 @@ _QUANTISATION = {
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
 }
-"""Which inputs of an operator are scales and zero points."""
+"""Inputs of an operator that are scales and zero points."""
 
 _QUANTISED_BIAS = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
-"""Which input may be a bias of 32-bit integers."""
+"""Input that may be a bias of 32-bit integers."""
 
 _ELEMENTWISE = (
     *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Sum", "Mean", "Min", "Max", "Clip", "PRelu"),

@@ -19,7 +19,7 @@ from dfd_edge.inference.session import Session
 from dfd_export.bundles.probe import check_probe, frame_file
 
 OPSETS = (17, 18)
-"""What a bundle's graphs may be written in."""
+"""Operator sets that a bundle's graphs may use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 FIRST_FRAMES_VERSION = 2
 """The version of a manifest with `sequence.first_frames`; older programs refuse it by number."""
 MANIFEST_NAME = "manifest.json"
-"""What a variant of the frame graph may be called."""
+"""Names of the variants of the frame graph."""
 
 _MAX_CROP_SCALE = 16.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")

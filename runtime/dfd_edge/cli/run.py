@@ -37,7 +37,7 @@ _FINISH_VIDEO_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What is asked for on the command line; the names are those of the options.
+    """Options of a run, by the names that they have on the command line.
 
     Attributes:
         sources: Files, images, folders, addresses, or "-".

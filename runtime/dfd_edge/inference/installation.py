@@ -1,4 +1,4 @@
-"""Which onnxruntime is installed, and whether it can be imported.
+"""The installed onnxruntime wheel, and whether it can be imported.
 
 `onnxruntime` is imported inside functions, so that `import dfd_edge` works without it.
 """

@@ -155,7 +155,7 @@ def settings_of(
     if provider is Provider.CUDA:
         return Settings(((name, _cuda(options)),))
     if provider is Provider.TENSORRT:
-        # What TensorRT does not support goes to CUDA; the caller checks the placement.
+        # Nodes that TensorRT does not support go to CUDA; the caller checks the placement.
         plain = ProviderOptions(device=options.device)
         cuda = (BUILDS[Provider.CUDA].name, _cuda(plain))
         return Settings(((name, _tensorrt(options, frame)), cuda))

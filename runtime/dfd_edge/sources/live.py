@@ -139,7 +139,7 @@ class LiveReader(threading.Thread):
 
     @property
     def reason(self) -> str | None:
-        """What is missing of the present connection's frames; None where nothing is."""
+        """Missing part of the present connection's frames, or None."""
         if self._closed.is_set():
             return self._final_reason
         if self._error is not None:

@@ -155,9 +155,7 @@ class VideoFile(DecodedSource, Closing):
             name,
             finite=True,
             threads=threads,
-            mend="damaged or cut off"
-            if whole
-            else "give the file itself, or pipe Matroska or MPEG-TS",
+            mend="damaged or cut off" if whole else _PIPE_MEND,
             skim=whole,
             max_pixels=max_pixels,
             stream=stream,

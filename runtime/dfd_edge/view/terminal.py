@@ -194,7 +194,7 @@ class TerminalView:
         score = "   -" if p_fake is None else f"{p_fake:.2f}"
         details = self._details(state, seen)
         name = self._encodable(printable(state.name))
-        # What fits goes beside the name; in a wide terminal everything does.
+        # As much as fits goes beside the name; in a wide terminal everything does.
         beside: list[str] = []
         room = width - _HEAD_WIDTH - 1
         needed = min(_cells(name), max(_LEAST_NAME, room - sum(len(d) + 2 for d in details)))

@@ -75,7 +75,11 @@ def calibrate(
         PersonScore.FRAME: [sequence.frame_logit for sequence in sequences],
         PersonScore.SEQUENCE: list(sequence_logits),
     }
-    means = {kind: pooled(sequences, parts, Shrinkage()).logit for kind, parts in logits.items()}
+    # Logits of frames and of sequences may differ in number: a recipe has one of the latter.
+    means = {
+        kind: np.array([part.mean() for part in parts], np.float64)
+        for kind, parts in logits.items()
+    }
     chosen = person_score or _better_score(sequences, means)
     shrinkage = fit_shrinkage(sequences, logits[chosen], weights, draws=draws)
     people = pooled(sequences, logits[chosen], shrinkage)

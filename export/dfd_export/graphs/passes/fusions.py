@@ -123,7 +123,7 @@ def _takes(node: ir.Node, pad: ir.Node, borders: list[int]) -> bool:
 def _has_room(node: ir.Node, borders: list[int]) -> bool:
     """Returns whether a pooling that does not pad yet can pad like this, and mean the same."""
     sides = node.attributes.get_ints("kernel_shape", ())
-    # Which windows a rounded-up size adds depends on who pads.
+    # The windows that a rounded-up size adds depend on the node that pads.
     return (
         len(node.outputs) == 1
         and not node.attributes.get_int("ceil_mode", 0)
