@@ -27,6 +27,18 @@ def find_browser() -> str | None:
     return str(found[0]) if found else None
 
 
+def without_real_time() -> list[str]:
+    """Command that keeps a program from real-time scheduling, where root would be allowed it.
+
+    Chromium's renderers take it, and a page that computes then holds all processors of a small
+    machine, this process's among them.
+    """
+    program = shutil.which("setpriv")
+    if program is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return []
+    return [program, "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
+
+
 class Browser:
     """Headless Chromium, driven by the DevTools protocol over a pipe."""
 
@@ -42,7 +54,8 @@ class Browser:
         actions = [(os.POSIX_SPAWN_DUP2, reads, 3), (os.POSIX_SPAWN_DUP2, writes, 4)]
         nothing = os.open(os.devnull, os.O_WRONLY)
         actions.append((os.POSIX_SPAWN_DUP2, nothing, 2))
-        self._pid = os.posix_spawn(program, [program, *flags], os.environ, file_actions=actions)
+        command = [*without_real_time(), program, *flags]
+        self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
         for end in (reads, writes, nothing):
             os.close(end)
         self.events: list[dict] = []

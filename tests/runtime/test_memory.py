@@ -15,7 +15,7 @@ from clip_maker import face_frames, write_clip
 from dfd_benchmarks.results.machine import resident_mb
 from dfd_benchmarks.streams.memory import measure_memory
 from dfd_edge import Detector, UsageError
-from dfd_edge.sources import decoding
+from dfd_edge.sources import conversion
 from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.video import VideoFile
 
@@ -53,13 +53,13 @@ def frames_alive(clip):
 
 
 def keep_frames_in_cycles(monkeypatch):
-    orientation = decoding.orientation_of
+    orientation = conversion.orientation_of
 
     def cyclic(decoded):
         len(decoded.side_data)  # refers to the frame, which refers to it
         return orientation(decoded)
 
-    monkeypatch.setattr(decoding, "orientation_of", cyclic)
+    monkeypatch.setattr(conversion, "orientation_of", cyclic)
 
 
 def test_a_frame_is_freed_when_it_was_judged(clip):
