@@ -47,12 +47,9 @@ def test_file(name: str) -> str:
 TESTS = [
     test_file(name)
     for name in (
-        *("runtime/test_decoding", "runtime/test_skimming", "runtime/test_sources"),
-        *("runtime/test_images", "runtime/test_raw", "runtime/test_interrupting"),
-        *("runtime/test_face_detector", "runtime/test_tracker", "runtime/sinks/test_outputs"),
-        *("runtime/judging/test_stream", "runtime/test_threads"),
-        *("runtime/cli/test_cli", "runtime/cli/test_doctor", "runtime/report/test_report_parts"),
-        *("runtime/test_imports", "test_privacy"),
+        *("decoding", "skimming", "sources", "images", "raw", "interrupting"),
+        *("face_detector", "tracker", "stream", "threads", "outputs", "report_parts"),
+        *("cli", "doctor", "imports", "privacy"),
     )
 ]
 

@@ -86,7 +86,7 @@ def written(name: str, folder: Path) -> tuple[Path, np.ndarray]:
 def check_features(model: keras.Model, wanted: np.ndarray) -> None:
     found = keras.ops.convert_to_numpy(model(crops(), training=False)["features"])
     assert wanted.std(axis=0).mean() > 1e-3
-    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-3 * wanted.std())
+    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=4e-3 * wanted.std())
 
 
 def exhaustive() -> list:
