@@ -384,8 +384,12 @@ def changed(one, other):
 
 @on_a_screen
 def test_a_clip_in_a_real_window(tiny_bundle, long_clip, tmp_path):
+    x_display.try_again(lambda folder: use_a_window(tiny_bundle, long_clip, folder), tmp_path)
+
+
+def use_a_window(bundle, clip, folder):
     with x_display.Screen() as screen:
-        process = start(screen, "--model", tiny_bundle, "--window", long_clip, folder=tmp_path)
+        process = start(screen, "--model", bundle, "--window", clip, folder=folder)
         try:
             window = screen.wait_for_window("long.mp4")
 
@@ -401,7 +405,7 @@ def test_a_clip_in_a_real_window(tiny_bundle, long_clip, tmp_path):
             screen.press(window, "h")
             x_display.wait_for(lambda: not changed(screen.picture(), paused), "them to go")
             screen.press(window, "s")
-            still = x_display.wait_for(lambda: list(tmp_path.glob("*.png")), "a still")
+            still = x_display.wait_for(lambda: list(folder.glob("*.png")), "a still")
             screen.press(window, "Left")
             screen.press(window, " ")
             x_display.wait_for(lambda: changed(screen.picture(), paused) > 0.1, "it to go on")
@@ -440,17 +444,21 @@ def test_a_clip_to_its_end_in_a_real_window(tiny_bundle, plain_clip):
 @pytest.mark.slow
 @on_a_screen
 def test_two_live_sources_in_real_windows(tiny_bundle, tmp_path):
-    clip = write_clip(tmp_path / "clip.ts", face_frames(75), options={"g": "5"})
+    x_display.try_again(lambda folder: use_two_windows(tiny_bundle, folder), tmp_path)
+
+
+def use_two_windows(bundle, folder):
+    clip = write_clip(folder / "clip.ts", face_frames(75), options={"g": "5"})
     ports = [free_port(socket.SOCK_DGRAM) for _ in range(2)]
     senders = [Sender(clip, f"udp://127.0.0.1:{port}?pkt_size=1316") for port in ports]
     addresses = [f"udp://127.0.0.1:{port}" for port in ports]
     with x_display.Screen() as screen, senders[0], senders[1]:
-        process = start(screen, "--model", tiny_bundle, *addresses, folder=tmp_path)
+        process = start(screen, "--model", bundle, *addresses, folder=folder)
         try:
             windows = [screen.wait_for_window(address) for address in addresses]
 
             def stills_of_both():
-                return len({path.name.rpartition("_")[0] for path in tmp_path.glob("*.png")}) == 2
+                return len({path.name.rpartition("_")[0] for path in folder.glob("*.png")}) == 2
 
             screen.press_until(windows[1], "s", stills_of_both, "both stills")
             screen.press(windows[0], "q")

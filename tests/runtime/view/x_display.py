@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 KEYSYMS = {"Escape": 0xFF1B, " ": 0x20, "?": 0x3F, "Left": 0xFF51}
 _SHIFT = 0xFFE1
-_PATIENCE_S = 240.0
+_PATIENCE_S = 60.0
 _CLIENT_MESSAGE = 33
 
 
@@ -36,6 +36,26 @@ def missing() -> str | None:
     return None
 
 
+class InVain(AssertionError):
+    """What was waited for did not come."""
+
+
+def try_again(use: Callable[[Path], None], folder: Path, times: int = 3) -> None:
+    """Uses windows of a fresh screen again where something was waited for in vain.
+
+    On a busy machine a window that opens without a window manager may take no key at all.
+    """
+    for number in range(times):
+        place = folder / str(number)
+        place.mkdir()
+        try:
+            return use(place)
+        except InVain:
+            if number == times - 1:
+                raise
+    return None
+
+
 def wait_for(condition: Callable[[], Any], what: str, patience_s: float = _PATIENCE_S) -> Any:
     """Waits until a condition holds and returns what it gave."""
     until_s = time.monotonic() + patience_s
@@ -43,7 +63,7 @@ def wait_for(condition: Callable[[], Any], what: str, patience_s: float = _PATIE
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited in vain for {what}")
+    raise InVain(f"waited in vain for {what}")
 
 
 @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
