@@ -301,7 +301,8 @@ def test_a_closed_reader_does_not_wait_for_the_next_due_frame(detector):
     stream = detector.stream("device", rate_hz=0.01)
     with Watch(stream, lambda stop: Device(endless(), rate=50)) as watch:
         next(watch)
-    until_s = time.monotonic() + 5.0
+    # The next due frame is 100 s away; readers of other tests live for up to 10 s.
+    until_s = time.monotonic() + 30.0
     while reader_threads():
         assert time.monotonic() < until_s
         time.sleep(0.01)
