@@ -141,7 +141,7 @@ def _run(
     length: int,
     json_file: Path | None,
 ) -> None:
-    """Takes windows until all are there or Ctrl-C is pressed, and tells of them."""
+    """Measures windows until all are there or Ctrl-C is pressed, and prints each."""
     from dfd_benchmarks.results.schema import write_result
     from dfd_benchmarks.soak.pushed import MIN_WINDOWS, soak_lines, soak_result
 

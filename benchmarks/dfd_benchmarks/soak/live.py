@@ -198,7 +198,7 @@ class _Viewer(threading.Thread):
 
     @property
     def people(self) -> int:
-        """People that were told apart so far."""
+        """Number of people distinguished so far."""
         return len(self._watch.verdict().people)
 
     @property

@@ -67,7 +67,7 @@ print(json.dumps({
 }))
 """
 # The command line as it is, and the largest resident memory at its end. It is the process's own:
-# what getrusage tells begins with that of the process which started it.
+# what getrusage reports begins with that of the process which started it.
 _JUDGE = """
 import atexit
 def tell():

@@ -17,19 +17,19 @@ from dfd_export.foreign.refusals import refuse
 Config = dict[str, Any]
 
 _GONE: dict[str, tuple[object, ...]] = {
-    # Of recurrent layers: the axes swapped. Keras 3 has batch first only.
+    # Recurrent layers: the axes swapped. Keras 3 has batch first only.
     "time_major": (False,),
-    # Of convolutions that are depthwise in any case.
+    # Convolutions that are depthwise in any case.
     "groups": (1,),
-    # Of inputs: tensors of uneven rows, and values known beforehand.
+    # Inputs: tensors of uneven rows, and values known beforehand.
     "ragged": (False,),
-    # Of batch norms: other ways to compute the statistics in training.
+    # Batch norms: other ways to compute the statistics in training.
     "renorm": (False,),
     "virtual_batch_size": (None,),
     "fused": (None, True, False),
-    # Of layers that draw numbers in training: how they do.
+    # Layers that draw random numbers in training: how they do.
     "rng_type": (None, "stateful", "stateless", "legacy_stateful"),
-    # Of recurrent layers: how the operations are grouped, with one result.
+    # Recurrent layers: how the operations are grouped, with one result.
     "implementation": (0, 1, 2),
 }
 """Settings that Keras 3 does not know, with the values at which they change nothing."""

@@ -282,7 +282,7 @@ def load(file: ModelFile) -> keras.Model:
     """
     config = rewrite(file)
     with warnings.catch_warnings():
-        # Of Keras to the author of the model, who is not here.
+        # Warnings of Keras to the author of the model, who is not here.
         warnings.simplefilter("ignore", UserWarning)
         try:
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)

@@ -1,7 +1,7 @@
 """A frame logit for models that have none: the sequence model's verdict after a single step.
 
 Published pairs of a feature extractor and a sequence model have no classifier for one picture.
-What such a pair says of one picture is what its sequence model says of a clip of one step.
+Such a pair gives a picture the score that its sequence model gives a clip of one step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Limits that a process sets itself before it opens a source: memory, files, network, its parent.
 
 Nothing here needs more than the standard library, so that it holds before anything else is loaded.
-What the system does not offer is left out: see `docs/sandbox.md`.
+Limits that the system does not offer are left out: see `docs/sandbox.md`.
 """
 
 from __future__ import annotations
