@@ -15,6 +15,7 @@ import dfd_edge
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
 from dfd_training.data.families import FakeFamilies, crop_files, family_of, leave_out, with_families
+from dfd_training.data.folds import FOLD_SHARES
 from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.evaluation.crops.crossfit import summarise, to_markdown
 from dfd_training.fitting import pairs
@@ -51,6 +52,7 @@ def index(files: list[tuple[str, str, str, str, str]]) -> pd.DataFrame:
         judged=True,
         has_landmarks=True,
         source="s",
+        fold=rows["group"].str[1:].astype(int) % len(FOLD_SHARES),
     )
 
 
@@ -63,30 +65,32 @@ def large_index() -> pd.DataFrame:
 
 
 def test_what_is_left_out_is_fitted_on_in_no_form() -> None:
-    fitted, judged = leave_out(large_index(), ("talking head", "FF++ *"))
+    fitted, judged = leave_out(large_index(), ("talking head", "FF++ *"), fold=1)
     assert not set(fitted["group"]) & set(judged["group"])
     assert set(fitted["family"]) == {"", "live swap"}
     left = judged["family"].isin(["talking head", "FF++ Deepfakes"])
     assert left.sum() == 10  # all of them are judged
     assert {"g0", "g7", "g20"} <= set(judged["group"])
-    # A share of the other people is judged too: reals, and fakes of families that were seen.
+    # The fold is judged too: its reals, and its fakes of families that were seen.
+    assert not (fitted["fold"] == 1).any()
     others = judged[~judged["group"].isin(judged.loc[left, "group"])]
+    assert set(others["fold"]) == {1}
     assert 3 <= (others["label"] == "REAL").sum() <= 20
-    again = leave_out(large_index(), ("talking head", "FF++ *"))
+    again = leave_out(large_index(), ("talking head", "FF++ *"), fold=1)
     assert again[1].equals(judged)
 
 
 def test_large_families_are_judged_in_part_and_never_fitted_on() -> None:
     files = [(f"r{n}", "REAL", "", "", f"g{n % 40}") for n in range(1000)]
     files += [(f"d{n}", "FAKE", "swap", "DFDC", f"g{n % 40}") for n in range(1000)]
-    fitted, judged = leave_out(index(files), ("DFDC",))
+    fitted, judged = leave_out(index(files), ("DFDC",), fold=0)
     assert 300 <= (judged["label"] == "FAKE").sum() <= 325
     assert set(fitted["label"]) == {"REAL"}
 
 
 def test_unknown_families_are_named() -> None:
     with pytest.raises(UsageError, match="family 'lip sync' is not in the store; there are FF"):
-        leave_out(large_index(), ("lip sync",))
+        leave_out(large_index(), ("lip sync",), fold=0)
 
 
 def test_draws_are_even_over_families() -> None:

@@ -57,7 +57,7 @@ def test_the_probe_has_learnt_its_pairs(probe: Probe, small_store: CropStore) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"holdout": 3}, "fold 3 does not exist; there are 3, from 0"),
+        ({"holdout": 4}, "fold 4 does not exist; there are 4, from 0"),
         ({"pairs": 1}, "pairs is 1; 2 or more"),
     ],
 )

@@ -54,8 +54,8 @@ def test_a_finished_run_is_not_overwritten(small_store: CropStore, tmp_path: Pat
 
 
 def test_a_fold_that_does_not_exist_is_refused(small_store: CropStore, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="fold 3 does not exist"):
-        fit_frame(small_store, tmp_path, options=FitFrameOptions(holdout=3))
+    with pytest.raises(UsageError, match="fold 4 does not exist"):
+        fit_frame(small_store, tmp_path, options=FitFrameOptions(holdout=4))
 
 
 def test_a_batch_is_half_real_half_fake_and_always_the_same(small_store: CropStore) -> None:

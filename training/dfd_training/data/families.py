@@ -22,7 +22,6 @@ DFD, DFDC = "DFD", "DFDC"
 OTHER_SWAPS = "other swaps"
 
 _MOST_FILES = 300
-_HELD_SHARE = 5
 _FAMILY_EXPONENT = 0.25
 _GENERATOR_EXPONENT = 0.5
 
@@ -57,17 +56,20 @@ def with_families(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(family=named)
 
 
-def leave_out(rows: pd.DataFrame, families: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def leave_out(
+    rows: pd.DataFrame, families: tuple[str, ...], *, fold: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divides rows into those to fit on and those to judge, which share no group.
 
     Judged are the groups of the families' own fakes (of a large family, those of its first 300
-    files in a fixed random order), and a fifth of all other groups, whose reals and
-    fakes of other families show how seen families fare on unseen people. Not fitted on are those
-    groups and all fakes of the families.
+    files in a fixed random order), and the groups of a fold, whose reals and fakes of other
+    families show how seen families fare on unseen people. Not fitted on are those groups and all
+    fakes of the families.
 
     Args:
-        rows: Rows of a store's index.
+        rows: Rows of a store's index, with the column `fold`.
         families: Families to leave out; `FF++ *` stands for all methods of FaceForensics++.
+        fold: The fold.
 
     Returns:
         The rows to fit on and those to judge, with the column `family`.
@@ -93,11 +95,7 @@ def leave_out(rows: pd.DataFrame, families: tuple[str, ...]) -> tuple[pd.DataFra
             if count < _MOST_FILES:
                 judged.add(group)
             count += int(files[group])
-    own = set(rows.loc[rows["family"].isin(left), "group"])
-    part = _draw("part", *sorted(left)) % _HELD_SHARE
-    judged |= {
-        group for group in set(rows["group"]) - own if _draw("group", group) % _HELD_SHARE == part
-    }
+    judged |= set(rows.loc[rows["fold"] == fold, "group"])
     held = rows["group"].isin(judged)
     fitted = rows[~held & ~rows["family"].isin(left)]
     if fitted.empty or not held.any():

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.data.store import CropStore
 
-FOLD_SHARES = (0.2, 0.4, 0.4)
-"""Shares of the training groups; fold 0 is held out of the shipped model."""
+FOLD_SHARES = (0.25, 0.25, 0.25, 0.25)
+"""Shares of the training groups."""
 
 
 def assign_folds(
@@ -69,13 +69,18 @@ def _fill_empty(fold_of: dict[str, int], folds: int) -> None:
             fold_of[max(group for group, its in fold_of.items() if its == fullest)] = fold
 
 
-def training_rows(store: CropStore) -> pd.DataFrame:
+def training_rows(store: CropStore, *, with_validation: bool = False) -> pd.DataFrame:
     """Returns the rows of a store that are marked train, with the column `fold`.
+
+    Args:
+        store: The crop store.
+        with_validation: Whether rows marked val are returned too.
 
     Raises:
         UsageError: No row is marked train.
     """
-    rows = store.index[store.index["split"] == "train"].copy()
+    marked = ["train", "val"] if with_validation else ["train"]
+    rows = store.index[store.index["split"].isin(marked)].copy()
     if rows.empty:
         found = ", ".join(sorted(set(store.index["split"]))) or "no crop at all"
         raise UsageError(

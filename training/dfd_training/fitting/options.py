@@ -61,6 +61,8 @@ class FitFrameOptions:
         train_on: Rows to train on.
         validate_on: Rows of the held-out fold that choose the best weights.
         holdout: The fold that is not trained on; -1 trains on all rows marked train.
+        with_validation: Whether rows marked val are trained on too: for a model that ships, once
+            nothing is left to choose by them.
         balance: "pairs" draws real and fake one to one inside every source; "class_weights" draws
             the stored crops as the table has them, those of fakes without an original too, and
             weighs each class by its inverse share.
@@ -91,8 +93,8 @@ class FitFrameOptions:
             held-out fold best, which then had no say in them.
         without_sources: Sources that are left out of training and validation.
         without_families: Families of fakes that are left out of training, with all groups that
-            they are judged on; these take the held-out fold's place. `FF++ *` stands for all
-            whose names begin so.
+            they are judged on, which join the held-out fold. `FF++ *` stands for all whose names
+            begin so.
         dropout: Share of the pooled features dropped in training.
         patience: Epochs after the warm-up without a better validation AUC before the fit ends.
         validation_pairs: Pairs drawn once from the held-out fold; twice as many crops.
@@ -109,6 +111,7 @@ class FitFrameOptions:
     train_on: Media = Media.ALL
     validate_on: Media = Media.ALL
     holdout: int = 0
+    with_validation: bool = False
     balance: Balance = Balance.PAIRS
     epochs: int = 30
     warmup_epochs: int = 0

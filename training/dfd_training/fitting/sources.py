@@ -31,15 +31,15 @@ def divided_rows(store: CropStore, options: FitFrameOptions) -> tuple[pd.DataFra
     Raises:
         UsageError: A source or the fold does not exist, or one of the two parts is empty.
     """
-    rows = training_rows(store)
+    rows = training_rows(store, with_validation=options.with_validation)
     if unknown := sorted(set(options.without_sources) - set(rows["source"])):
         raise UsageError(f"source {unknown[0]!r} is not in the store: {sorted(set(rows.source))}")
     rows = rows[~rows["source"].isin(options.without_sources)]
-    if options.without_families:
-        fitted, judged = leave_out(rows, options.without_families)
-        return only_media(fitted, options.train_on), only_media(judged, options.validate_on)
     if not -1 <= options.holdout < len(FOLD_SHARES):
         raise UsageError(f"fold {options.holdout} does not exist; there are {len(FOLD_SHARES)}")
+    if options.without_families:
+        fitted, judged = leave_out(rows, options.without_families, fold=options.holdout)
+        return only_media(fitted, options.train_on), only_media(judged, options.validate_on)
     held = rows["fold"] == max(options.holdout, 0)
     training = only_media(rows if options.holdout < 0 else rows[~held], options.train_on)
     validation = only_media(rows[held], options.validate_on)

@@ -1,8 +1,8 @@
 """Families of fakes judged by models that were fitted without them.
 
-Each fit leaves some families out, with all groups of footage that they are judged on, and a
-further fifth of the groups, to judge known families on unknown people. No epoch is selected: the
-last weights are judged.
+Each fit leaves some families out, with all groups of footage that they are judged on, and a fold
+of the groups, to judge known families on unknown people: with as many fits as folds, every file is
+judged by a model that saw nothing of its group. No epoch is selected: the last weights are judged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dfd_edge.sinks.files import written_whole
 from dfd_training.augment.jitter import Jitter, to_input, work_crop
 from dfd_training.data.families import leave_out
-from dfd_training.data.folds import training_rows
+from dfd_training.data.folds import FOLD_SHARES, training_rows
 from dfd_training.data.store import CropStore
 from dfd_training.data.table import is_fake
 from dfd_training.evaluation.crops.selection import evenly
@@ -101,6 +101,8 @@ def crossfit(
         on_epoch: Called with each epoch's row of the history.
         on_step: Called after each batch, with the epoch.
 
+    The first fit holds fold 0 out, the next fold 1, and so on, from the start again after the last.
+
     Returns:
         One row for each judged file and fit: `fit`, `path`, `label`, `family`, `left_out`, `group`,
         `source`, `original`, `still`, and `mean` and `upper`, the mean and the upper quartile of
@@ -112,19 +114,22 @@ def crossfit(
     parts: list[pd.DataFrame] = []
     widths = widths or (store.crop_scale,)
     rows = training_rows(store)
-    for families in leave_outs:
+    for number, families in enumerate(leave_outs):
         on_fit(families)
+        fold = number % len(FOLD_SHARES)
         folder = out / _folder(families)
         best = fit_frame(
             store,
             folder,
-            options=dataclasses.replace(options, without_families=families, keep_last=True),
+            options=dataclasses.replace(
+                options, without_families=families, holdout=fold, keep_last=True
+            ),
             pairs=pairs,
             resume=True,
             on_epoch=on_epoch,
             on_step=on_step,
         )
-        fitted, held = leave_out(rows, families)
+        fitted, held = leave_out(rows, families, fold=fold)
         left = set(held["family"]) - set(fitted["family"])
         parts.append(_judged(store, held, left, best, widths).assign(fit=folder.name))
     return pd.concat(parts, ignore_index=True)
