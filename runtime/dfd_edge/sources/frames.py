@@ -28,6 +28,25 @@ MOST_PIXELS = 2**29
 MIN_SIDE = 16
 
 
+BURST_FRAMES = 3
+"""Consecutive frames of a burst: two differences, and how the noise of one goes with the next."""
+BURST_SIDE = 720
+"""Most pixels of the longer side of a burst's frames."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Burst:
+    """Consecutive frames of a source at its own rate, up to a due one, as luma.
+
+    Attributes:
+        planes: `BURST_FRAMES` arrays uint8 [height, width] of one size, the oldest first and the
+            due frame last; upright, square pixels, full range (0 black, 255 white), the longer
+            side at most `BURST_SIDE`.
+    """
+
+    planes: tuple[NDArray[np.uint8], ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """A decoded frame, upright.
@@ -37,12 +56,14 @@ class Frame:
         time_s: Seconds since the start of the source.
         index: Number of the frame among the decoded frames of the source, from 0.
         due: Whether it is to be judged; one that is not is for display.
+        burst: The frames that end with a due one; None where none was asked for or to be had.
     """
 
     image: Image
     time_s: float
     index: int
     due: bool = True
+    burst: Burst | None = None
 
 
 def size_fault(
