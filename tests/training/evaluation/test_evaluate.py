@@ -12,9 +12,18 @@ from click.testing import CliRunner
 
 from dfd_edge import Detector
 from dfd_edge.bundle.manifest import CardInfo, Metric
+from dfd_edge.errors import UsageError
 from dfd_training.cli import main
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
 from dfd_training.data.table import read_table
-from dfd_training.evaluation.evaluate import Evaluation, evaluate, pairs_won, summarise
+from dfd_training.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    pairs_won,
+    rows_by_fold,
+    summarise,
+)
 from dfd_training.evaluation.report import card_metrics, to_text, write_report
 
 
@@ -152,3 +161,36 @@ def test_a_test_split_is_judged_and_an_empty_one_refused(
     code, output = run("--split", "test", "--run", str(tmp_path))
     assert code == 2
     assert f"{tmp_path}: no fit: neither history.csv nor run.json with best.keras" in output
+
+
+def test_each_file_is_judged_by_the_bundle_that_did_not_see_its_fold(
+    small_store: CropStore, small_data: Path
+) -> None:
+    table = read_table(small_data / "labels.csv")
+    table = table[table["split"] == "train"]
+    fold_of = training_rows(small_store).drop_duplicates("path").set_index("path")["fold"]
+    parts = rows_by_fold(table, small_store, len(FOLD_SHARES))
+    assert [set(part["path"].map(fold_of)) for part in parts] == [{0}, {1}, {2}, {3}]
+    assert sum(map(len, parts)) == len(table[table["path"].isin(fold_of.index)])
+    (alone,) = rows_by_fold(table, small_store, 1, photographs=1)
+    still = alone["path"].str.endswith((".jpg", ".png"))
+    assert still.sum() == 1
+    assert (~still).sum() == sum((~p["path"].str.endswith((".jpg", ".png"))).sum() for p in parts)
+    with pytest.raises(UsageError, match="2 bundles for 4 folds: give one for each"):
+        rows_by_fold(table, small_store, 2)
+
+
+def test_several_bundles_judge_a_fold_each(
+    small_store: CropStore, small_data: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", str(small_data / "labels.csv"), "--out", str(tmp_path)]
+    arguments += ["--precision", "fp32", "--draws", "10"]
+    bundles = [word for _ in FOLD_SHARES for word in ("--bundle", str(tiny_bundle))]
+    refused = CliRunner().invoke(main, [*arguments, *bundles, "--split", "train"])
+    assert refused.exit_code == 2
+    assert "4 bundles: give one --bundle, or --folds STORE too" in refused.output
+    arguments += ["--folds", str(small_store.path)]
+    done = CliRunner().invoke(main, [*arguments, *bundles], catch_exceptions=False)
+    assert done.exit_code == 0
+    facts = json.loads((tmp_path / "evaluation.json").read_text())
+    assert "4 bundles, each on the fold that it was fitted without" in json.dumps(facts)

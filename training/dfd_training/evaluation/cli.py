@@ -17,7 +17,24 @@ _PATH = click.Path(path_type=Path)
 @click.command("evaluate")
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Bundle to judge with.  [default: shipped]"
+    "--bundle",
+    "bundles",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Bundle to judge with; with --folds one for each fold, in their order.  "
+    "[default: shipped]",
+)
+@click.option(
+    "--folds",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Judge the rows marked train of this crop store, each by the bundle fitted without its "
+    "fold; or all of them by a single --bundle, for comparison.",
+)
+@click.option(
+    "--photographs",
+    type=click.IntRange(min=0),
+    help="With --folds: most photographs to judge, drawn at random.  [default: all]",
 )
 @click.option(
     "--root",
@@ -64,7 +81,9 @@ _PATH = click.Path(path_type=Path)
 )
 def evaluate_command(
     table: Path,
-    bundle: Path | None,
+    bundles: tuple[Path, ...],
+    folds: Path | None,
+    photographs: int | None,
     root: Path | None,
     split: str,
     out: Path,
@@ -81,8 +100,16 @@ def evaluate_command(
     CSV tables and the same curves as PNG; files.csv and frames.csv have every score.
     """
     from dfd_edge import Detector
+    from dfd_training.data.store import CropStore
     from dfd_training.data.table import read_table
-    from dfd_training.evaluation.evaluate import evaluate, summarise, worst_files, worst_mistakes
+    from dfd_training.evaluation.evaluate import (
+        Evaluation,
+        evaluate,
+        rows_by_fold,
+        summarise,
+        worst_files,
+        worst_mistakes,
+    )
     from dfd_training.evaluation.page import PAGE, write_results
     from dfd_training.evaluation.report import card_metrics, read_card, to_text, write_report
     from dfd_training.evaluation.runs import find_fit, graph_hashes, read_fit, relative_path
@@ -90,15 +117,32 @@ def evaluate_command(
     info = None if card is None else read_card(card)
     fit = None if run is None else read_fit(run)
     every = read_table(table, root=root)
+    if folds is not None:
+        split = "train"
     rows = every[every["split"] == split]
     if rows.empty:
         there = ", ".join(f"{n} {name}" for name, n in every["split"].value_counts().items())
         raise UsageError(f"{table}: no row is marked {split}: there are {there}; give --split")
     media = root or table.parent
-    detector = Detector.load(bundle, provider=provider, precision=precision)
-    with click.progressbar(length=len(rows), label="judging", file=sys.stderr) as bar:
-        evaluation = evaluate(detector, rows, media, on_file=lambda: bar.update(1))
+    detectors = [
+        Detector.load(bundle, provider=provider, precision=precision)
+        for bundle in bundles or (None,)
+    ]
+    parts = [rows]
+    if folds is not None:
+        parts = rows_by_fold(rows, CropStore(folds), len(detectors), photographs=photographs)
+    if len(parts) != len(detectors):
+        raise UsageError(f"{len(detectors)} bundles: give one --bundle, or --folds STORE too")
+    with click.progressbar(length=sum(map(len, parts)), label="judging", file=sys.stderr) as bar:
+        evaluation = Evaluation.joined(
+            [
+                evaluate(detector, part, media, on_file=lambda: bar.update(1))
+                for detector, part in zip(detectors, parts, strict=True)
+            ]
+        )
     report = summarise(evaluation, draws=draws)
+    detector = detectors[0]
+    bundle = bundles[0] if bundles else None
     thresholds = detector.decision.spec.thresholds
     facts = {
         "bundle": detector.bundle.manifest.name,
@@ -111,6 +155,9 @@ def evaluate_command(
         "split": split,
         "thresholds": {name: limit.probability for name, limit in thresholds.items()},
     }
+    if len(detectors) > 1:
+        mistakes = 0  # no single bundle to show them with
+        facts["bundle"] = f"{len(detectors)} bundles, each on the fold that it was fitted without"
     length = len(worst_files(evaluation, mistakes))
     with click.progressbar(length=length, label="worst mistakes", file=sys.stderr) as bar:
         worst = worst_mistakes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from dfd_edge.judging.decision import Decision, calibrated, pool_windows
 from dfd_edge.report.pictures import CropPicture, KeptCrops
 from dfd_edge.sources import SourceItem, SourceKind
 from dfd_edge.sources.frames import Frame
+from dfd_training.data.folds import FOLD_SHARES, training_rows
+from dfd_training.data.store import CropStore
 from dfd_training.data.table import LABELS
 from dfd_training.evaluation.statistics import (
     METRICS,
@@ -24,6 +26,8 @@ from dfd_training.evaluation.statistics import (
     rate_upper_bound,
     to_logits,
 )
+from dfd_training.fitting.options import Media
+from dfd_training.fitting.sources import only_media
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,47 @@ class Evaluation:
 
     files: pd.DataFrame
     frames: pd.DataFrame
+
+    @classmethod
+    def joined(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """Joins evaluations of different files."""
+        return cls(
+            pd.concat([part.files for part in parts], ignore_index=True),
+            pd.concat([part.frames for part in parts], ignore_index=True),
+        )
+
+
+def rows_by_fold(
+    table: pd.DataFrame, store: CropStore, bundles: int, *, photographs: int | None = None
+) -> list[pd.DataFrame]:
+    """Divides the rows of a table that a store holds among bundles, by their folds.
+
+    Args:
+        table: Rows marked train.
+        store: A crop store of the table: it says which fold a file lies in.
+        bundles: One for each fold, or a single one for all rows.
+        photographs: Most photographs, drawn at random with a fixed seed; None for all.
+
+    Raises:
+        UsageError: The number of bundles is another one, or a bundle would have nothing to judge.
+    """
+    crops = training_rows(store)
+    files = crops.drop_duplicates("path").set_index("path")
+    known = table[table["path"].isin(files.index)]
+    stills = known["path"].isin(only_media(crops, Media.PHOTOGRAPHS)["path"])
+    if photographs is not None and stills.sum() > photographs:
+        drawn = known[stills].sample(n=photographs, random_state=0).index
+        known = known[~stills | known.index.isin(drawn)]
+    if bundles == 1:
+        return [known]
+    if bundles != len(FOLD_SHARES):
+        raise UsageError(f"{bundles} bundles for {len(FOLD_SHARES)} folds: give one for each")
+    folds = known["path"].map(files["fold"])
+    parts = [known[folds == fold] for fold in range(bundles)]
+    for fold, part in enumerate(parts):
+        if part.empty:
+            raise UsageError(f"{store.path}: no file of fold {fold} is among the rows to judge")
+    return parts
 
 
 def evaluate(
