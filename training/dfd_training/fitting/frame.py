@@ -51,7 +51,7 @@ from dfd_training.models import (
     save_model,
     with_crop_scale,
 )
-from dfd_training.models.bundle_weights import bundle_folder, measure_norms
+from dfd_training.models.bundle_weights import bundle_folder, found_weights, measure_norms
 from dfd_training.models.scoring import FrameModel
 
 BEST_NAME = "best.keras"
@@ -299,7 +299,7 @@ def _begin(options: FitFrameOptions, pairs: PairOptions, training: CropSource) -
         weights=options.weights,
         dropout=options.dropout,
     )
-    if bundle_folder(options.weights) is not None:
+    if bundle_folder(found_weights(options.weights)) is not None:
         measure_norms(model, training.draw(_NORM_CROPS, (options.seed, _NORMS))[0])
     return model
 
@@ -327,9 +327,10 @@ def _check_crop_scale(
                 f"{scale:g}: give the same store or another --out"
             )
     elif not options.other_crop_scale:
-        start = bundle_folder(options.weights)
-        if start is None and Path(options.weights).suffix == ".keras":
-            start = Path(options.weights)
+        weights = found_weights(options.weights)
+        start = bundle_folder(weights)
+        if start is None and Path(weights).suffix == ".keras":
+            start = Path(weights)
         if start is not None and (before := FrameModel.find(start).crop_scale) != scale:
             raise UsageError(
                 f"--weights {options.weights}: fitted on crops of {before:g} times the face, the "

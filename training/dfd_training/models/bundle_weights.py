@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import onnx
 
 SHIPPED = "shipped"
-"""The name that stands for the bundle in the installed runtime."""
+"""The name that stands for the frame model of the bundle in the installed runtime."""
+SHIPPED_KERAS = Path(__file__).resolve().parents[2] / "weights" / "frame.keras"
+"""That model as Keras fitted it: in a checkout; wheels do without it and read the bundle back."""
 
 _BATCH = 32
 _LEAST_VARIANCE = 1e-4
@@ -33,10 +35,15 @@ _LEAST_VARIANCE = 1e-4
 Array = NDArray[np.float32]
 
 
+def found_weights(weights: str | Path) -> str:
+    """Returns the file or folder that "shipped" stands for, and any other name as it is."""
+    if str(weights) != SHIPPED:
+        return str(weights)
+    return str(SHIPPED_KERAS if SHIPPED_KERAS.is_file() else DEFAULT_BUNDLE)
+
+
 def bundle_folder(weights: str) -> Path | None:
     """Returns the bundle that a name of weights stands for, or None."""
-    if weights == SHIPPED:
-        return DEFAULT_BUNDLE
     path = Path(weights)
     return path if (path / "manifest.json").is_file() else None
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from dfd_edge.errors import UsageError
 from dfd_training.models.backbone import backbone_of, leaf_layers
-from dfd_training.models.bundle_weights import bundle_folder, read_frame_graph
+from dfd_training.models.bundle_weights import bundle_folder, found_weights, read_frame_graph
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_keras_file
 
@@ -76,8 +76,8 @@ def build_frame_model(
             designed for.
         weights: "imagenet", "none", a file of the backbone's weights in the layout of the
             ImageNet ones, or a `.keras` frame model or a bundle with the same backbone, whose
-            head is taken too; "shipped" is the bundle in the runtime. The batch norms of a bundle
-            are measured by `measure_norms`.
+            head is taken too; "shipped" is what ships with the runtime, as Keras fitted it where
+            this is a checkout. The batch norms of a bundle are measured by `measure_norms`.
         dropout: Share of the pooled features dropped in training.
 
     Returns:
@@ -107,7 +107,8 @@ def build_frame_model(
     if tuple(feature_map.shape[1:3]) == (1, 1):
         del outputs["evidence"]  # one place is no map: it would say of the crop what the logit says
     model = keras.Model(image, outputs, name=f"frame_{backbone}")
-    if (bundle := bundle_folder(str(weights))) is not None:
+    weights = found_weights(weights)
+    if (bundle := bundle_folder(weights)) is not None:
         read_frame_graph(model, bundle)
     elif Path(weights).suffix == ".keras":
         _take_weights(model, Path(weights), backbone)
