@@ -181,6 +181,10 @@ class ForeseenBursts:
         self._recent.add(luma_of_image(image), time_s, kind=image.shape)
         return self._recent.burst()
 
+    def interrupt(self) -> None:
+        """Notes that a wanted image did not come."""
+        self._recent.interrupt()
+
     def _is_due_soon(self, time_s: float, step_s: float) -> bool:
         if not isinstance(self._sampler, Foreseeable):
             return True
