@@ -437,7 +437,7 @@ def _file_frames(
 ) -> Generator[Frame, None, None]:
     """Yields the due frames of a file, or every frame, and closes it."""
     with contextlib.closing(video):
-        for frame in video.frames(stream.sampler, every=every):
+        for frame in video.frames(stream.sampler, every=every, bursts=stream.takes_bursts):
             if duration_s is not None and frame.time_s >= duration_s:
                 return
             yield frame

@@ -15,6 +15,7 @@ from dfd_edge.faces.tracker import Tracker
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import FrameSpec
     from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.sources.frames import Burst
 
 _WHOLE_FRAME = 1
 """Track number of the only "person" of models that judge whole frames."""
@@ -85,6 +86,7 @@ class Observer:
         *,
         captured_s: float | None = None,
         thorough: bool = False,
+        burst: Burst | None = None,
     ) -> Observation:
         """Detects, tracks and crops the faces of a frame.
 
@@ -93,7 +95,9 @@ class Observer:
             time_s: Its time in seconds.
             captured_s: `time.monotonic()` when it was captured, passed on.
             thorough: Whether small faces are searched for as in a still.
+            burst: The frames up to this one, where its source gave them.
         """
+        del burst
         finder = self._finder
         if finder is None:
             return Observation(time_s, (self._whole(frame),), captured_s)

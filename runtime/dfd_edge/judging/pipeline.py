@@ -154,7 +154,9 @@ def judge_frames(
 
 def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[_Seen, None, None]:
     for frame in frames:
-        observation = stream.observe(frame.image, frame.time_s) if frame.due else None
+        observation = None
+        if frame.due:
+            observation = stream.observe(frame.image, frame.time_s, burst=frame.burst)
         if frame.due or keep:
             yield _Seen(frame, observation)
 

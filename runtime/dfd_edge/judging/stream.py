@@ -18,7 +18,8 @@ from dfd_edge.faces.selection import FacesOption
 from dfd_edge.judging.decision import Decision, PersonHistory
 from dfd_edge.judging.people import FaceCrop, Observation, Observer
 from dfd_edge.judging.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
-from dfd_edge.sources.frames import FirstFrames, Sampler
+from dfd_edge.sources.bursts import ForeseenBursts
+from dfd_edge.sources.frames import Burst, FirstFrames, Sampler
 from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Stream(Closing):
         self._lock = threading.RLock()
         self._closed = False
         self._pushed_s: float | None = None
+        self._pushed = ForeseenBursts(self.sampler) if self.takes_bursts else None
         self._far_apart: int | None = 0  # steps so far; None where the times are seconds
         self._batcher = batcher
         self._joined: Batcher | None = batcher  # until it leaves
@@ -145,7 +147,9 @@ class Stream(Closing):
         """Judges a frame if it is due.
 
         Args:
-            frame: uint8 [height, width, 3], BGR. Not kept and not changed.
+            frame: uint8 [height, width, 3], BGR. Not kept and not changed. Where the bundle
+                measures consecutive frames, the luma of the two that may precede a due one is
+                kept: push all frames that there are, at the source's own rate.
             timestamp: Time of the frame in seconds from any origin: a finite number of any type,
                 fine enough to tell frames apart. Milliseconds and nanoseconds since 1970 are
                 refused.
@@ -165,9 +169,14 @@ class Stream(Closing):
             captured_s = _seconds(captured_s, "captured_s")
         with self._lock:
             self._doubt_unit(time_s)
-            if not self.is_due(time_s):
+            due = self.is_due(time_s)
+            burst = None
+            if self._pushed is not None and self._pushed.wants(time_s, due=due):
+                burst = self._pushed.keep(frame, time_s)
+            if not due:
                 return None
-            return self.score([self.observe(frame, time_s, captured_s=captured_s)])[0]
+            observation = self.observe(frame, time_s, captured_s=captured_s, burst=burst)
+            return self.score([observation])[0]
 
     def _doubt_unit(self, time_s: float) -> None:
         """Warns once when the times of pushed frames look like milliseconds."""
@@ -203,14 +212,18 @@ class Stream(Closing):
         *,
         captured_s: float | None = None,
         thorough: bool = False,
+        burst: Burst | None = None,
     ) -> Observation:
         """Detects, tracks and crops the faces of a due frame: the first half of `push`.
 
         Frames are observed in their order, by one thread at a time; earlier observations may be
-        scored meanwhile. `thorough` spends the time of a still on small faces.
+        scored meanwhile. `thorough` spends the time of a still on small faces; `burst` is that of
+        the frame, where its source gave one.
         """
         with native_calls():
-            return self._observer.observe(frame, time_s, captured_s=captured_s, thorough=thorough)
+            return self._observer.observe(
+                frame, time_s, captured_s=captured_s, thorough=thorough, burst=burst
+            )
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
@@ -272,6 +285,12 @@ class Stream(Closing):
                 reason=reason,
                 logit=None if decisive is None else decisive.logit,
             )
+
+    @property
+    def takes_bursts(self) -> bool:
+        """Whether the bundle measures consecutive frames, so that sources are to give bursts."""
+        sequence = self._session.bundle.manifest.sequence
+        return getattr(sequence, "signals", None) is not None
 
     @property
     def fault(self) -> str | None:

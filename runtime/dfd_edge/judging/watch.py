@@ -72,6 +72,7 @@ class Watch(Closing, Iterator[FrameResult]):
             every_image=every_image and on_image is not None,
             period_s=stream.sampler.period_s,
             reconnect_s=reconnect_s,
+            bursts=stream.takes_bursts,
         )
         self._reader.start()
         if wait:
@@ -124,7 +125,10 @@ class Watch(Closing, Iterator[FrameResult]):
             result = None
             if captured.frame.due:
                 observation = self._stream.observe(
-                    frame.image, frame.time_s, captured_s=captured.captured_s
+                    frame.image,
+                    frame.time_s,
+                    captured_s=captured.captured_s,
+                    burst=frame.burst,
                 )
                 self._newest = result = self._stream.score([observation])[0]
             if self._on_image is not None:

@@ -24,7 +24,7 @@ from dfd_edge.sandbox.messages import (
 )
 
 if TYPE_CHECKING:
-    from dfd_edge.sources.frames import DueFrames, Foreseeable, Image
+    from dfd_edge.sources.frames import Burst, DueFrames, Foreseeable, Image
 
 #: Times of frames that are not sent go together, at least this often.
 _REPORT_S = 0.1
@@ -93,8 +93,11 @@ def _answer(control: int, sender: _Sender, network: bool) -> None:
     backlog = getattr(source, "backlog", None)
     if backlog is not None:
         backlog.skips = asked.skips
-    for frame in source.frames(_ReportingSampler(asked.sampler, sender), every=asked.every):
-        sender.send_picture(frame.image, time_s=frame.time_s, index=frame.index, due=frame.due)
+    sampler = _ReportingSampler(asked.sampler, sender)
+    for frame in source.frames(sampler, every=asked.every, bursts=asked.bursts):
+        sender.send_picture(
+            frame.image, frame.burst, time_s=frame.time_s, index=frame.index, due=frame.due
+        )
     sender.send(ended=True)
 
 
@@ -117,7 +120,7 @@ class _Sender:
         self._reported: dict[str, Any] = {}
         self._times_s: list[float] = []
         self._sent_s = 0.0
-        self._waiting: queue.Queue[tuple[dict[str, Any], memoryview | None] | None]
+        self._waiting: queue.Queue[tuple[dict[str, Any], list[memoryview]] | None]
         self._waiting = queue.Queue(_QUEUE_MESSAGES)
         self._thread = threading.Thread(target=self._send_waiting, daemon=True)
 
@@ -138,19 +141,22 @@ class _Sender:
         if time.monotonic() - self._sent_s > _REPORT_S:
             self.send()
 
-    def send_picture(self, image: Image, **frame: float) -> None:
-        """Sends a frame or a still."""
+    def send_picture(self, image: Image, burst: Burst | None = None, **frame: float) -> None:
+        """Sends a frame, with its burst if it has one, or a still."""
         import numpy as np  # noqa: PLC0415 - after the network is gone
 
-        shape = image.shape[:2]
-        data = np.ascontiguousarray(image).data.cast("B")
-        self._send({**frame, "shape": shape}, data)
+        message: dict[str, Any] = {**frame, "shape": image.shape[:2]}
+        pictures = [image]
+        if burst is not None:
+            message["burst"] = burst.planes[0].shape
+            pictures += burst.planes
+        self._send(message, [np.ascontiguousarray(p).data.cast("B") for p in pictures])
 
     def send(self, **message: object) -> None:
         """Sends something without a picture."""
-        self._send(message, None)
+        self._send(message, [])
 
-    def _send(self, message: dict[str, Any], picture: memoryview | None) -> None:
+    def _send(self, message: dict[str, Any], pictures: list[memoryview]) -> None:
         source = self.source
         state = {name: getattr(source, name) for name in REPORTED if hasattr(source, name)}
         changed = {
@@ -166,7 +172,7 @@ class _Sender:
         self._sent_s = time.monotonic()
         message |= {"changed": changed, "times_s": self._times_s, "sent_s": self._sent_s}
         self._times_s = []
-        self._waiting.put((message, picture))
+        self._waiting.put((message, pictures))
 
     def _send_waiting(self) -> None:
         while (waiting := self._waiting.get()) is not None:

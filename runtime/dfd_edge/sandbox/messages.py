@@ -1,7 +1,7 @@
 """Messages between parent and child.
 
 The parent sends pickled objects, which the child may trust. The child sends JSON with the bytes of
-a picture behind it: a child that a hostile file has taken over can say what it likes, and nothing
+pictures behind it: a child that a hostile file has taken over can say what it likes, and nothing
 that it says is run.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: Length of the text, length of the picture's bytes.
+#: Length of the text, length of the bytes of all pictures.
 _HEAD = struct.Struct(">IQ")
 _LENGTH = struct.Struct(">Q")
 MAX_TEXT_BYTES = 1 << 20
@@ -48,11 +48,13 @@ class FramesRequest:
     Attributes:
         sampler: Says which frames are due.
         every: Whether the other frames are wanted too.
+        bursts: Whether due frames carry their bursts.
         skips: Whether packets may be left out where a live stream falls behind.
     """
 
     sampler: Any
     every: bool
+    bursts: bool
     skips: bool
 
 
@@ -67,19 +69,19 @@ def receive_object(receive: Receive) -> Any:  # noqa: ANN401 - whatever was sent
     return pickle.loads(_take(receive, *_LENGTH.unpack(_take(receive, _LENGTH.size))))
 
 
-def send_message(descriptor: int, message: dict[str, Any], picture: memoryview | None) -> None:
-    """Sends a message to the parent."""
+def send_message(descriptor: int, message: dict[str, Any], pictures: list[memoryview]) -> None:
+    """Sends a message to the parent, and the bytes of its pictures."""
     text = json.dumps(message, default=float).encode()
-    write_all(descriptor, _HEAD.pack(len(text), 0 if picture is None else len(picture)) + text)
-    if picture is not None:
+    write_all(descriptor, _HEAD.pack(len(text), sum(map(len, pictures))) + text)
+    for picture in pictures:
         write_all(descriptor, picture)
 
 
 def receive_message(receive: Receive) -> tuple[dict[str, Any], int]:
-    """Receives a message of the child, without the bytes of its picture.
+    """Receives a message of the child, without the bytes of its pictures.
 
     Returns:
-        The message and the length of the picture.
+        The message and the length of the pictures.
 
     Raises:
         ValueError: It is none.

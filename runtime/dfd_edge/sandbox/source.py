@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import (
@@ -36,7 +37,17 @@ from dfd_edge.errors import (
 from dfd_edge.libraries import wrong_version
 from dfd_edge.sandbox.messages import FramesRequest, OpenRequest, receive_message, send_object
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.sources.frames import MOST_PIXELS, AllFrames, DueFrames, Foreseeable, Frame, Image
+from dfd_edge.sources.frames import (
+    BURST_FRAMES,
+    BURST_SIDE,
+    MOST_PIXELS,
+    AllFrames,
+    Burst,
+    DueFrames,
+    Foreseeable,
+    Frame,
+    Image,
+)
 from dfd_edge.sources.timing import Backlog
 
 #: A child that is silent for this long is ended. Waits for a network end sooner.
@@ -110,12 +121,15 @@ class SandboxedSource(Closing):
             self.close()
             raise
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
         """Yields the due frames in order.
 
         Args:
             sampler: Says which frames are due.
             every: Whether the other frames are yielded too, for display.
+            bursts: Whether due frames carry their `Burst`.
 
         Raises:
             SourceError: As of the source itself; or the child crashed, hung or hit a limit.
@@ -126,13 +140,14 @@ class SandboxedSource(Closing):
         # A sampler that cannot be sent is asked here, about frames that were all sent.
         sent = isinstance(sampler, Foreseeable)
         copy = sampler.foresee() if isinstance(sampler, Foreseeable) else AllFrames()
-        self._child.send(FramesRequest(copy, every=every, skips=self.backlog.skips))
+        self._child.send(FramesRequest(copy, every=every, bursts=bursts, skips=self.backlog.skips))
         while message := self._child.next():
             self._take(message)
             answers = [sampler.is_due(time_s) for time_s in message.times_s]
             due = message.due if sent else any(answers[-1:])
             if message.picture is not None and (due or every):
-                yield Frame(message.picture, message.time_s, message.index, due)
+                burst = message.burst if due else None
+                yield Frame(message.picture, message.time_s, message.index, due, burst)
             if message.ended:
                 return
 
@@ -188,7 +203,7 @@ class Message:
         changed: Attributes of the source, as `SandboxedSource` has them.
         times_s: Of frames that were decoded since the last message, in order.
         picture: A frame or still, or None.
-        time_s, index, due: Of the frame.
+        time_s, index, due, burst: Of the frame.
         lag_s, skipped_s: As of `Backlog`; the second since the last message.
         sent_s: `time.monotonic()`, which all processes share.
         ended: Whether it was the last one.
@@ -203,13 +218,14 @@ class Message:
     time_s: float
     index: int
     due: bool
+    burst: Burst | None
     lag_s: float
     skipped_s: float
     sent_s: float
     ended: bool
 
     @classmethod
-    def of(cls, fields: dict[str, Any], picture: Image | None) -> Message:
+    def of(cls, fields: dict[str, Any], picture: Image | None, burst: Burst | None) -> Message:
         """Reads a received message."""
         changed = dict(fields.get("changed", {}))
         return cls(
@@ -219,6 +235,7 @@ class Message:
             time_s=_number(fields.get("time_s", 0.0)),
             index=int(_number(fields.get("index", 0))),
             due=fields.get("due") is True,
+            burst=burst,
             lag_s=_number(fields.get("lag_s", 0.0)),
             skipped_s=max(0.0, _number(fields.get("skipped_s", 0.0))),
             sent_s=_number(fields.get("sent_s", 0.0)),
@@ -280,7 +297,7 @@ class Child:
             message, size = receive_message(self._receive)
             if "error" in message:
                 raise self._error_of(dict(message["error"]))
-            return Message.of(message, self._picture(message, size))
+            return Message.of(message, *self._pictures(message, size))
         except _Stopped:
             return None
         except EOFError:
@@ -293,15 +310,22 @@ class Child:
         """Ends the process. Safe to call twice."""
         self._end()
 
-    def _picture(self, message: dict[str, Any], size: int) -> Image | None:
+    def _pictures(self, message: dict[str, Any], size: int) -> tuple[Image | None, Burst | None]:
+        """Receives a picture, and behind it the planes of its burst."""
         if not size:
-            return None
+            return None, None
         height, width = (int(side) for side in message["shape"])
-        if min(height, width) < 1 or height * width > MOST_PIXELS or size != 3 * height * width:
+        of_burst = message.get("burst")
+        planes = None if of_burst is None else _planes(of_burst)
+        expected = 3 * height * width + (0 if planes is None else planes.size)
+        if min(height, width) < 1 or height * width > MOST_PIXELS or size != expected:
             raise ValueError(f"a picture of {width}x{height} in {size} bytes")
         image: Image = np.empty((height, width, 3), dtype=np.uint8)
         self._receive(image.data.cast("B"))
-        return image
+        if planes is None:
+            return image, None
+        self._receive(planes.data.cast("B"))
+        return image, Burst(tuple(planes))
 
     def _receive(self, buffer: memoryview) -> None:
         """Fills the buffer from the child's pipe.
@@ -411,6 +435,14 @@ def _sendable(item: SourceItem) -> SourceItem:
     file.seek(0)
     contents: Any = io.BytesIO(file.read())
     return replace(item, location=contents)
+
+
+def _planes(shape: list[object]) -> NDArray[np.uint8]:
+    """Returns room for the planes of a burst, each of this height and width."""
+    height, width = (int(_number(side)) for side in shape)
+    if not 1 <= min(height, width) <= max(height, width) <= BURST_SIDE:
+        raise ValueError(f"a burst of {width}x{height}")
+    return np.empty((BURST_FRAMES, height, width), np.uint8)
 
 
 def _number(value: object) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dfd_edge.closing import native_calls
 from dfd_edge.errors import CameraError
+from dfd_edge.sources.bursts import ForeseenBursts
 from dfd_edge.sources.frames import MIN_SIDE, DueFrames, Frame
 from dfd_edge.sources.image import quiet_opencv
 from dfd_edge.sources.options import MAX_RATE_HZ, CameraOptions
@@ -60,7 +61,9 @@ class Camera:
             with quiet_opencv():
                 self._ask_for(options)
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
         """Yields the due frames until the camera is lost.
 
         Other frames are grabbed without being converted. Times are those of the grab.
@@ -68,20 +71,29 @@ class Camera:
         Args:
             sampler: Says which frames are due.
             every: Whether the other frames are yielded too, for display.
+            bursts: Whether due frames carry their `Burst`, for which those that come directly
+                before them, as far as that can be foreseen, are converted too.
 
         Raises:
             SourceError: The camera gives no more frames.
         """
         start_s = time.monotonic()
+        ahead = ForeseenBursts(sampler) if bursts else None
         index = 0
         while self._grab():
             time_s = time.monotonic() - start_s
             due = sampler.is_due(time_s)
-            if due or every:
+            wanted = ahead is not None and ahead.wants(time_s, due=due)
+            if due or every or wanted:
                 with native_calls():
-                    taken, image = self._capture.retrieve()
-                if taken and image is not None:
-                    yield Frame(np.asarray(image, dtype=np.uint8), time_s, index, due)
+                    taken, retrieved = self._capture.retrieve()
+                if taken and retrieved is not None:
+                    image = np.asarray(retrieved, dtype=np.uint8)
+                    burst = ahead.keep(image, time_s) if ahead is not None and wanted else None
+                    if due or every:
+                        yield Frame(image, time_s, index, due, burst if due else None)
+                elif ahead is not None:
+                    ahead.interrupt()
             index += 1
         raise CameraError(self.name, "gives no more frames (unplugged?)")
 

@@ -14,6 +14,7 @@ from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
+from dfd_edge.sources.bursts import Plane, shrunk_luma
 from dfd_edge.sources.frames import Image
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Orientation:
         return cls(float(np.degrees(np.arctan2(-b, a))), mirrored=mirrored)
 
     def apply(self, image: Image) -> Image:
-        """Returns the picture upright, uint8 BGR; the same array where nothing is to be done."""
+        """Returns the picture upright, uint8 BGR or luma; the same array where nothing is done."""
         if self.mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
         rotation = _ROTATIONS.get(self.degrees)
@@ -113,9 +114,13 @@ class Deinterlacer:
 
     Args:
         threads: Threads that the filter may use.
+
+    Attributes:
+        used: Whether there was an interlaced frame so far.
     """
 
     def __init__(self, threads: int = 1) -> None:
+        self.used = False
         self._threads = threads
         self._graph: Graph | None = None
         self._shape: tuple[int, int, str] | None = None
@@ -142,6 +147,7 @@ class Deinterlacer:
             yield from self._ready(graph)
 
     def _build(self, frame: VideoFrame) -> Graph:
+        self.used = True
         graph = Graph()
         graph.link_nodes(
             graph.add_buffer(
@@ -389,6 +395,17 @@ class Converter:
         few = context.name == "gif" or decoded.format.name in _PALETTE_PIXELS
         self._colours.add(few or (context.name in _EXACT_CODECS and few_colours(image)))
         return orientation_of(decoded).apply(image)
+
+    def luma(self, decoded: VideoFrame) -> Plane | None:
+        """Returns the luma of a frame as `Burst` has it, None where it is HDR.
+
+        Raises:
+            av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
+        """
+        if colour_code(decoded, self._context, "color_trc") in (_PQ, _HLG):
+            return None
+        width = round(decoded.width * self._aspect)
+        return orientation_of(decoded).apply(shrunk_luma(decoded, width, decoded.height))
 
     @property
     def doubt(self) -> str | None:

@@ -16,13 +16,16 @@ import av
 import av.error
 
 from dfd_edge.errors import NotMediaError, SourceError, UnreachableError, UnsupportedError
+from dfd_edge.sources.bursts import RecentFrames
 from dfd_edge.sources.containers import choose_stream, stream_duration_s
 from dfd_edge.sources.conversion import (
     Converter,
     Deinterlacer,
 )
 from dfd_edge.sources.frames import (
+    BURST_FRAMES,
     MAX_FRAME_PIXELS,
+    Burst,
     DueFrames,
     Foreseeable,
     Frame,
@@ -129,6 +132,7 @@ class DecodedSource:
         self._packet_lost = False
         self._skim = skim and finite
         self._skimmer: Skimmer | None = None
+        self._recent: RecentFrames[VideoFrame] | None = None
         self._deinterlacer = Deinterlacer(threads)
         try:
             self._stream, self.notes = choose_stream(container, name, stream)
@@ -157,12 +161,16 @@ class DecodedSource:
         self._converter = Converter(context, aspect)
         self.width, self.height = round(width * aspect), height
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
         """Decodes the source and yields its due frames in order.
 
         Args:
             sampler: Says which frames are due.
             every: Whether the other frames are yielded too, for display.
+            bursts: Whether due frames carry their `Burst`, for which the frames before them are
+                decoded too.
 
         Raises:
             SourceError: A live stream is lost, nothing of a recording could be decoded, or a
@@ -171,6 +179,7 @@ class DecodedSource:
         if self._consumed:
             raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
+        self._recent = RecentFrames(self._converter.luma) if bursts else None
         timeline = self._timeline()
         if self._skim and not every and isinstance(sampler, Foreseeable):
             self._skimmer = self._start_skimming(sampler, timeline)
@@ -183,10 +192,13 @@ class DecodedSource:
                 self.backlog.place(time_s, arrived_s)
             self.end_s = time_s + 1.0 / self.frame_rate
             self._decoded_frames = index + 1
+            lost = self._packet_lost
             if self._is_damaged(decoded, time_s):
+                self._interrupt()
                 self._stop_skimming()
                 continue
             self._whole_frames += 1
+            self._remember(decoded, time_s, lost=lost)
             due = sampler.is_due(time_s) or awaited
             awaited = due and decoded is None
             if awaited:
@@ -194,7 +206,7 @@ class DecodedSource:
             if (due or every) and decoded is not None:
                 image = self._convert(decoded, first=self._whole_frames == 1)
                 if image is not None:
-                    yield Frame(image, time_s, index, due)
+                    yield Frame(image, time_s, index, due, self._burst() if due else None)
         if not self.finite:
             return
         if not self._decoded_frames:
@@ -228,7 +240,8 @@ class DecodedSource:
         if stream.codec_context.name not in CODECS or not stream.time_base:
             return None
         packets = self._container.demux(stream)
-        return Skimmer(packets, sampler, timeline, stream.time_base)
+        before = 0 if self._recent is None else BURST_FRAMES - 1
+        return Skimmer(packets, sampler, timeline, stream.time_base, before)
 
     def _stop_skimming(self) -> None:
         if self._skimmer is not None:
@@ -352,6 +365,34 @@ class DecodedSource:
             frames = "frame" if self._damaged_frames == 1 else "frames"
             self._missing(f"{self._damaged_frames} damaged {frames} left out", kind="damage")
         return True
+
+    def _remember(self, decoded: VideoFrame | None, time_s: float, *, lost: bool) -> None:
+        """Takes the next whole frame for a burst.
+
+        Args:
+            decoded: The frame; None where it was left out.
+            time_s: Its time.
+            lost: Whether something before it is missing.
+        """
+        if self._recent is None:
+            return
+        if lost or decoded is None:
+            self._recent.interrupt()
+        if decoded is not None and not self._deinterlacer.used:
+            kind = decoded.width, decoded.height, decoded.format.name
+            self._recent.add(decoded, time_s, kind)
+
+    def _interrupt(self) -> None:
+        if self._recent is not None:
+            self._recent.interrupt()
+
+    def _burst(self) -> Burst | None:
+        if self._recent is None or self._deinterlacer.used:
+            return None
+        try:
+            return self._recent.burst()
+        except av.error.FFmpegError:  # a frame before the due one states colours of its own
+            return None
 
     def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
         width, height = decoded.width, decoded.height

@@ -32,6 +32,8 @@ BURST_FRAMES = 3
 """Consecutive frames of a burst: two differences, and how the noise of one goes with the next."""
 BURST_SIDE = 720
 """Most pixels of the longer side of a burst's frames."""
+BURST_STEP_S = 1.0 / 14.0
+"""Most seconds between two frames of a burst: more happens in a face in longer ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +58,9 @@ class Frame:
         time_s: Seconds since the start of the source.
         index: Number of the frame among the decoded frames of the source, from 0.
         due: Whether it is to be judged; one that is not is for display.
-        burst: The frames that end with a due one; None where none was asked for or to be had.
+        burst: The frames that end with a due one; None where none was asked for or to be had: at
+            the start, after a gap or a damaged frame, at low frame rates, and of stills,
+            interlaced footage and HDR.
     """
 
     image: Image

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dfd_edge.arguments import check_one_of
 from dfd_edge.closing import Closing
 from dfd_edge.errors import NotMediaError, SourceError, UnsupportedError, UsageError
+from dfd_edge.sources.bursts import RecentFrames, luma_of_image
 from dfd_edge.sources.containers import head_of, image_format, read_head
 from dfd_edge.sources.conversion import ColourCount, few_colours
 from dfd_edge.sources.frames import (
@@ -307,18 +308,22 @@ class AnimatedWebP(Closing):
         self.duration_s: float | None = sum(shown_s)
         self.frame_rate = len(shown_s) / self.duration_s
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
         """Yields the due frames in order.
 
         Args:
             sampler: Says which frames are due.
             every: Whether the other frames are yielded too, for display.
+            bursts: Whether due frames carry their `Burst`.
 
         Raises:
             SourceError: Not one frame could be decoded.
         """
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         cleared: tuple[slice, slice] | None = None
+        recent = RecentFrames(luma_of_image) if bursts else None
         decoded = 0
         for index, (at, length) in enumerate(self._frames):
             left, top, width, height, shown_s, flags = self._header(at)
@@ -330,6 +335,8 @@ class AnimatedWebP(Closing):
             time_s = self.end_s
             self.end_s += shown_s
             if picture is None:
+                if recent is not None:
+                    recent.interrupt()
                 continue
             decoded += 1
             _lay(canvas[area], picture, overwrite=bool(flags & _OVERWRITE))
@@ -337,7 +344,11 @@ class AnimatedWebP(Closing):
             if due or every:
                 image: Image = canvas.copy()
                 self._colours.add(few_colours(image))
-                yield Frame(image, time_s, index, due)
+            if recent is not None:
+                recent.add(image if due or every else canvas.copy(), time_s)
+            if due or every:
+                burst = recent.burst() if due and recent is not None else None
+                yield Frame(image, time_s, index, due, burst)
         if not decoded:
             raise NotMediaError(self.name, "no frame could be decoded; damaged or cut off")
 

@@ -47,8 +47,10 @@ class FrameSource(Protocol):
     finite: bool
     reason: str | None
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
-        """Yields the frames that are due, or every frame.
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
+        """Yields the frames that are due, or every frame; due ones with bursts if asked for.
 
         Raises:
             SourceError: The source is lost.
@@ -92,7 +94,8 @@ class LiveReader(threading.Thread):
         period_s: Seconds between two due frames, to count those that were skipped.
         reconnect_s: Seconds after which a lost source is given up; 0 never opens it again, None
             tries for ever.
-        foresee: Returns a copy of the sampler, for sources in a sandbox.
+        foresee: Returns a copy of the sampler, for sources in a sandbox, and for bursts.
+        bursts: Whether due frames carry their `Burst`.
 
     Attributes:
         dropped: Due frames that were overtaken before they were taken, or skipped.
@@ -112,6 +115,7 @@ class LiveReader(threading.Thread):
         period_s: float = 0.2,
         reconnect_s: float | None = None,
         foresee: Callable[[], DueFrames] = AllFrames,
+        bursts: bool = False,
     ) -> None:
         super().__init__(name=f"dfd-edge reader {name}", daemon=True)
         self.dropped = 0
@@ -122,6 +126,7 @@ class LiveReader(threading.Thread):
         self._foresee = foresee
         self._on_event = on_event
         self._every_image = every_image
+        self._bursts = bursts
         self._period_s = period_s
         self._reconnect_s = reconnect_s
         self._policy = policy
@@ -252,13 +257,14 @@ class LiveReader(threading.Thread):
 
         sampler = _ConnectionSampler(is_due, self._foresee, offset_s, report_silence)
         try:
-            for frame in source.frames(sampler, every=self._every_image):
+            frames = source.frames(sampler, every=self._every_image, bursts=self._bursts)
+            for frame in frames:
                 if self._closed.is_set():
                     break
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._report_skipped(skipped_s, time_s)
-                placed = Frame(frame.image, time_s, frame.index, frame.due)
+                placed = Frame(frame.image, time_s, frame.index, frame.due, frame.burst)
                 self._offer(Captured(placed, time.monotonic() - backlog.lag_s))
         except SourceError as error:
             if source.finite:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import av.error
 
+from dfd_edge.sources.frames import BURST_STEP_S
+
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-    from dfd_edge.sources.frames import Foreseeable
+    from dfd_edge.sources.frames import DueFrames, Foreseeable
     from dfd_edge.sources.timing import Timeline
 
 #: FFmpeg's names of codecs whose decoders leave out a frame that no other refers to, and that put
@@ -44,6 +46,7 @@ class Skimmer:
         sampler: Says which frames are due; a copy of it is asked about frames to come.
         timeline: Gives the frames their times.
         time_base: Seconds of one unit of the time stamps.
+        before: How many frames directly before each due one are needed too.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class Skimmer:
         sampler: Foreseeable,
         timeline: Timeline,
         time_base: Fraction,
+        before: int = 0,
     ) -> None:
         self._packets = packets
         self._sampler = sampler
         self._timeline = timeline
         self._time_base = time_base
+        self._before = before
         self._window: deque[tuple[Packet[VideoStream], float | None]] = deque()
         self._error: av.error.FFmpegError | None = None
         self._ended = False
@@ -147,7 +152,28 @@ class Skimmer:
         # All that is shown before it was read: no frame is decoded so much earlier than shown.
         ahead = self._sampler.foresee()
         due = False
-        for time_s in self._coming[: bisect.bisect_right(self._coming, pts_s)]:
+        shown = bisect.bisect_right(self._coming, pts_s)
+        for time_s in self._coming[:shown]:
             due = ahead.is_due(self._timeline.foresee(time_s))
         self._asked_s = max(self._asked_s, pts_s)
-        return due or (self._ended and len(self._window) <= _AT_END)
+        if due or (self._ended and len(self._window) <= _AT_END):
+            return True
+        return bool(self._before) and self._is_just_before(pts_s, shown, ahead)
+
+    def _is_just_before(self, pts_s: float, shown: int, ahead: DueFrames) -> bool:
+        """Returns whether one of the next frames is due, or not read yet.
+
+        Args:
+            pts_s: Time of the frame itself.
+            shown: How many of the coming ones are shown up to it.
+            ahead: A sampler that was asked about all of these.
+        """
+        following = self._coming[shown : shown + self._before]
+        for time_s in following:
+            if time_s - pts_s > BURST_STEP_S:
+                return False
+            self._asked_s = max(self._asked_s, time_s)
+            if ahead.is_due(self._timeline.foresee(time_s)):
+                return True
+            pts_s = time_s
+        return len(following) < self._before and not self._ended

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import av.error
 import cv2
 import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import NotMediaError, SourceError, UnsupportedError
+from dfd_edge.sources.bursts import Plane, RecentFrames, shrunk_luma
 from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
     head_of,
@@ -248,16 +251,20 @@ class RawVideo(Closing):
         self._stream = stream
         self._raw = raw
 
-    def frames(self, sampler: DueFrames, *, every: bool = False) -> Iterator[Frame]:
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
         """Yields the due frames in order; others are not converted.
 
         Args:
             sampler: Says which frames are due.
             every: Whether the other frames are yielded too, for display.
+            bursts: Whether due frames carry their `Burst`.
 
         Raises:
             SourceError: There was not one whole frame.
         """
+        recent = RecentFrames(self._luma) if bursts else None
         index = 0
         while True:
             data = self._read_frame()
@@ -265,9 +272,12 @@ class RawVideo(Closing):
                 break
             time_s = index / self.frame_rate
             self.end_s = (index + 1) / self.frame_rate
+            if recent is not None:
+                recent.add(data, time_s)
             due = sampler.is_due(time_s)
             if due or every:
-                yield Frame(self._convert(data), time_s, index, due)
+                burst = recent.burst() if due and recent is not None else None
+                yield Frame(self._convert(data), time_s, index, due, burst)
             index += 1
         if data:
             self.complete = False
@@ -293,11 +303,18 @@ class RawVideo(Closing):
         return data
 
     def _convert(self, data: bytearray) -> Image:
-        raw = self._raw
-        packed = raw.pixel_format in ("bgr24", "rgb24")
-        shape = (raw.height, raw.width, 3) if packed else (-1, raw.width)
-        stored: Image = np.frombuffer(data, dtype=np.uint8).reshape(shape)
-        conversion = _CONVERSIONS.get(raw.pixel_format)
+        stored = self._stored(data)
+        conversion = _CONVERSIONS.get(self._raw.pixel_format)
         if conversion is None:
             return stored
         return np.asarray(cv2.cvtColor(stored, conversion), dtype=np.uint8)
+
+    def _luma(self, data: bytearray) -> Plane:
+        frame = VideoFrame.from_ndarray(self._stored(data), format=self._raw.pixel_format)
+        return shrunk_luma(frame, self.width, self.height)
+
+    def _stored(self, data: bytearray) -> NDArray[np.uint8]:
+        raw = self._raw
+        packed = raw.pixel_format in ("bgr24", "rgb24")
+        shape = (raw.height, raw.width, 3) if packed else (-1, raw.width)
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape)

@@ -29,7 +29,7 @@ class Device:
     def __init__(self, error=None):
         self.error = error
 
-    def frames(self, sampler, *, every=False):
+    def frames(self, sampler, *, every=False, bursts=False):
         for index, picture in enumerate(face_frames(25)):
             due = sampler.is_due(index / 25)
             if due or every:

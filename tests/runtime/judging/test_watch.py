@@ -29,7 +29,7 @@ class Device:
         self.rate = rate
         self.closed = threading.Event()
 
-    def frames(self, sampler, *, every=False):
+    def frames(self, sampler, *, every=False, bursts=False):
         start_s = time.monotonic()
         for index, picture in enumerate(self.pictures):
             time_s = index / self.rate
@@ -53,7 +53,7 @@ class Stalled:
     def __init__(self):
         self.released = threading.Event()
 
-    def frames(self, sampler, *, every=False):
+    def frames(self, sampler, *, every=False, bursts=False):
         self.released.wait(20)
         yield from ()
 
@@ -202,9 +202,9 @@ def gives_up(detector, reconnect_s, *, plain_end=False):
 class Ending(Device):
     """Says good-bye instead of breaking off."""
 
-    def frames(self, sampler, *, every=False):
+    def frames(self, sampler, *, every=False, bursts=False):
         with contextlib.suppress(SourceError):
-            yield from super().frames(sampler, every=every)
+            yield from super().frames(sampler, every=every, bursts=bursts)
 
 
 def test_a_lost_device_is_given_up_after_so_long(detector):
@@ -234,7 +234,7 @@ def test_a_stream_that_ends_is_no_fault_where_it_is_not_to_be_opened_again(detec
 
 def test_a_pause_is_a_gap_though_the_connection_holds(detector):
     class Pausing(Device):
-        def frames(self, sampler, *, every=False):
+        def frames(self, sampler, *, every=False, bursts=False):
             for index in (*range(10), *range(100, 110)):
                 due = sampler.is_due(index / RATE)
                 if due or every:

@@ -466,7 +466,7 @@ class Device:
     finite = True
     reason = None
 
-    def frames(self, sampler, *, every=False):
+    def frames(self, sampler, *, every=False, bursts=False):
         for index, picture in enumerate(face_frames(50)):
             due = sampler.is_due(index / 25)
             if due or every:
