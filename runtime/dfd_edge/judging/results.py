@@ -171,20 +171,20 @@ class PersonSignals:
         without_burst: Judged steps that came without consecutive frames. In the others that were
             not measured, the frames were one picture repeated, or the face was too small or too
             near the border.
-        means: Mean of each measurement over the measured steps, by name; empty where there are
+        means: Mean of each measurement over the measured steps, by name; None where there are
             none.
     """
 
     measured_steps: int
     without_burst: int
-    means: Mapping[str, float] = field(repr=False, hash=False)
+    means: Mapping[str, float] | None = field(repr=False, hash=False)
 
     def to_record(self) -> Record:
         """Returns them as a part of a `verdict` record."""
         return {
             "measured_steps": self.measured_steps,
             "without_burst": self.without_burst,
-            "means": _rounded(self.means),
+            "means": None if self.means is None else _rounded(self.means),
         }
 
 

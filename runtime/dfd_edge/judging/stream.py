@@ -97,7 +97,7 @@ class _SignalSums:
     def summary(self) -> PersonSignals:
         """Returns the means."""
         steps = self.measured_steps
-        means = _named(self.sums / steps) if steps else {}
+        means = _named(self.sums / steps) if steps else None
         return PersonSignals(steps, self.without_burst, means)
 
 

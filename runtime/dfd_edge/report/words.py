@@ -136,7 +136,7 @@ def signals_words(person: Record) -> list[str]:
             f"In {other} the consecutive frames repeat one picture, or the face is too small or "
             "too near the border."
         )
-    return said + (_levels_words(signals["means"]) if measured else [])
+    return said + ([] if signals["means"] is None else _levels_words(signals["means"]))
 
 
 def _levels_words(means: Mapping[str, float]) -> list[str]:
