@@ -194,7 +194,7 @@ def test_any_box_gives_finite_numbers_or_none(picture, face):
 
 
 def test_a_large_face_is_measured_in_milliseconds(picture, face):
-    """About 2 ms on one free core; the bound leaves room for busy machines."""
+    """A few of them; the bound leaves room for busy machines."""
     planes = cv2.resize(picture, (720, 720))
     burst = noisy(planes, SIGMA, 12)
     elapsed = []
