@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Interval,
         Label,
         PersonResult,
+        PersonSignals,
         PersonVerdict,
         Verdict,
     )
@@ -66,7 +67,7 @@ _PUBLIC = {
     "inference.providers": ("ProviderReport",),
     "judging.results": (
         *("Event", "EventKind", "FrameResult", "Interval", "Label"),
-        *("PersonResult", "PersonVerdict", "Verdict"),
+        *("PersonResult", "PersonSignals", "PersonVerdict", "Verdict"),
     ),
     "judging.stream": ("Stream",),
     "judging.watch": ("Watch",),
@@ -87,6 +88,7 @@ __all__ = [
     "Label",
     "NotMediaError",
     "PersonResult",
+    "PersonSignals",
     "PersonVerdict",
     "ProviderError",
     "ProviderOptions",

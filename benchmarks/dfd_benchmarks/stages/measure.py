@@ -1,7 +1,9 @@
 """The cost of each stage by itself, and the share of the cores that the whole uses.
 
 The stages are those of `Detector.analyze` with JSON Lines written: decode, convert, detect, track,
-crop, frame model, sequence model, verdict, output. Each is run alone over the same frames, on one
+crop, signals, frame model, sequence model, verdict, output. For a bundle that takes signals the
+frames of a burst are decoded and converted with the due one, and `signals` is the cost of measuring
+them; for others it is nothing. Each is run alone over the same frames, on one
 thread that does not spin, and its CPU time and its elapsed time are taken frame by frame. The CPU
 times, summed per judged frame and divided by the cores, say how many frames a second the machine
 could judge if nothing were lost between the stages; `Detector.analyze` is held against that.
@@ -27,6 +29,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
 from dfd_edge.faces.crop import assess, crop_region, extract_crop, middle_square
+from dfd_edge.faces.signals import measure
 from dfd_edge.faces.tracker import TrackedFace, Tracker
 from dfd_edge.inference.processor import usable_cores
 from dfd_edge.inference.session import MAX_BATCH, Session
@@ -46,6 +49,7 @@ STAGES = {
     "detect": "detect",
     "track": "track",
     "crop": "crop",
+    "signals": "signals",
     "frame_model": "frame model",
     "sequence_model": "sequence model",
     "verdict": "verdict",
@@ -117,6 +121,8 @@ class StageBench:
         self.session = Session.open(Bundle.load(model), provider="cpu", precision=precision)
         manifest = self.session.bundle.manifest
         self._spec = manifest.frame
+        takes_signals = getattr(manifest.sequence, "signals", None) is not None
+        self._options = {"bursts": True} if takes_signals else {}
         self._faces: FaceDetector | None = None
         if manifest.face.detector != "none":
             self._faces = FaceDetector(options=DetectorOptions.from_dict(manifest.face.options))
@@ -159,6 +165,7 @@ class StageBench:
             detect.times(),
             track.times(),
             self._crop(),
+            self._measure(),
             by_batch[batch],
             self._run_sequence(),
             self._judge(),
@@ -189,7 +196,7 @@ class StageBench:
         with VideoFile(self.clip) as video:
             opening.stop()
             decode.start()
-            for frame in video.frames(_RecordingSampler(sampler, decode, convert)):
+            for frame in video.frames(_RecordingSampler(sampler, decode, convert), **self._options):
                 convert.stop()
                 if keep is not None and len(keep) < MAX_HELD_FRAMES:
                     keep.append(frame)
@@ -224,7 +231,7 @@ class StageBench:
     def _observe(self) -> list[Observation]:
         """Returns the runtime's own observations of the held frames."""
         stream = Stream(self.session, KnownFaces(self._found) if self._faces else None)
-        return [stream.observe(frame.image, frame.time_s) for frame in self.held]
+        return [stream.observe(f.image, f.time_s, burst=f.burst) for f in self.held]
 
     def _crop(self) -> StageTimes:
         laps = StageTimer()
@@ -236,6 +243,19 @@ class StageBench:
             for person in people:
                 region = crop_region(person.face.box, self._spec.crop_scale)
                 assess(person.face, extract_crop(frame.image, region, size))
+            laps.stop()
+        return laps.times()
+
+    def _measure(self) -> StageTimes:
+        """The signals of the judged faces, by the people's boxes and key points."""
+        laps = StageTimer()
+        for frame, people, seen in zip(self.held, self._tracked, self._observations, strict=True):
+            judged = {face.track for face in seen.judged}
+            laps.start()
+            for person in people:
+                if frame.burst is not None and person.track in judged:
+                    face = person.face
+                    measure(frame.burst, face.box, face.keypoints, frame.image.shape[:2])
             laps.stop()
         return laps.times()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import Quality, assess, crop_region, extract_crop, middle_square
 from dfd_edge.faces.selection import FaceChoice, FacesOption
+from dfd_edge.faces.signals import measure
 from dfd_edge.faces.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class FaceCrop:
         region: x0, y0 and side in pixels of the cropped square.
         crop: uint8 [size, size, 3], RGB.
         quality: Whether it is judged, and why not.
+        signals: float32 [len(signals.NAMES)], measured on consecutive frames; None where there
+            were none or nothing could be measured on them, and for faces that are not judged.
     """
 
     track: int
@@ -38,6 +41,7 @@ class FaceCrop:
     region: tuple[int, int, int]
     crop: NDArray[np.uint8]
     quality: Quality
+    signals: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +52,14 @@ class Observation:
         time_s: Time of the frame in seconds.
         faces: The faces, the largest first.
         captured_s: `time.monotonic()` at capture, or None.
+        has_burst: Whether consecutive frames were given with it.
         judged: The faces that are judged.
     """
 
     time_s: float
     faces: tuple[FaceCrop, ...]
     captured_s: float | None = None
+    has_burst: bool = False
     judged: tuple[FaceCrop, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,20 +90,20 @@ class Observer:
         frame: NDArray[np.uint8],
         time_s: float,
         *,
+        burst: Burst | None = None,
         captured_s: float | None = None,
         thorough: bool = False,
-        burst: Burst | None = None,
     ) -> Observation:
-        """Detects, tracks and crops the faces of a frame.
+        """Detects, tracks and crops the faces of a frame, and measures a burst round them.
 
         Args:
             frame: uint8 [height, width, 3], BGR.
             time_s: Its time in seconds.
+            burst: The frames up to this one, on which the judged faces are measured; models of
+                whole frames have no face to measure.
             captured_s: `time.monotonic()` when it was captured, passed on.
             thorough: Whether small faces are searched for as in a still.
-            burst: The frames up to this one, where its source gave them.
         """
-        del burst
         finder = self._finder
         if finder is None:
             return Observation(time_s, (self._whole(frame),), captured_s)
@@ -110,8 +116,12 @@ class Observer:
             left_out = refusal is not None
             quality = Quality(False, refusal) if left_out else assess(tracked.face, crop)
             square = (region.x0, region.y0, region.side)
-            faces.append(FaceCrop(tracked.track, tracked.face.box, square, crop, quality))
-        return Observation(time_s, tuple(faces), captured_s)
+            face = tracked.face
+            signals = None
+            if burst is not None and quality.judged:
+                signals = measure(burst, face.box, face.keypoints, frame.shape[:2])
+            faces.append(FaceCrop(tracked.track, face.box, square, crop, quality, signals))
+        return Observation(time_s, tuple(faces), captured_s, has_burst=burst is not None)
 
     def _whole(self, frame: NDArray[np.uint8]) -> FaceCrop:
         """Returns the middle of a frame as one "person", the same one also after a cut or a gap."""

@@ -5,6 +5,7 @@ Every type here is immutable; `to_record` returns its JSON Lines object.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ Record = dict[str, Any]
 
 _PROBABILITY_DIGITS = 6
 _TIME_DIGITS = 3
+_SIGNAL_DIGITS = 3
 
 
 class Label(StrEnum):
@@ -65,6 +67,8 @@ class PersonResult:
         evidence: float32 [h, w] over `crop`, in logits: where the frame's score comes from.
         frame_logit: Logit of the frame model, not calibrated; None where `p_frame` is.
         step_logit: Logit of the sequence model, not calibrated; None where `p_step` is.
+        signals: Measurements of consecutive frames round the face, by name; None where it is not
+            judged, where nothing was measured, and where the model takes none.
     """
 
     track: int
@@ -79,6 +83,7 @@ class PersonResult:
     evidence: NDArray[np.float32] | None = field(default=None, repr=False)
     frame_logit: float | None = None
     step_logit: float | None = None
+    signals: Mapping[str, float] | None = field(default=None, repr=False)
 
     def to_record(self) -> Record:
         """Returns this person as an entry of a `frame` record."""
@@ -91,6 +96,7 @@ class PersonResult:
             "judged": self.judged,
             "reason": self.reason,
             "label": self.label.value,
+            "signals": None if self.signals is None else _rounded(self.signals),
         }
 
 
@@ -157,6 +163,32 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonSignals:
+    """Measurements of consecutive frames round one person, over all judged steps.
+
+    Attributes:
+        measured_steps: Judged steps in which they were measured.
+        without_burst: Judged steps that came without consecutive frames. In the others that were
+            not measured, the frames were one picture repeated, or the face was too small or too
+            near the border.
+        means: Mean of each measurement over the measured steps, by name; None where there are
+            none.
+    """
+
+    measured_steps: int
+    without_burst: int
+    means: Mapping[str, float] | None = field(repr=False, hash=False)
+
+    def to_record(self) -> Record:
+        """Returns them as a part of a `verdict` record."""
+        return {
+            "measured_steps": self.measured_steps,
+            "without_burst": self.without_burst,
+            "means": None if self.means is None else _rounded(self.means),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class PersonVerdict:
     """The verdict on one person of a source.
 
@@ -167,6 +199,7 @@ class PersonVerdict:
         judged_steps: Sampled frames in which this face was judged.
         intervals: Seconds in which this person looked fake.
         logit: Calibrated logit, whose sigmoid is `p_fake`; None where that is.
+        signals: Measurements of consecutive frames; None where the model takes none.
     """
 
     track: int
@@ -175,6 +208,7 @@ class PersonVerdict:
     judged_steps: int
     intervals: tuple[Interval, ...] = ()
     logit: float | None = None
+    signals: PersonSignals | None = None
 
     def to_record(self) -> Record:
         """Returns this person as an entry of a `verdict` record."""
@@ -187,6 +221,7 @@ class PersonVerdict:
                 [round(i.start_s, _TIME_DIGITS), round(i.end_s, _TIME_DIGITS)]
                 for i in self.intervals
             ],
+            "signals": None if self.signals is None else self.signals.to_record(),
         }
 
 
@@ -243,6 +278,10 @@ class Verdict:
             "complete": self.complete,
             "reason": self.reason,
         }
+
+
+def _rounded(signals: Mapping[str, float]) -> Record:
+    return {name: round(value, _SIGNAL_DIGITS) for name, value in signals.items()}
 
 
 def _probability(value: float | None) -> float | None:

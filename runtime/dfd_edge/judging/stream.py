@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsFloat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,17 @@ from numpy.typing import NDArray
 from dfd_edge.closing import Closing, native_calls
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.selection import FacesOption
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.judging.decision import Decision, PersonHistory
 from dfd_edge.judging.people import FaceCrop, Observation, Observer
-from dfd_edge.judging.results import FrameResult, Label, PersonResult, PersonVerdict, Verdict
+from dfd_edge.judging.results import (
+    FrameResult,
+    Label,
+    PersonResult,
+    PersonSignals,
+    PersonVerdict,
+    Verdict,
+)
 from dfd_edge.sources.bursts import ForeseenBursts
 from dfd_edge.sources.frames import Burst, FirstFrames, Sampler
 from dfd_edge.sources.timing import MAX_CLOCK_S
@@ -51,12 +60,46 @@ _DECIDED = (Label.REAL, Label.FAKE)
 
 @dataclass(slots=True, eq=False)
 class _Person:
-    """State of one person in a stream."""
+    """State of one person in a stream.
+
+    Attributes:
+        signals: Sums of the measurements, or None where the model takes none.
+    """
 
     score: PersonHistory
+    signals: _SignalSums | None = None
     state: NDArray[np.float32] | None = None
     last_step_s: float = -math.inf
     last_seen_s: float = -math.inf
+
+    def verdict(self, *, end_s: float | None = None) -> PersonVerdict:
+        """Returns the verdict over all judged steps so far."""
+        verdict = self.score.verdict(end_s=end_s)
+        if self.signals is None:
+            return verdict
+        return dataclasses.replace(verdict, signals=self.signals.summary())
+
+
+@dataclass(slots=True, eq=False)
+class _SignalSums:
+    """Measurements of one person, added up over the judged steps."""
+
+    measured_steps: int = 0
+    without_burst: int = 0
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(NAMES)))
+
+    def add(self, signals: NDArray[np.float32] | None, *, has_burst: bool) -> None:
+        """Adds a judged step."""
+        self.without_burst += not has_burst
+        if signals is not None:
+            self.measured_steps += 1
+            self.sums += signals
+
+    def summary(self) -> PersonSignals:
+        """Returns the means."""
+        steps = self.measured_steps
+        means = _named(self.sums / steps) if steps else None
+        return PersonSignals(steps, self.without_burst, means)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +163,7 @@ class Stream(Closing):
         self.source = source
         self.sampler = _sampler(manifest, rate_hz, source)
         self._session = session
+        self.takes_bursts = manifest.sequence.signals is not None
         self._max_gap_s = manifest.sequence.max_gap_s
         self._fresh_state = np.zeros(manifest.sequence.state_width, np.float32)
         self._decision = decision or Decision(session.decision)
@@ -210,19 +254,23 @@ class Stream(Closing):
         frame: NDArray[np.uint8],
         time_s: float,
         *,
+        burst: Burst | None = None,
         captured_s: float | None = None,
         thorough: bool = False,
-        burst: Burst | None = None,
     ) -> Observation:
         """Detects, tracks and crops the faces of a due frame: the first half of `push`.
 
         Frames are observed in their order, by one thread at a time; earlier observations may be
-        scored meanwhile. `thorough` spends the time of a still on small faces; `burst` is that of
-        the frame, where its source gave one.
+        scored meanwhile. `burst` holds the consecutive frames that end with this one, which are
+        measured where the model takes that; `thorough` spends the time of a still on small faces.
         """
         with native_calls():
             return self._observer.observe(
-                frame, time_s, captured_s=captured_s, thorough=thorough, burst=burst
+                frame,
+                time_s,
+                burst=burst if self.takes_bursts else None,
+                captured_s=captured_s,
+                thorough=thorough,
             )
 
     def score(self, observations: list[Observation]) -> list[FrameResult]:
@@ -262,7 +310,7 @@ class Stream(Closing):
             reason: Why not.
         """
         with self._lock:
-            present = [p.score.verdict(end_s=duration_s) for p in self._people.values()]
+            present = [person.verdict(end_s=duration_s) for person in self._people.values()]
             people = tuple(sorted([*self._left, *present], key=lambda person: person.track))
             counts = self._counts
             if (fault := self.fault) is not None:
@@ -285,12 +333,6 @@ class Stream(Closing):
                 reason=reason,
                 logit=None if decisive is None else decisive.logit,
             )
-
-    @property
-    def takes_bursts(self) -> bool:
-        """Whether the bundle measures consecutive frames, so that sources are to give bursts."""
-        sequence = self._session.bundle.manifest.sequence
-        return getattr(sequence, "signals", None) is not None
 
     @property
     def fault(self) -> str | None:
@@ -351,36 +393,43 @@ class Stream(Closing):
             return {}
         time_s = observation.time_s
         features = outputs.features[[row for _, row in seen]]
-        steps = self._step([face.track for face, _ in seen], time_s, features)
+        steps = self._step([face for face, _ in seen], time_s, features)
         scores: dict[int, _Scores] = {}
         for (face, row), step_logit in zip(seen, steps, strict=True):
             if step_logit is None:
                 continue
             frame_logit = float(outputs.fake_logit[row])
-            history = self._people[face.track].score
-            p_frame, p_step = history.add(time_s, frame_logit, step_logit, face.quality.detail)
+            person = self._people[face.track]
+            p_frame, p_step = person.score.add(time_s, frame_logit, step_logit, face.quality.detail)
+            if person.signals is not None:
+                person.signals.add(face.signals, has_burst=observation.has_burst)
             evidence = None if outputs.evidence is None else outputs.evidence[row]
             scores[face.track] = _Scores(frame_logit, step_logit, p_frame, p_step, evidence)
         return scores
 
     def _step(
-        self, tracks: list[int], time_s: float, features: NDArray[np.float32]
+        self, faces: list[FaceCrop], time_s: float, features: NDArray[np.float32]
     ) -> list[float | None]:
         """Runs one step of the sequence model; returns logits, None where not finite."""
         states = []
-        for track in tracks:
-            person = self._people[track]
+        for face in faces:
+            person = self._people[face.track]
             gap_s = time_s - person.last_step_s
             carried = person.state
             if carried is not None and not 0.0 <= gap_s <= self._max_gap_s:
                 carried = None
             states.append(self._fresh_state if carried is None else carried)
-        outputs = self._session.run_sequence(
-            features[:, None, :], np.ones(len(tracks), np.int32), np.stack(states)
-        )
+        inputs: dict[str, NDArray[Any]] = {
+            "features": features[:, None, :],
+            "lengths": np.ones(len(faces), np.int32),
+            "state": np.stack(states),
+        }
+        if self.takes_bursts:
+            inputs |= _signal_inputs(faces)
+        outputs = self._session.run_sequence(**inputs)
         logits: list[float | None] = []
-        for row, (track, finite) in enumerate(zip(tracks, outputs.finite(), strict=True)):
-            person = self._people[track]
+        for row, (face, finite) in enumerate(zip(faces, outputs.finite(), strict=True)):
+            person = self._people[face.track]
             person.state = outputs.next_state[row] if finite else None
             person.last_step_s = time_s
             logits.append(float(outputs.fake_logit[row, 0]) if finite else None)
@@ -404,13 +453,15 @@ class Stream(Closing):
             evidence=found.evidence,
             frame_logit=found.frame_logit,
             step_logit=found.step_logit,
+            signals=None if scores is None or face.signals is None else _named(face.signals),
         )
 
     def _person(self, track: int) -> _Person:
         person = self._people.get(track)
         if person is None:
             score = PersonHistory(track, self._decision, self.sampler.period_s)
-            person = self._people[track] = _Person(score)
+            signals = _SignalSums() if self.takes_bursts else None
+            person = self._people[track] = _Person(score, signals)
         return person
 
     def _count(self, observation: Observation, *, judged: int) -> None:
@@ -443,7 +494,21 @@ class Stream(Closing):
             if time_s - person.last_seen_s > FORGET_AFTER_S:
                 del self._people[track]
                 if person.score.judged_steps >= min_steps:
-                    self._left.append(person.score.verdict())
+                    self._left.append(person.verdict())
+
+
+def _named(values: NDArray[np.floating]) -> dict[str, float]:
+    return dict(zip(NAMES, values.tolist(), strict=True))
+
+
+def _signal_inputs(faces: list[FaceCrop]) -> dict[str, NDArray[Any]]:
+    """Returns the measurements for one step, float32 [n, 1, S], and which there are, [n, 1]."""
+    signals = np.zeros((len(faces), 1, len(NAMES)), np.float32)
+    measured = np.zeros((len(faces), 1), np.float32)
+    for row, face in enumerate(faces):
+        if face.signals is not None:
+            signals[row, 0], measured[row, 0] = face.signals, 1.0
+    return {"signals": signals, "measured": measured}
 
 
 def _sampler(manifest: Manifest, rate_hz: float | None, source: str) -> Sampler | FirstFrames:

@@ -21,6 +21,8 @@ MAX_POINTS = 4000
 """Points kept of one person: a little more than 13 minutes at 5 steps a second."""
 MAX_FRAME_RECORDS = 100_000
 """Frame records that a page holds of all sources: five hours and a half at 5 Hz."""
+_SIGNALS_WEIGHT = 4
+"""One with measurements of consecutive frames is as long as this many others."""
 MAX_PEOPLE = 24
 """People of one source whose scores and crops are kept."""
 MAX_EVENTS = 100
@@ -232,7 +234,8 @@ class Collector(Sink):
         if self._frame_records >= self._max_frame_records:
             self.frame_records_left_out += 1
             return False
-        self._frame_records += 1
+        measured = any(person["signals"] for person in record["people"])
+        self._frame_records += _SIGNALS_WEIGHT if measured else 1
         return True
 
     def _bound_pictures(self) -> None:

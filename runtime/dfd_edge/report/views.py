@@ -50,7 +50,10 @@ class CropView:
 
 @dataclass(frozen=True, slots=True)
 class PersonView:
-    """A person of a source; `chart` is None where there is no timeline."""
+    """A person of a source; `chart` is None where there is no timeline.
+
+    `signals` are sentences on what consecutive frames showed.
+    """
 
     track: int
     badge: Badge
@@ -58,6 +61,7 @@ class PersonView:
     p_fake: float | None
     judged_steps: int
     spans: str
+    signals: list[str]
     suspicious: list[CropView]
     ordinary: list[CropView]
     chart: Chart | None
@@ -158,6 +162,7 @@ def _person_view(
         p_fake=person["p_fake"],
         judged_steps=person["judged_steps"],
         spans=words.spans(person["intervals"]),
+        signals=words.signals_words(person),
         suspicious=[_crop_view(crop, spec) for crop in kept.crops.suspicious],
         ordinary=[_crop_view(crop, spec) for crop in kept.crops.ordinary],
         chart=chart,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.faces.crop import MIN_FACE_PX
@@ -107,6 +108,51 @@ def verdict_words(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:
         f"{whose} is {value}, between {low} and {high}. Both real and forged faces are found "
         "there, so the model does not decide."
     )
+
+
+def signals_words(person: Record) -> list[str]:
+    """Explains what consecutive frames showed of a person, in sentences.
+
+    Args:
+        person: An entry of a `verdict` record.
+
+    Returns:
+        Nothing where the model takes no such measurements, or no frame was judged.
+    """
+    signals, judged = person["signals"], person["judged_steps"]
+    if signals is None or not judged:
+        return []
+    measured, without = signals["measured_steps"], signals["without_burst"]
+    frames = count(judged, "judged frame", "judged frames")
+    said = [f"Consecutive frames were compared in {measured} of {frames}."]
+    if without:
+        said.append(
+            f"{without} came without consecutive frames: at the start, after a gap, where the "
+            "source is slower than 14 frames a second, interlaced, HDR or a still, or where "
+            "single frames were pushed."
+        )
+    if other := judged - measured - without:
+        said.append(
+            f"In {other} the consecutive frames repeat one picture, or the face is too small or "
+            "too near the border."
+        )
+    return said + ([] if signals["means"] is None else _levels_words(signals["means"]))
+
+
+def _levels_words(means: Mapping[str, float]) -> list[str]:
+    """Compares a face with its background, from mean logarithms."""
+    noise, sharpness = (
+        f"{math.exp(means[f'face_{name}'] - means[f'background_{name}']):.1f}"
+        for name in ("noise", "fine_detail")
+    )
+    face, behind = (f"{means[f'{name}_noise_correlation']:.2f}" for name in ("face", "background"))
+    return [
+        f"The noise in the face is {noise} of that of the background, its fine detail {sharpness}.",
+        f"From one difference of frames to the next, the noise correlates at {face} in the face "
+        f"and {behind} in the background; noise that is new in each frame gives -0.5.",
+        "Alone this proves nothing: compression, noise reduction and beauty filters change noise "
+        "as well.",
+    ]
 
 
 def _too_little(verdict: Record, spec: DecisionSpec, *, still: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.judging.results import (
     Event,
     EventKind,
@@ -18,6 +20,7 @@ from dfd_edge.judging.results import (
     Interval,
     Label,
     PersonResult,
+    PersonSignals,
     PersonVerdict,
     Verdict,
 )
@@ -34,6 +37,7 @@ from dfd_edge.report.pictures import (
 )
 from dfd_edge.report.views import MAX_PEOPLE as MAX_PEOPLE_SHOWN
 from dfd_edge.report.views import source_views
+from dfd_edge.sinks.text import json_line
 from dfd_edge.sources import SourceItem, SourceKind
 from dfd_edge.view.drawing import COLOURS
 from dfd_edge.view.overlay import Scene
@@ -137,6 +141,16 @@ class TestBounds:
         assert len(collector.records) == 50
         assert collector.frame_records_left_out == 350
         assert notes.people[1].judged == 400, "the counts go on"
+
+    def test_records_with_signals_count_as_several(self):
+        collector = Collector([], max_frame_records=8)
+        measured = dataclasses.replace(person(), signals=dict.fromkeys(NAMES, -1.234))
+        for step in range(5):
+            see(collector, "camera 0", step / 5, measured)
+        assert len(collector.records) == 2
+        assert collector.frame_records_left_out == 3
+        plain = FrameResult("a", 0.0, (person(),), Label.UNSURE).to_record()
+        assert len(collector.records[0]) < 6 * len(json_line(plain))
 
     def test_the_least_suspicious_sources_give_up_their_pictures(self):
         collector = Collector([], max_picture_bytes=30_000)
@@ -343,6 +357,20 @@ class TestPeople:
 
     def test_those_seen_too_briefly_get_a_line(self):
         assert self.shown(9, 1, 4, 3) == ([3, 1], [4, 2])
+
+    def test_what_consecutive_frames_showed_is_said_of_those_shown(self):
+        means = dict.fromkeys(NAMES, 0.0) | {"face_noise": np.log(0.4)}
+        people = (
+            PersonVerdict(1, Label.REAL, 0.1, 9, signals=PersonSignals(7, 2, means)),
+            PersonVerdict(2, Label.REAL, 0.1, 9),
+        )
+        collector = Collector([SourceItem(SourceKind.VIDEO, "clip", "clip")])
+        collector.record(Verdict("clip", Label.REAL, 0.1, 1.0, 9, 2.0, people, "cpu").to_record())
+        (view,) = source_views(list(collector.sources.values()), SPEC, step_s=0.2)
+        first, second = view.people
+        assert first.signals[0] == "Consecutive frames were compared in 7 of 9 judged frames."
+        assert any("noise in the face is 0.4 of that of the background" in s for s in first.signals)
+        assert second.signals == []
 
     def test_where_nobody_was_seen_long_enough_those_seen_longest_are_shown(self):
         assert self.shown(1, 3, 2, 0, 0) == ([2, 3, 1], [5, 4])
