@@ -216,7 +216,7 @@ def test_models_of_other_signals_are_not_exported():
     inputs = MODEL.input
     other = keras.models.clone_model(MODEL)
     other.get_layer("probes").version = SIGNALS_VERSION + 1
-    with pytest.raises(UsageError, match="33 signals of version 2, but .* 33 of version 1"):
+    with pytest.raises(UsageError, match=r"33 signals of version 2, but .* 33 of version 1"):
         describe_sequence_model(other, rate_hz=5.0, max_gap_s=1.0)
     narrow = build_sequence_model(feature_width=WIDTH, head="signals", signal_width=4)
     with pytest.raises(UsageError, match="fitted on 4 signals"):
