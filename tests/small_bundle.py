@@ -17,7 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 from dfd_edge.bundle import Bundle, Signatures, frame_contract, sequence_contract
 from dfd_edge.bundle.manifest import (
     MANIFEST_NAME,
-    SCHEMA_VERSION,
     Calibrator,
     CardInfo,
     DecisionSpec,
@@ -29,9 +28,11 @@ from dfd_edge.bundle.manifest import (
     PersonScore,
     ProbeSpec,
     SequenceSpec,
+    SignalsSpec,
     Threshold,
     VariantSpec,
 )
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION, UNITS
 from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import CARD_FILE, render_card
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata
@@ -69,6 +70,7 @@ def build_small_bundle(
     precisions: tuple[str, ...] = ("fp32",),
     created: str = CREATED,
     face: FaceSpec = FACE,
+    signals: bool = False,
 ) -> Path:
     """Writes a bundle that loads, runs and verifies.
 
@@ -80,12 +82,14 @@ def build_small_bundle(
         precisions: The variants; the frame graphs of all but fp32 are fp32 with a little noise.
         created: The time that it says it was written at.
         face: The face detector that it says it was made with; by default none that there is.
+        signals: Its sequence model adds the mean of a measured step's signals to its logit.
     """
     files = {p: "frame.onnx" if p == "fp32" else f"frame.{p}.onnx" for p in precisions}
     frame = FrameSpec(
         size, 1.5, FEATURES, (size // 2, size // 2), {p: VariantSpec(f) for p, f in files.items()}
     )
-    sequence = SequenceSpec("sequence.onnx", 5.0, STATE, 1.0)
+    measured = SignalsSpec(SIGNALS_VERSION, list(NAMES), list(UNITS)) if signals else None
+    sequence = SequenceSpec("sequence.onnx", 5.0, STATE, 1.0, signals=measured)
     facts = GraphFacts(
         name=name, created=created, frame=frame, sequence=sequence, face=face, licence=CARD.licence
     )
@@ -98,7 +102,7 @@ def build_small_bundle(
     crops = make_probe_crops(size)
     write_probe(out / PROBE_FILE, crops)
     manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+        schema_version=sequence.schema_version,
         name=name,
         created=created,
         files=_entries(out),
@@ -140,7 +144,7 @@ def frame_graph(spec: FrameSpec, seed: int, *, noise: bool = False) -> onnx.Mode
 
 
 def sequence_graph(frame: FrameSpec, spec: SequenceSpec, seed: int) -> onnx.ModelProto:
-    """One GRU and a dense layer."""
+    """One GRU and a dense layer; the mean of a step's signals is added where it has them."""
     width = spec.state_width
     weights = _random(
         seed + 1, w=(1, 3 * width, FEATURES), r=(1, 3 * width, width), b=(1, 6 * width)
@@ -161,6 +165,13 @@ def sequence_graph(frame: FrameSpec, spec: SequenceSpec, seed: int) -> onnx.Mode
         helper.make_node("Squeeze", ["logits", "two"], ["logit_by_time"]),
         helper.make_node("Transpose", ["logit_by_time"], ["fake_logit"], perm=[1, 0]),
     ]
+    if spec.signals is not None:
+        nodes[-1].output[0] = "without"
+        nodes += [
+            helper.make_node("ReduceMean", ["signals"], ["mean"], axes=[2], keepdims=0),
+            helper.make_node("Mul", ["mean", "measured"], ["counted"]),
+            helper.make_node("Add", ["without", "counted"], ["fake_logit"]),
+        ]
     constants = {
         **weights,
         **_random(seed + 2, dense=(width, 1)),

@@ -285,8 +285,8 @@ class StageBench:
         laps = StageTimer()
         for calls in self._recorded.sequence_inputs():
             laps.start()
-            for features, lengths, state in calls:
-                self.session.run_sequence(features, lengths, state)
+            for inputs in calls:
+                self.session.run_sequence(*inputs)
             laps.stop()
         return laps.times()
 

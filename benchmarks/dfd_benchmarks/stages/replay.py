@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from dfd_edge.sources.frames import Image
 
 #: What `Session.run_sequence` takes.
-SequenceInputs = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]
+SequenceInputs = tuple[
+    NDArray[np.float32],
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32] | None,
+    NDArray[np.float32] | None,
+]
 
 
 class KnownFaces(FaceDetector):
@@ -65,10 +71,12 @@ class RecordingSession:
         features: NDArray[np.float32],
         lengths: NDArray[np.int32],
         state: NDArray[np.float32],
+        signals: NDArray[np.float32] | None = None,
+        measured: NDArray[np.float32] | None = None,
     ) -> SequenceOutputs:
         """As `Session.run_sequence`."""
-        self._inputs[-1].append((features, lengths, state))
-        outputs = self.session.run_sequence(features, lengths, state)
+        self._inputs[-1].append((features, lengths, state, signals, measured))
+        outputs = self.session.run_sequence(features, lengths, state, signals, measured)
         self.sequence_outputs.append(outputs)
         return outputs
 
@@ -97,6 +105,8 @@ class ReplayedSession:
         features: NDArray[np.float32],
         lengths: NDArray[np.int32],
         state: NDArray[np.float32],
+        signals: NDArray[np.float32] | None = None,
+        measured: NDArray[np.float32] | None = None,
     ) -> SequenceOutputs:
         """The next answer of the sequence model."""
         return next(self._sequence)

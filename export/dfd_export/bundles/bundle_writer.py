@@ -26,6 +26,7 @@ from dfd_edge.bundle.manifest import (
     FrameSpec,
     Manifest,
     ProbeSpec,
+    schema_version_of,
 )
 from dfd_edge.errors import UsageError
 from dfd_edge.inference.session import Session
@@ -161,7 +162,7 @@ def write_bundle(
         write_probe(folder / PROBE_FILE, probe_crops)
         nothing_yet = ProbeSpec(PROBE_FILE, [0.0], [0.0], 1.0)
         manifest = Manifest(
-            schema_version=sequence.schema_version,
+            schema_version=schema_version_of(sequence, [info.decision]),
             name=info.name,
             created=created,
             files=file_entries(folder),
@@ -201,7 +202,10 @@ def revise_bundle(
     manifest = dataclasses.replace(bundle.manifest, card=card or bundle.manifest.card)
     if decisions is not None:
         manifest = dataclasses.replace(
-            manifest, decision=decisions["fp32"], frame=_decided(manifest.frame, decisions)
+            manifest,
+            schema_version=schema_version_of(manifest.sequence, decisions.values()),
+            decision=decisions["fp32"],
+            frame=_decided(manifest.frame, decisions),
         )
         before = bundle.manifest
         if any(manifest.decision_of(p) != before.decision_of(p) for p in manifest.frame.variants):

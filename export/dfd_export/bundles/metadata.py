@@ -104,6 +104,12 @@ def _sequence_sides(sequence: SequenceSpec) -> tuple[str, str]:
         f"state: zeros at the start and after a gap of more than {sequence.max_gap_s:g} s, else "
         "the next_state of the last call"
     )
+    if sequence.signals is not None:
+        takes += (
+            f"; signals: {sequence.signals.width} measurements of consecutive frames, version "
+            f"{sequence.signals.version}, named in the manifest; measured: 1 where a step has "
+            "them, else 0"
+        )
     gives = (
         "fake_logit: after each step, higher = more fake, not calibrated; "
         "next_state: the state for the next call"

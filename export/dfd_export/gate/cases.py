@@ -19,6 +19,7 @@ from dfd_edge.bundle.manifest import FrameSpec
 from dfd_export.gate.comparison import Comparison, Expected, Scale, check_distinct, compare
 from dfd_export.gate.crops import random_crops
 from dfd_export.gate.oracle import OUTPUT, Oracle, off_by_rounding
+from dfd_training.models.sequence import SignalProbes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,7 @@ PADDING = 1e6
 """Value of the padding: a graph that read any of it would be far off."""
 
 Array = NDArray[Any]
+Inputs = dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,13 +98,14 @@ class _Clips:
     """Clips, and what should come of them.
 
     Attributes:
-        features: float32 [batch, time, F].
+        inputs: By name, float32 [batch, time, ...]: `features` and, where the model takes them,
+            `signals` and `measured`.
         lengths: int32 [batch].
         logits: float32 [batch, time]; beyond a clip's length without meaning.
         states: float32 [batch, S].
     """
 
-    features: Array
+    inputs: Inputs
     lengths: Array
     logits: Expected
     states: Expected
@@ -111,7 +114,10 @@ class _Clips:
         """The first n."""
         some = slice(n)
         return _Clips(
-            self.features[some], self.lengths[some], self.logits.take(some), self.states.take(some)
+            _part(self.inputs, some),
+            self.lengths[some],
+            self.logits.take(some),
+            self.states.take(some),
         )
 
 
@@ -142,19 +148,22 @@ def compare_sequence(
     """
     oracle, most, longest = Oracle(model, compiled=True), max(batches), max(times)
     full = np.full(most, longest, np.int32)
-    answer = _ask(oracle, _draw(pool, most, longest, rng), full)
+    answer = _ask(oracle, _draw(model, pool, most, longest, rng), full)
     check_distinct(model.name, answer, f"{most} clips of {longest} steps")
     comparisons = []
     for steps in times:
-        features = _draw(pool, most, steps, rng)
-        moved = off_by_rounding(features, rng)
+        inputs = _draw(model, pool, most, steps, rng)
+        moved = inputs | {
+            name: off_by_rounding(inputs[name], rng) for name in inputs if name != "measured"
+        }
         full = np.full(most, steps, np.int32)
         mixed = rng.integers(1, steps + 1, most).astype(np.int32)
         # One call for both: where Keras walks from step to step, steps are what it costs.
-        both = np.concatenate([features, features]), np.concatenate([full, mixed])
+        twice = {name: np.concatenate([array, array]) for name, array in inputs.items()}
+        both = twice, np.concatenate([full, mixed])
         logits = Expected(_ask(oracle, *both).values, answer.scale)
         whole, short = (
-            _Clips(features, lengths, some, _states_alone(session, features, moved, lengths))
+            _Clips(inputs, lengths, some, _states_alone(session, inputs, moved, lengths))
             for lengths, some in (
                 (full, logits.take(slice(most))),
                 (mixed, logits.take(slice(most, None))),
@@ -167,40 +176,70 @@ def compare_sequence(
     return comparisons
 
 
-def _draw(pool: Array, batch: int, steps: int, rng: np.random.Generator) -> Array:
-    """Features in random order and varied, so that no two steps are alike: [batch, steps, F]."""
+def _draw(
+    model: keras.Model, pool: Array, batch: int, steps: int, rng: np.random.Generator
+) -> Inputs:
+    """Features in random order and varied, so that no two steps are alike: [batch, steps, F].
+
+    Signals lie round the means that the model takes off them, up to beyond the spread at which it
+    clips; one step in three is not measured.
+    """
     rows = pool[rng.integers(0, len(pool), (batch, steps))]
-    return (rows * rng.uniform(0.5, 1.5, rows.shape)).astype(np.float32)
+    inputs = {"features": (rows * rng.uniform(0.5, 1.5, rows.shape)).astype(np.float32)}
+    for layer in model._flatten_layers():
+        if isinstance(layer, SignalProbes):
+            mean, scale = (keras.ops.convert_to_numpy(v) for v in (layer.mean, layer.scale))
+            spreads = rng.normal(0.0, 2.0, (batch, steps, len(mean)))
+            inputs["signals"] = (mean + scale * spreads).astype(np.float32)
+            inputs["measured"] = (rng.random((batch, steps)) < 2 / 3).astype(np.float32)
+    return inputs
 
 
-def _ask(oracle: Oracle, features: Array, lengths: Array) -> Expected:
-    mask = np.arange(features.shape[1])[None] < lengths[:, None]
-    clean = np.where(mask[:, :, None], features, 0.0).astype(np.float32)
-    return oracle({"features": clean, "mask": mask})[OUTPUT]
+def _part(inputs: Inputs, *rows: slice) -> Inputs:
+    """The same part of each input."""
+    return {name: array[rows] for name, array in inputs.items()}
 
 
-def _states_alone(session: Any, features: Array, moved: Array, lengths: Array) -> Expected:  # noqa: ANN401
-    """The state after each clip alone; `moved` are the features off by a rounding error."""
+def _set_padding(inputs: Inputs, lengths: Array, value: float) -> Inputs:
+    """The inputs with a number in the padding; flags get 1 or 0."""
+    real = np.arange(inputs["features"].shape[1])[None] < lengths[:, None]
+    padded = {
+        name: np.where(real[:, :, None], array, np.float32(value))
+        for name, array in inputs.items()
+        if name != "measured"
+    }
+    if "measured" in inputs:
+        padded["measured"] = np.where(real, inputs["measured"], np.float32(bool(value)))
+    return padded
+
+
+def _ask(oracle: Oracle, inputs: Inputs, lengths: Array) -> Expected:
+    mask = np.arange(inputs["features"].shape[1])[None] < lengths[:, None]
+    return oracle({**_set_padding(inputs, lengths, 0.0), "mask": mask})[OUTPUT]
+
+
+def _states_alone(session: Any, inputs: Inputs, moved: Inputs, lengths: Array) -> Expected:  # noqa: ANN401
+    """The state after each clip alone; `moved` are the inputs off by a rounding error."""
     states, others = (
         np.concatenate(
             [
-                _run(session, clip[None, :n], np.array([n]))[1]
-                for clip, n in zip(clips, lengths, strict=True)
+                _run(session, _part(clips, slice(row, row + 1), slice(n)), np.array([n]))[1]
+                for row, n in enumerate(lengths)
             ]
         )
-        for clips in (features, moved)
+        for clips in (inputs, moved)
     )
     return Expected(states, Scale.of(states, others))
 
 
 def _compare_whole(session: Any, case: str, clips: _Clips) -> list[Comparison]:  # noqa: ANN401
     """In one call, and in single steps and then larger pieces with the state carried."""
-    logits, state = _run(session, clips.features, clips.lengths)
+    logits, state = _run(session, clips.inputs, clips.lengths)
     carried, parts, done = None, [], 0
-    batch, steps = clips.features.shape[:2]
+    batch, steps = clips.inputs["features"].shape[:2]
     while done < steps:
         count = min(1 if done < 3 else 8, steps - done)
-        piece = clips.features[:, done : done + count]
+        piece = _part(clips.inputs, slice(None), slice(done, done + count))
         part, carried = _run(session, piece, np.full(batch, count), carried)
         parts.append(part)
         done += count
@@ -215,8 +254,8 @@ def _compare_whole(session: Any, case: str, clips: _Clips) -> list[Comparison]: 
 
 def _compare_padded(session: Any, case: str, clips: _Clips) -> list[Comparison]:  # noqa: ANN401
     """Mixed lengths with huge numbers in the padding."""
-    real = np.arange(clips.features.shape[1])[None] < clips.lengths[:, None]
-    padded = np.where(real[:, :, None], clips.features, PADDING)
+    real = np.arange(clips.inputs["features"].shape[1])[None] < clips.lengths[:, None]
+    padded = _set_padding(clips.inputs, clips.lengths, PADDING)
     logits, state = _run(session, padded, clips.lengths)
     wanted = Expected(np.where(real, clips.logits.values, 0.0), clips.logits.scale)
     return [
@@ -227,18 +266,15 @@ def _compare_padded(session: Any, case: str, clips: _Clips) -> list[Comparison]:
 
 def _run(
     session: Any,  # noqa: ANN401
-    features: Array,
+    inputs: Inputs,
     lengths: Array,
     state: Array | None = None,
 ) -> tuple[Array, Array]:
     """Logits and next states; without a state the clips begin."""
     if state is None:
         width = next(value.shape[1] for value in session.get_inputs() if value.name == "state")
-        state = np.zeros((len(features), width), np.float32)
-    inputs = {
-        "features": np.ascontiguousarray(features, np.float32),
-        "lengths": lengths.astype(np.int32),
-        "state": state,
-    }
-    logits, next_state = session.run(["fake_logit", "next_state"], inputs)
+        state = np.zeros((len(inputs["features"]), width), np.float32)
+    fed = {name: np.ascontiguousarray(array, np.float32) for name, array in inputs.items()}
+    fed |= {"lengths": lengths.astype(np.int32), "state": state}
+    logits, next_state = session.run(["fake_logit", "next_state"], fed)
     return logits, next_state

@@ -13,11 +13,14 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import sequence_contract
-from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
+from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec, SignalsSpec
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION, UNITS
 from dfd_export.graphs.onnx_model import OPSET, finish
 from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer, convert_model
 from dfd_export.graphs.tf_conversion import convert_function
+from dfd_training.models import takes_signals
+from dfd_training.models.sequence import SignalProbes
 
 SEQUENCE_FILE = "sequence.onnx"
 
@@ -25,7 +28,7 @@ SEQUENCE_FILE = "sequence.onnx"
 def describe_sequence_model(
     model: keras.Model, *, rate_hz: float, max_gap_s: float, first_frames: int | None = None
 ) -> SequenceSpec:
-    """Reads the width of the state off a sequence model.
+    """Reads the width of the state and the signals off a sequence model.
 
     Args:
         model: As `dfd_training.models.build_sequence_model` builds it.
@@ -35,6 +38,7 @@ def describe_sequence_model(
 
     Raises:
         UnsupportedLayer: The model is no chain of layers that `sequence_layers` can write.
+        UsageError: It was fitted on other signals than this program measures.
     """
     _, graph = convert_model(model)
     if not graph.state_width:
@@ -42,7 +46,26 @@ def describe_sequence_model(
             f"sequence model {model.name}: it has no recurrent layer, so that it knows nothing of "
             "the steps before: fit a head with one, or the mean head"
         )
-    return SequenceSpec(SEQUENCE_FILE, rate_hz, graph.state_width, max_gap_s, first_frames)
+    signals = _signals_of(model) if takes_signals(model) else None
+    return SequenceSpec(SEQUENCE_FILE, rate_hz, graph.state_width, max_gap_s, first_frames, signals)
+
+
+def _signals_of(model: keras.Model) -> SignalsSpec:
+    """Describes the signals of a model that takes them.
+
+    Raises:
+        UsageError: They are of another version or number than this program measures.
+    """
+    width = next(tensor.shape[-1] for tensor in model.inputs if tensor.name == "signals")
+    version = next(
+        layer.version for layer in model._flatten_layers() if isinstance(layer, SignalProbes)
+    )
+    if (version, width) != (SIGNALS_VERSION, len(NAMES)):
+        raise UsageError(
+            f"sequence model {model.name} was fitted on {width} signals of version {version}, but "
+            f"this program measures {len(NAMES)} of version {SIGNALS_VERSION}: fit it again"
+        )
+    return SignalsSpec(version, list(NAMES), list(UNITS))
 
 
 def export_sequence_graph(
@@ -78,12 +101,12 @@ def export_loop_graph(model: keras.Model) -> onnx.ModelProto:
     """Converts a sequence model through tf2onnx, as it is.
 
     Args:
-        model: From a dict of `features` [B, T, F] and `mask` [B, T] to logits [B, T], as
-            `dfd_training.models.build_sequence_model` builds it.
+        model: As `dfd_training.models.build_sequence_model` builds it.
 
     Returns:
-        A graph from `features` float32 [B, T, F] and `mask` bool [B, T] (True = a real step) to
-        `fake_logit` float32 [B, T], each sequence from its beginning.
+        A graph from the model's own inputs, `features` float32 [B, T, F] and `mask` bool [B, T]
+        (True = a real step) among them, to `fake_logit` float32 [B, T], each sequence from its
+        beginning.
 
     Raises:
         UsageError: Keras runs on another backend than TensorFlow, which tf2onnx reads.
@@ -95,13 +118,11 @@ def export_loop_graph(model: keras.Model) -> onnx.ModelProto:
         )
     import tensorflow as tf  # noqa: PLC0415 - slow, and only this function needs it
 
-    width = next(tensor.shape[-1] for tensor in model.inputs if tensor.name == "features")
-    signature = [
-        tf.TensorSpec([None, None, width], tf.float32, name="features"),
-        tf.TensorSpec([None, None], tf.bool, name="mask"),
-    ]
+    names = [tensor.name for tensor in model.inputs]
+    signature = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
 
-    def infer(features: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"fake_logit": model({"features": features, "mask": mask}, training=False)}
+    def infer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        named = dict(zip(names, inputs, strict=True))
+        return {"fake_logit": model(named, training=False)}
 
     return convert_function(infer, signature, name=model.name)

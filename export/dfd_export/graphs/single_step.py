@@ -18,6 +18,7 @@ from dfd_edge.bundle import Signatures
 from dfd_edge.bundle.onnx_file import TensorSignature, read_onnx
 from dfd_edge.errors import UsageError
 from dfd_export.graphs.onnx_model import drop_unused, finish
+from dfd_training.models import takes_signals
 
 _PREFIX = "step/"
 _VIEWS = {"Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
@@ -40,7 +41,13 @@ def single_step_model(features_model: keras.Model, sequence_model: keras.Model) 
     image = features_model.inputs[0]
     features = features_model.output["features"]
     mask = ops.ones_like(features[:, :1], dtype="bool")
-    logits = sequence_model({"features": features[:, None], "mask": mask})
+    inputs = {"features": features[:, None], "mask": mask}
+    if takes_signals(sequence_model):
+        nothing = ops.zeros_like(features[:, :1])  # a picture has no frames before it
+        width = next(t.shape[-1] for t in sequence_model.inputs if t.name == "signals")
+        inputs["signals"] = ops.repeat(nothing[:, None], width, axis=2)
+        inputs["measured"] = nothing
+    logits = sequence_model(inputs)
     outputs = {"features": features, "fake_logit": ops.squeeze(logits, axis=1)}
     return keras.Model(image, outputs, name=f"{features_model.name}_single_step")
 
@@ -76,7 +83,9 @@ def attach_single_step_logit(
     made = onnx.ModelProto()
     made.CopyFrom(features_graph)
     graph = made.graph
+    signals = sequence.inputs.get("signals")
     constants = {
+        "signal_shape": np.array([1] if signals is None else [1, signals.axes[2]]),
         "batch_axis": np.array([0]),
         "time_axis": np.array([1]),
         "state_width": np.array([sequence.inputs["state"].axes[1]]),
@@ -86,7 +95,7 @@ def attach_single_step_logit(
         for name, value in constants.items()
     )
     graph.initializer.extend(step.initializer)
-    graph.node.extend([*_first_step(), *step.node])
+    graph.node.extend([*_first_step(measured=signals is not None), *step.node])
     logit = [f"{_PREFIX}fake_logit", f"{_PREFIX}time_axis"]
     graph.node.append(helper.make_node("Squeeze", logit, ["fake_logit"], name="fake_logit"))
     outputs: Signatures = {
@@ -99,7 +108,7 @@ def attach_single_step_logit(
     return finish(made, frame.inputs, outputs, name=graph.name, metadata=metadata)
 
 
-def _first_step() -> list[onnx.NodeProto]:
+def _first_step(*, measured: bool) -> list[onnx.NodeProto]:
     """From `features` [batch, F] to the inputs of a sequence graph that starts here."""
     one = numpy_helper.from_array(np.array([1], np.int32))
     zero = numpy_helper.from_array(np.array([0], np.float32))
@@ -110,6 +119,15 @@ def _first_step() -> list[onnx.NodeProto]:
         ("Concat", [f"{_PREFIX}batch", f"{_PREFIX}state_width"], "state_shape", {"axis": 0}),
         ("ConstantOfShape", [f"{_PREFIX}state_shape"], "state", {"value": zero}),
     ]
+    if measured:  # by no signals, as the state is zeros
+        one_step, width = f"{_PREFIX}batch_and_time", f"{_PREFIX}signal_shape"
+        shape = f"{_PREFIX}signals_shape"
+        nodes += [
+            ("Concat", [f"{_PREFIX}batch", f"{_PREFIX}time_axis"], "batch_and_time", {"axis": 0}),
+            ("ConstantOfShape", [one_step], "measured", {"value": zero}),
+            ("Concat", [f"{_PREFIX}batch", width], "signals_shape", {"axis": 0}),
+            ("ConstantOfShape", [shape], "signals", {"value": zero}),
+        ]
     return [
         helper.make_node(op, inputs, [_PREFIX + name], name=_PREFIX + name, **attributes)
         for op, inputs, name, attributes in nodes

@@ -6,11 +6,20 @@ import hashlib
 import math
 import stat
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
-from dfd_edge.bundle.manifest import MANIFEST_NAME, FaceSpec, FrameSpec, Manifest, SequenceSpec
+from dfd_edge.bundle.manifest import (
+    MANIFEST_NAME,
+    FaceSpec,
+    FrameSpec,
+    Manifest,
+    SequenceSpec,
+    SignalsSpec,
+)
 from dfd_edge.bundle.onnx_file import OnnxFile, TensorSignature, read_onnx
 from dfd_edge.errors import BundleError
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION
 from dfd_edge.schema import SchemaError
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "models" / "default"
@@ -90,6 +99,7 @@ class Bundle:
             manifest = Manifest.from_json(text.decode("utf-8"))
         except (SchemaError, UnicodeDecodeError) as error:
             raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
+        _check_signals(folder / MANIFEST_NAME, manifest.sequence.signals)
         bundle = cls(folder, manifest, hashlib.sha256(text).hexdigest())
         contract = graph_contract(manifest)
         identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
@@ -204,6 +214,10 @@ def sequence_contract(frame: FrameSpec, sequence: SequenceSpec) -> tuple[Signatu
         "lengths": TensorSignature("int32", ("batch",)),
         "state": state,
     }
+    if sequence.signals is not None:
+        width = sequence.signals.width
+        inputs["signals"] = TensorSignature("float32", ("batch", "time", width))
+        inputs["measured"] = TensorSignature("float32", ("batch", "time"))
     logit = TensorSignature("float32", ("batch", "time"))
     return inputs, {"fake_logit": logit, "next_state": state}
 
@@ -298,6 +312,30 @@ def _check_identity(path: Path, metadata: dict[str, str], wanted: dict[str, str]
                 f"{path}: says of itself {key} = {found!r:.80}, but the manifest makes it "
                 f"{value!r:.80}: the graph belongs elsewhere"
             )
+
+
+def _check_signals(path: Path, spec: SignalsSpec | None) -> None:
+    """Refuses signals that are not those of this program."""
+    if spec is None:
+        return
+    if spec.version != SIGNALS_VERSION:
+        mend = (
+            "upgrade dfd-edge"
+            if spec.version > SIGNALS_VERSION
+            else "fit and export the sequence model again"
+        )
+        raise BundleError(
+            f"{path}: the sequence model takes signals of version {spec.version}, but this "
+            f"program measures version {SIGNALS_VERSION}: {mend}"
+        )
+    if spec.names != list(NAMES):
+        pairs = zip_longest(spec.names, NAMES)
+        found, wanted = next((found, own) for found, own in pairs if found != own)
+        raise BundleError(
+            f"{path}: signal {spec.names.index(found) if found else len(spec.names)} of the "
+            f"sequence model is {found!r:.60}, but this program measures {wanted!r}: fit and "
+            "export the sequence model again"
+        )
 
 
 def _check_sizes(path: Path, contract: dict[str, tuple[Signatures, Signatures]]) -> None:

@@ -451,9 +451,8 @@ def _reduce(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
 
 
 def _shape(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
-    if "start" in node.attributes or "end" in node.attributes:
-        raise _Unknown
     shape = inputs[0].shape
+    shape = shape[node.number("start", 0) : node.number("end", len(shape))]
     return [_Tensor((len(shape),), np.array(shape, np.int64))], 0
 
 
@@ -470,6 +469,18 @@ def _constant(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
 
 def _constant_of_shape(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
     return [_Tensor(tuple(int(size) for size in _values(inputs[0]).reshape(-1)))], 0
+
+
+def _range(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
+    start, limit, step = (int(_values(tensor).reshape(())) for tensor in inputs)
+    numbers = range(start, limit, step)
+    values = np.array(numbers, np.int64) if len(numbers) <= _MOST_VALUES else None
+    return [_Tensor((len(numbers),), values)], 0
+
+
+def _gather_nd(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
+    shape, index = inputs[0].shape, inputs[1].shape
+    return [_Tensor((*index[:-1], *shape[node.number("batch_dims", 0) + index[-1] :]))], 0
 
 
 def _expand(node: _Node, inputs: list[Any]) -> tuple[list[_Tensor], int]:
@@ -503,6 +514,7 @@ _SAME_SHAPE = (
     *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "Dropout"),
     *("Reciprocal", "Floor", "Ceil", "Round", "Sign", "Not", "Softmax", "LogSoftmax", "LRN"),
     *("QuantizeLinear", "DequantizeLinear", "ThresholdedRelu", "CumSum", "IsNaN", "PRelu"),
+    "Trilu",
     *("com.microsoft:QLinearSigmoid", "com.microsoft:QLinearLeakyRelu"),
 )
 _BROADCAST = (
@@ -531,6 +543,8 @@ _RULES: dict[str, Rule] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherND": _gather_nd,
+    "Range": _range,
     "Shape": _shape,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,

@@ -1,7 +1,8 @@
-"""The manifest of a bundle, `manifest.json`, in schema versions 1 and 2.
+"""The manifest of a bundle, `manifest.json`, in schema versions 1 to 3.
 
-Version 2 adds bundles that judge the first frames of a clip and nothing after them. All others are
-still written as version 1, so that older programs read them.
+Version 2 adds bundles that judge the first frames of a clip and nothing after them. Version 3 adds
+signals of consecutive frames and a decision on stills. A bundle is written in the lowest version
+that can express it, so that older programs read what they can judge.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from dfd_edge.arguments import LEAST_RATE_HZ, MOST_RATE_HZ
 from dfd_edge.inference.names import PRECISIONS
@@ -20,6 +22,8 @@ from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_jso
 SCHEMA_VERSION = 1
 FIRST_FRAMES_VERSION = 2
 """The version of a manifest with `sequence.first_frames`; older programs refuse it by number."""
+SIGNALS_SCHEMA_VERSION = 3
+"""The version of a manifest with `sequence.signals` or a decision with `still`."""
 MANIFEST_NAME = "manifest.json"
 """Names of the variants of the frame graph."""
 
@@ -166,6 +170,34 @@ class FrameSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalsSpec:
+    """The measurements of consecutive frames that the sequence model takes beside the features.
+
+    Attributes:
+        version: Version of the measurements; a program measures in one version only.
+        names: Their names, in the order of the vector.
+        units: The unit of each, as text.
+    """
+
+    version: int
+    names: list[str]
+    units: list[str]
+
+    def __post_init__(self) -> None:
+        check(self.version >= 1, f"version is {self.version}, not 1 or more")
+        check(self.names, "names is empty")
+        twice = next((name for name, uses in Counter(self.names).items() if uses > 1), None)
+        check(twice is None, f"names has {twice!r:.40} twice")
+        names, units = len(self.names), len(self.units)
+        check(names == units, f"units has {units} entries, names {names}")
+
+    @property
+    def width(self) -> int:
+        """How many measurements there are."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceSpec:
     """The sequence model.
 
@@ -177,6 +209,8 @@ class SequenceSpec:
         first_frames: How many frames are judged, every one from the first on, none after them;
             `rate_hz` then says only how long such a step usually is. None to judge on and on,
             at `rate_hz`.
+        signals: What is measured between consecutive frames at each step; None where the model
+            takes the features alone.
     """
 
     file: str
@@ -184,6 +218,7 @@ class SequenceSpec:
     state_width: int
     max_gap_s: float
     first_frames: int | None = None
+    signals: SignalsSpec | None = None
 
     def __post_init__(self) -> None:
         check(self.rate_hz > 0, f"rate_hz is {self.rate_hz}, not above 0")
@@ -193,10 +228,14 @@ class SequenceSpec:
         check(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, not above 0")
         first = self.first_frames
         check(first is None or first >= 1, f"first_frames is {first}, not 1 or more")
+        both = first is not None and self.signals is not None
+        check(not both, "signals are measured on faces, first_frames judges whole frames")
 
     @property
     def schema_version(self) -> int:
         """The lowest schema version that can express it."""
+        if self.signals is not None:
+            return SIGNALS_SCHEMA_VERSION
         return SCHEMA_VERSION if self.first_frames is None else FIRST_FRAMES_VERSION
 
 
@@ -243,6 +282,22 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class StillSpec:
+    """How the frame logit of a still becomes a label.
+
+    Attributes:
+        calibrator: From the frame logit of one crop to its probability.
+        thresholds: "real" and "fake"; between the two the label is `unsure`.
+    """
+
+    calibrator: Calibrator
+    thresholds: dict[str, Threshold]
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self.thresholds)
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionSpec:
     """How logits become labels.
 
@@ -255,6 +310,8 @@ class DecisionSpec:
         settle_steps: After n judged steps, what the person's calibrator gives before the sigmoid
             is multiplied by n / (n + settle_steps): short looks count less.
         settle_detail: And for a step of detail d by d / (d + settle_detail): blur counts less.
+        still: The decision on stills; None where they are decided by the calibrator of crops and
+            the thresholds of clips.
     """
 
     person_score: PersonScore
@@ -264,12 +321,11 @@ class DecisionSpec:
     window_s: float = 10.0
     settle_steps: float = 0.0
     settle_detail: float = 0.0
+    still: StillSpec | None = None
 
     def __post_init__(self) -> None:
         _check_keys("calibrators", self.calibrators, {"frame", "step", "person"})
-        _check_keys("thresholds", self.thresholds, {"real", "fake"})
-        real, fake = self.thresholds["real"].probability, self.thresholds["fake"].probability
-        check(real <= fake, f"thresholds: real ({real}) lies above fake ({fake})")
+        _check_thresholds(self.thresholds)
         check(self.min_steps >= 1, f"min_steps is {self.min_steps}, not 1 or more")
         check(self.window_s > 0, f"window_s is {self.window_s}, not above 0")
         for name in ("settle_steps", "settle_detail"):
@@ -350,7 +406,7 @@ class Manifest:
     """The whole manifest.
 
     Attributes:
-        schema_version: 1, or 2 where the first frames alone are judged.
+        schema_version: `schema_version_of` its parts, or a later one.
         name: The bundle's name.
         created: When it was written, ISO 8601 in UTC.
         files: Every file of the bundle but the manifest, by its name inside the folder.
@@ -382,17 +438,31 @@ class Manifest:
                 f"frame.variants.{precision}.probe_logit has {count} logits, the probe {crops}",
             )
         self._check_first_frames()
+        self._check_version()
+
+    def _check_version(self) -> None:
+        wanted, version = SIGNALS_SCHEMA_VERSION, self.schema_version
+        new = version >= wanted
+        check(
+            new or self.sequence.signals is None,
+            f"sequence.signals is of version {wanted}, not {version}",
+        )
+        still = any(decision.still is not None for decision in self._decisions())
+        check(new or not still, f"decision.still is of version {wanted}, not {version}")
+
+    def _decisions(self) -> list[DecisionSpec]:
+        own = [variant.decision for variant in self.frame.variants.values()]
+        return [self.decision, *(decision for decision in own if decision is not None)]
 
     def _check_first_frames(self) -> None:
         first = self.sequence.first_frames
         if first is None:
-            decisions = [self.decision, *(v.decision for v in self.frame.variants.values())]
-            last = any(d is not None and d.person_score is PersonScore.LAST for d in decisions)
+            last = any(d.person_score is PersonScore.LAST for d in self._decisions())
             check(not last, "decision.person_score is 'last' without sequence.first_frames")
             return
         wanted = FIRST_FRAMES_VERSION
         version = self.schema_version
-        check(version == wanted, f"sequence.first_frames is of version {wanted}, not {version}")
+        check(version >= wanted, f"sequence.first_frames is of version {wanted}, not {version}")
         whole = self.face.detector == "none"
         check(whole, "sequence.first_frames is for whole frames: face.detector must be 'none'")
 
@@ -413,7 +483,7 @@ class Manifest:
         """
         value = parse_json(text)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        known = (SCHEMA_VERSION, FIRST_FRAMES_VERSION)
+        known = (SCHEMA_VERSION, FIRST_FRAMES_VERSION, SIGNALS_SCHEMA_VERSION)
         if isinstance(version, int) and version > max(known):
             raise SchemaError(
                 f"schema version {version} is newer than {max(known)}, the newest that this "
@@ -421,16 +491,27 @@ class Manifest:
             )
         if version not in known:
             raise SchemaError(
-                f"schema_version is {version!r:.20}, not {' or '.join(map(str, known))}"
+                f"schema_version is {version!r:.20}, not one of {', '.join(map(str, known))}"
             )
         return from_plain(cls, value)
 
     def to_json(self) -> str:
         """Writes the text of a `manifest.json`."""
         plain = to_plain(self)
-        if self.sequence.first_frames is None:
-            del plain["sequence"]["first_frames"]  # which version 1 does not know
+        # Keys that older programs do not know are left out where they say nothing.
+        for name in ("first_frames", "signals"):
+            _drop_null(plain["sequence"], name)
+        _drop_null(plain["decision"], "still")
+        for variant in plain["frame"]["variants"].values():
+            if variant["decision"] is not None:
+                _drop_null(variant["decision"], "still")
         return dump_json(plain)
+
+
+def schema_version_of(sequence: SequenceSpec, decisions: Iterable[DecisionSpec]) -> int:
+    """Returns the lowest schema version for a sequence model and decisions."""
+    still = any(decision.still is not None for decision in decisions)
+    return SIGNALS_SCHEMA_VERSION if still else sequence.schema_version
 
 
 def is_inside(name: str) -> bool:
@@ -438,6 +519,17 @@ def is_inside(name: str) -> bool:
     path = PurePosixPath(name)
     plain = not any(character in name for character in "\\:\0")
     return plain and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _drop_null(entries: dict[str, Any], name: str) -> None:
+    if entries[name] is None:
+        del entries[name]
+
+
+def _check_thresholds(thresholds: Mapping[str, Threshold]) -> None:
+    _check_keys("thresholds", thresholds, {"real", "fake"})
+    real, fake = thresholds["real"].probability, thresholds["fake"].probability
+    check(real <= fake, f"thresholds: real ({real}) lies above fake ({fake})")
 
 
 def _check_keys(name: str, entries: Mapping[str, object], wanted: set[str]) -> None:

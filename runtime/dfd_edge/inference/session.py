@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,6 +160,9 @@ class Session:
             "lengths": ("int32", (BATCH,)),
             "state": ("float32", (BATCH, manifest.sequence.state_width)),
         }
+        if (signals := manifest.sequence.signals) is not None:
+            steps["signals"] = ("float32", (BATCH, STEPS, signals.width))
+            steps["measured"] = ("float32", (BATCH, STEPS))
         _check_cost(bundle, manifest.sequence.file, data, steps)
         sequence = open_session(data, Provider.CPU, threads=threads, name=name)
         report = ProviderReport(
@@ -217,7 +220,12 @@ class Session:
         return FrameOutputs(features, fake_logit, evidence[0] if evidence else None)
 
     def run_sequence(
-        self, features: Float32, lengths: NDArray[np.int32], state: Float32
+        self,
+        features: Float32,
+        lengths: NDArray[np.int32],
+        state: Float32,
+        signals: Float32 | None = None,
+        measured: Float32 | None = None,
     ) -> SequenceOutputs:
         """Runs the sequence model over one or more steps of n tracks.
 
@@ -225,16 +233,22 @@ class Session:
             features: float32 [n, T, F], n and T at least 1, all finite, padding included.
             lengths: int32 [n], real steps of each track, 1 to T.
             state: float32 [n, S]: zeros, or the `next_state` of the track's last call.
+            signals: float32 [n, T, W], measurements of consecutive frames, for a bundle whose
+                sequence model takes them; finite, padding and steps that were not measured
+                included.
+            measured: float32 [n, T], 1 where the step's signals were measured, else 0. Without
+                both, no step counts as measured.
 
         Raises:
-            UsageError: An array has another shape or dtype, a length is out of range, or there
-                are no tracks.
-            DfdError: Features or states are not finite. (onnxruntime's GRU would turn them into
-                logits that look right.)
+            UsageError: An array has another shape or dtype, a length or a flag is out of range,
+                there are no tracks, or signals are given to a model that takes none.
+            DfdError: Features, states or signals are not finite. (onnxruntime's GRU would turn
+                them into logits that look right.)
             BundleError: The graph fails, or gives other shapes than it declares.
         """
-        self._check_sequence(features, lengths, state)
         inputs = {"features": features, "lengths": lengths, "state": state}
+        inputs |= self._signal_inputs(features.shape[:2], signals, measured)
+        self._check_sequence(inputs)
         shapes = {"fake_logit": features.shape[:2], "next_state": state.shape}
         logit, next_state = self._sequence.run(inputs, shapes)
         return SequenceOutputs(logit, next_state)
@@ -247,17 +261,37 @@ class Session:
         shapes = _crop_outputs(self.bundle.manifest.frame)
         return {name: (n, *shape) for name, shape in shapes.items()}
 
-    def _check_sequence(
-        self, features: Float32, lengths: NDArray[np.int32], state: Float32
-    ) -> None:
+    def _signal_inputs(
+        self, shape: tuple[int, ...], signals: Float32 | None, measured: Float32 | None
+    ) -> dict[str, NDArray[Any]]:
+        """Returns the inputs that only models with signals have."""
+        spec = self.bundle.manifest.sequence.signals
+        if spec is None:
+            if signals is not None or measured is not None:
+                raise UsageError(
+                    "the sequence model takes no signals: leave signals and measured out"
+                )
+            return {}
+        if signals is None or measured is None:
+            if signals is not measured:
+                raise UsageError("signals and measured belong together: give both or neither")
+            signals, measured = np.zeros((*shape, spec.width), np.float32), np.zeros(shape, "f4")
+        return {"signals": signals, "measured": measured}
+
+    def _check_sequence(self, inputs: dict[str, NDArray[Any]]) -> None:
         manifest = self.bundle.manifest
+        features, lengths = inputs["features"], inputs["lengths"]
         n, steps = features.shape[:2] if features.ndim == 3 else (0, 0)
-        wanted = {
-            "features": (features, np.float32, (n, steps, manifest.frame.feature_width)),
-            "lengths": (lengths, np.int32, (n,)),
-            "state": (state, np.float32, (n, manifest.sequence.state_width)),
+        wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+            "features": (np.float32, (n, steps, manifest.frame.feature_width)),
+            "lengths": (np.int32, (n,)),
+            "state": (np.float32, (n, manifest.sequence.state_width)),
         }
-        for name, (array, dtype, shape) in wanted.items():
+        if (signals := manifest.sequence.signals) is not None:
+            wanted["signals"] = (np.float32, (n, steps, signals.width))
+            wanted["measured"] = (np.float32, (n, steps))
+        for name, (dtype, shape) in wanted.items():
+            array = inputs[name]
             if array.shape != shape or array.dtype != dtype:
                 raise UsageError(
                     f"{name} are {array.dtype} {list(array.shape)}; with features "
@@ -275,11 +309,23 @@ class Session:
                 f"lengths are {shortest} to {longest}; each is 1 to {steps} (leave tracks without "
                 "a step out of the call)"
             )
-        if not all_finite(features, state):
+        if not all_finite(features, inputs["state"]):
             raise DfdError(
                 "features or states of a track are not finite: the frame model gave numbers that "
                 "cannot be judged: check the crops, or run with --precision fp32"
             )
+        if signals is not None:
+            _check_signals(inputs["signals"], inputs["measured"])
+
+
+def _check_signals(signals: Float32, measured: Float32) -> None:
+    if not np.isin(measured, (0.0, 1.0)).all():
+        raise UsageError("measured has other values than 0 and 1")
+    if not all_finite(signals):
+        raise DfdError(
+            "signals of a track are not finite: give zeros, and 0 in measured, where a step was "
+            "not measured"
+        )
 
 
 def _check_cost(

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore, StillSpec
 from dfd_edge.judging.results import FrameResult, Interval, Label, PersonVerdict
 
 #: A person looked fake in those seconds whose steps' mean score says so.
@@ -150,13 +150,18 @@ class Decision:
         self.real_threshold = spec.thresholds["real"].probability
 
     def for_stills(self) -> Decision:
-        """Returns the rules for a still: one crop decides, by the calibrator of crops."""
-        calibrators = {**self.spec.calibrators, "person": self.spec.calibrators["frame"]}
+        """Returns the rules for a still: one crop decides, by the decision on stills.
+
+        A bundle without one decides by the calibrator of crops and the thresholds of clips.
+        """
+        still = self.spec.still or StillSpec(self.spec.calibrators["frame"], self.spec.thresholds)
+        kinds = ("frame", "person")
         return Decision(
             dataclasses.replace(
                 self.spec,
                 person_score=PersonScore.FRAME,
-                calibrators=calibrators,
+                calibrators={**self.spec.calibrators, **dict.fromkeys(kinds, still.calibrator)},
+                thresholds=still.thresholds,
                 min_steps=1,
                 settle_steps=0.0,
                 settle_detail=0.0,

@@ -10,12 +10,20 @@ from dfd_training.models.frame import (
 )
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import crop_scale_of, save_model, with_crop_scale
-from dfd_training.models.sequence import HEADS, build_sequence_model, load_sequence_model
+from dfd_training.models.sequence import (
+    HEADS,
+    SIGNALS_HEAD,
+    build_sequence_model,
+    check_head,
+    load_sequence_model,
+    takes_signals,
+)
 from dfd_training.models.weights import ImageNetWeights, KerasWeights, PackagedWeights
 
 __all__ = [
     "BACKBONES",
     "HEADS",
+    "SIGNALS_HEAD",
     "Backbone",
     "EvidenceHead",
     "ImageNetWeights",
@@ -26,10 +34,12 @@ __all__ = [
     "backbone_of",
     "build_frame_model",
     "build_sequence_model",
+    "check_head",
     "crop_scale_of",
     "load_frame_model",
     "load_sequence_model",
     "measure",
     "save_model",
+    "takes_signals",
     "with_crop_scale",
 ]

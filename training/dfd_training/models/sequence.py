@@ -2,7 +2,8 @@
 
 A new head is one function and one entry of `HEADS`. The mean head averages what frames alone say:
 the baseline that a recurrent head must beat. The attention head looks back over a window of the
-last steps, never ahead.
+last steps, never ahead. The signals head adds what is measured between consecutive frames; it has
+more inputs than the others and is fitted without gradients.
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ import keras
 from keras import layers, ops
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION
 from dfd_training.models.saving import load_keras_file
 
 
 @keras.saving.register_keras_serializable("dfd_training")
 class RunningMean(layers.Layer):  # type: ignore[misc] # Keras is untyped
-    """Mean over the steps so far, padding left out: [B, T, C] to [B, T, C]."""
+    """Mean over the steps so far, padding left out: [B, T, C] to [B, T, C].
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+    Args:
+        decay: A step's weight shrinks by this factor with each later step: 1 for the mean of all
+            of them, 0.8 for one that reaches about 5 steps back. Below 1, time and memory grow
+            with the square of the number of steps.
+    """
+
+    def __init__(self, decay: float = 1.0, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
+        if not 0.0 < decay <= 1.0:
+            raise UsageError(f"decay is {decay}; above 0, at most 1")
+        self.decay = decay
         self.supports_masking = True
 
     def call(
@@ -31,9 +42,21 @@ class RunningMean(layers.Layer):  # type: ignore[misc] # Keras is untyped
     ) -> keras.KerasTensor:
         """Averages over real steps; mask is [B, T], False on padding."""
         real = ops.ones_like(x[..., :1], dtype="bool") if mask is None else mask[..., None]
+        if self.decay < 1.0:
+            return self._decayed(ops.where(real, x, 0.0), ops.cast(real, x.dtype))
         total = ops.cumsum(ops.where(real, x, 0.0), axis=1)
         count = ops.cumsum(ops.cast(real, x.dtype), axis=1)
         return total / ops.maximum(count, 1.0)
+
+    def _decayed(self, x: keras.KerasTensor, real: keras.KerasTensor) -> keras.KerasTensor:
+        count = ops.cumsum(real, axis=1)
+        age = count - ops.transpose(count, (0, 2, 1))  # [B, T, T], of each step at each step
+        weights = ops.tril(self.decay ** ops.maximum(age, 0.0))
+        return ops.matmul(weights, x) / ops.maximum(ops.matmul(weights, real), 1e-6)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "decay": self.decay}
 
 
 def mean_head(
@@ -213,6 +236,105 @@ def attention_head(
     return verdict(layers.LayerNormalization(name="norm")(x), dropout)
 
 
+SIGNALS_HEAD = "signals"
+SIGNALS_DECAY = 0.8
+"""Five steps, one second at 5 Hz."""
+SIGNALS_TEMPERATURE = 2.0
+MOST_SPREADS = 4.0
+"""A measurement counts at most this many standard deviations from its mean."""
+
+
+@keras.saving.register_keras_serializable("dfd_training")
+class SignalProbes(layers.Layer):  # type: ignore[misc] # Keras is untyped
+    """Linear probes on the signals of each step, put behind its picture logit.
+
+    A signal is standardised and clipped at `MOST_SPREADS`. A step that was not measured gets the
+    constant `absent` in place of its probes' scores.
+
+    Args:
+        probes: K, how many.
+        version: Version of the measurements, `dfd_edge.faces.signals.SIGNALS_VERSION`.
+    """
+
+    def __init__(self, probes: int, version: int = SIGNALS_VERSION, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.probes = probes
+        self.version = version
+        self.supports_masking = True
+
+    def build(
+        self, picture_shape: tuple[int | None, ...], signals_shape: tuple[int | None, ...]
+    ) -> None:
+        """Makes the weights for picture logits [B, T, 1] and signals [B, T, S]."""
+        width = signals_shape[-1]
+        assert picture_shape[-1] == 1
+        assert width is not None
+        self.mean = self.add_weight(name="mean", shape=(width,), initializer="zeros")
+        self.scale = self.add_weight(name="scale", shape=(width,), initializer="ones")
+        self.kernel = self.add_weight(name="kernel", shape=(width, self.probes))
+        self.bias = self.add_weight(name="bias", shape=(self.probes,), initializer="zeros")
+        self.absent = self.add_weight(name="absent", shape=(self.probes,), initializer="zeros")
+        self.built = True
+
+    def call(
+        self, picture: keras.KerasTensor, signals: keras.KerasTensor, measured: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Maps picture logits [B, T, 1], signals [B, T, S] and flags [B, T] to [B, T, 1 + K]."""
+        spreads = ops.clip((signals - self.mean) / self.scale, -MOST_SPREADS, MOST_SPREADS)
+        scores = ops.matmul(spreads, self.kernel) + self.bias
+        scores = ops.where(measured[..., None] > 0.5, scores, self.absent)
+        return ops.concatenate([picture, scores], axis=-1)
+
+    def compute_output_shape(
+        self, picture_shape: tuple[int | None, ...], **_: object
+    ) -> tuple[int | None, ...]:
+        """Returns [B, T, 1 + K]."""
+        return (*picture_shape[:-1], 1 + self.probes)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "probes": self.probes, "version": self.version}
+
+
+@keras.saving.register_keras_serializable("dfd_training")
+class ProbeVote(layers.Layer):  # type: ignore[misc] # Keras is untyped
+    """The picture logit and the vote of the probes: [B, T, 1 + K] to [B, T, 1].
+
+    The vote is T log(mean(exp(d / T))), between the mean of the probes' scores d (T large) and
+    the largest of them (T small).
+
+    Args:
+        temperature: T.
+    """
+
+    def __init__(self, temperature: float = SIGNALS_TEMPERATURE, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        if temperature <= 0:
+            raise UsageError(f"temperature is {temperature}; above 0")
+        self.temperature = temperature
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weight of the vote."""
+        self.weight = self.add_weight(name="weight", shape=(1,), initializer="ones")
+        super().build(input_shape)
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Adds the weighted vote of the probes to the picture logit."""
+        scores = x[..., 1:] / self.temperature
+        highest = ops.max(scores, axis=-1, keepdims=True)
+        mean = ops.mean(ops.exp(scores - highest), axis=-1, keepdims=True)
+        return x[..., :1] + self.weight * self.temperature * (highest + ops.log(mean))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns [B, T, 1]."""
+        return (*input_shape[:-1], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "temperature": self.temperature}
+
+
 HeadLayers = Callable[[keras.KerasTensor, keras.KerasTensor, float], keras.KerasTensor]
 """From features [B, T, F], mask [B, T] (True = a real step) and dropout to logits [B, T]."""
 
@@ -228,33 +350,70 @@ HEADS: dict[str, HeadLayers] = {
 
 
 def build_sequence_model(
-    *, feature_width: int, head: str = "gru", dropout: float = 0.3
+    *,
+    feature_width: int,
+    head: str = "gru",
+    dropout: float = 0.3,
+    signal_width: int = len(NAMES),
+    probes: int = 1,
 ) -> keras.Model:
     """Builds the sequence model.
 
     Args:
         feature_width: F, the width of the frame model's features.
-        head: A name in `HEADS`.
-        dropout: Share of values dropped in training.
+        head: A name in `HEADS`, or `SIGNALS_HEAD`.
+        dropout: Share of values dropped in training; the signals head drops none.
+        signal_width: S, how many signals the signals head takes.
+        probes: K, how many linear probes on them it has.
 
     Returns:
         A model from a dict of `features` [B, T, F] float32 and `mask` [B, T] bool (True = a real
-        Step, False = padding after the end) to `fake_logit` [B, T] float32, the verdict after
-        Each step (higher = more fake).
+        step, False = padding after the end) to `fake_logit` [B, T] float32, the verdict after
+        each step (higher = more fake). The signals head takes `signals` [B, T, S] float32 and
+        `measured` [B, T] float32 too, 1 where a step's signals were measured and 0 elsewhere.
 
     Raises:
         UsageError: The head is unknown or a number is out of range.
     """
-    if head not in HEADS:
-        raise UsageError(f"head {head!r} is unknown; known are {', '.join(sorted(HEADS))}")
-    if feature_width < 1:
-        raise UsageError(f"feature width {feature_width} is out of range; 1 or more")
+    check_head(head)
+    for name, number in (
+        ("feature width", feature_width),
+        ("signal width", signal_width),
+        ("probes", probes),
+    ):
+        if number < 1:
+            raise UsageError(f"{name} {number} is out of range; 1 or more")
     if not 0.0 <= dropout < 1.0:
         raise UsageError(f"dropout {dropout} is out of range; 0 or more and below 1")
     features = keras.Input((None, feature_width), dtype="float32", name="features")
     mask = keras.Input((None,), dtype="bool", name="mask")
+    if head == SIGNALS_HEAD:
+        signals = keras.Input((None, signal_width), dtype="float32", name="signals")
+        measured = keras.Input((None,), dtype="float32", name="measured")
+        picture = layers.Dense(1, name="logit")(features)
+        x = SignalProbes(probes, name="probes")(picture, signals, measured)
+        x = RunningMean(SIGNALS_DECAY, name="mean")(x, mask=mask)
+        logits = ops.squeeze(ProbeVote(name="vote")(x), axis=-1)
+        inputs = {"features": features, "signals": signals, "measured": measured, "mask": mask}
+        return keras.Model(inputs, logits, name=f"sequence_{head}")
     logits = HEADS[head](features, mask, dropout)
     return keras.Model({"features": features, "mask": mask}, logits, name=f"sequence_{head}")
+
+
+def check_head(head: str) -> None:
+    """Refuses a name that is no head.
+
+    Raises:
+        UsageError: It is unknown.
+    """
+    known = sorted((*HEADS, SIGNALS_HEAD))
+    if head not in known:
+        raise UsageError(f"head {head!r} is unknown; known are {', '.join(known)}")
+
+
+def takes_signals(model: keras.Model) -> bool:
+    """Returns whether a sequence model takes signals beside the features."""
+    return any(tensor.name == "signals" for tensor in model.inputs)
 
 
 def load_sequence_model(path: Path) -> keras.Model:
@@ -265,9 +424,10 @@ def load_sequence_model(path: Path) -> keras.Model:
     """
     model = load_keras_file(path)
     inputs = {tensor.name: len(tensor.shape) for tensor in model.inputs}
-    if inputs != {"features": 3, "mask": 2}:
+    plain = {"features": 3, "mask": 2}
+    if inputs not in (plain, {**plain, "signals": 3, "measured": 2}):
         raise UsageError(
             f"{path}: not a sequence model (its inputs are {', '.join(inputs)}, not features, "
-            "mask); give a file that `dfd-train fit sequence` wrote"
+            "mask and for some signals, measured); give a file that `dfd-train fit sequence` wrote"
         )
     return model

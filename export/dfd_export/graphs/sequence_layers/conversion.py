@@ -18,7 +18,7 @@ from dfd_export.graphs.sequence_layers.graph import (
     known_kinds,
 )
 from dfd_export.graphs.sequence_layers.pointwise import TRAINING_ONLY
-from dfd_training.models.sequence import RunningMean
+from dfd_training.models.sequence import ProbeVote, RunningMean, SignalProbes
 
 _REASONS = {
     "Bidirectional": (
@@ -106,11 +106,23 @@ def _walk(model: keras.Model, tensor: Any) -> tuple[list[Any], Any]:  # noqa: AN
             continue
         values = keras.tree.flatten([arguments.args, others])
         tensors = [value for value in values if keras.utils.is_keras_tensor(value)]
+        if isinstance(layer, SignalProbes):
+            tensors = _picture_alone(model, layer, tensors)
         if len(tensors) != 1:
             raise UnsupportedLayer.of(model, layer, _REASONS.get(type(layer).__name__, _BRANCHES))
         if not _drops_last_axis(layer, tensors[0], tensor):
             found.append(_of_each_step(model, layer))
         tensor = tensors[0]
+
+
+def _picture_alone(model: keras.Model, layer: SignalProbes, tensors: list[Any]) -> list[Any]:
+    """Returns the first of a layer's tensors, once the others are the model's own inputs."""
+    names = [tensor.name for tensor in tensors[1:] if any(tensor is own for own in model.inputs)]
+    if names != ["signals", "measured"]:
+        raise UnsupportedLayer.of(
+            model, layer, "takes other signals than the model's inputs signals and measured"
+        )
+    return tensors[:1]
 
 
 def _drops_last_axis(layer: Any, before: Any, after: Any) -> bool:  # noqa: ANN401
@@ -133,8 +145,11 @@ def _of_each_step(model: keras.Model, layer: Any) -> Any:  # noqa: ANN401
 
 
 def _check_end(model: keras.Model, backwards: list[Any]) -> None:
-    """Checks that the last layer that does more than average, scale and shift gives one logit."""
-    kept = (*TRAINING_ONLY, layers.BatchNormalization, RunningMean)
+    """Checks that the last layer that does more than average, scale and shift gives one logit.
+
+    The probes on signals and their vote add to that logit.
+    """
+    kept = (*TRAINING_ONLY, layers.BatchNormalization, RunningMean, SignalProbes, ProbeVote)
     last = next((layer for layer in backwards if not isinstance(layer, kept)), None)
     if last is None:
         raise UnsupportedLayer(
@@ -164,7 +179,8 @@ def convert_model(model: keras.Model) -> tuple[int, SequenceGraph]:
         model: From features [B, T, F] (and a mask) to logits [B, T].
 
     Returns:
-        F, and the graph from `features`, `lengths` and `state` to `fake_logit` and `next_state`;
+        F, and the graph from `features`, `lengths` and `state` (and `signals` and `measured`,
+        where the model has them) to `fake_logit` and `next_state`;
         a model without a state gives none.
 
     Raises:

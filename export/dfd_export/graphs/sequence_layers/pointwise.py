@@ -1,5 +1,7 @@
 """Layers that look at one step alone: dense layers, norms, activations, training-only layers.
 
+The probes on the signals of a step, and their vote, are among them.
+
 A batch norm has fixed statistics then and is a factor and an offset for each channel: it goes
 into the weights of the dense layer before it or of the layer after it.
 """
@@ -15,12 +17,14 @@ from keras import layers
 
 from dfd_export.graphs.sequence_layers.graph import (
     Affine,
+    Layout,
     SequenceGraph,
     Steps,
     Unsupported,
     as_array,
     converts,
 )
+from dfd_training.models.sequence import MOST_SPREADS, ProbeVote, SignalProbes
 
 Function = Callable[[SequenceGraph, str, str], str]
 """Writes a function of the tensor of that name; the other name starts those of its outputs."""
@@ -201,6 +205,49 @@ def _layer_norm(
         "LayerNormalization", inputs, f"{name}_out", axis=-1, epsilon=float(layer.epsilon)
     )
     return Steps(value, steps.width, steps.layout)
+
+
+@converts(SignalProbes)
+def _signal_probes(graph: SequenceGraph, layer: SignalProbes, steps: Steps) -> Steps:
+    steps = graph.settle(graph.arrange(steps, Layout.BATCH_TIME))
+    name = graph.label(layer.name)
+    # In two steps, not as one factor and offset: a mean may be large beside its spread.
+    x = graph.add("Sub", ["signals", graph.constant(f"{name}_mean", as_array(layer.mean))], name)
+    scale = graph.constant(f"{name}_scale", as_array(layer.scale))
+    x = graph.add("Div", [x, scale], f"{name}_spreads")
+    low, high = (
+        graph.constant(f"{name}_{side}", sign * MOST_SPREADS)
+        for side, sign in (("low", -1.0), ("high", 1.0))
+    )
+    x = graph.add("Clip", [x, low, high], f"{name}_clipped")
+    kernel, bias = as_array(layer.kernel), as_array(layer.bias)
+    scores = graph.settle(
+        Steps(x, layer.probes, Layout.BATCH_TIME, Affine(f"{name}_scores", kernel, bias))
+    )
+    flags = graph.add("Unsqueeze", ["measured", graph.integers(2)], f"{name}_flags")
+    flags = graph.add("Greater", [flags, graph.constant(f"{name}_half", 0.5)], f"{name}_measured")
+    absent = graph.constant(f"{name}_absent", as_array(layer.absent))
+    chosen = graph.add("Where", [flags, scores.name, absent], f"{name}_chosen")
+    both = graph.add("Concat", [steps.name, chosen], f"{name}_out", axis=2)
+    return Steps(both, steps.width + layer.probes, Layout.BATCH_TIME)
+
+
+@converts(ProbeVote)
+def _probe_vote(graph: SequenceGraph, layer: ProbeVote, steps: Steps) -> Steps:
+    steps = graph.settle(graph.arrange(steps, Layout.BATCH_TIME))
+    name, probes = graph.label(layer.name), steps.width - 1
+    picture, scores = graph.add_many(
+        "Split", [steps.name, graph.integers(1, probes)], [f"{name}_picture", name], axis=2
+    )
+    cold = graph.constant(f"{name}_inverse_temperature", 1.0 / layer.temperature)
+    scores = graph.add("Mul", [scores, cold], f"{name}_scores")
+    total = graph.add("ReduceLogSumExp", [scores], f"{name}_total", axes=[2], keepdims=1)
+    # T log(mean(exp)) = T (log(sum(exp)) - log K)
+    factor = as_array(layer.weight) * layer.temperature
+    vote = Affine(f"{name}_vote", factor, -factor * np.log(probes))
+    weighed = graph.settle(Steps(total, 1, Layout.BATCH_TIME, vote))
+    logit = graph.add("Add", [picture, weighed.name], f"{name}_out")
+    return Steps(logit, 1, Layout.BATCH_TIME)
 
 
 @converts(*TRAINING_ONLY)

@@ -6,7 +6,8 @@ input and one for the state. An LSTM's gates stand in another order. `sequence_l
 padding.
 
 The running mean carries the mean so far and a count. A sum would do, but grows: after a day of
-steps it has no digits left for the next one.
+steps it has no digits left for the next one. With a decay it carries the running numerators and
+their denominator, which do not grow.
 
 Window attention carries keys and values of the last steps. A step's row in the state is its keys,
 its values and a 1. Rows of zeros are steps that have not been: the logarithm of that last channel,
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import onnx
 from keras import layers
 
 from dfd_export.graphs.sequence_layers.graph import (
@@ -120,6 +122,8 @@ def _check(layer: keras.layers.GRU | keras.layers.LSTM) -> None:
 
 @converts(RunningMean)
 def _running_mean(graph: SequenceGraph, layer: RunningMean, steps: Steps) -> Steps:
+    if layer.decay < 1.0:
+        return _decayed_mean(graph, layer, steps)
     width = steps.width
     steps = graph.settle(graph.arrange(_with_one(steps, layer.name), Layout.BATCH_TIME))
     name = graph.label(layer.name)
@@ -142,6 +146,45 @@ def _running_mean(graph: SequenceGraph, layer: RunningMean, steps: Steps) -> Ste
     rows = graph.add("Concat", [mean, count], f"{name}_rows", axis=2)
     end = graph.rows_at_ends(rows, [-1], f"{name}_end")
     graph.carry(graph.add("Reshape", [end, as_state], f"{name}_end_as_state"))
+    return Steps(mean, width, Layout.BATCH_TIME)
+
+
+def _decayed_mean(graph: SequenceGraph, layer: RunningMean, steps: Steps) -> Steps:
+    """Writes the mean as sums over the steps so far, each times the decay to the power of its age.
+
+    The steps of one call are summed by a product with a triangle of such powers. What was carried
+    into the call counts with the power of the steps since.
+    """
+    width = steps.width
+    steps = graph.settle(graph.arrange(_with_one(steps, layer.name), Layout.BATCH_TIME))
+    name = graph.label(layer.name)
+    zero, one = graph.integer(0), graph.integer(1)
+    time = graph.add("Shape", [steps.name], f"{name}_time", start=1, end=2)
+    time = graph.add("Squeeze", [time], f"{name}_time_steps")
+    numbers = graph.add("Range", [zero, time, one], f"{name}_numbers")
+    numbers = graph.add("Cast", [numbers], f"{name}_row", to=onnx.TensorProto.FLOAT)
+    column = graph.add("Unsqueeze", [numbers, one], f"{name}_column")
+    decay = graph.constant(f"{name}_decay", layer.decay)
+    age = graph.add("Sub", [column, numbers], f"{name}_signed_age")
+    age = graph.add("Relu", [age], f"{name}_age")
+    powers = graph.add("Pow", [decay, age], f"{name}_powers")
+    powers = graph.add("Trilu", [powers], f"{name}_triangle", upper=0)
+    sums = graph.add("MatMul", [powers, steps.name], f"{name}_new_sums")
+    since = graph.add("Add", [column, graph.constant(f"{name}_one", 1.0)], f"{name}_since")
+    left = graph.add("Pow", [decay, since], f"{name}_left")
+    as_row, as_state = graph.integers(-1, 1, width + 1), graph.integers(1, -1, width + 1)
+    start = graph.add("Reshape", [graph.state(width + 1), as_row], f"{name}_start")
+    before = graph.add("Mul", [start, left], f"{name}_before")
+    sums = graph.add("Add", [before, sums], f"{name}_sums")
+    end = graph.rows_at_ends(sums, [-1], f"{name}_end")
+    graph.carry(graph.add("Reshape", [end, as_state], f"{name}_end_as_state"))
+    numerators, denominator = graph.add_many(
+        "Split",
+        [sums, graph.integers(width, 1)],
+        [f"{name}_numerators", f"{name}_denominator"],
+        axis=2,
+    )
+    mean = graph.add("Div", [numerators, denominator], f"{name}_out")
     return Steps(mean, width, Layout.BATCH_TIME)
 
 
