@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -15,6 +16,7 @@ import dfd_training
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import crop_detail
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.inference.session import Session
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.augment.synthesis import ForgeryKind
@@ -34,6 +36,8 @@ from dfd_training.sequence.sequences import (
     Treatment,
     list_generated,
     list_tracks,
+    load_sequences,
+    save_sequences,
 )
 from small_bundle import build_small_bundle
 
@@ -132,6 +136,36 @@ def test_a_made_fake_lies_in_its_original_s_fold_beside_the_real_clip_at_its_tim
         steps = np.isin(real_tracks[original].time_s, fake.time_s)
         whole = [s for variant in FOOTAGE for s in parts[variant] if not s.fake]
         assert any((s.features[steps] == matched.features).all() for s in whole)
+
+
+def test_footage_as_it_is_has_the_store_s_signals_and_nothing_else_has_any(
+    extracted: dict[str, list[ClipSequence]], store: CropStore
+) -> None:
+    tracks = {str(track.row["path"]): track for track in list_tracks(store)}
+    for sequence in extracted["int8"]:
+        steps = len(sequence.frame_logit)
+        assert (sequence.signals.shape, sequence.measured.shape) == ((steps, len(NAMES)), (steps,))
+        assert (sequence.signals[~sequence.measured] == 0.0).all()
+        if sequence.variant is Treatment.PLAIN:
+            track = tracks[sequence.path]
+            stored = store.shard(track.shard).signals[track.positions]
+            assert (sequence.measured == np.isfinite(stored).all(axis=1)).all()
+            assert sequence.measured.sum() > steps / 2
+            seen = sequence.measured
+            np.testing.assert_array_equal(sequence.signals[seen], stored[seen])
+        else:
+            assert not sequence.measured.any()
+        family = "landmark swap" if sequence.true_fake else ""
+        assert sequence.family == family
+
+
+def test_sequences_are_read_as_they_were_written(
+    extracted: dict[str, list[ClipSequence]], tmp_path: Path
+) -> None:
+    save_sequences(extracted["int8"], tmp_path / "s.npz")
+    for before, after in zip(extracted["int8"], load_sequences(tmp_path / "s.npz"), strict=True):
+        for item in dataclasses.fields(ClipSequence):
+            np.testing.assert_array_equal(getattr(before, item.name), getattr(after, item.name))
 
 
 def test_photographs_are_scored_alone(store: CropStore, bundle: Path) -> None:

@@ -43,6 +43,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,7 +118,7 @@ class Shard:
 
     def save(self, path: Path) -> None:
         """Writes the shard, whole or not at all."""
-        fields = {
+        fields: dict[str, Any] = {
             field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
         with written_whole(path) as partial:
