@@ -41,6 +41,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,25 +136,36 @@ class Shard:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                version = int(arrays["signals_version"]) if "signals_version" in arrays else 0
-                known = version == SIGNALS_VERSION
-                signals = arrays["signals"] if known else no_signals(len(arrays["time_s"]))
+                signals, version = _signals_in(arrays)
                 return cls(
                     **{name: arrays[name] for name in _ARRAYS},
                     signals=signals,
                     signals_version=version,
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise UsageError(
-                f"{path}: this shard of the crop store cannot be read ({reason}): delete it and "
-                "prepare the store again"
-            ) from error
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
 
 
 _ARRAYS = tuple(
     field.name for field in dataclasses.fields(Shard) if not field.name.startswith("signals")
 )
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def _signals_in(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], int]:
+    """Returns the signals of a shard's crops, and their version."""
+    version = int(arrays["signals_version"]) if "signals_version" in arrays else 0
+    if version != SIGNALS_VERSION:
+        return no_signals(len(arrays["time_s"])), version
+    return arrays["signals"], version
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return UsageError(
+        f"{path}: this shard of the crop store cannot be read ({reason}): delete it and prepare "
+        "the store again"
+    )
 
 
 def no_signals(crops: int) -> NDArray[np.float32]:
@@ -218,6 +230,19 @@ class CropStore:
         if name not in self._cache:
             self._cache[name] = Shard.load(self.path / "crops" / name)
         return self._cache[name]
+
+    def signals(self, name: str) -> NDArray[np.float32]:
+        """Returns the signals of a shard's crops, [n, S], without reading its pictures.
+
+        Raises:
+            UsageError: The shard is missing or damaged.
+        """
+        path = self.path / "crops" / name
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return _signals_in(arrays)[0]
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
 
     def crop(self, name: str, position: int) -> StoredCrop:
         """Decodes one crop of a shard; its picture may be shared and must not be written to."""
