@@ -25,7 +25,7 @@ from dfd_export.bundles.probe import check_probe, make_probe_crops, read_probe
 from dfd_export.cli import main
 from dfd_export.gate.crops import MAX_CROPS, face_spec, read_crops
 from dfd_export.gate.parity import ParityError
-from dfd_training.data.store import Shard
+from dfd_training.data.store import Shard, no_signals
 from dfd_training.models import save_model
 from tiny_bundle import CARD, DECISION, make_crops, make_info
 
@@ -206,6 +206,7 @@ def test_crops_come_from_a_crop_store_with_its_detector(tmp_path: Path):
         face_px=np.full(1, 50, np.float32),
         judged=np.ones(1, bool),
         reason=np.array([""]),
+        signals=no_signals(1),
     ).save(tmp_path / "crops" / "one.npz")
     (tmp_path / "index.csv").write_text("shard,position,reason\none.npz,0,\n")
     settings = {

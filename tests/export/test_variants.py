@@ -35,7 +35,7 @@ from dfd_export.variants.measure import (
 from dfd_export.variants.samples import Sample, read_samples
 from dfd_export.variants.writer import VariantOptions, add_variants, optimize
 from dfd_training.data.folds import assign_folds
-from dfd_training.data.store import CropStore, Shard
+from dfd_training.data.store import CropStore, Shard, no_signals
 from tiny_bundle import make_crops, make_sample
 
 SIZE = 64
@@ -366,6 +366,7 @@ def make_store(
             face_px=np.full(count, 50, np.float32),
             judged=np.ones(count, bool),
             reason=np.full(count, ""),
+            signals=no_signals(count),
         ).save(folder / "crops" / f"{number}.npz")
         index += [
             {

@@ -9,15 +9,12 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import dfd_edge
 from dfd_edge.errors import UsageError
-from dfd_training.cli import main
 from dfd_training.data.families import FakeFamilies, crop_files, family_of, leave_out, with_families
 from dfd_training.data.folds import FOLD_SHARES
 from dfd_training.data.store import CropStore, StoredCrop
-from dfd_training.evaluation.crops.crossfit import summarise, to_markdown
 from dfd_training.fitting import pairs
 from dfd_training.fitting.pairs import PairOptions, PairSampler
 from dfd_training.models import build_frame_model
@@ -84,7 +81,10 @@ def test_large_families_are_judged_in_part_and_never_fitted_on() -> None:
     files = [(f"r{n}", "REAL", "", "", f"g{n % 40}") for n in range(1000)]
     files += [(f"d{n}", "FAKE", "swap", "DFDC", f"g{n % 40}") for n in range(1000)]
     fitted, judged = leave_out(index(files), ("DFDC",), fold=0)
-    assert 300 <= (judged["label"] == "FAKE").sum() <= 325
+    fakes = judged[judged["label"] == "FAKE"]
+    assert len(fakes) >= 300
+    assert (fakes["fold"] != 0).sum() <= 325
+    assert (fakes["fold"] == 0).sum() == 250, "the fold is judged whole"
     assert set(fitted["label"]) == {"REAL"}
 
 
@@ -176,61 +176,3 @@ def test_shipped_weights_come_back_exactly(small_store: CropStore) -> None:
 def test_weights_of_another_network_are_refused() -> None:
     with pytest.raises(UsageError, match="no batch norm follows"):
         build_frame_model(backbone="meso4", input_size=160, weights="shipped")
-
-
-def scores(count: int, shift: float, *, fit: str, left_out: bool) -> pd.DataFrame:
-    rng = np.random.default_rng(count)
-    reals = pd.DataFrame({"path": [f"r{n}" for n in range(count)], "label": "REAL", "family": ""})
-    fakes = pd.DataFrame(
-        {
-            "path": [f"f{n}" for n in range(count)],
-            "label": "FAKE",
-            "family": "lip sync",
-            "original": [f"r{n}" for n in range(count)],
-        }
-    )
-    rows = pd.concat([reals, fakes], ignore_index=True).fillna({"original": ""})
-    logit = rng.normal(0.0, 1.0, 2 * count) + shift * (rows["label"] == "FAKE")
-    return rows.assign(
-        mean=logit, upper=logit, group=rows["path"].str[1:], source="s", still=False,
-        left_out=left_out & (rows["label"] == "FAKE"), fit=fit,
-    )  # fmt: skip
-
-
-def test_figures_of_families() -> None:
-    table = pd.concat(
-        [
-            scores(40, 5.0, fit="a", left_out=False),
-            scores(40, 0.0, fit="b", left_out=True).assign(
-                mean=lambda rows: rows["mean"] + 100.0,
-                upper=lambda rows: rows["upper"] + 100.0,
-            ),
-        ]
-    )
-    left, seen = summarise(table, draws=50)
-    assert (left.family, left.seen, left.fakes, left.reals) == ("lip sync", False, 40, 40)
-    assert left.figure == pytest.approx(0.5, abs=0.2)  # another fit's offset means nothing
-    assert seen.figure > 0.98
-    assert seen.found_at_3 > 0.9 > left.found_at_3
-    text = to_markdown([left, seen])
-    assert "**left out**" in text
-    assert "worst: lip sync" in text
-
-
-@pytest.mark.slow
-def test_crossfit_from_the_command_line(small_store: CropStore, tmp_path: Path) -> None:
-    arguments = [
-        "crossfit", str(small_store.path), "--out", str(tmp_path), "--leave-out", "landmark swap",
-        "--fit", "weights=none", "--fit", "backbone=meso4", "--fit", "steps=2", "--fit", "epochs=1",
-        "--fit", "batch_size=4", "--fit", "validation_pairs=4", "--pairs", "input_size=48",
-        "--pairs", "true_share=0.0",
-    ]  # fmt: skip
-    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "| landmark swap | 6 / 6 |" in done.output
-    assert {"families.md", "families.json", "families.png", "scores.csv"} <= {
-        path.name for path in tmp_path.iterdir()
-    }
-    again = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert "| landmark swap | 6 / 6 |" in again.output
-    assert "epoch" not in again.output  # nothing is fitted twice

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,14 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces import FaceDetector, crop_region, extract_crop
+from dfd_edge.faces import FaceDetector, Tracker, crop_region, extract_crop
 from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION, measure
 from dfd_edge.sources import VideoFile
 from dfd_edge.sources.frames import Sampler
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.cli import main
 from dfd_training.data.prepare import PrepareOptions, face_of_crop, prepare
-from dfd_training.data.store import CropStore, shard_name
+from dfd_training.data.store import CropStore, Shard, shard_name
 from dfd_training.data.table import read_table
 
 
@@ -153,3 +158,99 @@ def test_test_rows_are_left_to_evaluation(small_data: Path, tmp_path: Path) -> N
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no crop store"):
         CropStore(tmp_path)
+
+
+def shard_of(store: Path, path: str) -> Shard:
+    return Shard.load(store / "crops" / shard_name(path))
+
+
+def test_clips_are_measured_by_their_consecutive_frames(small_store: CropStore) -> None:
+    """The first due frame has none before it, and a photograph has no others at all."""
+    for path in ("clip1_real.mp4", "clip2_fake.mp4"):
+        signals = shard_of(small_store.path, path).signals
+        assert signals.shape[1] == len(NAMES)
+        assert np.isnan(signals[0]).all()
+        assert np.isfinite(signals[1:]).all(axis=1).mean() > 0.5
+    assert np.isnan(shard_of(small_store.path, "hopper_0.png").signals).all()
+    assert small_store.settings["signals_version"] == SIGNALS_VERSION
+
+
+def test_signals_of_a_stored_crop_are_the_runtime_s(
+    small_data: Path, small_store: CropStore
+) -> None:
+    detector, tracker, position = FaceDetector(), Tracker(), 0
+    signals = shard_of(small_store.path, "clip1_real.mp4").signals
+    with VideoFile(small_data / "clip1_real.mp4") as video:
+        for frame in video.frames(Sampler(5.0), bursts=True):
+            faces = detector.detect(frame.image)
+            (tracked,) = tracker.update(faces, frame.time_s, frame.image)
+            if frame.burst is not None:
+                shape = frame.image.shape[:2]
+                wanted = measure(frame.burst, tracked.face.box, tracked.face.keypoints, shape)
+                if wanted is not None:
+                    np.testing.assert_array_equal(signals[position], wanted)
+            position += 1
+    assert position == len(signals)
+
+
+def as_before_signals(store: Path, out: Path) -> Path:
+    """A copy of a store as it was written before signals were measured."""
+    shutil.copytree(store, out)
+    settings = json.loads((out / "store.json").read_text())
+    del settings["signals_version"]
+    (out / "store.json").write_text(json.dumps(settings))
+    for path in (out / "crops").iterdir():
+        with np.load(path) as arrays:
+            left = {name: arrays[name] for name in arrays if not name.startswith("signals")}
+        np.savez(path, **left)
+        os.utime(path, ns=(0, 0))
+    return out
+
+
+def test_an_older_store_has_its_clips_measured_and_keeps_its_photographs(
+    small_data: Path, small_store: CropStore, tmp_path: Path
+) -> None:
+    out = as_before_signals(small_store.path, tmp_path / "store")
+    clips = ["clip0_real.mp4", "clip0_fake.mp4"]
+    assert np.isnan(CropStore(out).shard(shard_name(clips[0])).signals).all()
+    rows = read_table(small_data / "labels.csv")
+    rows[rows["path"].isin([*clips, "hopper_0.png"])].to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["prepare", str(tmp_path / "labels.csv"), "--root", str(small_data)]
+    arguments += ["--out", str(out), "--workers", "1"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    note = "has no signals of consecutive frames, this program measures version 1: its clips are"
+    assert note in result.stderr
+    for path in clips:
+        new, first = shard_of(out, path), shard_of(small_store.path, path)
+        np.testing.assert_array_equal(new.signals, first.signals)
+        assert (new.data == first.data).all()
+    photograph = out / "crops" / shard_name("hopper_0.png")
+    assert photograph.stat().st_mtime_ns == 0, "it was read again"
+    assert CropStore(out).settings == small_store.settings
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0
+    assert "read again" not in again.stderr
+
+
+def test_clips_of_an_older_store_that_are_gone_keep_their_crops(
+    small_data: Path, small_store: CropStore, tmp_path: Path
+) -> None:
+    out = as_before_signals(small_store.path, tmp_path / "store")
+    rows = read_table(small_data / "labels.csv")
+    summary = prepare(rows[rows["path"] == "clip0_real.mp4"], tmp_path, out)
+    (reason,) = summary
+    assert reason.endswith("; its crops are kept, without signals")
+    assert len(CropStore(out).index) == len(shard_of(out, "clip0_real.mp4"))
+
+
+def test_signals_of_another_version_are_not_used(small_store: CropStore, tmp_path: Path) -> None:
+    shard = shard_of(small_store.path, "clip1_real.mp4")
+    older = dataclasses.replace(
+        shard, signals=shard.signals[:, :5], signals_version=SIGNALS_VERSION - 1
+    )
+    older.save(tmp_path / "older.npz")
+    loaded = Shard.load(tmp_path / "older.npz")
+    assert loaded.signals.shape == shard.signals.shape
+    assert np.isnan(loaded.signals).all()
+    assert loaded.signals_version == SIGNALS_VERSION - 1

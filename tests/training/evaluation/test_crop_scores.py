@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.cli import main
-from dfd_training.data.folds import training_rows
+from dfd_training.data.folds import FOLD_SHARES, training_rows
 from dfd_training.data.store import CropStore, shard_name
 from dfd_training.evaluation.crops.score_report import scores_to_text, summarise_scores
 from dfd_training.evaluation.crops.scoring import model_names, score_files
@@ -74,7 +74,7 @@ def test_a_clip_is_judged_on_evenly_spaced_crops() -> None:
 
 def test_a_fold_is_judged_without_the_others(small_store: CropStore) -> None:
     fold_of = training_rows(small_store).drop_duplicates("path").set_index("path")["fold"]
-    parts = [select_files(small_store, fold=fold, max_crops=3) for fold in range(3)]
+    parts = [select_files(small_store, fold=fold, max_crops=3) for fold in range(len(FOLD_SHARES))]
     for fold, files in enumerate(parts):
         assert {fold_of[item.path] for item in files} == {fold}
         assert all(1 <= len(item.positions) <= 3 for item in files)
@@ -92,7 +92,7 @@ def test_all_swaps_come_with_their_originals(small_store: CropStore) -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"fold": 3}, "fold 3 does not exist; there are 3, from 0"),
+        ({"fold": 4}, "fold 4 does not exist; there are 4, from 0"),
         ({"split": "val"}, "no judged clip in split val"),
         ({"split": "val", "fold": 0}, "rows marked val have no folds"),
     ],

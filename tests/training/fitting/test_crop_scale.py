@@ -17,6 +17,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector, crop_region, extract_crop
 from dfd_training.augment.jitter import NO_JITTER, draw_jitter, to_input, work_crop
 from dfd_training.cli import main
+from dfd_training.data.folds import FOLD_SHARES
 from dfd_training.data.prepare import PrepareOptions, prepare
 from dfd_training.data.store import CropStore, shard_name
 from dfd_training.data.table import read_table
@@ -221,7 +222,7 @@ def test_frame_models_say_what_they_take(
 def test_sequences_are_not_taken_from_a_store_of_another_scale(
     small_store: CropStore, narrow_store: CropStore, tmp_path: Path
 ) -> None:
-    models = dict.fromkeys(range(3), build_small_bundle(tmp_path / "bundle"))
+    models = dict.fromkeys(range(len(FOLD_SHARES)), build_small_bundle(tmp_path / "bundle"))
     with pytest.raises(UsageError, match=r"takes crops of 1\.5 times the face, .* is 1\.3"):
         extract_sequences(narrow_store, models)
     cached_sequences(small_store, models, tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -15,10 +16,11 @@ import dfd_training
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import crop_detail
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.inference.session import Session
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.augment.synthesis import ForgeryKind
-from dfd_training.data.folds import training_rows
+from dfd_training.data.folds import FOLD_SHARES, training_rows
 from dfd_training.data.store import CropStore, shard_name
 from dfd_training.models import build_frame_model, save_model
 from dfd_training.models.scoring import FrameModel, shared_precisions
@@ -34,6 +36,8 @@ from dfd_training.sequence.sequences import (
     Treatment,
     list_generated,
     list_tracks,
+    load_sequences,
+    save_sequences,
 )
 from small_bundle import build_small_bundle
 
@@ -66,7 +70,7 @@ def store(small_store: CropStore, tmp_path_factory: pytest.TempPathFactory) -> C
 
 @pytest.fixture(scope="module")
 def extracted(store: CropStore, bundle: Path) -> dict[str, list[ClipSequence]]:
-    return extract_sequences(store, dict.fromkeys(range(3), bundle), precisions=BOTH)
+    return extract_sequences(store, dict.fromkeys(range(len(FOLD_SHARES)), bundle), precisions=BOTH)
 
 
 def test_every_precision_scores_the_same_crops(extracted: dict[str, list[ClipSequence]]) -> None:
@@ -134,8 +138,38 @@ def test_a_made_fake_lies_in_its_original_s_fold_beside_the_real_clip_at_its_tim
         assert any((s.features[steps] == matched.features).all() for s in whole)
 
 
+def test_footage_as_it_is_has_the_store_s_signals_and_nothing_else_has_any(
+    extracted: dict[str, list[ClipSequence]], store: CropStore
+) -> None:
+    tracks = {str(track.row["path"]): track for track in list_tracks(store)}
+    for sequence in extracted["int8"]:
+        steps = len(sequence.frame_logit)
+        assert (sequence.signals.shape, sequence.measured.shape) == ((steps, len(NAMES)), (steps,))
+        assert (sequence.signals[~sequence.measured] == 0.0).all()
+        if sequence.variant is Treatment.PLAIN:
+            track = tracks[sequence.path]
+            stored = store.shard(track.shard).signals[track.positions]
+            assert (sequence.measured == np.isfinite(stored).all(axis=1)).all()
+            assert sequence.measured.sum() > steps / 2
+            seen = sequence.measured
+            np.testing.assert_array_equal(sequence.signals[seen], stored[seen])
+        else:
+            assert not sequence.measured.any()
+        family = "landmark swap" if sequence.true_fake else ""
+        assert sequence.family == family
+
+
+def test_sequences_are_read_as_they_were_written(
+    extracted: dict[str, list[ClipSequence]], tmp_path: Path
+) -> None:
+    save_sequences(extracted["int8"], tmp_path / "s.npz")
+    for before, after in zip(extracted["int8"], load_sequences(tmp_path / "s.npz"), strict=True):
+        for item in dataclasses.fields(ClipSequence):
+            np.testing.assert_array_equal(getattr(before, item.name), getattr(after, item.name))
+
+
 def test_photographs_are_scored_alone(store: CropStore, bundle: Path) -> None:
-    photographs = extract_photographs(store, dict.fromkeys(range(3), bundle))["fp32"]
+    photographs = extract_photographs(store, dict.fromkeys(range(len(FOLD_SHARES)), bundle))["fp32"]
     assert {s.source for s in photographs} == {"photographs"}
     assert {len(s.frame_logit) for s in photographs} == {1}
     assert {s.variant for s in photographs} == set(FOOTAGE)
@@ -146,7 +180,7 @@ def test_photographs_are_scored_alone(store: CropStore, bundle: Path) -> None:
 def test_sequences_are_computed_once_for_each_precision(
     store: CropStore, bundle: Path, tmp_path: Path
 ) -> None:
-    models = dict.fromkeys(range(3), bundle)
+    models = dict.fromkeys(range(len(FOLD_SHARES)), bundle)
     calls: list[int] = []
 
     def load(*precisions: str) -> dict[str, list[ClipSequence]]:
@@ -169,7 +203,7 @@ def test_cached_sequences_are_found_by_what_they_depend_on(
     store: CropStore, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that is raised on purpose and the settings; never names of source files."""
-    models = dict.fromkeys(range(3), bundle)
+    models = dict.fromkeys(range(len(FOLD_SHARES)), bundle)
 
     def key(store: CropStore = store, seed: int = 0, precision: str = "fp32") -> str:
         return extraction._digest(store, models, precision, seed)
@@ -210,5 +244,5 @@ def test_keras_files_and_bundles_are_told_apart(bundle: Path, tmp_path: Path) ->
 
 
 def test_a_fold_without_a_model_is_refused(store: CropStore, bundle: Path) -> None:
-    with pytest.raises(UsageError, match=r"folds \[2\] have no frame model"):
+    with pytest.raises(UsageError, match=r"folds \[2, 3\] have no frame model"):
         extract_sequences(store, {0: bundle, 1: bundle})

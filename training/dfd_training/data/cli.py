@@ -389,13 +389,25 @@ def prepare_command(
     TABLE is a CSV with the columns path and label (REAL or FAKE), and as far as known original,
     generator, model, group, split, source, dataset and cropped; `dfd-train data` writes it for
     public data sets. Rows marked test are left alone. An interrupted run is resumed.
+
+    Clips are measured too, by their consecutive frames (docs/signals.md). Where a store was written
+    before that, its clips are read again; photographs are kept.
     """
+    from dfd_edge.faces.signals import SIGNALS_VERSION
     from dfd_training.data.prepare import Prepared, PrepareOptions
     from dfd_training.data.prepare import prepare as run_prepare
+    from dfd_training.data.store import stored_signals_version
     from dfd_training.data.table import read_table
 
     rows = read_table(table, root=root)
     rows = rows[rows["split"] != "test"]  # which evaluate alone reads
+    if (version := stored_signals_version(out)) not in (None, SIGNALS_VERSION):
+        has = f"signals of version {version}" if version else "no signals of consecutive frames"
+        click.echo(
+            f"{out}: has {has}, this program measures version {SIGNALS_VERSION}: its clips are "
+            "read again, photographs are kept",
+            err=True,
+        )
     with click.progressbar(length=len(rows), label="preparing", file=sys.stderr) as bar:
 
         def advance(_: Prepared) -> None:

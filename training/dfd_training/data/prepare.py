@@ -29,15 +29,19 @@ from dfd_edge.faces import (
     extract_crop,
 )
 from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.faces.signals import SIGNALS_VERSION, measure
+from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
-from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.frames import Burst, Sampler
 from dfd_training.data.store import (
     MAX_SIDE,
     REGION_SCALE,
     STORE_VERSION,
     UNRECORDED_CROP_SCALE,
     Shard,
+    no_signals,
     shard_name,
+    stored_signals_version,
 )
 
 PAD_SHARE = 0.5
@@ -161,6 +165,7 @@ class _Crop:
     face_px: float
     judged: bool
     reason: str
+    signals: NDArray[np.float32] | None
 
 
 def prepare(
@@ -175,7 +180,8 @@ def prepare(
     """Cuts the faces of every file of a table and writes a crop store.
 
     An interrupted run is resumed: files whose shard exists are not read
-    again. A picture that the table calls cropped always gives a crop, if need be itself.
+    again, except for clips whose signals are of another version. A picture that the table calls
+    cropped always gives a crop, if need be itself.
 
     Args:
         table: As `read_table` gives it.
@@ -193,7 +199,9 @@ def prepare(
     """
     options = options or PrepareOptions()
     (out / "crops").mkdir(parents=True, exist_ok=True)
-    _write_settings(out, options)
+    settings = _checked_settings(out, options)
+    version = stored_signals_version(out)
+    _write_settings(out, settings, SIGNALS_VERSION if version is None else version)
     results: list[Prepared] = []
     cropped = table["cropped"] == "yes" if "cropped" in table else [False] * len(table)
     jobs = list(zip(table["path"], table["label"], cropped, strict=True))
@@ -213,6 +221,7 @@ def prepare(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     _write_index(table, results, out)
+    _write_settings(out, settings, SIGNALS_VERSION)
     return Counter(result.reason or "done" for result in results)
 
 
@@ -235,12 +244,17 @@ def _prepare_file(
     path: str, *, one_person: bool, cropped: bool, root: Path, out: Path, options: PrepareOptions
 ) -> Prepared:
     shard_path = out / "crops" / shard_name(path)
+    stored = 0
     if shard_path.is_file():
-        return Prepared(path, len(Shard.load(shard_path)))
+        shard = Shard.load(shard_path)
+        stored = len(shard)
+        if stored == 1 or shard.signals_version == SIGNALS_VERSION:
+            return Prepared(path, stored)
     try:
         crops = list(_crops(root / path, one_person=one_person, cropped=cropped, options=options))
     except SourceError as error:
-        return Prepared(path, 0, str(error))
+        kept = "; its crops are kept, without signals" if stored else ""
+        return Prepared(path, stored, f"{error}{kept}")
     if not crops:
         return Prepared(path, 0, "no face found")
     _to_shard(crops).save(shard_path)
@@ -264,11 +278,12 @@ def _crops(
     tracker = Tracker()
     crops: list[_Crop] = []
     with VideoFile(path, threads=1) as video:
-        for count, frame in enumerate(video.frames(Sampler(options.rate_hz)), start=1):
+        due = video.frames(Sampler(options.rate_hz), bursts=True)
+        for count, frame in enumerate(due, start=1):
             faces = detector.detect(frame.image)
             tracked = tracker.update(faces, frame.time_s, frame.image)
             crops += [
-                _cut_crop(frame.image, item, face, frame.time_s, options)
+                _cut_crop(frame.image, item, face, frame.time_s, options, burst=frame.burst)
                 for item, face in zip(tracked, faces, strict=True)
             ]
             if count >= options.max_frames:
@@ -297,6 +312,8 @@ def _cut_crop(
     detected: Face,
     time_s: float,
     options: PrepareOptions,
+    *,
+    burst: Burst | None = None,
 ) -> _Crop:
     _, mesh = _models()
     box = tracked.face.box
@@ -310,6 +327,9 @@ def _cut_crop(
         landmarks = np.full((468, 2), np.nan, np.float32)
     model_crop = extract_crop(frame, crop_region(box, options.crop_scale), ASSESSED_SIZE)
     quality = assess(tracked.face, model_crop)
+    signals = None
+    if quality.judged and burst is not None:
+        signals = measure(burst, box, tracked.face.keypoints, (frame.shape[0], frame.shape[1]))
     ok, encoded = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not ok:
         raise SourceError(f"a crop of {side} px", "cannot be encoded as PNG")
@@ -322,11 +342,16 @@ def _cut_crop(
         face_px=tracked.face.size,
         judged=quality.judged,
         reason=quality.reason or "",
+        signals=signals,
     )
 
 
 def _to_shard(crops: list[_Crop]) -> Shard:
     lengths = [len(crop.picture) for crop in crops]
+    signals = no_signals(len(crops))
+    for row, crop in zip(signals, crops, strict=True):
+        if crop.signals is not None:
+            row[:] = crop.signals
     return Shard(
         data=np.concatenate([crop.picture for crop in crops]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -337,6 +362,7 @@ def _to_shard(crops: list[_Crop]) -> Shard:
         face_px=np.array([crop.face_px for crop in crops], np.float32),
         judged=np.array([crop.judged for crop in crops], np.bool_),
         reason=np.array([crop.reason for crop in crops], np.str_),
+        signals=signals,
     )
 
 
@@ -374,9 +400,14 @@ def _write_index(table: pd.DataFrame, results: list[Prepared], out: Path) -> Non
     )
 
 
-def _write_settings(out: Path, options: PrepareOptions) -> None:
+def _checked_settings(out: Path, options: PrepareOptions) -> dict[str, object]:
+    """Returns a store's settings, without the version of the signals.
+
+    Raises:
+        UsageError: `out` holds crops that were made with other settings.
+    """
     detector, _ = _models()
-    settings = {
+    settings: dict[str, object] = {
         "version": STORE_VERSION,
         "detector": DETECTOR_NAME,
         "detector_sha256": detector.sha256,
@@ -391,6 +422,7 @@ def _write_settings(out: Path, options: PrepareOptions) -> None:
     before = settings
     if path.is_file():
         before = {"crop_scale": UNRECORDED_CROP_SCALE, **json.loads(path.read_text())}
+        before.pop("signals_version", None)
     if before != settings:
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         key = changed[0] if changed else "version"
@@ -398,4 +430,10 @@ def _write_settings(out: Path, options: PrepareOptions) -> None:
             f"{out}: its crops were made with {key} {before.get(key)}, not {settings.get(key)}: "
             "give another --out"
         )
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+    return settings
+
+
+def _write_settings(out: Path, settings: dict[str, object], signals_version: int) -> None:
+    text = json.dumps({**settings, "signals_version": signals_version}, indent=2)
+    with written_whole(out / "store.json") as partial:
+        partial.write_text(text + "\n")

@@ -4,7 +4,7 @@ A store is a folder:
 
 ```
 store.json        version, detector (name, hash, options), crop scale, region scale, largest side,
-                  rate, most frames of a clip
+                  rate, most frames of a clip, version of the signals
 index.csv         one row a crop: the table's columns, and shard, position, track, time_s,
                   face_px (size of the face in the file), judged, reason
 skipped.csv       path and reason of each file that gave no crop
@@ -20,6 +20,9 @@ crops/HASH.npz    one shard a file:
     face_px       float32 [n]
     judged        bool [n], False where the runtime would not judge the face
     reason        text [n], why not
+    signals       float32 [n, S], measurements of consecutive frames in the order of
+                  `dfd_edge.faces.signals.NAMES`; NaN where there are none, as for photographs
+    signals_version  their version
 ```
 
 The crop scale is the side of the model's crop over the size of the face's box. Models fitted on the
@@ -38,8 +41,10 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,6 +52,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION
 from dfd_edge.sinks.files import written_whole
 from dfd_training.data.table import COLUMNS
 
@@ -91,6 +97,8 @@ class Shard:
     face_px: NDArray[np.float32]
     judged: NDArray[np.bool_]
     reason: NDArray[np.str_]
+    signals: NDArray[np.float32]
+    signals_version: int = SIGNALS_VERSION
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -111,7 +119,9 @@ class Shard:
 
     def save(self, path: Path) -> None:
         """Writes the shard, whole or not at all."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields: dict[str, Any] = {
+            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
         with written_whole(path) as partial:
             np.savez(partial, **fields)
 
@@ -119,18 +129,56 @@ class Shard:
     def load(cls, path: Path) -> Shard:
         """Reads a shard; nothing in it is ever unpickled.
 
+        Signals of another version, which older shards have, are not comparable: they are NaN.
+
         Raises:
             UsageError: The file is missing or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise UsageError(
-                f"{path}: this shard of the crop store cannot be read ({reason}): delete it and "
-                "prepare the store again"
-            ) from error
+                signals, version = _signals_in(arrays)
+                return cls(
+                    **{name: arrays[name] for name in _ARRAYS},
+                    signals=signals,
+                    signals_version=version,
+                )
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
+_ARRAYS = tuple(
+    field.name for field in dataclasses.fields(Shard) if not field.name.startswith("signals")
+)
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def _signals_in(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], int]:
+    """Returns the signals of a shard's crops, and their version."""
+    version = int(arrays["signals_version"]) if "signals_version" in arrays else 0
+    if version != SIGNALS_VERSION:
+        return no_signals(len(arrays["time_s"])), version
+    return arrays["signals"], version
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return UsageError(
+        f"{path}: this shard of the crop store cannot be read ({reason}): delete it and prepare "
+        "the store again"
+    )
+
+
+def no_signals(crops: int) -> NDArray[np.float32]:
+    """Returns the signals of crops for which there are none: NaN, float32 [crops, S]."""
+    return np.full((crops, len(NAMES)), np.nan, np.float32)
+
+
+def stored_signals_version(path: Path) -> int | None:
+    """Returns the version of a store's signals, 0 if it has none; None where there is no store."""
+    settings = path / "store.json"
+    if not settings.is_file():
+        return None
+    return int(json.loads(settings.read_text()).get("signals_version", 0))
 
 
 def shard_name(file_path: str) -> str:
@@ -182,6 +230,19 @@ class CropStore:
         if name not in self._cache:
             self._cache[name] = Shard.load(self.path / "crops" / name)
         return self._cache[name]
+
+    def signals(self, name: str) -> NDArray[np.float32]:
+        """Returns the signals of a shard's crops, [n, S], without reading its pictures.
+
+        Raises:
+            UsageError: The shard is missing or damaged.
+        """
+        path = self.path / "crops" / name
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return _signals_in(arrays)[0]
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
 
     def crop(self, name: str, position: int) -> StoredCrop:
         """Decodes one crop of a shard; its picture may be shared and must not be written to."""

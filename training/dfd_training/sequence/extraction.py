@@ -19,7 +19,8 @@ from dfd_training.augment.degrade import degrade, draw_degradation
 from dfd_training.augment.jitter import NO_JITTER, draw_jitter, to_input, work_crop
 from dfd_training.augment.synthesis import ForgeryKind, synthesise_clip
 from dfd_training.augment.synthesis.clip import nearest_pose
-from dfd_training.data.store import CropStore, StoredCrop
+from dfd_training.data.families import family_of
+from dfd_training.data.store import CropStore, StoredCrop, no_signals
 from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.sequence.sequences import (
     FOOTAGE,
@@ -34,7 +35,7 @@ from dfd_training.sequence.sequences import (
     save_sequences,
 )
 
-EXTRACTION_VERSION = 1
+EXTRACTION_VERSION = 2
 """To be raised by whoever changes what the same crops, models and seed give.
 
 That is this module, and what it draws from: degradations, codecs, jitter and synthesis. Sequences
@@ -68,6 +69,7 @@ class _Case:
         crops: uint8 [T, size, size, 3], RGB.
         like: For a fake of a generator, the variant of the real clip that it is matched with.
         steps: int64, the steps of the real clip that the generator was given.
+        signals: float32 [T, S] of footage as it is, NaN where there are none; else None.
     """
 
     track: Track
@@ -77,6 +79,7 @@ class _Case:
     crops: Crops
     like: Treatment = Treatment.PLAIN
     steps: NDArray[np.int64] | None = None
+    signals: NDArray[np.float32] | None = None
 
 
 def extract_sequences(
@@ -182,6 +185,7 @@ def _footage(
 ) -> list[_Case]:
     """Returns the cases of a clip as it is and degraded."""
     stored = _stored(store, track)
+    signals = store.shard(track.shard).signals[track.positions]
     generator = "" if track.row["label"] == "REAL" else str(track.row["generator"] or "unknown")
     return [
         _Case(
@@ -190,6 +194,7 @@ def _footage(
             variants[:number].count(variant),
             generator,
             _plain(stored, size) if variant is Treatment.PLAIN else _degraded(stored, size, rng),
+            signals=signals if variant is Treatment.PLAIN else None,
         )
         for number, variant in enumerate(variants)
     ]
@@ -287,6 +292,9 @@ def _scored(scorer: FrameScorer, cases: list[_Case]) -> list[ClipSequence]:
 def _sequence(scorer: FrameScorer, case: _Case) -> ClipSequence:
     features, frame_logit = scorer.score(case.crops)
     row = case.track.row
+    true_fake = case.generator != "" and case.variant in FOOTAGE
+    signals = no_signals(len(case.crops)) if case.signals is None else case.signals
+    measured = np.asarray(np.isfinite(signals).all(axis=1), np.bool_)
     return ClipSequence(
         path=str(row["path"]),
         group=str(row["group"]),
@@ -295,16 +303,20 @@ def _sequence(scorer: FrameScorer, case: _Case) -> ClipSequence:
         variant=case.variant,
         copy=case.copy,
         fake=case.generator != "",
-        true_fake=case.generator != "" and case.variant in FOOTAGE,
+        true_fake=true_fake,
         generator=case.generator,
+        family=family_of(str(row["kind"]), case.generator) if true_fake else "",
         features=features,
         frame_logit=frame_logit,
         detail=np.array([crop_detail(crop) for crop in case.crops], np.float32),
         face_px=case.track.face_px,
+        signals=np.where(measured[:, None], signals, np.float32(0.0)),
+        measured=measured,
     )
 
 
 def _at_steps(real: ClipSequence, steps: NDArray[np.int64], copy: int) -> ClipSequence:
+    """Returns some steps of a real clip, without signals, which its fake does not have either."""
     return dataclasses.replace(
         real,
         variant=Treatment.MATCHED,
@@ -313,6 +325,8 @@ def _at_steps(real: ClipSequence, steps: NDArray[np.int64], copy: int) -> ClipSe
         frame_logit=real.frame_logit[steps],
         detail=real.detail[steps],
         face_px=real.face_px[steps],
+        signals=np.zeros_like(real.signals[steps]),
+        measured=np.zeros(len(steps), np.bool_),
     )
 
 

@@ -21,7 +21,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.sinks.files import written_whole
 from dfd_training.augment.synthesis.detail import Picture
 from dfd_training.data.folds import training_rows
-from dfd_training.data.store import CropStore, Shard, shard_name
+from dfd_training.data.store import CropStore, Shard, no_signals, shard_name
 
 MADE_FILE = "made.csv"
 MAX_STEP = 4
@@ -211,6 +211,7 @@ def fake_shard(real: Shard, positions: Sequence[int], pictures: Sequence[Picture
         real,
         data=np.concatenate(encoded),
         offsets=offsets.astype(np.int64),
+        signals=no_signals(len(chosen)),
         **{name: getattr(real, name)[chosen] for name in facts},
     )
 

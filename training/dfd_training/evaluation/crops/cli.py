@@ -230,9 +230,10 @@ def crossfit_command(
     """Judge families of fakes by frame models that were fitted without them.
 
     For each --leave-out a model is fitted on the crops of STORE without the fakes of those
-    families and without the footage that they are judged on. Writes one table (families.md,
-    families.json), one chart (families.png) and each file's scores (scores.csv). An interrupted
-    run is resumed.
+    families and without the footage that they are judged on; its folder is fit0, fit1 …, and it
+    holds out the fold of that number. Clips are judged by probes on their signals too, which are
+    fitted likewise, and by both together. Writes one table (families.md, families.json), one chart
+    (families.png) and each file's scores (scores.csv). An interrupted run is resumed.
     """
     from dfd_training.data.families import with_families
     from dfd_training.data.folds import training_rows
@@ -258,7 +259,9 @@ def crossfit_command(
     def begin(families: tuple[str, ...]) -> None:
         nonlocal fits
         fits += 1
-        click.echo(f"fit {fits} of {len(wanted)}: without {', '.join(families)}", err=True)
+        click.echo(
+            f"fit{fits - 1}, {fits} of {len(wanted)}: without {', '.join(families)}", err=True
+        )
 
     scores = crossfit(
         crops,

@@ -3,12 +3,16 @@
 Each fit leaves some families out, with all groups of footage that they are judged on, and a fold
 of the groups, to judge known families on unknown people: with as many fits as folds, every file is
 judged by a model that saw nothing of its group. No epoch is selected: the last weights are judged.
+
+Clips are judged by the signals of their consecutive frames too, by probes that were fitted without
+the same families and groups, and by both together.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.errors import UsageError
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.sinks.files import written_whole
 from dfd_training.augment.jitter import Jitter, to_input, work_crop
 from dfd_training.data.families import leave_out
@@ -33,13 +39,43 @@ from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
 from dfd_training.fitting.record import FrameEpoch
 from dfd_training.models.scoring import FrameModel, FrameScorer
+from dfd_training.sequence.probes import FamilyProbes
+
+logger = logging.getLogger(__name__)
 
 SCORES_NAME = "scores.csv"
 MAX_CROPS = 12
+FEWEST_MEASURED = 3
+"""A clip with fewer crops that have signals is judged by the network alone."""
+SIGNALS_WEIGHT = 0.5
+"""Weight of the signals' score beside the network's, both in standard deviations."""
 _CHUNK = 256
 _FEWEST_PAIRS = 3
 _UPPER = 0.75
 _UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyFigures:
+    """Figures of one score for one family of fakes.
+
+    Attributes:
+        own: AUC against the fakes' own originals; NaN for fewer than three of them.
+        auc: AUC against all held-out reals of like media (clips against clips, crops against
+            crops), with an interval over groups.
+        found_at_3: Share of the fakes above all but 3 % of those reals, and
+        found_at_10: All but 10 %.
+    """
+
+    own: Estimate
+    auc: Estimate
+    found_at_3: float
+    found_at_10: float
+
+    @property
+    def figure(self) -> float:
+        """The main AUC: against own originals where there are any, else against reals."""
+        return self.auc.value if np.isnan(self.own.value) else self.own.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +87,18 @@ class FamilyRow:
         seen: Whether the models that judged it were fitted on fakes of it, of other people.
         fakes: Number of files.
         reals: Number of real files of like media that they are judged against.
-        own: AUC against the fakes' own originals; NaN for fewer than three of them.
-        auc: AUC against all held-out reals of like media (clips against clips, crops against
-            crops), with an interval over groups.
-        found_at_3: Share of the fakes above all but 3 % of those reals, and
-        found_at_10: All but 10 %.
+        network: Figures of the frame model.
+        signals: Figures of the probes on signals; None for stills, and without signals.
+        both: Figures of both together; None likewise.
     """
 
     family: str
     seen: bool
     fakes: int
     reals: int
-    own: Estimate
-    auc: Estimate
-    found_at_3: float
-    found_at_10: float
-
-    @property
-    def figure(self) -> float:
-        """The main AUC: against own originals where there are any, else against reals."""
-        return self.auc.value if np.isnan(self.own.value) else self.own.value
+    network: FamilyFigures
+    signals: FamilyFigures | None = None
+    both: FamilyFigures | None = None
 
 
 def crossfit(
@@ -91,7 +119,7 @@ def crossfit(
 
     Args:
         store: The crops; only rows marked train are read.
-        out: The run's folder: a folder for each fit.
+        out: The run's folder: `fit0`, `fit1` … for the fits.
         leave_outs: Families that are left out together, for each fit.
         options: Options of every fit, except for the families left out and the kept epoch.
         pairs: Options of drawing pairs.
@@ -106,7 +134,7 @@ def crossfit(
     Returns:
         One row for each judged file and fit: `fit`, `path`, `label`, `family`, `left_out`, `group`,
         `source`, `original`, `still`, and `mean` and `upper`, the mean and the upper quartile of
-        its crops' logits.
+        its crops' logits, and `signals`, the probes' score of a clip; NaN where there is none.
 
     Raises:
         UsageError: A family does not exist, or a folder holds a run with other settings.
@@ -117,7 +145,7 @@ def crossfit(
     for number, families in enumerate(leave_outs):
         on_fit(families)
         fold = number % len(FOLD_SHARES)
-        folder = out / _folder(families)
+        folder = out / f"fit{number}"
         best = fit_frame(
             store,
             folder,
@@ -131,7 +159,8 @@ def crossfit(
         )
         fitted, held = leave_out(rows, families, fold=fold)
         left = set(held["family"]) - set(fitted["family"])
-        parts.append(_judged(store, held, left, best, widths).assign(fit=folder.name))
+        scores = _judged(store, held, left, best, widths).assign(fit=folder.name)
+        parts.append(scores.assign(signals=_signal_scores(store, fitted, held, scores["path"])))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -152,7 +181,7 @@ def judge_held_out(
             crop scale by default.
 
     Returns:
-        One row for each file, as from `crossfit`, without `fit`.
+        One row for each file, as from `crossfit`, without `fit` and `signals`.
     """
     widths = widths or (store.crop_scale,)
     rows = rows[rows["judged"]]
@@ -190,6 +219,32 @@ def judge_held_out(
     return pd.DataFrame(found)
 
 
+def with_both(scores: pd.DataFrame, *, pooling: str = "upper") -> pd.DataFrame:
+    """Adds the scores of network and signals together.
+
+    In each fit the network's score counts in its own unit, the signals' by half, after both are
+    brought to one standard deviation: that over the held-out clips of kinds that were fitted on.
+    A clip without signals has the mean of these.
+
+    Args:
+        scores: From `crossfit`.
+        pooling: `mean` or `upper`, the network's score.
+
+    Returns:
+        The same rows with `filled`, the signals' score with that mean in the place of NaN, and
+        `both`; these are NaN for stills, and in fits without signals.
+    """
+    parts: list[pd.DataFrame] = []
+    for _, part in scores.groupby("fit", sort=False):
+        known = part[part["signals"].notna() & ~part["left_out"].astype(bool)]
+        spread = float(known["signals"].std(ddof=0)) if len(known) > 1 else 0.0
+        factor = SIGNALS_WEIGHT * float(known[pooling].std(ddof=0)) / spread if spread else math.nan
+        mean = float(known["signals"].mean())
+        filled = part["signals"].fillna(mean).mask(part["still"].astype(bool))
+        parts.append(part.assign(filled=filled, both=part[pooling] + factor * (filled - mean)))
+    return pd.concat(parts, ignore_index=True)
+
+
 def summarise(
     scores: pd.DataFrame, *, pooling: str = "upper", draws: int = 1000
 ) -> list[FamilyRow]:
@@ -199,7 +254,7 @@ def summarise(
     their figures, and of the ends of their intervals.
 
     Args:
-        scores: From `crossfit`.
+        scores: From `with_both`.
         pooling: `mean` or `upper`.
         draws: Bootstrap samples.
     """
@@ -222,17 +277,26 @@ def _figures(fakes: pd.DataFrame, reals: pd.DataFrame, pooling: str, draws: int)
     first = fakes.iloc[0]
     own = reals[reals["path"].isin(set(fakes["original"]))]
     paired = fakes[fakes["original"].isin(set(own["path"]))]
-    values = fakes[pooling].to_numpy(np.float64)
-    background = reals[pooling].to_numpy(np.float64)
+
+    def of(score: str) -> FamilyFigures:
+        values = fakes[score].to_numpy(np.float64)
+        background = reals[score].to_numpy(np.float64)
+        return FamilyFigures(
+            own=_auc(paired, own, score, draws) if len(own) >= _FEWEST_PAIRS else _UNKNOWN,
+            auc=_auc(fakes, reals, score, draws),
+            found_at_3=_found(values, background, 0.03),
+            found_at_10=_found(values, background, 0.1),
+        )
+
+    measured = bool(fakes["signals"].notna().any() and fakes["both"].notna().all())
     return FamilyRow(
         family=f"{first['family']} (stills)" if first["still"] else str(first["family"]),
         seen=not first["left_out"],
         fakes=len(fakes),
         reals=len(reals),
-        own=_auc(paired, own, pooling, draws) if len(own) >= _FEWEST_PAIRS else _UNKNOWN,
-        auc=_auc(fakes, reals, pooling, draws),
-        found_at_3=_found(values, background, 0.03),
-        found_at_10=_found(values, background, 0.1),
+        network=of(pooling),
+        signals=of("filled") if measured else None,
+        both=of("both") if measured else None,
     )
 
 
@@ -256,10 +320,22 @@ def _averaged(rows: list[FamilyRow]) -> FamilyRow:
         seen=rows[0].seen,
         fakes=sum(row.fakes for row in rows),
         reals=sum(row.reals for row in rows),
-        own=_mean_estimate([row.own for row in rows]),
-        auc=_mean_estimate([row.auc for row in rows]),
-        found_at_3=float(np.mean([row.found_at_3 for row in rows])),
-        found_at_10=float(np.mean([row.found_at_10 for row in rows])),
+        network=_mean_figures([row.network for row in rows]),
+        signals=_mean_figures(signals) if (signals := _known(rows, "signals")) else None,
+        both=_mean_figures(both) if (both := _known(rows, "both")) else None,
+    )
+
+
+def _known(rows: Sequence[FamilyRow], score: str) -> list[FamilyFigures]:
+    return [figures for row in rows if (figures := getattr(row, score)) is not None]
+
+
+def _mean_figures(parts: Sequence[FamilyFigures]) -> FamilyFigures:
+    return FamilyFigures(
+        own=_mean_estimate([part.own for part in parts]),
+        auc=_mean_estimate([part.auc for part in parts]),
+        found_at_3=float(np.mean([part.found_at_3 for part in parts])),
+        found_at_10=float(np.mean([part.found_at_10 for part in parts])),
     )
 
 
@@ -276,39 +352,86 @@ def _mean_estimate(parts: list[Estimate]) -> Estimate:
     )
 
 
+SCORES = ("network", "signals", "both")
+
+
 def to_markdown(rows: Sequence[FamilyRow]) -> str:
     """Returns the table of families, with the mean and the worst of those left out."""
-    lines = [
-        "| family | fakes / reals | AUC, own originals | AUC, all reals | found at 3 % | at 10 % |",
-        "|---|---|---|---|---|---|",
-    ]
+    areas = [f"{what}: {score}" for what in ("AUC, own originals", "all reals") for score in SCORES]
+    found = [f"{what}: {score}" for what in ("found at 3 %", "10 %") for score in SCORES[::2]]
+    head = ["family", "fakes / reals", *areas, *found]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for seen, title in ((False, "left out"), (True, "seen, other people")):
         part = [row for row in rows if row.seen is seen]
-        if not part:
-            continue
-        lines.append(f"| **{title}** | | | | | |")
-        lines += [
-            f"| {row.family} | {row.fakes} / {row.reals} | "
-            f"{'-' if np.isnan(row.own.value) else row.own} | {row.auc} | "
-            f"{row.found_at_3:.2f} | {row.found_at_10:.2f} |"
-            for row in part
-        ]
-        worst = min(part, key=lambda row: row.figure)
-        lines.append(
-            f"| mean; worst: {worst.family} {worst.figure:.3f} | | "
-            f"**{np.mean([row.figure for row in part]):.3f}** | "
-            f"{np.mean([row.auc.value for row in part]):.3f} | "
-            f"{np.mean([row.found_at_3 for row in part]):.2f} | "
-            f"{np.mean([row.found_at_10 for row in part]):.2f} |"
-        )
+        if part:
+            lines.append(f"| **{title}** |" + " |" * (len(head) - 1))
+            lines += [_line(row.family, f"{row.fakes} / {row.reals}", _cells(row)) for row in part]
+        # Rows without signals, such as stills, would make the columns' means incomparable.
+        for judged, media in ((True, "clips"), (False, "network alone")):
+            its = [row for row in part if (row.both is not None) is judged]
+            if its:
+                lines += [
+                    _line(f"**mean, {media}**", "", _summary(its, _mean_text)),
+                    _line(f"**worst, {media}**", "", _summary(its, _worst_text)),
+                ]
     return "\n".join(lines) + "\n"
 
 
+def _line(name: str, files: str, cells: Sequence[str]) -> str:
+    return "| " + " | ".join([name, files, *cells]) + " |"
+
+
+def _cells(row: FamilyRow) -> list[str]:
+    scores = [getattr(row, score) for score in SCORES]
+    return [
+        *("-" if s is None or np.isnan(s.own.value) else str(s.own) for s in scores),
+        *("-" if s is None else str(s.auc) for s in scores),
+        *("-" if s is None else f"{s.found_at_3:.2f}" for s in scores[::2]),
+        *("-" if s is None else f"{s.found_at_10:.2f}" for s in scores[::2]),
+    ]
+
+
+_Figure = Callable[[FamilyFigures], float]
+
+
+def _summary(
+    rows: Sequence[FamilyRow], text: Callable[[Sequence[FamilyRow], str, _Figure, int], str]
+) -> list[str]:
+    """Returns the cells of a line that sums up families; `text` sums up one column."""
+    columns: list[tuple[tuple[str, ...], _Figure, int]] = [
+        (SCORES, lambda figures: figures.figure, 3),
+        (SCORES, lambda figures: figures.auc.value, 3),
+        (SCORES[::2], lambda figures: figures.found_at_3, 2),
+        (SCORES[::2], lambda figures: figures.found_at_10, 2),
+    ]
+    return [
+        text(rows, score, figure, digits) if _known(rows, score) else "-"
+        for scores, figure, digits in columns
+        for score in scores
+    ]
+
+
+def _mean_text(rows: Sequence[FamilyRow], score: str, figure: _Figure, digits: int) -> str:
+    return f"**{np.mean([figure(figures) for figures in _known(rows, score)]):.{digits}f}**"
+
+
+def _worst_text(rows: Sequence[FamilyRow], score: str, figure: _Figure, digits: int) -> str:
+    worst = min(rows, key=lambda row: figure(getattr(row, score)))
+    return f"{figure(getattr(worst, score)):.{digits}f} {worst.family}"
+
+
 def write_crossfit(scores: pd.DataFrame, out: Path, *, pooling: str) -> list[FamilyRow]:
-    """Writes scores.csv, families.json, families.md and families.png into a run's folder."""
+    """Writes scores.csv, families.json, families.md and families.png into a run's folder.
+
+    Args:
+        scores: From `crossfit`; scores.csv gets the column `both` beside them.
+        out: The run's folder.
+        pooling: `mean` or `upper`.
+    """
+    scores = with_both(scores, pooling=pooling)
     rows = summarise(scores, pooling=pooling)
     with written_whole(out / SCORES_NAME) as partial:
-        scores.to_csv(partial, index=False)
+        scores.drop(columns="filled").to_csv(partial, index=False)
     write_json(out / "families.json", {"pooling": pooling, "families": rows})
     with written_whole(out / "families.md") as partial:
         partial.write_text(to_markdown(rows), "utf-8")
@@ -320,29 +443,26 @@ def _draw(rows: Sequence[FamilyRow], path: Path) -> None:
     names = sorted({row.family for row in rows}, reverse=True)
     with drawn(path, 1, 1, size=(8, 1 + 0.4 * len(names))) as panels:
         axes = panels[0, 0]
-        kinds = ((False, "left out", "o", "C0", 0.12), (True, "seen", "s", "C1", -0.12))
-        for seen, label, marker, colour, shift in kinds:
+        kinds = (
+            (False, "network", "left out: network", "o", "C0", 0.24),
+            (False, "both", "left out: both", "D", "C2", 0.08),
+            (True, "network", "seen: network", "s", "C1", -0.08),
+            (True, "both", "seen: both", "^", "C4", -0.24),
+        )
+        for seen, score, label, marker, colour, shift in kinds:
             points = [
-                (names.index(row.family) + shift, row.auc if np.isnan(row.own.value) else row.own)
+                (names.index(row.family) + shift, its.auc if np.isnan(its.own.value) else its.own)
                 for row in rows
-                if row.seen is seen
+                if row.seen is seen and (its := getattr(row, score)) is not None
             ]
+            if not points:
+                continue
             draw_intervals(axes, points, label=label, colour=colour, marker=marker)
         axes.axvline(0.5, color="grey", linestyle="--", linewidth=1)
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel="AUC (95 % over groups)")
         axes.set_xlim(0.0, 1.02)
         axes.grid(axis="x", alpha=0.3)
         axes.legend(loc="lower left")
-
-
-def _folder(families: tuple[str, ...]) -> str:
-    """Returns the name of a fit's folder: the families that it was fitted without."""
-    plain = "+".join("".join(c if c.isalnum() else "-" for c in name) for name in families)
-    return (
-        f"without-{plain}"
-        if len(plain) < 100
-        else (f"without-{plain[:60]}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}")
-    )
 
 
 def _judged(
@@ -360,6 +480,45 @@ def _judged(
     with written_whole(path) as partial:
         scores.assign(model=key).to_csv(partial, index=False)
     return scores
+
+
+def _signal_scores(
+    store: CropStore, fitted: pd.DataFrame, held: pd.DataFrame, paths: pd.Series[str]
+) -> NDArray[np.float64]:
+    """Returns the scores of held-out files by probes on the fitted clips; NaN without signals."""
+    known = _mean_signals(store, fitted)
+    facts = fitted.drop_duplicates("path").set_index("path").loc[list(known)]
+    found = np.full(len(paths), np.nan)
+    signals = np.array(list(known.values())).reshape(len(known), len(NAMES))
+    try:
+        probes = FamilyProbes.fit(
+            signals,
+            facts["family"].to_numpy(np.str_),
+            facts["generator"].to_numpy(np.str_),
+            facts["group"].to_numpy(np.str_),
+            is_fake(facts),
+        )
+    except UsageError as error:
+        logger.warning("clips are judged by the network alone: %s", error)
+        return found
+    measured = _mean_signals(store, held)
+    for place, path in enumerate(paths):
+        if path in measured:
+            found[place] = probes.score(measured[path])
+    return found
+
+
+def _mean_signals(store: CropStore, rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Returns the mean signals of the clips among rows, [S] each, by path."""
+    found: dict[str, NDArray[np.float64]] = {}
+    clips = rows[rows["judged"]]
+    for (path, shard), part in clips.groupby(["path", "shard"], sort=True):
+        if len(part) >= FEWEST_MEASURED:
+            signals = store.signals(str(shard))[part["position"].to_numpy(np.int64)]
+            known = signals[np.isfinite(signals).all(axis=1)]
+            if len(known) >= FEWEST_MEASURED:
+                found[str(path)] = known.mean(axis=0, dtype=np.float64)
+    return found
 
 
 def _chunks(files: list[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
