@@ -144,6 +144,9 @@ class Stream(Closing):
             this stream's go alone.
         judged_faces: Which faces are judged, as in `FaceChoice`.
 
+    Attributes:
+        takes_bursts: Whether the bundle compares consecutive frames: sources are to give bursts.
+
     Raises:
         UsageError: The rate or `judged_faces` is out of range, or the bundle takes no rate.
     """
