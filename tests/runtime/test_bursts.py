@@ -258,23 +258,46 @@ class TestWhereThereIsNone:
             if alike:
                 assert {plane.shape for plane in frame.burst.planes} == {shapes[number]}
 
-    def test_damaged_and_missing_frames(self, tmp_path):
-        options = {"bf": "2", "g": "20", "preset": "fast"}
-        clip = write_clip(tmp_path / "clip.mp4", face_frames(90), rate=30, options=options)
+    @pytest.mark.parametrize(
+        ("rate", "options"),
+        [
+            (30, {"bf": "2", "g": "20", "preset": "fast"}),
+            (60, {"bf": "0", "g": "3", "preset": "fast"}),  # a few frames, less than a slow step
+        ],
+    )
+    @pytest.mark.parametrize("left", ["some of a packet", "nothing of a packet"])
+    def test_damaged_and_missing_frames(self, tmp_path, rate, options, left):
+        clip = write_clip(tmp_path / "clip.mp4", face_frames(90), rate=rate, options=options)
         with av.open(str(clip)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
-            largest = max((p for p in packets[30:60] if not p.is_keyframe), key=lambda p: p.size)
-            position, size = largest.pos, largest.size
+            hit = [packet for packet in packets[30:60] if not packet.is_keyframe][::7]
+            places = [(packet.pos, packet.size) for packet in hit]
         data = bytearray(clip.read_bytes())
-        for place in range(position + size // 4, position + size, 7):
-            data[place] ^= 0xFF
+        for position, size in places:
+            kept = size // 4 if left == "some of a packet" else 5
+            for place in range(position + kept, position + size, 7 if kept > 5 else 1):
+                data[place] ^= 0xFF
         clip.write_bytes(data)
         frames = read(clip, AllFrames())
-        numbers = {round(30 * frame.time_s) for frame in frames}
-        assert 60 < len(numbers) < 90, "some are damaged"
+        numbers = {round(rate * frame.time_s) for frame in frames}
+        assert 30 < len(numbers) < 90, "some are damaged"
         for frame in frames:
-            number = round(30 * frame.time_s)
+            number = round(rate * frame.time_s)
             assert (frame.burst is not None) == ({number - 1, number - 2} <= numbers)
+
+    def test_a_frame_that_was_left_out_since_another_was_foreseen(self, tmp_path):
+        class Wrong(Sampler):
+            def foresee(self):
+                return Sampler(3.0)
+
+        options = {"bf": "3", "g": "60", "preset": "fast"}
+        clip = write_clip(tmp_path / "clip.mp4", face_frames(150), rate=60, options=options)
+        whole = {frame.index: frame.burst for frame in read(clip, Told(AllFrames()))}
+        frames = read(clip, Wrong(5.0))
+        assert any(frame.burst is None for frame in frames[1:])
+        for frame in frames:
+            if frame.burst is not None:
+                assert_same([frame.burst], [whole[frame.index]])
 
 
 CODED = [
