@@ -16,6 +16,7 @@ import dfd_export.cli
 import dfd_training.cli
 from dfd_edge.bundle import Bundle
 from dfd_training.calibration.decision_file import decisions_from_json
+from dfd_training.data.folds import FOLD_SHARES
 
 pytest_plugins = ["training.conftest"]
 
@@ -46,7 +47,7 @@ def test_from_photographs_to_a_verdict(small_data: Path, tmp_path: Path) -> None
     graphs = tmp_path / "graphs"
     variants = ["--int8", "--max-auc-drop", 1, "--calibration-crops", 16]
     run(export, "bundle", alone, "--crops", store, "--out", graphs, *variants)
-    models = ["--frame", graphs] * 3
+    models = ["--frame", graphs] * len(FOLD_SHARES)
     run(train, "fit", "sequence", store, *models, "--out", sequence, "--epochs", 1, "--steps", 4)
     calibrated = tmp_path / "calibrated"
     said = run(train, "calibrate", store, *models, "--sequence", sequence, "--out", calibrated)

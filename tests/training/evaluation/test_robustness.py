@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from dfd_edge import Detector
+from dfd_edge import Detector, Verdict
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DetectorOptions, FaceDetector
 from dfd_edge.sources import VideoFile
+from dfd_edge.sources.frames import AllFrames
 from dfd_training.cli import main
 from dfd_training.data.table import read_table
 from dfd_training.evaluation.degradations import (
@@ -70,10 +73,43 @@ def test_every_rung_changes_the_score(judged: dict[str, CorruptionResult]) -> No
 
 
 def test_a_lower_rate_costs_more(judged: dict[str, CorruptionResult]) -> None:
-    rates = [judged[rung.name].kbps for rung in CORRUPTIONS if rung.kind is Kind.H264]
+    whole = [rung for rung in CORRUPTIONS if rung.kind is Kind.H264][:4]
+    assert [rung.strength for rung in whole] == [23, 28, 33, 42]
+    rates = [judged[rung.name].kbps for rung in whole]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > 2 * rates[-1]
     assert np.isnan(judged[CLEAN.name].kbps)
+
+
+def test_clips_are_encoded_anew_smaller_and_with_fewer_frames(
+    astronaut: NDArray[np.uint8], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime reads them as files, whose consecutive frames are those that it measures."""
+    with H264Writer(tmp_path / "phone.mp4", 18, rate=60.0) as file:
+        for number in range(72):
+            file.write(np.ascontiguousarray(astronaut[:, :298]), number / 60)
+    judge = RobustnessJudge(tiny_bundle, provider="cpu", precision="fp32", max_seconds=SECONDS)
+    seen: list[tuple[tuple[int, ...], int, float]] = []
+    analyze = judge.detector.analyze
+
+    def noting(path: Path, **options: Any) -> Verdict:
+        with VideoFile(path) as video:
+            frames = [f for f in video.frames(AllFrames()) if f.time_s < SECONDS]
+        seen.append((frames[0].image.shape[:2], len(frames), frames[1].time_s))
+        return analyze(path, **options)
+
+    monkeypatch.setattr(judge.detector, "analyze", noting)
+    ladder = [rung for rung in CORRUPTIONS if rung.kind in (Kind.CLEAN, Kind.H264)]
+    results = judge.judge_clip(tmp_path / "phone.mp4", ladder)
+    assert all(result.frames in (5, 6) for result in results), "a due frame may be a little early"
+    clean, crf23, _, _, _, half, slow, shared = seen
+    assert clean[:2] == crf23[:2] == slow[:1] + (60,) == ((300, 298), 60)
+    assert half[:2] == ((150, 150), 60), "sides are made even"
+    assert shared[:2] == ((150, 150), 30)
+    assert slow[1] == 15
+    assert [rung[2] for rung in (clean, slow, shared)] == pytest.approx(
+        [1 / 60, 1 / 15, 1 / 30], abs=2e-3
+    )
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1])
@@ -112,12 +148,8 @@ def test_recoded_clips_keep_their_times(tmp_path: Path, astronaut: NDArray[np.ui
         for number, time_s in enumerate(times):
             file.write(np.ascontiguousarray(astronaut[number : number + 201, :255]), time_s)
 
-    class Every:
-        def is_due(self, time_s: float) -> bool:
-            return True
-
     with VideoFile(tmp_path / "clip.mp4") as video:
-        frames = [(frame.time_s, frame.image.shape) for frame in video.frames(Every())]
+        frames = [(frame.time_s, frame.image.shape) for frame in video.frames(AllFrames())]
     assert [time_s for time_s, _ in frames] == pytest.approx(times, abs=1e-3)
     assert {shape for _, shape in frames} == {(202, 256, 3)}
 
@@ -133,7 +165,7 @@ PAIR = ["clip0_real.mp4", "clip0_fake.mp4"]
 class Broken:
     """A climber that must not be asked."""
 
-    def judge_clip(self, path: Path) -> list[CorruptionResult]:
+    def judge_clip(self, path: Path, _: Sequence[Corruption]) -> list[CorruptionResult]:
         raise AssertionError(f"{path} was judged already")
 
 
@@ -232,6 +264,24 @@ def test_the_ladder_command(small_data: Path, tiny_bundle: Path, tmp_path: Path)
     assert len(pd.read_csv(out / "ladder.csv")) == len(CORRUPTIONS)
     assert cv2.imread(str(out / "ladder.png")) is not None
     assert (out / "ladder.md").read_text() in result.stdout
+
+
+def test_some_kinds_of_corruption_alone(
+    small_data: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    table_of(small_data, PAIR).to_csv(tmp_path / "labels.csv", index=False)
+    out = tmp_path / "ladder"
+    arguments = [
+        "ladder", str(tmp_path / "labels.csv"), "--root", str(small_data), "--split", "train",
+        "--bundle", str(tiny_bundle), "--out", str(out), "--max-seconds", "1", "--draws", "20",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, [*arguments, "--only", "H.264"])
+    assert result.exit_code == 0, result.output
+    rungs = [rung["rung"] for rung in json.loads((out / "ladder.json").read_text())["rungs"]]
+    assert rungs == [r.name for r in CORRUPTIONS if r.kind in (Kind.CLEAN, Kind.H264)]
+    assert "| H.264 CRF 30, size 1/2, 30 fps (re-share) (" in result.stdout
+    other = CliRunner().invoke(main, [*arguments, "--only", "blur"])
+    assert "holds results with corruptions H.264, not blur: give another --out" in other.stderr
 
 
 @pytest.mark.parametrize(

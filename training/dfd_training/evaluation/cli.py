@@ -199,6 +199,13 @@ def evaluate_command(
     show_default=True,
     help="Judged length of each clip, from its start.",
 )
+@click.option(
+    "--only",
+    type=click.Choice(["JPEG", "H.264", "resize", "blur", "noise", "gamma", "crop shift"]),
+    multiple=True,
+    help="Kind of corruption to judge beside the clean clips; repeatable. H.264 re-encodes whole "
+    "clips: at full and half size, at 15 fps, and as phones do on sharing.  [default: all]",
+)
 @click.option("--draws", default=1000, show_default=True, help="Bootstrap samples.")
 @click.option(
     "--replace", is_flag=True, help="Replace results of another bundle or with other options."
@@ -212,17 +219,20 @@ def ladder_command(
     precision: str,
     provider: str,
     max_seconds: float,
+    only: tuple[str, ...],
     draws: int,
     replace: bool,
     out: Path,
 ) -> None:
     """Judge the clips of TABLE through the runtime, clean and under corruptions of rising strength.
 
-    JPEG, H.264, downscaling, blur, noise, gamma and displaced crops, each over whole frames. An
-    interrupted run is resumed. Writes ladder.json, ladder.csv, ladder.md, ladder.png and
+    JPEG, H.264, downscaling, blur, noise, gamma and displaced crops, each over whole frames. Clean
+    and H.264 clips are judged as files, with their consecutive frames; the others frame by frame.
+    An interrupted run is resumed. Writes ladder.json, ladder.csv, ladder.md, ladder.png and
     clips.csv.
     """
     from dfd_training.data.table import read_table
+    from dfd_training.evaluation.degradations import CLEAN, CORRUPTIONS
     from dfd_training.evaluation.robustness import (
         RobustnessJudge,
         clips_of,
@@ -243,7 +253,9 @@ def ladder_command(
         "provider": judge.detector.provider.actual,
         "split": split,
         "max_seconds": max_seconds,
+        "corruptions": ", ".join(sorted(only)) or "all",
     }
+    ladder = [rung for rung in CORRUPTIONS if rung == CLEAN or not only or rung.kind.value in only]
     with click.progressbar(length=len(clips), label="judging", file=sys.stderr) as bar:
         results = judge_clips(
             judge,
@@ -251,6 +263,7 @@ def ladder_command(
             folder,
             out,
             settings=facts,
+            ladder=ladder,
             replace=replace,
             on_clip=lambda: bar.update(1),
         )

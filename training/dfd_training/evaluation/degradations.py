@@ -85,11 +85,15 @@ class Corruption:
             deviation of the blur in pixels or of the noise in grey levels; exponent; share of
             the face by which the crop is displaced.
         name: Name in tables and charts.
+        size: Share of the size that a re-encoded clip is shrunk to.
+        most_fps: Most frames a second of a re-encoded clip; a slower one keeps its own.
     """
 
     kind: Kind
     strength: float
     name: str
+    size: float = 1.0
+    most_fps: float | None = None
 
 
 CLEAN = Corruption(Kind.CLEAN, 0.0, "clean")
@@ -101,9 +105,12 @@ CORRUPTIONS = (
     Corruption(Kind.JPEG, 50, "JPEG 50"),
     Corruption(Kind.JPEG, 30, "JPEG 30"),
     Corruption(Kind.H264, 23, "H.264 CRF 23"),
-    Corruption(Kind.H264, 30, "H.264 CRF 30"),
-    Corruption(Kind.H264, 36, "H.264 CRF 36"),
+    Corruption(Kind.H264, 28, "H.264 CRF 28"),
+    Corruption(Kind.H264, 33, "H.264 CRF 33"),
     Corruption(Kind.H264, 42, "H.264 CRF 42"),
+    Corruption(Kind.H264, 23, "H.264 CRF 23, size 1/2", size=0.5),
+    Corruption(Kind.H264, 23, "H.264 CRF 23, 15 fps", most_fps=15.0),
+    Corruption(Kind.H264, 30, "H.264 CRF 30, size 1/2, 30 fps (re-share)", size=0.5, most_fps=30.0),
     Corruption(Kind.RESIZE, 0.5, "size 1/2"),
     Corruption(Kind.RESIZE, 0.25, "size 1/4"),
     Corruption(Kind.BLUR, 2.0, "blur 2 px"),

@@ -23,7 +23,7 @@ from dfd_edge.inference.session import MAX_BATCH, Session
 from dfd_edge.judging.results import Label
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile
-from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.frames import AllFrames, Sampler
 from dfd_training.evaluation.degradations import (
     CLEAN,
     CORRUPTIONS,
@@ -31,6 +31,7 @@ from dfd_training.evaluation.degradations import (
     H264Writer,
     Kind,
     corrupt,
+    shrink,
 )
 from dfd_training.evaluation.report import plain, write_json
 from dfd_training.evaluation.statistics import (
@@ -128,19 +129,28 @@ class RobustnessJudge:
     ) -> list[CorruptionResult]:
         """Judges a clip under every corruption.
 
+        Clean and re-encoded clips are judged as files. The other corruptions are of single
+        pictures, which are judged without the frames before them, so without signals.
+
         Raises:
             SourceError: The clip cannot be read.
         """
         rungs = self.rungs(ladder)
         seed = int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big")
         with tempfile.TemporaryDirectory(prefix="dfd-ladder-") as folder:
-            coded = {rung: Path(folder, f"{rung.strength:g}.mp4") for rung in rungs if _coded(rung)}
+            coded = {
+                rung: Path(folder, f"{number}.mp4")
+                for number, rung in enumerate(rungs)
+                if rung.kind is Kind.H264
+            }
             frames, end_s = self._read(path, coded)
             results: list[CorruptionResult] = []
             for rung in rungs:
                 if rung in coded:
                     bits = coded[rung].stat().st_size * 8
                     results.append(self._analyse(rung, coded[rung], kbps=bits / 1e3 / end_s))
+                elif rung.kind is Kind.CLEAN:
+                    results.append(self._analyse(rung, path, kbps=math.nan))
                 else:
                     results.append(self._push(rung, frames, seed))
         return results
@@ -152,24 +162,36 @@ class RobustnessJudge:
         end_s = 0.0
         with VideoFile(path) as video, contextlib.ExitStack() as open_files:
             writers = [
-                open_files.enter_context(
-                    H264Writer(file, int(rung.strength), rate=video.frame_rate)
+                (
+                    rung,
+                    Sampler(rung.most_fps) if rung.most_fps else AllFrames(),
+                    open_files.enter_context(
+                        H264Writer(
+                            file,
+                            int(rung.strength),
+                            rate=min(video.frame_rate, rung.most_fps or math.inf),
+                        )
+                    ),
                 )
                 for rung, file in coded.items()
             ]
-            for frame in video.frames(_All()):
+            for frame in video.frames(AllFrames()):
                 if frame.time_s >= self._max_seconds:
                     break
-                for writer in writers:
-                    writer.write(frame.image, frame.time_s)
+                for rung, kept, writer in writers:
+                    if kept.is_due(frame.time_s):
+                        small = rung.size < 1.0
+                        image = shrink(frame.image, rung.size) if small else frame.image
+                        writer.write(image, frame.time_s)
                 if sampler.is_due(frame.time_s):
                     due.append(frame)
                 end_s = frame.time_s + 1.0 / video.frame_rate
         return due, end_s
 
     def _analyse(self, rung: Corruption, file: Path, *, kbps: float) -> CorruptionResult:
+        """Judges a file as a user would, so that consecutive frames are those of the file."""
         results: list[FrameResult] = []
-        verdict = self.detector.analyze(file, on_frame=results.append)
+        verdict = self.detector.analyze(file, on_frame=results.append, duration_s=self._max_seconds)
         return _result(rung, verdict, results, kbps)
 
     def _push(self, rung: Corruption, frames: list[Frame], seed: int) -> CorruptionResult:
@@ -191,19 +213,6 @@ class RobustnessJudge:
         angle = 2 * math.pi * (seed % 360) / 360
         faces = ShiftedFaces(rung.strength, angle, options=self._face_options)
         return Detector(self._session, faces)
-
-
-class _All:
-    """Sampler to which every frame is due."""
-
-    def is_due(self, time_s: float) -> bool:
-        """Returns True."""
-        del time_s
-        return True
-
-
-def _coded(rung: Corruption) -> bool:
-    return rung.kind is Kind.H264
 
 
 def _result(
@@ -289,6 +298,7 @@ def judge_clips(
     out: Path,
     *,
     settings: dict[str, object],
+    ladder: Sequence[Corruption] = CORRUPTIONS,
     replace: bool = False,
     on_clip: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
@@ -300,6 +310,7 @@ def judge_clips(
         root: Folder that relative paths start from.
         out: Folder of the run; results are written after each clip.
         settings: Settings that the results depend on.
+        ladder: The corruptions; CLEAN among them.
         replace: Discard the results of other settings.
         on_clip: Called after each clip.
 
@@ -318,17 +329,20 @@ def judge_clips(
     parts = [] if done is None else [done]
     for row in clips.to_dict("records"):
         if row["path"] not in finished:
-            parts.append(_judge_row(judge, {str(key): value for key, value in row.items()}, root))
+            facts = {str(key): value for key, value in row.items()}
+            parts.append(_judge_row(judge, facts, root, ladder))
             _write_table(pd.concat(parts, ignore_index=True), path)
         on_clip()
     results = pd.read_csv(path, keep_default_na=False, na_values=[""])
     return results[results["path"].isin(set(clips["path"]))]
 
 
-def _judge_row(judge: RobustnessJudge, row: dict[str, object], root: Path) -> pd.DataFrame:
+def _judge_row(
+    judge: RobustnessJudge, row: dict[str, object], root: Path, ladder: Sequence[Corruption]
+) -> pd.DataFrame:
     facts = {name: row[name] for name in ("path", "label", "original", "group", "source")}
     try:
-        results = judge.judge_clip(root / str(row["path"]))
+        results = judge.judge_clip(root / str(row["path"]), ladder)
     except SourceError as error:
         return pd.DataFrame([{**facts, "rung": "", "error": str(error)}])
     return pd.DataFrame([{**facts, **dataclasses.asdict(item), "error": ""} for item in results])
