@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.sinks.files import written_whole
 from dfd_training.data.folds import training_rows
 from dfd_training.data.store import CropStore
@@ -60,6 +61,11 @@ class ClipSequence:
         frame_logit: float32 [T].
         detail: float32 [T], variance of the Laplacian of each crop: low where it is blurred.
         face_px: float32 [T], size of the face in the file.
+        family: Family of a deepfake that somebody made; "" for all others.
+        signals: float32 [T, S], measurements of consecutive frames in the order of
+            `dfd_edge.faces.signals.NAMES`; 0 where there are none, which is the default. Only
+            footage as it is has any: degraded and synthesised crops are single pictures.
+        measured: bool [T], whether the step has signals.
     """
 
     path: str
@@ -75,12 +81,23 @@ class ClipSequence:
     face_px: NDArray[np.float32]
     copy: int = 0
     generator: str = ""
+    family: str = ""
+    signals: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty((0, len(NAMES)), np.float32)
+    )
+    measured: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        steps = len(self.frame_logit)
+        if not len(self.measured):
+            object.__setattr__(self, "signals", np.zeros((steps, len(NAMES)), np.float32))
+            object.__setattr__(self, "measured", np.zeros(steps, np.bool_))
 
 
-_STEPS = ("features", "frame_logit", "detail", "face_px")
+_STEPS = ("features", "frame_logit", "detail", "face_px", "signals", "measured")
 _NUMBERS = ("fold", "copy")
 _TRUTHS = ("fake", "true_fake")
-_TEXTS = ("path", "group", "source", "variant", "generator")
+_TEXTS = ("path", "group", "source", "variant", "generator", "family")
 
 
 def save_sequences(sequences: Sequence[ClipSequence], path: Path) -> None:
@@ -113,6 +130,7 @@ def load_sequences(path: Path) -> list[ClipSequence]:
             fake=bool(arrays["fake"][i]),
             true_fake=bool(arrays["true_fake"][i]),
             generator=str(arrays["generator"][i]),
+            family=str(arrays["family"][i]),
             **{name: arrays[name][end - length : end] for name in _STEPS},
         )
         for i, (end, length) in enumerate(zip(ends, arrays["lengths"], strict=True))
@@ -173,12 +191,12 @@ def list_generated(store: CropStore) -> list[Track]:
 
 
 def list_photographs(store: CropStore, *, seed: int = 0) -> list[Track]:
-    """Returns real photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold."""
+    """Returns photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold and label."""
     rows = training_rows(store)
     alone = rows.groupby("shard")["shard"].transform("size") == 1
-    real = rows[alone & (rows["time_s"] == 0.0) & rows["judged"] & (rows["label"] == "REAL")]
-    mixed = real.sample(frac=1.0, random_state=seed)
-    drawn = mixed.groupby("fold").head(PHOTOGRAPHS_A_FOLD)
+    stills = rows[alone & (rows["time_s"] == 0.0) & rows["judged"]]
+    mixed = stills.sample(frac=1.0, random_state=seed)
+    drawn = mixed.groupby(["fold", "label"]).head(PHOTOGRAPHS_A_FOLD)
     return _tracks(drawn, max_gap_s=math.inf, min_steps=1)
 
 
