@@ -231,7 +231,7 @@ def test_a_broken_off_fit_goes_on_and_its_heads_score_other_precisions(
     logits = read_out_of_fold(out, rounded)
     head = load_sequence_model(out / "head2.keras")
     row = next(i for i, s in enumerate(sequences) if s.fold == 2)
-    (wanted,) = score_sequences(head, [rounded[row].features])
+    (wanted,) = score_sequences(head, [rounded[row]])
     np.testing.assert_allclose(logits[row], wanted, atol=1e-5)
     assert np.abs(logits[row] - whole[row]).max() > 1e-3
     strange = [dataclasses.replace(s, frame_logit=-s.frame_logit) for s in sequences]

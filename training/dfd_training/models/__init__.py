@@ -7,6 +7,7 @@ from dfd_training.models.frame import (
     build_frame_model,
     load_frame_model,
     measure,
+    read_logit_layer,
 )
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import crop_scale_of, save_model, with_crop_scale
@@ -39,6 +40,7 @@ __all__ = [
     "load_frame_model",
     "load_sequence_model",
     "measure",
+    "read_logit_layer",
     "save_model",
     "takes_signals",
     "with_crop_scale",

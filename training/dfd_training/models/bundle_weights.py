@@ -90,6 +90,39 @@ def read_frame_graph(model: keras.Model, folder: Path) -> None:
     _assign(file, head.bias, bias)
 
 
+def graph_logit_layer(folder: Path) -> tuple[Array, Array]:
+    """Returns the layer that makes the logit of the features in a bundle's float32 frame graph.
+
+    It is found as a product with `features`, or else as the convolution of the evidence map, whose
+    mean is the logit.
+
+    Returns:
+        Kernel float32 [F, 1] and bias float32 [1].
+
+    Raises:
+        UsageError: The graph has no such layer.
+        BundleError: The bundle is damaged.
+    """
+    import onnx  # noqa: PLC0415
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    frame = Bundle.load(folder).manifest.frame
+    file, width = folder / frame.variants["fp32"].file, frame.feature_width
+    graph = onnx.load(file).graph
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Gemm" and node.input[0] == "features" and node.input[1] in known:
+            kernel, *bias = (
+                numpy_helper.to_array(known[name]).astype(np.float32) for name in node.input[1:]
+            )
+            if kernel.size == width:
+                return kernel.reshape(width, 1), bias[0].reshape(1) if bias else np.zeros(1, "f4")
+    for kernel, shift in _convolutions(graph):
+        if kernel.shape == (1, width, 1, 1):
+            return kernel.reshape(width, 1), shift
+    raise UsageError(f"{file}: has no layer that makes the logit of the {width} features alone")
+
+
 def measure_norms(model: keras.Model, crops: NDArray[np.uint8]) -> None:
     """Gives each batch norm the statistics of its input, and undoes them in scale and offset.
 

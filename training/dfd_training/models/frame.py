@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.models.backbone import backbone_of, leaf_layers
-from dfd_training.models.bundle_weights import bundle_folder, found_weights, read_frame_graph
+from dfd_training.models.bundle_weights import (
+    bundle_folder,
+    found_weights,
+    graph_logit_layer,
+    read_frame_graph,
+)
 from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import load_keras_file
 
@@ -131,6 +138,29 @@ def load_frame_model(path: Path) -> keras.Model:
             f"{', '.join(FRAME_OUTPUTS)}); give a file that `dfd-train fit frame` wrote"
         )
     return model
+
+
+def read_logit_layer(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns the layer that makes a frame model's logit of its features.
+
+    Args:
+        path: A `.keras` file that `load_frame_model` loads, or a bundle.
+
+    Returns:
+        Kernel float32 [F, 1] and bias float32 [1]: the logit is `features @ kernel + bias`.
+
+    Raises:
+        UsageError: It has no such layer, or the file is no frame model.
+        BundleError: The bundle is damaged.
+    """
+    if (bundle := bundle_folder(str(path))) is not None:
+        return graph_logit_layer(bundle)
+    layers_of = load_frame_model(path).layers
+    head = next((layer for layer in layers_of if isinstance(layer, EvidenceHead)), None)
+    if head is None:
+        raise UsageError(f"{path}: its logit is not made by the head that this program builds")
+    kernel, bias = head.get_weights()
+    return kernel, bias
 
 
 def _names(outputs: object) -> str:

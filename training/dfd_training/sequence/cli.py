@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     "--head",
     default="gru",
     show_default=True,
-    help="gru, gru_small, gru_single, lstm, attention or mean.",
+    help="gru, gru_small, gru_single, lstm, attention, mean or signals. The last adds measurements "
+    "of consecutive frames to the frame model's own logit.",
+)
+@click.option(
+    "--shipped",
+    type=click.Path(path_type=Path),
+    help="For --head signals: the frame model that the head ships with.  [default: the first]",
 )
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--steps", default=40, show_default=True, help="Batches an epoch.")
@@ -55,24 +61,31 @@ def fit_sequence_command(
     out: Path,
     settings_file: Path | None,
     fit_settings: tuple[str, ...],
+    shipped: Path | None,
     resume: bool,
     **_options: object,
 ) -> None:
     """Fit the sequence model on out-of-fold features of the clips of STORE.
 
-    The head that ships is fitted without fold 0, like the first frame model. Features are
-    computed once and cached in the run's folder.
+    The head that ships is fitted without fold 0, like the first frame model; with --head signals
+    it is fitted on all folds, at once and without epochs. Features are computed once and cached in
+    the run's folder.
     """
     from dfd_training.data.store import CropStore
     from dfd_training.fitting.settings import values_of_texts
+    from dfd_training.models import SIGNALS_HEAD
     from dfd_training.sequence.fit import fit_sequence
+    from dfd_training.sequence.signals_head import fit_signals_head
     from dfd_training.sequence.windows import FitSequenceOptions
 
     kinds = {"fit": FitSequenceOptions}
     values = settings_in(out, settings_file, resume=resume, kinds=kinds)["fit"]
     values |= given_options(FitSequenceOptions.__slots__)
     options = FitSequenceOptions(**values | values_of_texts(FitSequenceOptions, fit_settings))
+    if shipped is not None and options.head != SIGNALS_HEAD:
+        raise UsageError("--shipped is for --head signals: other heads ship with the first --frame")
     sequences = out_of_fold_sequences(store, frames, out, seed=options.seed)["fp32"]
+    crop_scale = CropStore(store).crop_scale
 
     def print_epoch(fold: int, row: dict[str, float]) -> None:
         click.echo(
@@ -80,14 +93,19 @@ def fit_sequence_command(
             f"held out: AUC {row['val_auc']:.4f}"
         )
 
-    result = fit_sequence(
-        sequences,
-        out,
-        crop_scale=CropStore(store).crop_scale,
-        options=options,
-        resume=resume,
-        on_epoch=print_epoch,
-    )
+    if options.head == SIGNALS_HEAD:
+        result = fit_signals_head(
+            sequences, out, frames=frames, shipped=shipped, crop_scale=crop_scale, options=options
+        )
+    else:
+        result = fit_sequence(
+            sequences,
+            out,
+            crop_scale=crop_scale,
+            options=options,
+            resume=resume,
+            on_epoch=print_epoch,
+        )
     areas = ", ".join(f"{fold}: {area:.4f}" for fold, area in result.fold_auc.items())
     click.echo(f"clip AUC by fold: {areas}")
     click.echo(f"sequence model: {result.path}")
@@ -110,7 +128,7 @@ def out_of_fold_sequences(
         folder: Folder of the cache.
         precisions: Precisions of the frame models.
         seed: Seed of everything drawn.
-        photographs: Score the real photographs instead of the clips.
+        photographs: Score the photographs instead of the clips.
     """
     from dfd_training.data.store import CropStore
     from dfd_training.sequence.extraction import (

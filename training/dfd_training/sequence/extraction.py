@@ -137,7 +137,7 @@ def extract_photographs(
     seed: int = 0,
     on_clip: Callable[[], None] = lambda: None,
 ) -> dict[str, list[ClipSequence]]:
-    """Scores real photographs marked train, as they are and degraded: sequences of one step.
+    """Scores photographs marked train, as they are and degraded: sequences of one step.
 
     The arguments are those of `extract_sequences`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation.statistics import accuracy, auc
 from dfd_training.fitting.optimization import make_loss
 from dfd_training.fitting.record import assign, numbered, values_of, write_curves, write_record
-from dfd_training.models import build_sequence_model, save_model, with_crop_scale
+from dfd_training.models import SIGNALS_HEAD, build_sequence_model, save_model, with_crop_scale
 from dfd_training.sequence.out_of_fold import digest_of, score_sequences, write_out_of_fold
 from dfd_training.sequence.sequences import ClipSequence
 from dfd_training.sequence.windows import FitSequenceOptions, WindowBatches
@@ -127,15 +127,17 @@ def fit_sequence(
         on_epoch: Called with fold and figures after each epoch.
 
     Raises:
-        UsageError: When a fold lacks real or fake sequences.
+        UsageError: When a fold lacks real or fake sequences, or the head is the one on signals.
     """
     options = options or FitSequenceOptions()
+    if options.head == SIGNALS_HEAD:
+        raise UsageError("the signals head is fitted in closed form: call fit_signals_head")
     out.mkdir(parents=True, exist_ok=True)
     held = {
         fold: [i for i, sequence in enumerate(sequences) if sequence.fold == fold]
         for fold in sorted({sequence.fold for sequence in sequences})
     }
-    _check_folds(sequences, held)
+    check_folds(sequences, held)
     digest = hashlib.sha256(f"{options} {digest_of(sequences)}".encode()).hexdigest()
     fits: dict[int, _FoldFit] = {}
     for fold, rows in held.items():
@@ -178,8 +180,16 @@ def fit_sequence(
     return SequenceFit(out / SEQUENCE_NAME, fold_auc)
 
 
-def _check_folds(sequences: list[ClipSequence], held: dict[int, list[int]]) -> None:
-    """Refuses folds that could not be judged, or leave nothing to fit on."""
+def check_folds(sequences: Sequence[ClipSequence], held: Mapping[int, Sequence[int]]) -> None:
+    """Refuses folds that could not be judged, or leave nothing to fit on.
+
+    Args:
+        sequences: Sequences of all folds.
+        held: By fold, the numbers of its sequences.
+
+    Raises:
+        UsageError: There is but one fold, none is fold 0, or one lacks reals or fakes.
+    """
     if 0 not in held or len(held) < 2:
         raise UsageError(
             f"the clips fall into the folds {sorted(held)}: fold 0 and another are needed; add "
@@ -213,7 +223,7 @@ def _fit_one(
             return
         batches = WindowBatches(training, options, epoch=epoch)
         fitted = model.fit(batches, epochs=1, verbose=0)
-        logits = score_sequences(model, [sequence.features for sequence in held])
+        logits = score_sequences(model, held)
         scores = np.array([part.mean() for part in logits], np.float64)
         signed = np.where(labels == 1, -scores, scores)
         row = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.sinks.files import written_whole
-from dfd_training.models import load_sequence_model, save_model
+from dfd_training.models import load_sequence_model, save_model, takes_signals
 from dfd_training.sequence.sequences import ClipSequence
 from dfd_training.sequence.windows import pad
 
@@ -82,35 +82,44 @@ def read_out_of_fold(folder: Path, sequences: Sequence[ClipSequence]) -> list[Lo
     for fold in sorted({sequence.fold for sequence in sequences}):
         head = load_sequence_model(_head_path(folder, fold))
         rows = [i for i, sequence in enumerate(sequences) if sequence.fold == fold]
-        scored = score_sequences(head, [sequences[i].features for i in rows])
+        scored = score_sequences(head, [sequences[i] for i in rows])
         for i, part in zip(rows, scored, strict=True):
             logits[i] = part
     return logits
 
 
 def digest_of(sequences: Sequence[ClipSequence]) -> str:
-    """Returns a hash of the paths and frame logits of sequences."""
+    """Returns a hash of the paths, frame logits and signals of sequences."""
     digest = hashlib.sha256()
     for sequence in sequences:
         digest.update(sequence.path.encode())
-        digest.update(sequence.frame_logit.tobytes())
+        for steps in (sequence.frame_logit, sequence.signals, sequence.measured):
+            digest.update(steps.tobytes())
     return digest.hexdigest()
 
 
 def score_sequences(
-    model: keras.Model, features: Sequence[NDArray[np.float32]]
+    model: keras.Model, sequences: Sequence[ClipSequence]
 ) -> list[NDArray[np.float32]]:
-    """Returns logits after each step, one float32 [T] for features float32 [T, F] each."""
+    """Returns logits after each step, float32 [T] for each sequence."""
     # Sequences of similar length share a batch, padded to a multiple: Keras traces few shapes.
     buckets: dict[int, list[int]] = {}
-    for number, part in enumerate(features):
-        buckets.setdefault(-(-len(part) // _LENGTH_STEP) * _LENGTH_STEP, []).append(number)
-    logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(features)
+    for number, sequence in enumerate(sequences):
+        length = len(sequence.features)
+        buckets.setdefault(-(-length // _LENGTH_STEP) * _LENGTH_STEP, []).append(number)
+    logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(sequences)
     for length, numbers in buckets.items():
-        padded, mask = pad([features[number] for number in numbers], length)
-        scored = model.predict({"features": padded, "mask": mask}, batch_size=32, verbose=0)
+        part = [sequences[number] for number in numbers]
+        features, mask = pad([sequence.features for sequence in part], length)
+        inputs = {"features": features, "mask": mask}
+        if takes_signals(model):
+            flags = [sequence.measured[:, None].astype(np.float32) for sequence in part]
+            inputs["signals"] = pad([sequence.signals for sequence in part], length)[0]
+            inputs["measured"] = pad(flags, length)[0][..., 0]
+        scored = model.predict(inputs, batch_size=32, verbose=0)
         for row, number in enumerate(numbers):
-            logits[number] = np.asarray(scored[row, : len(features[number])], np.float32)
+            steps = len(sequences[number].features)
+            logits[number] = np.asarray(scored[row, :steps], np.float32)
     return logits
 
 

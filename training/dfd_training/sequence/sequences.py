@@ -191,12 +191,12 @@ def list_generated(store: CropStore) -> list[Track]:
 
 
 def list_photographs(store: CropStore, *, seed: int = 0) -> list[Track]:
-    """Returns real photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold."""
+    """Returns photographs marked train, at most `PHOTOGRAPHS_A_FOLD` of each fold and label."""
     rows = training_rows(store)
     alone = rows.groupby("shard")["shard"].transform("size") == 1
-    real = rows[alone & (rows["time_s"] == 0.0) & rows["judged"] & (rows["label"] == "REAL")]
-    mixed = real.sample(frac=1.0, random_state=seed)
-    drawn = mixed.groupby("fold").head(PHOTOGRAPHS_A_FOLD)
+    stills = rows[alone & (rows["time_s"] == 0.0) & rows["judged"]]
+    mixed = stills.sample(frac=1.0, random_state=seed)
+    drawn = mixed.groupby(["fold", "label"]).head(PHOTOGRAPHS_A_FOLD)
     return _tracks(drawn, max_gap_s=math.inf, min_steps=1)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_training.fitting.options import LossKind
-from dfd_training.models import HEADS
+from dfd_training.models import check_head
 from dfd_training.sequence.sequences import MIN_STEPS, ClipSequence, Treatment
 
 
@@ -20,7 +20,7 @@ class FitSequenceOptions:
     """Options of the fit of the sequence model.
 
     Attributes:
-        head: Name in the registry.
+        head: Name in the registry; for the signals head, nothing else here counts.
         epochs: Most epochs.
         steps: Batches an epoch.
         batch_size: Sequences a batch, half of them fake.
@@ -52,8 +52,7 @@ class FitSequenceOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            raise UsageError(f"head {self.head!r} is unknown; known are {', '.join(sorted(HEADS))}")
+        check_head(self.head)
         if self.max_steps < MIN_STEPS:
             raise UsageError(f"max_steps is {self.max_steps}; {MIN_STEPS} or more")
         for name in ("epochs", "steps"):
