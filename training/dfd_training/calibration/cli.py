@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.inference.names import PRECISIONS
-from dfd_training.sequence.cli import out_of_fold_sequences
+from dfd_training.sequence.cli import out_of_fold_sequences, synthesis_option
 
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import DecisionSpec
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Terms of the model files, for the card.",
 )
+@synthesis_option
 @click.option("--seed", default=0, show_default=True, help="As given to `fit sequence`.")
 def calibrate_command(
     store: Path,
@@ -62,6 +63,7 @@ def calibrate_command(
     out: Path,
     protocol: str,
     licence: str,
+    synthesis: bool,
     seed: int,
 ) -> None:
     """Fit calibrators and set thresholds on the training's own folds.
@@ -77,7 +79,9 @@ def calibrate_command(
     from dfd_training.sequence.out_of_fold import read_out_of_fold
 
     wanted = dict.fromkeys(("fp32", *(precisions or shared_precisions(list(frames)))))
-    scored = out_of_fold_sequences(store, frames, sequence, precisions=list(wanted), seed=seed)
+    scored = out_of_fold_sequences(
+        store, frames, sequence, precisions=list(wanted), seed=seed, synthesise=synthesis
+    )
     photographs = out_of_fold_sequences(
         store, frames, sequence, precisions=list(wanted), seed=seed, photographs=True
     )

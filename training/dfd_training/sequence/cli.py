@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from dfd_training.sequence.sequences import ClipSequence
 
 
+synthesis_option = click.option(
+    "--synthesis/--no-synthesis",
+    default=True,
+    show_default=True,
+    help="Whether forged copies of the real clips count as fakes too; do without them where true "
+    "fakes are many.",
+)
+
+
 @click.command("sequence")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
@@ -53,6 +62,7 @@ if TYPE_CHECKING:
     help="A setting of the fit that has no option of its own, such as dropout=0.4; an unknown name "
     "lists all.",
 )
+@synthesis_option
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def fit_sequence_command(
@@ -62,6 +72,7 @@ def fit_sequence_command(
     settings_file: Path | None,
     fit_settings: tuple[str, ...],
     shipped: Path | None,
+    synthesis: bool,
     resume: bool,
     **_options: object,
 ) -> None:
@@ -84,7 +95,9 @@ def fit_sequence_command(
     options = FitSequenceOptions(**values | values_of_texts(FitSequenceOptions, fit_settings))
     if shipped is not None and options.head != SIGNALS_HEAD:
         raise UsageError("--shipped is for --head signals: other heads ship with the first --frame")
-    sequences = out_of_fold_sequences(store, frames, out, seed=options.seed)["fp32"]
+    sequences = out_of_fold_sequences(store, frames, out, seed=options.seed, synthesise=synthesis)[
+        "fp32"
+    ]
     crop_scale = CropStore(store).crop_scale
 
     def print_epoch(fold: int, row: dict[str, float]) -> None:
@@ -119,6 +132,7 @@ def out_of_fold_sequences(
     precisions: Sequence[str] = ("fp32",),
     seed: int = 0,
     photographs: bool = False,
+    synthesise: bool = True,
 ) -> dict[str, list[ClipSequence]]:
     """Returns the sequences of a store by precision, with a progress bar; cached in a folder.
 
@@ -129,10 +143,12 @@ def out_of_fold_sequences(
         precisions: Precisions of the frame models.
         seed: Seed of everything drawn.
         photographs: Score the photographs instead of the clips.
+        synthesise: Whether real clips are forged too.
     """
     from dfd_training.data.store import CropStore
     from dfd_training.sequence.extraction import (
         cached_sequences,
+        extract_footage,
         extract_photographs,
         extract_sequences,
     )
@@ -145,12 +161,13 @@ def out_of_fold_sequences(
     if photographs and not tracks:
         return {precision: [] for precision in precisions}
     label = "photographs" if photographs else "features"
+    of_clips = extract_sequences if synthesise else extract_footage
     with click.progressbar(length=len(tracks), label=label, file=sys.stderr) as bar:
         return cached_sequences(
             crops,
             dict(enumerate(frames)),
             folder,
-            extract=extract_photographs if photographs else extract_sequences,
+            extract=extract_photographs if photographs else of_clips,
             precisions=precisions,
             seed=seed,
             on_clip=lambda: bar.update(1),

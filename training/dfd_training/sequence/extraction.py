@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +89,7 @@ def extract_sequences(
     *,
     precisions: Sequence[str] = ("fp32",),
     seed: int = 0,
+    synthesise: bool = True,
     on_clip: Callable[[], None] = lambda: None,
 ) -> dict[str, list[ClipSequence]]:
     """Computes the sequences of all clips marked train.
@@ -97,6 +99,7 @@ def extract_sequences(
         models: For each fold, the frame model that was fitted without it.
         precisions: Variants of the frame models; all of them score the same crops.
         seed: Seed of degradations and synthesis.
+        synthesise: Whether real clips are forged too, where true fakes are few.
         on_clip: Called after each track.
 
     Returns:
@@ -119,7 +122,7 @@ def extract_sequences(
             others = [other for other in part if other.row["group"] != track.row["group"]]
             rng = np.random.default_rng((seed, fold, number))
             cases = _footage(store, track, size=size, rng=rng)
-            if track.row["label"] == "REAL":
+            if synthesise and track.row["label"] == "REAL":
                 cases += _synthesised(store, track, others, size=size, rng=rng)
                 for copy, fake in enumerate(made.get(track.person, [])):
                     cases += _made(store, fake, track, copy, size=size, rng=rng)
@@ -127,6 +130,10 @@ def extract_sequences(
                 sequences[precision] += _scored(scorer, cases)
             on_clip()
     return sequences
+
+
+extract_footage = partial(extract_sequences, synthesise=False)
+"""As `extract_sequences`, without forged copies of real clips."""
 
 
 def extract_photographs(
@@ -377,12 +384,14 @@ def cached_sequences(
         store: The crops.
         models: For each fold, the frame model that was fitted without it.
         folder: Folder of the cache.
-        extract: `extract_sequences` or `extract_photographs`, which the rest is for.
+        extract: `extract_sequences`, `extract_footage` or `extract_photographs`, which the rest
+            is for.
         precisions: Precisions of the frame models.
         seed: Seed of everything drawn.
         on_clip: Called after each track that is computed.
     """
-    name = "photographs" if extract is extract_photographs else "sequences"
+    names = {extract_photographs: "photographs", extract_footage: "footage"}
+    name = names.get(extract, "sequences")
     paths = {p: folder / f"{name}-{_digest(store, models, p, seed)}.npz" for p in precisions}
     missing = [precision for precision, path in paths.items() if not path.is_file()]
     if missing:
