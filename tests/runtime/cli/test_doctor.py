@@ -80,7 +80,7 @@ importlib.metadata.requires = lambda name: ["av<20,>=17.0.0", "numpy<3,>=1.26.0"
 """
 NO_FRAMES = """
 from dfd_edge.sources.video import VideoFile
-VideoFile.frames = lambda self, sampler, every=False: iter(())
+VideoFile.frames = lambda self, sampler, **options: iter(())
 """
 NO_FACES = """
 from dfd_edge.faces.detector import FaceDetector

@@ -293,9 +293,9 @@ def test_a_paused_window_of_a_live_source_stands_still_while_judging_goes_on(det
     device = detector.device = Device()
     frames = device.frames
 
-    def held(sampler, *, every):
+    def held(sampler, *, every, bursts):
         """Waits after the first frame until the window was paused."""
-        for frame in frames(sampler, every=every):
+        for frame in frames(sampler, every=every, bursts=bursts):
             yield frame
             until_s = time.monotonic() + 30
             while not pressed and time.monotonic() < until_s:
