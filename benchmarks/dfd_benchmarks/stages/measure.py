@@ -121,7 +121,7 @@ class StageBench:
         self.session = Session.open(Bundle.load(model), provider="cpu", precision=precision)
         manifest = self.session.bundle.manifest
         self._spec = manifest.frame
-        takes_signals = getattr(manifest.sequence, "signals", None) is not None
+        takes_signals = manifest.sequence.signals is not None
         self._options = {"bursts": True} if takes_signals else {}
         self._faces: FaceDetector | None = None
         if manifest.face.detector != "none":

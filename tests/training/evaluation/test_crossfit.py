@@ -24,7 +24,7 @@ from dfd_training.evaluation.crops.crossfit import (
 )
 from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
-from dfd_training.sequence.probes import FamilyProbes, Texts, Truths
+from dfd_training.sequence.probes import FamilyProbes, ProbeOptions, Texts, Truths
 
 
 def scores(count: int, shift: float, *, fit: str, left_out: bool) -> pd.DataFrame:
@@ -135,9 +135,11 @@ def test_probes_see_no_family_and_no_group_that_is_left_out(
         generators: Texts,
         groups: Texts,
         fakes: Truths,
+        *,
+        options: ProbeOptions,
     ) -> FamilyProbes:
         fitted_on.append((set(families), set(groups)))
-        return fit(signals, families, generators, groups, fakes)
+        return fit(signals, families, generators, groups, fakes, options=options)
 
     def judged(store: CropStore, held: pd.DataFrame, left: set[str], *_: object) -> pd.DataFrame:
         first = held.drop_duplicates("path")

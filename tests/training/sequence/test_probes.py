@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from dfd_edge.errors import UsageError
-from dfd_training.sequence.probes import FamilyProbes
+from dfd_edge.faces.signals import NAMES
+from dfd_training.sequence.probes import FamilyProbes, ProbeOptions
 
 WIDTH = 5
 
@@ -92,3 +95,33 @@ def test_too_few_clips_are_refused(families: list[str], message: str) -> None:
     signals = np.random.default_rng(0).normal(size=(len(families), WIDTH))
     with pytest.raises(UsageError, match=message):
         FamilyProbes.fit(signals, families, families, families, [bool(f) for f in families])
+
+
+def test_options_of_the_probes() -> None:
+    rng = np.random.default_rng(5)
+    signals = rng.normal(0.0, 1.0, (80, len(NAMES)))
+    families = np.repeat(["", "one", "two"], [40, 20, 20])
+    signals[families == "one", 0] += 3.0
+    signals[families == "two", 0] -= 3.0
+
+    def probes(**options: Any) -> FamilyProbes:
+        return FamilyProbes.fit(
+            signals, families, families, np.arange(80).astype(str), families != "",
+            options=ProbeOptions(**options),
+        )  # fmt: skip
+
+    def area(fitted: FamilyProbes) -> float:
+        return float(roc_auc_score(families != "", fitted.score(signals)))
+
+    alone = probes(families=False)
+    assert alone.families == ("all fakes",)
+    assert area(probes()) > area(alone) + 0.05, "opposite traces average away"
+    (place,) = [i for i, kept in enumerate(ProbeOptions(without=(NAMES[0],)).kept()) if not kept]
+    assert place == 0
+    assert not probes(without=(NAMES[0],)).kernel[0].any()
+    assert np.abs(probes(inverse_penalty=1e-4).kernel).max() < np.abs(probes().kernel).max() / 10
+    low, high = (probes(temperature=t).score(signals) for t in (0.1, 100.0))
+    assert np.allclose(low, probes().logits(signals).max(axis=1), atol=0.1)
+    assert np.allclose(high, probes().logits(signals).mean(axis=1), atol=0.2)
+    with pytest.raises(UsageError, match="temperature is 0"):
+        ProbeOptions(temperature=0.0)

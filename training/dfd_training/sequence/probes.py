@@ -10,20 +10,56 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces.signals import NAMES
+from dfd_training.models.sequence import MOST_SPREADS, SIGNALS_TEMPERATURE
 
-CLIP = 4.0
-"""Standardised signals are limited to this on both sides."""
-TEMPERATURE = 2.0
-"""Temperature at which the probes' logits are combined: low is the largest, high the mean."""
-INVERSE_PENALTY = 0.1
 FEWEST_CLIPS = 4
 """A family with fewer clips gets no probe."""
+FEWEST_STEPS = 3
+"""Nor is a clip with fewer measured steps fitted on, or judged."""
 
 Texts = Sequence[str] | NDArray[np.str_]
 Truths = Sequence[bool] | NDArray[np.bool_]
 
+_ALL = "all fakes"
 _MAX_STEPS = 3000
 _GROUP_EXPONENT = -0.5
+
+
+PROBE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """Options of the probes.
+
+    Attributes:
+        inverse_penalty: C of the logistic regressions; small holds coefficients near 0.
+        temperature: At which the probes' logits are combined: low is the largest, high the mean.
+        share: Weight of the signals' score beside the network's, both in standard deviations.
+        families: A probe for each family of fakes; or else one for all fakes together.
+        without: Signals to leave out, by any part of their names.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+
+    inverse_penalty: float = 0.1
+    temperature: float = SIGNALS_TEMPERATURE
+    share: float = PROBE_SHARE
+    families: bool = True
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("inverse_penalty", "temperature"):
+            if not getattr(self, name) > 0.0:
+                raise UsageError(f"{name} is {getattr(self, name)}; more than 0")
+        if self.share < 0.0:
+            raise UsageError(f"share is {self.share}; 0 or more")
+
+    def kept(self) -> NDArray[np.bool_]:
+        """Returns which signals are looked at, bool [S]."""
+        return np.array([not any(part in name for part in self.without) for name in NAMES])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +75,7 @@ class FamilyProbes:
         kernel: float32 [S, K], coefficients of the standardised signals.
         bias: float32 [K].
         families: The K names, sorted.
+        temperature: At which the probes' logits are combined.
     """
 
     mean: NDArray[np.float32]
@@ -46,6 +83,7 @@ class FamilyProbes:
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
     families: tuple[str, ...]
+    temperature: float = SIGNALS_TEMPERATURE
 
     @classmethod
     def fit(
@@ -55,6 +93,8 @@ class FamilyProbes:
         generators: Texts,
         groups: Texts,
         fakes: Truths,
+        *,
+        options: ProbeOptions | None = None,
     ) -> FamilyProbes:
         """Fits the probes.
 
@@ -67,14 +107,17 @@ class FamilyProbes:
             generators: Generator of each fake.
             groups: Group of footage of each clip.
             fakes: Whether each clip is a fake.
+            options: Penalty, temperature and the like.
 
         Raises:
             UsageError: There is no real clip, or no family has enough clips.
         """
+        options = options or ProbeOptions()
         values = np.asarray(signals, np.float64)
         fake = np.asarray(fakes, np.bool_)
         family = np.asarray(families, np.str_)
-        names, counts = np.unique(family[fake], return_counts=True)
+        judged = family if options.families else np.where(fake, _ALL, "")
+        names, counts = np.unique(judged[fake], return_counts=True)
         names = names[counts >= FEWEST_CLIPS]
         if fake.all() or not len(names):
             raise UsageError(
@@ -85,16 +128,19 @@ class FamilyProbes:
         mean, scale = values.mean(axis=0), values.std(axis=0)
         scale[scale < 1e-9] = 1.0
         inputs = _standardised(values, mean, scale)
+        if options.without:
+            inputs = inputs * options.kept()
         weights = _weights(
             family, np.asarray(generators, np.str_), np.asarray(groups, np.str_), fake
         )
         probes: list[LogisticRegression] = []
         for name in names:
-            use = ~fake | (family == name)
-            probe = LogisticRegression(C=INVERSE_PENALTY, max_iter=_MAX_STEPS)
+            use = ~fake | (judged == name)
+            shares = np.where(fake, weights / weights[use & fake].sum(), weights)
+            probe = LogisticRegression(C=options.inverse_penalty, max_iter=_MAX_STEPS)
             # As many effective clips as there are, half of them fakes.
             probes.append(
-                probe.fit(inputs[use], fake[use], sample_weight=weights[use] * use.sum() / 2)
+                probe.fit(inputs[use], fake[use], sample_weight=shares[use] * use.sum() / 2)
             )
         return cls(
             mean=mean.astype(np.float32),
@@ -102,6 +148,7 @@ class FamilyProbes:
             kernel=np.stack([probe.coef_[0] for probe in probes], axis=1).astype(np.float32),
             bias=np.array([probe.intercept_[0] for probe in probes], np.float32),
             families=tuple(str(name) for name in names),
+            temperature=options.temperature,
         )
 
     def score(self, signals: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -113,10 +160,10 @@ class FamilyProbes:
         Returns:
             float64 [...], the combined logit of the probes; higher is more likely fake.
         """
-        logits = self.logits(signals) / TEMPERATURE
+        logits = self.logits(signals) / self.temperature
         most = logits.max(axis=-1, keepdims=True)
         means = np.log(np.exp(logits - most).mean(axis=-1)) + most[..., 0]
-        return np.asarray(TEMPERATURE * means, np.float64)
+        return np.asarray(self.temperature * means, np.float64)
 
     def logits(self, signals: NDArray[np.floating]) -> NDArray[np.float64]:
         """Returns the logit of each probe, float64 [..., K], for signals [..., S]."""
@@ -127,7 +174,7 @@ class FamilyProbes:
 def _standardised(
     values: NDArray[np.float64], mean: NDArray[np.floating], scale: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    return np.asarray(np.clip((values - mean) / scale, -CLIP, CLIP), np.float64)
+    return np.asarray(np.clip((values - mean) / scale, -MOST_SPREADS, MOST_SPREADS), np.float64)
 
 
 def _weights(

@@ -22,14 +22,9 @@ from dfd_training.models import (
 )
 from dfd_training.sequence.fit import SEQUENCE_NAME, SequenceFit, check_folds
 from dfd_training.sequence.out_of_fold import digest_of, score_sequences, write_out_of_fold
-from dfd_training.sequence.probes import FamilyProbes
+from dfd_training.sequence.probes import FEWEST_STEPS, PROBE_SHARE, FamilyProbes
 from dfd_training.sequence.sequences import ClipSequence
 from dfd_training.sequence.windows import FitSequenceOptions
-
-SIGNALS_SHARE = 0.5
-"""How much the probes weigh beside the picture, both scaled to the same spread."""
-FEWEST_STEPS = 3
-"""A clip with fewer measured steps is not fitted on."""
 
 _MOST_ERROR = 1e-2
 """Largest difference of a logit from the linear map of the features, in logits."""
@@ -71,7 +66,7 @@ class _SignalsFit:
         pictures = np.array([clip.frame_logit.mean() for clip in used], np.float64)
         return cls(
             probes=probes,
-            weight=float(SIGNALS_SHARE * pictures.std() / scores.std()),
+            weight=float(PROBE_SHARE * pictures.std() / scores.std()),
             absent=float(0.5 * scores[fake].mean() + 0.5 * scores[~fake].mean()),
         )
 

@@ -217,6 +217,13 @@ def probe_command(
     show_default=True,
     help="A file's score: the mean or the upper quartile of its crops' logits.",
 )
+@click.option(
+    "--probe",
+    "probe_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the probes on signals, such as families=no; an unknown name lists all.",
+)
 def crossfit_command(
     store: Path,
     out: Path,
@@ -226,6 +233,7 @@ def crossfit_command(
     pair_settings: tuple[str, ...],
     widths: tuple[float, ...],
     pooling: str,
+    probe_settings: tuple[str, ...],
 ) -> None:
     """Judge families of fakes by frame models that were fitted without them.
 
@@ -242,7 +250,9 @@ def crossfit_command(
     from dfd_training.fitting.options import FitFrameOptions
     from dfd_training.fitting.pairs import PairOptions
     from dfd_training.fitting.settings import read_settings, values_of_texts
+    from dfd_training.sequence.probes import ProbeOptions
 
+    probes = ProbeOptions(**values_of_texts(ProbeOptions, probe_settings))
     kinds: dict[str, type[Any]] = {"fit": FitFrameOptions, "pairs": PairOptions}
     values = read_settings(settings_file, kinds) if settings_file else {"fit": {}, "pairs": {}}
     values["fit"] |= values_of_texts(FitFrameOptions, fit_settings)
@@ -270,11 +280,12 @@ def crossfit_command(
         options=options,
         pairs=pairs,
         widths=widths,
+        probes=probes,
         on_fit=begin,
         on_epoch=bars.tell,
         on_step=bars.step,
     )
-    click.echo(to_markdown(write_crossfit(scores, out, pooling=pooling)))
+    click.echo(to_markdown(write_crossfit(scores, out, pooling=pooling, share=probes.share)))
 
 
 COMMANDS = (crossfit_command, score_command, doctor_data_command, probe_command)

@@ -39,16 +39,12 @@ from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
 from dfd_training.fitting.record import FrameEpoch
 from dfd_training.models.scoring import FrameModel, FrameScorer
-from dfd_training.sequence.probes import FamilyProbes
+from dfd_training.sequence.probes import FEWEST_STEPS, PROBE_SHARE, FamilyProbes, ProbeOptions
 
 logger = logging.getLogger(__name__)
 
 SCORES_NAME = "scores.csv"
 MAX_CROPS = 12
-FEWEST_MEASURED = 3
-"""A clip with fewer crops that have signals is judged by the network alone."""
-SIGNALS_WEIGHT = 0.5
-"""Weight of the signals' score beside the network's, both in standard deviations."""
 _CHUNK = 256
 _FEWEST_PAIRS = 3
 _UPPER = 0.75
@@ -109,6 +105,7 @@ def crossfit(
     options: FitFrameOptions,
     pairs: PairOptions,
     widths: tuple[float, ...] = (),
+    probes: ProbeOptions | None = None,
     on_fit: Callable[[tuple[str, ...]], None] = lambda _: None,
     on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -125,6 +122,7 @@ def crossfit(
         pairs: Options of drawing pairs.
         widths: Widths of the judged crops, in faces; the logits of several are averaged. The
             store's crop scale by default.
+        probes: Options of the probes on signals.
         on_fit: Called with the families left out before each fit.
         on_epoch: Called with each epoch's row of the history.
         on_step: Called after each batch, with the epoch.
@@ -160,7 +158,8 @@ def crossfit(
         fitted, held = leave_out(rows, families, fold=fold)
         left = set(held["family"]) - set(fitted["family"])
         scores = _judged(store, held, left, best, widths).assign(fit=folder.name)
-        parts.append(scores.assign(signals=_signal_scores(store, fitted, held, scores["path"])))
+        signals = _signal_scores(store, fitted, held, scores["path"], probes or ProbeOptions())
+        parts.append(scores.assign(signals=signals))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -219,16 +218,19 @@ def judge_held_out(
     return pd.DataFrame(found)
 
 
-def with_both(scores: pd.DataFrame, *, pooling: str = "upper") -> pd.DataFrame:
+def with_both(
+    scores: pd.DataFrame, *, pooling: str = "upper", share: float = PROBE_SHARE
+) -> pd.DataFrame:
     """Adds the scores of network and signals together.
 
-    In each fit the network's score counts in its own unit, the signals' by half, after both are
+    In each fit the network's score counts in its own unit, the signals' by a share, after both are
     brought to one standard deviation: that over the held-out clips of kinds that were fitted on.
     A clip without signals has the mean of these.
 
     Args:
         scores: From `crossfit`.
         pooling: `mean` or `upper`, the network's score.
+        share: As of `ProbeOptions`.
 
     Returns:
         The same rows with `filled`, the signals' score with that mean in the place of NaN, and
@@ -238,7 +240,7 @@ def with_both(scores: pd.DataFrame, *, pooling: str = "upper") -> pd.DataFrame:
     for _, part in scores.groupby("fit", sort=False):
         known = part[part["signals"].notna() & ~part["left_out"].astype(bool)]
         spread = float(known["signals"].std(ddof=0)) if len(known) > 1 else 0.0
-        factor = SIGNALS_WEIGHT * float(known[pooling].std(ddof=0)) / spread if spread else math.nan
+        factor = share * float(known[pooling].std(ddof=0)) / spread if spread else math.nan
         mean = float(known["signals"].mean())
         filled = part["signals"].fillna(mean).mask(part["still"].astype(bool))
         parts.append(part.assign(filled=filled, both=part[pooling] + factor * (filled - mean)))
@@ -420,15 +422,18 @@ def _worst_text(rows: Sequence[FamilyRow], score: str, figure: _Figure, digits: 
     return f"{figure(getattr(worst, score)):.{digits}f} {worst.family}"
 
 
-def write_crossfit(scores: pd.DataFrame, out: Path, *, pooling: str) -> list[FamilyRow]:
+def write_crossfit(
+    scores: pd.DataFrame, out: Path, *, pooling: str, share: float = PROBE_SHARE
+) -> list[FamilyRow]:
     """Writes scores.csv, families.json, families.md and families.png into a run's folder.
 
     Args:
         scores: From `crossfit`; scores.csv gets the column `both` beside them.
         out: The run's folder.
         pooling: `mean` or `upper`.
+        share: As of `ProbeOptions`.
     """
-    scores = with_both(scores, pooling=pooling)
+    scores = with_both(scores, pooling=pooling, share=share)
     rows = summarise(scores, pooling=pooling)
     with written_whole(out / SCORES_NAME) as partial:
         scores.drop(columns="filled").to_csv(partial, index=False)
@@ -483,7 +488,11 @@ def _judged(
 
 
 def _signal_scores(
-    store: CropStore, fitted: pd.DataFrame, held: pd.DataFrame, paths: pd.Series[str]
+    store: CropStore,
+    fitted: pd.DataFrame,
+    held: pd.DataFrame,
+    paths: pd.Series[str],
+    options: ProbeOptions,
 ) -> NDArray[np.float64]:
     """Returns the scores of held-out files by probes on the fitted clips; NaN without signals."""
     known = _mean_signals(store, fitted)
@@ -497,6 +506,7 @@ def _signal_scores(
             facts["generator"].to_numpy(np.str_),
             facts["group"].to_numpy(np.str_),
             is_fake(facts),
+            options=options,
         )
     except UsageError as error:
         logger.warning("clips are judged by the network alone: %s", error)
@@ -513,10 +523,10 @@ def _mean_signals(store: CropStore, rows: pd.DataFrame) -> dict[str, NDArray[np.
     found: dict[str, NDArray[np.float64]] = {}
     clips = rows[rows["judged"]]
     for (path, shard), part in clips.groupby(["path", "shard"], sort=True):
-        if len(part) >= FEWEST_MEASURED:
+        if len(part) >= FEWEST_STEPS:
             signals = store.signals(str(shard))[part["position"].to_numpy(np.int64)]
             known = signals[np.isfinite(signals).all(axis=1)]
-            if len(known) >= FEWEST_MEASURED:
+            if len(known) >= FEWEST_STEPS:
                 found[str(path)] = known.mean(axis=0, dtype=np.float64)
     return found
 
