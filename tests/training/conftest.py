@@ -19,6 +19,9 @@ from dfd_training.data.store import CropStore, StoredCrop
 from dfd_training.data.table import read_table
 from sample_clips import moving, write_clip
 
+#: Clips of 1.6 s, at a rate whose consecutive frames are near enough to be measured.
+RATE, FRAMES = 25, 40
+
 
 @pytest.fixture(scope="session")
 def astronaut() -> NDArray[np.uint8]:
@@ -83,8 +86,8 @@ def small_data(
             marks[other],
             draw_swap(np.random.default_rng(number)),
         )
-        write_clip(root / f"clip{number}_real.mp4", moving(people[name], number))
-        write_clip(root / f"clip{number}_fake.mp4", moving(swapped, number))
+        write_clip(root / f"clip{number}_real.mp4", moving(people[name], number, FRAMES), RATE)
+        write_clip(root / f"clip{number}_fake.mp4", moving(swapped, number, FRAMES), RATE)
         shared = {"group": f"clip{number}", "source": "clips"}
         rows.append({"path": f"clip{number}_real.mp4", "label": "REAL", **shared})
         rows.append(
