@@ -144,6 +144,13 @@ def _decision(decision: DecisionSpec) -> str:
             f"- A short look counts less: what the calibrator gives for n judged steps is "
             f"multiplied by n / (n + {decision.settle_steps:g}) before the sigmoid."
         )
+    if (still := decision.still) is not None:
+        fake, real = still.thresholds["fake"], still.thresholds["real"]
+        lines += [
+            f"- A still's score is its frame logit, {_formula(still.calibrator)}.",
+            f"- A still is `fake` from {fake.probability:.3f} on: {_rate(fake, 'real', 'fake')}.",
+            f"- A still is `real` up to {real.probability:.3f}: {_rate(real, 'fake', 'real')}.",
+        ]
     return "\n".join(lines)
 
 

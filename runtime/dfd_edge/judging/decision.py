@@ -382,13 +382,19 @@ def judge_still(
     people, verdicts = [], []
     for person in result.people:
         history = PersonHistory(person.track, decision, step_s=0.0)
+        p_frame = person.p_frame
         if person.frame_logit is not None:
-            history.add(result.time_s, person.frame_logit, person.frame_logit)
+            p_frame, _ = history.add(result.time_s, person.frame_logit, person.frame_logit)
         verdict = dataclasses.replace(history.verdict(), intervals=())
         verdicts.append(verdict)
         people.append(
             dataclasses.replace(
-                person, p_step=None, step_logit=None, p_fake=verdict.p_fake, label=verdict.label
+                person,
+                p_frame=p_frame,
+                p_step=None,
+                step_logit=None,
+                p_fake=verdict.p_fake,
+                label=verdict.label,
             )
         )
     label, decisive = decision.source(verdicts, face_seen=bool(people))

@@ -71,7 +71,10 @@ def test_thresholds_keep_their_rates(sequences: list[ClipSequence]) -> None:
     real_at, fake_at = decision.thresholds["real"], decision.thresholds["fake"]
     assert real_at.probability <= 0.5 <= fake_at.probability
     assert (p[~fake] >= fake_at.probability).sum() == 3, "2 % of 150 real clips"
-    assert (p[fake] <= real_at.probability).mean() <= real_at.target_rate
+    assert (p[fake] <= real_at.probability).mean() == pytest.approx(real_at.rate)
+    assert real_at.rate <= real_at.target_rate
+    unsure = (p[~fake] > real_at.probability) & (p[~fake] < fake_at.probability)
+    assert unsure.mean() <= 0.25
     assert fake_at.n == 150
     assert fake_at.rate == pytest.approx(3 / 150)
     assert fake_at.rate < fake_at.upper_bound < 0.06

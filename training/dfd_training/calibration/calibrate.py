@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +11,19 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, Metric, PersonScore
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, Metric, PersonScore, StillSpec
 from dfd_edge.errors import UsageError
 from dfd_training.calibration.fold_metrics import clip_metrics, shrinkage_metrics, threshold_metrics
-from dfd_training.calibration.shrinkage import Shrinkage, fit_shrinkage, pooled
+from dfd_training.calibration.shrinkage import fit_shrinkage, pooled
 from dfd_training.calibration.thresholds import (
-    FALSE_POSITIVE_TARGET,
-    MISS_TARGET,
     ClipScores,
-    fake_threshold,
-    measured_threshold,
-    real_threshold,
+    decision_thresholds,
 )
-from dfd_training.sequence.sequences import FOOTAGE, MIN_STEPS, ClipSequence
+from dfd_training.sequence.sequences import FOOTAGE, MIN_STEPS, ClipSequence, Treatment
 
 TRUE_FAKE_SHARE = 0.5
+FEWEST_STILLS = 50
+"""Real photographs, and fake ones, that a decision on stills needs."""
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
@@ -46,6 +44,7 @@ def calibrate(
     precision: str = "fp32",
     person_score: PersonScore | None = None,
     photographs: Sequence[ClipSequence] = (),
+    cameras: Collection[str] = (),
     draws: int = 1000,
 ) -> Calibration:
     """Chooses the person's score, fits the calibrators (Platt, 1999) and sets the thresholds.
@@ -59,17 +58,26 @@ def calibrate(
         sequence_logits: Out-of-fold logits of each step, in the same order.
         precision: Precision of the frame models, for the names of figures.
         person_score: The person's score; by default the one with the higher AUC on the folds.
-        photographs: Out-of-fold frame logits of real photographs, for a figure of their own.
+        photographs: Out-of-fold frame logits of photographs. Stills get a decision of their own
+            where there are `FEWEST_STILLS` real ones and as many fakes.
+        cameras: Sources that are recordings by webcams, phones and browsers: they weigh as much
+            as all other real clips together when thresholds are set.
         draws: Bootstrap samples for the intervals.
 
     Raises:
-        UsageError: There are no true fakes or no reals.
+        UsageError: There are no true fakes or no reals, or no real clip is of such a source.
     """
     fake = np.array([sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
     groups = np.array([sequence.group for sequence in sequences])
     if not true_fake.any() or fake.all():
         raise UsageError("calibration needs real clips and true fakes among the rows of train")
+    sources = {sequence.source for sequence in sequences if not sequence.fake}
+    if unknown := sorted(set(cameras) - sources):
+        raise UsageError(
+            f"source {unknown[0]!r} has no real clips; those that have are "
+            f"{', '.join(sorted(sources))}"
+        )
     weights = _weights(fake, true_fake, groups)
     logits = {
         PersonScore.FRAME: [sequence.frame_logit for sequence in sequences],
@@ -90,46 +98,48 @@ def calibrate(
         "person": person,
     }
     score = people.scaled(person.slope, person.intercept)
-    clips = ClipScores.of(sequences, np.asarray(expit(score), np.float64))
-    decision = _decision(chosen, calibrators, clips, shrinkage)
+    clips = ClipScores.of(sequences, np.asarray(expit(score), np.float64), cameras=cameras)
+    still = _still_decision(photographs)
+    decision = DecisionSpec(
+        person_score=chosen,
+        calibrators=calibrators,
+        thresholds=decision_thresholds(clips.footage(fake=False), clips.footage(fake=True)),
+        min_steps=MIN_STEPS,
+        settle_steps=shrinkage.steps,
+        settle_detail=shrinkage.detail,
+        still=still,
+    )
+    stills = _still_scores(photographs, still.calibrator if still else calibrators["frame"])
     named = {
         **clip_metrics(sequences, means, score, draws),
-        **threshold_metrics(decision, clips, _photograph_scores(photographs, calibrators["frame"])),
+        **threshold_metrics(decision, clips, stills),
         **shrinkage_metrics(shrinkage),
     }
     metrics = {f"training folds, {precision}, {name}": metric for name, metric in named.items()}
     return Calibration(decision, metrics)
 
 
-def _decision(
-    chosen: PersonScore,
-    calibrators: dict[str, Calibrator],
-    clips: ClipScores,
-    shrinkage: Shrinkage,
-) -> DecisionSpec:
-    """Sets `fake` where few reals reach, and `real` where few true fakes stay below."""
-    reals, fakes = clips.footage(fake=False), clips.footage(fake=True)
-    fake_at = fake_threshold(reals, FALSE_POSITIVE_TARGET)
-    real_at = real_threshold(fakes, MISS_TARGET)
-    return DecisionSpec(
-        person_score=chosen,
-        calibrators=calibrators,
-        thresholds={
-            "fake": measured_threshold(fake_at, reals.p >= fake_at, reals, FALSE_POSITIVE_TARGET),
-            "real": measured_threshold(real_at, fakes.p <= real_at, fakes, MISS_TARGET),
-        },
-        min_steps=MIN_STEPS,
-        settle_steps=shrinkage.steps,
-        settle_detail=shrinkage.detail,
-    )
+def _still_decision(photographs: Sequence[ClipSequence]) -> StillSpec | None:
+    """Fits a calibrator on photographs and sets thresholds; None where there are too few."""
+    fake = np.array([photograph.fake for photograph in photographs], np.bool_)
+    whole = np.array([photograph.variant is Treatment.PLAIN for photograph in photographs], bool)
+    if min((fake & whole).sum(), (~fake & whole).sum()) < FEWEST_STILLS:
+        return None
+    groups = np.array([photograph.group for photograph in photographs])
+    calibrator = _platt(_still_logits(photographs), fake, _weights(fake, fake, groups))
+    scores = _still_scores(photographs, calibrator)
+    thresholds = decision_thresholds(scores.footage(fake=False), scores.footage(fake=True))
+    return StillSpec(calibrator, thresholds)
 
 
-def _photograph_scores(photographs: Sequence[ClipSequence], frame: Calibrator) -> ClipScores:
+def _still_logits(photographs: Sequence[ClipSequence]) -> Floats:
+    return np.array([photograph.frame_logit.mean() for photograph in photographs], np.float64)
+
+
+def _still_scores(photographs: Sequence[ClipSequence], calibrator: Calibrator) -> ClipScores:
     """Returns photographs with the probability of their crop."""
-    logits = np.array([photograph.frame_logit.mean() for photograph in photographs], np.float64)
-    return ClipScores.of(
-        photographs, np.asarray(expit(frame.slope * logits + frame.intercept), np.float64)
-    )
+    logits = calibrator.slope * _still_logits(photographs) + calibrator.intercept
+    return ClipScores.of(photographs, np.asarray(expit(logits), np.float64))
 
 
 def _better_score(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dfd_edge.bundle.manifest import CardInfo, Metric
 from dfd_training.augment.synthesis import ForgeryKind
-from dfd_training.calibration.thresholds import FALSE_POSITIVE_TARGET, MISS_TARGET
+from dfd_training.calibration.thresholds import (
+    FALSE_POSITIVE_TARGET,
+    MISS_TARGET,
+    UNSURE_TARGET,
+)
 from dfd_training.data.folds import FOLD_SHARES, training_rows
 from dfd_training.data.store import CropStore
 
@@ -54,7 +58,8 @@ def make_card(
             "of footage weighing alike, clips as they are as much as degraded ones (codecs, JPEG, "
             "scaling, blur, noise): "
             f"`fake` starts where {FALSE_POSITIVE_TARGET:.0%} of the real clips would be called "
-            f"so, `real` where {MISS_TARGET:.0%} of the true fakes would. "
+            f"so, `real` where {MISS_TARGET:.0%} of the true fakes would, or more where it takes "
+            f"that to call no more than {UNSURE_TARGET:.0%} of the real clips unsure. "
             "Rows marked val were judged once, through the runtime. Intervals are 95 % bootstrap "
             f"intervals over groups. {protocol}".rstrip()
         ),

@@ -11,7 +11,9 @@ from dfd_edge.inference.names import PRECISIONS
 from dfd_training.sequence.cli import out_of_fold_sequences, synthesis_option
 
 if TYPE_CHECKING:
-    from dfd_edge.bundle.manifest import DecisionSpec
+    from collections.abc import Mapping
+
+    from dfd_edge.bundle.manifest import Threshold
 
 
 @click.command("calibrate")
@@ -54,6 +56,14 @@ if TYPE_CHECKING:
     help="Terms of the model files, for the card.",
 )
 @synthesis_option
+@click.option(
+    "--camera",
+    "cameras",
+    multiple=True,
+    metavar="SOURCE",
+    help="A source of real recordings by webcams, phones or browsers. Together they weigh as much "
+    "as all other real clips when thresholds are set.",
+)
 @click.option("--seed", default=0, show_default=True, help="As given to `fit sequence`.")
 def calibrate_command(
     store: Path,
@@ -64,6 +74,7 @@ def calibrate_command(
     protocol: str,
     licence: str,
     synthesis: bool,
+    cameras: tuple[str, ...],
     seed: int,
 ) -> None:
     """Fit calibrators and set thresholds on the training's own folds.
@@ -94,6 +105,7 @@ def calibrate_command(
             # All precisions use the same kind of score; only the numbers differ.
             person_score=found["fp32"].decision.person_score if found else None,
             photographs=photographs[precision],
+            cameras=cameras,
         )
     out.mkdir(parents=True, exist_ok=True)
     decisions = {precision: result.decision for precision, result in found.items()}
@@ -103,7 +115,11 @@ def calibrate_command(
     (out / "card.json").write_text(card.to_json())
     click.echo(f"a person's score is the mean of the {decisions['fp32'].person_score} logits")
     for precision, decision in decisions.items():
-        _print_thresholds(precision, decision)
+        _print_thresholds(precision, decision.thresholds)
+        if decision.still is not None:
+            _print_thresholds(f"{precision}, stills,", decision.still.thresholds)
+    if decisions["fp32"].still is None:
+        click.echo("stills have no decision of their own: too few real or fake photographs")
     for name, metric in metrics.items():
         between = "" if metric.high is None else f", at most {metric.high:.3f}"
         if metric.low is not None:
@@ -111,10 +127,10 @@ def calibrate_command(
         click.echo(f"{name}: {metric.value:.3f}{between}")
 
 
-def _print_thresholds(precision: str, decision: DecisionSpec) -> None:
-    for label, threshold in decision.thresholds.items():
+def _print_thresholds(name: str, thresholds: Mapping[str, Threshold]) -> None:
+    for label, threshold in thresholds.items():
         click.echo(
-            f"{precision} {label}: P(fake) {threshold.probability:.3f}, wrong in "
+            f"{name} {label}: P(fake) {threshold.probability:.3f}, wrong in "
             f"{threshold.rate:.3f} of {threshold.n} groups' clips (upper bound "
             f"{threshold.upper_bound:.3f})"
         )

@@ -80,7 +80,7 @@ def threshold_metrics(
     Args:
         decision: The thresholds that ship.
         clips: Clips of the held-out folds.
-        photographs: Real photographs; may be empty.
+        photographs: Photographs with the probability of stills; may be empty.
     """
     reals, fakes = clips.footage(fake=False), clips.footage(fake=True)
     fake_at, real_at = (decision.thresholds[name].probability for name in ("fake", "real"))
@@ -92,19 +92,29 @@ def threshold_metrics(
         false_positives = rate_of(reals.p >= probability, reals)
         metrics[f"{at}: real clips called fake"] = false_positives.bounded()
         metrics[f"{at}: true fakes called fake"] = rate_of(fakes.p >= probability, fakes).metric()
+    still = decision.still
+    still_at = still.thresholds if still is not None else decision.thresholds
+    fake_stills = photographs.footage(fake=True)
+    photographs = photographs.footage(fake=False)
     parts = {
         "real clips, plain": reals.subset(reals.variant == Treatment.PLAIN),
         "real clips, degraded": reals.subset(reals.variant == Treatment.DEGRADED),
+        "real clips by webcams, phones and browsers": reals.subset(reals.camera),
         "real photographs": photographs.subset(photographs.variant == Treatment.PLAIN),
         "real photographs, degraded": photographs.subset(photographs.variant == Treatment.DEGRADED),
     }
     for name, part in parts.items():
         if len(part):
-            metrics[f"{name}: share called fake"] = rate_of(part.p >= fake_at, part).bounded()
-            unsure = (part.p < fake_at) & (part.p > real_at)
+            limits = still_at if name.startswith("real photographs") else decision.thresholds
+            high, low = limits["fake"].probability, limits["real"].probability
+            metrics[f"{name}: share called fake"] = rate_of(part.p >= high, part).bounded()
+            unsure = (part.p < high) & (part.p > low)
             metrics[f"{name}: share called unsure"] = rate_of(unsure, part).metric()
     metrics["true fakes: share called fake"] = rate_of(fakes.p >= fake_at, fakes).metric()
     metrics["true fakes: share called real"] = rate_of(fakes.p <= real_at, fakes).bounded()
+    if len(fake_stills):
+        found = fake_stills.p >= still_at["fake"].probability
+        metrics["fake photographs: share called fake"] = rate_of(found, fake_stills).metric()
     return metrics
 
 

@@ -297,10 +297,10 @@ def draws_for(rows: int, draws: int) -> int:
     return draws if rows < _SLOW_ROWS else max(100, draws // 5)
 
 
-def rate_upper_bound(hits: float, n: int, confidence: float = 0.95) -> float:
+def rate_upper_bound(hits: float, n: float, confidence: float = 0.95) -> float:
     """Returns the one-sided upper bound of a rate (Clopper and Pearson, 1934); 1 when n is 0.
 
-    Hits need not be whole: in a weighted rate they are the rate times n.
+    Neither hits nor n need be whole: in a weighted rate, hits are the rate times n.
     """
     from scipy.stats import beta  # noqa: PLC0415 - slow to import, rarely needed
 
