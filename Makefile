@@ -191,12 +191,6 @@ quality: labels fitted $(INSTALLED)-export  ## measure fold 0's bundle, which sa
 	  --replace --out '$(RUNS)/ladder'
 	$(BIN)/dfd-train doctor-data '$(STORE)' --split val --frame '$(JUDGES)0' \
 	  --root '$(DFD_DATA)' --out '$(RUNS)/doctor.json'
-	$(BIN)/dfd-train probe '$(STORE)' --out '$(RUNS)/probe'
-	$(BIN)/dfd-train fit frame '$(STORE)' --resume --out '$(RUNS)/meso4' --backbone meso4 --weights none \
-	  --input-size 160 --validate-on clips --epochs 10 --learning-rate 1e-3
-	$(BIN)/dfd-train score '$(STORE)' --split val --frame '$(FOLD_FITS)0/best.keras' \
-	  --frame '$(RUNS)/probe/best.keras' --frame '$(RUNS)/meso4/best.keras' \
-	  --out '$(RUNS)/baselines.json'
 	$(BIN)/dfd-train quality '$(RUNS)' --page docs/quality.md \
 	  $(if $(BEFORE),--before '$(BEFORE)')
 
