@@ -175,19 +175,16 @@ evaluate: labels fitted $(INSTALLED)-export  ## judge each file by a model that 
 	for fold in $(FOLDS); do \
 	  $(BIN)/dfd-export bundle "$(FOLD_FITS)$$fold/best.keras" "$(RUNS)/sequence/head$$fold.keras" \
 	    --decision '$(RUNS)/decision.json' --card '$(RUNS)/card.json' --crops '$(STORE)' \
-	    --int8 --max-auc-drop 1 --out "$(JUDGES)$$fold" || exit 1; \
+	    --out "$(JUDGES)$$fold" || exit 1; \
 	done
-	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --folds '$(STORE)' \
+	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --folds '$(STORE)' --photographs 1000 \
 	  $(foreach fold,$(FOLDS),--bundle '$(JUDGES)$(fold)') --precision fp32 \
-	  --out '$(RUNS)/evaluation-fp32' --card '$(RUNS)/card.json'
-	$(BIN)/dfd-train evaluate '$(DFD_DATA)/labels.csv' --folds '$(STORE)' \
-	  $(foreach fold,$(FOLDS),--bundle '$(JUDGES)$(fold)') --precision int8 \
 	  --out '$(RUNS)/evaluation' --card '$(RUNS)/card.json'
 	$(BIN)/dfd-export revise '$(BUNDLE)' --card '$(RUNS)/card.json'
 
 .PHONY: quality
 quality: labels fitted $(INSTALLED)-export  ## measure fold 0's bundle, which saw no val row, and fill in docs/quality.md
-	$(BIN)/dfd-train ladder '$(DFD_DATA)/labels.csv' --bundle '$(JUDGES)0' --precision int8 \
+	$(BIN)/dfd-train ladder '$(DFD_DATA)/labels.csv' --bundle '$(JUDGES)0' --precision fp32 \
 	  --replace --out '$(RUNS)/ladder'
 	$(BIN)/dfd-train doctor-data '$(STORE)' --split val --frame '$(JUDGES)0' \
 	  --root '$(DFD_DATA)' --out '$(RUNS)/doctor.json'

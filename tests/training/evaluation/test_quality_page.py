@@ -79,8 +79,7 @@ def finished_runs(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFacto
     """A folder as the measuring commands leave it. Not to be written to."""
     folder = tmp_path_factory.mktemp("finished") / "runs"
     report = summarise(evaluation, draws=5)
-    for name in ("evaluation", "evaluation-fp32"):
-        write_report(evaluation, report, folder / name, {})
+    write_report(evaluation, report, folder / "evaluation", {})
     write_json(folder / "ladder" / "ladder.json", {"rungs": [rung("clean", 0.9), rung("x", 0.6)]})
     check = Check("border only", "the model", "own", SOME, NOTHING, Finding.CLEAN, "nothing there")
     write_json(folder / "doctor.json", {"checks": [check]})
@@ -167,7 +166,6 @@ def test_the_page_of_this_repository_is_filled_in(runs: Path, tmp_path: Path) ->
     for part in (
         f"| real clips called fake | {called} | {called} |",
         "now - before",
-        "shipped variant - fp32",
         "GRU - CNN, mean",
         "| clean | 3, 4 | 0.900",
         "clean: nothing there",

@@ -52,10 +52,9 @@ class Measured:
     """Results of the measuring commands in a folder; None where a command has not run.
 
     Attributes:
-        folder: Folder with `evaluation/`, `evaluation-fp32/`, `crossfit/`, `ladder/`, `card.json`
-            and `doctor.json`.
-        evaluation: Evaluation of the shipped precision, with its report.
-        fp32: The same in full precision.
+        folder: Folder with `evaluation/`, `crossfit/`, `ladder/`, `card.json` and
+            `doctor.json`.
+        evaluation: Evaluation of the files, with its report.
         families: The table of `crossfit`, as Markdown.
         card: The card that `calibrate` wrote.
         ladder: Figures of `ladder`.
@@ -64,7 +63,6 @@ class Measured:
 
     folder: Path
     evaluation: tuple[Evaluation, Report] | None
-    fp32: tuple[Evaluation, Report] | None
     families: str | None
     card: CardInfo | None
     ladder: list[CorruptionFigures] | None
@@ -83,7 +81,6 @@ class Measured:
         return cls(
             folder,
             _evaluated(folder / "evaluation", draws),
-            _evaluated(folder / "evaluation-fp32", draws),
             families.read_text("utf-8") if families.is_file() else None,
             read_card(card) if card.is_file() else None,
             _read(folder / "ladder" / "ladder.json", "rungs", list[CorruptionFigures]),
@@ -146,10 +143,6 @@ def _tables(
     def compared(first: Evaluation, base: Evaluation, what: str) -> list[Comparison]:
         return compare_evaluations(first, base, what, draws=draws)
 
-    def variants() -> str:
-        other, _ = _there(now.fp32, now, "evaluation-fp32/files.csv")
-        return comparison_table(compared(evaluated()[0], other, "shipped variant - fp32"))
-
     def overview() -> str:
         evaluation, report = evaluated()
         earlier = None if before is None else before.evaluation
@@ -171,7 +164,6 @@ def _tables(
         "evaluation": lambda: to_text(evaluated()[1]),
         "families": lambda: _there(now.families, now, "crossfit/families.md"),
         "folds": lambda: fold_table(_there(now.card, now, "card.json")),
-        "variants": variants,
         "gru": lambda: comparison_table(compare_scores(evaluated()[0], draws=draws)),
         "sources": lambda: source_table(by_source(evaluated()[0])),
         "calibration": lambda: reliability_table(reliability(evaluated()[0], draws=draws)),
