@@ -69,6 +69,25 @@ def variant_bundle(tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def signals_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of small graphs that measures bursts, with the shipped face detector.
+
+    Not to be written to.
+    """
+    pytest.importorskip("onnx", reason="onnx is not installed, which writes such a bundle")
+    from dfd_edge.bundle.manifest import FaceSpec
+    from dfd_edge.faces import DETECTOR_NAME, DetectorOptions
+    from dfd_edge.faces.detector import DETECTOR_FILE
+    from dfd_edge.faces.onnx_model import face_model_sha256
+    from small_bundle import build_small_bundle
+
+    detector_sha256 = face_model_sha256(DETECTOR_FILE)
+    face = FaceSpec(DETECTOR_NAME, detector_sha256, DetectorOptions().to_dict())
+    folder = tmp_path_factory.mktemp("signals") / "bundle"
+    return build_small_bundle(folder, face=face, signals=True)
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Headless Chromium; tests are skipped where there is none."""
     program = find_browser()

@@ -122,7 +122,10 @@ def test_an_upload(place: Path):
 def test_frames_from_pyav_score_as_the_file_does(place: Path):
     (line,) = run("pyav_frames.py", place, "clip.mp4")
     verdict = Detector.load().analyze(place / "clip.mp4")
-    assert line == f"{verdict.label} {verdict.p_fake:.3f} {verdict.frames}"
+    label, p_fake, frames = line.split()
+    assert (label, frames) == (verdict.label, str(verdict.frames))
+    # A file's luma is measured as it is coded, that of pushed frames through BGR and back.
+    assert float(p_fake) == pytest.approx(verdict.p_fake, abs=0.01)
 
 
 def test_a_watched_source(place: Path):

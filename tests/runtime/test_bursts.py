@@ -16,7 +16,6 @@ from clip_maker import face_frames, run_ffmpeg, write_clip
 from dfd_edge import Detector
 from dfd_edge.errors import CameraError
 from dfd_edge.judging.people import Observer
-from dfd_edge.judging.stream import Stream
 from dfd_edge.sandbox.source import SandboxedSource
 from dfd_edge.sandbox.source import unavailable as sandbox_unavailable
 from dfd_edge.sources import RawFormat, SourceItem, SourceOptions, camera
@@ -468,10 +467,9 @@ class TestCameras:
 
 class TestPushedFrames:
     @pytest.fixture
-    def stream(self, tiny_bundle, monkeypatch):
+    def stream(self, signals_bundle):
         """A stream of a model that measures bursts; those that were observed are in `bursts`."""
-        monkeypatch.setattr(Stream, "takes_bursts", property(lambda _: True))
-        stream = Detector.load(tiny_bundle).stream()
+        stream = Detector.load(signals_bundle).stream()
         stream.bursts = []
         observe = stream.observe
 
@@ -536,11 +534,12 @@ class TestPushedFrames:
 
 
 @pytest.mark.parametrize("way", ["analyze", "watch"])
-def test_files_hand_their_bursts_to_the_stream(tmp_path, tiny_bundle, monkeypatch, way):
+def test_files_hand_their_bursts_to_the_stream(
+    tmp_path, tiny_bundle, signals_bundle, monkeypatch, way
+):
     path = write_clip(tmp_path / "clip.mp4", face_frames(60), rate=30)
     wanted = [frame.burst for frame in read(path)]
-    for takes in (False, True):
-        monkeypatch.setattr(Stream, "takes_bursts", property(lambda _, takes=takes: takes))
+    for bundle, takes in ((tiny_bundle, False), (signals_bundle, True)):
         observed = []
         observe = Observer.observe
         monkeypatch.setattr(
@@ -550,7 +549,7 @@ def test_files_hand_their_bursts_to_the_stream(tmp_path, tiny_bundle, monkeypatc
                 observed.append(burst) or observe(self, *arguments, **options)  # noqa: B023
             ),
         )
-        detector = Detector.load(tiny_bundle)
+        detector = Detector.load(bundle)
         if way == "analyze":
             detector.analyze(path)
         else:

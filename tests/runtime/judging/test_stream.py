@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import tracemalloc
 from decimal import Decimal
@@ -15,6 +16,7 @@ from clip_maker import face_frames, plain_frames, portrait, write_clip
 
 from dfd_edge import Detector, Label, SourceError, UsageError
 from dfd_edge.faces.crop import Quality
+from dfd_edge.faces.signals import NAMES
 from dfd_edge.judging.decision import StepSums, sigmoid
 from dfd_edge.judging.people import FaceCrop, Observation
 from dfd_edge.judging.stream import FORGET_AFTER_S
@@ -40,18 +42,26 @@ def detector(tiny_bundle):
 
 @pytest.fixture(scope="module")
 def crops(detector):
+    return crops_of(detector)
+
+
+def crops_of(detector):
     """Ten different crops of a face, uint8 RGB."""
     size = detector.bundle.manifest.frame.input_size
     views = face_frames(200)[::20]
     return [np.asarray(cv2.resize(view[20:220, 60:260], (size, size)), np.uint8) for view in views]
 
 
-def observe(time_s, faces, *, judged=True):
-    """An observation of (track, crop) pairs."""
+def observe(time_s, faces, *, judged=True, signals=None):
+    """An observation of (track, crop) pairs; all faces have the same signals."""
     box = np.array([10, 10, 110, 110], np.float32)
     quality = Quality(True) if judged else Quality(False, "blurred")
     return Observation(
-        time_s, tuple(FaceCrop(track, box, (0, 0, 120), crop, quality) for track, crop in faces)
+        time_s,
+        tuple(
+            FaceCrop(track, box, (0, 0, 120), crop, quality, signals=signals)
+            for track, crop in faces
+        ),
     )
 
 
@@ -232,26 +242,37 @@ class TestPeople:
         assert [person.track for person in after] == [1, 2, 3]
         assert after[0] == before
 
-    def test_people_who_left_take_no_room_beside_their_verdict(self, detector, crops):
+    @pytest.mark.parametrize("bundle", ["tiny_bundle", "signals_bundle"])
+    def test_people_who_left_take_no_room_beside_their_verdict(self, request, bundle):
+        detector = Detector.load(request.getfixturevalue(bundle))
+        signals = np.linspace(0.0, 1.0, len(NAMES), dtype=np.float32)
+        crops = crops_of(detector)
         stream = detector.stream()
 
         def visit(number):
             for n in range(50):
                 time_s = number * (FORGET_AFTER_S + 20) + n / 5
-                stream.score([observe(time_s, [(number, crops[n % len(crops)])])])
+                crop = crops[n % len(crops)]
+                stream.score([observe(time_s, [(number, crop)], signals=signals)])
+
+        def traced():
+            gc.collect()  # it also frees what Python keeps for objects to come
+            return tracemalloc.get_traced_memory()[0]
 
         for number in range(1, 4):
             visit(number)
         tracemalloc.start()
         try:
-            before, _ = tracemalloc.get_traced_memory()
+            before = traced()
             for number in range(4, 24):
                 visit(number)
-            after, _ = tracemalloc.get_traced_memory()
+            after = traced()
         finally:
             tracemalloc.stop()
-        assert len(stream.verdict().people) == 23
-        assert (after - before) / 20 < 2000
+        people = stream.verdict().people
+        assert len(people) == 23
+        assert [person.signals is not None for person in people] == [stream.takes_bursts] * 23
+        assert (after - before) / 20 < (4000 if stream.takes_bursts else 2000)
 
 
 class TestVerdicts:
