@@ -68,8 +68,9 @@ def test_a_window_is_held_against_the_carried_state(measured: tuple[str, dict[st
         check_ratio(found, f"live.window.{name}.ratio", f"live.window.{name}", "live.carried")
 
 
-def test_a_head_without_loops_has_no_bar() -> None:
-    result = measure_recurrent(head="mean", width=WIDTH, runs=1)
+@pytest.mark.parametrize("head", ["mean", "signals"])
+def test_a_head_without_loops_has_no_bar(head: str) -> None:
+    result = measure_recurrent(head=head, width=WIDTH, runs=1)
     assert result.details["loops"] == 0
     assert all(figure.bar is None for figure in result.figures)
 
