@@ -32,6 +32,7 @@ from dfd_export.graphs.sequence_graph import (
 )
 from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
+from dfd_export.inspect.macs import measure
 from dfd_training.models import (
     build_sequence_model,
     load_sequence_model,
@@ -168,6 +169,14 @@ def test_the_graph_is_native_operators_whose_cost_is_known():
     shapes = {"features": (8, 2, WIDTH), "signals": (8, 2, SIGNALS), "measured": (8, 2)}
     state = (8, SPEC.state_width)
     assert check_size(GRAPH.SerializeToString(), {**shapes, "lengths": (8,), "state": state})
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_its_products_are_counted(steps: int):
+    cost, width = measure(GRAPH, {"time": steps}), SPEC.state_width
+    assert cost.unknown == ()
+    linear = WIDTH + SIGNALS * PROBES + (width - 1) * width
+    assert cost.macs == steps * (linear + steps * width), "each sum is over all steps of a call"
 
 
 @pytest.mark.parametrize(
