@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
 
-import dfd_edge
+from dfd_edge.bundle import DEFAULT_BUNDLE
 from dfd_edge.errors import UsageError
 from dfd_training.data.families import FakeFamilies, crop_files, family_of, leave_out, with_families
 from dfd_training.data.folds import FOLD_SHARES
@@ -160,9 +159,12 @@ def test_shipped_weights_come_back_exactly(small_store: CropStore) -> None:
     sampler = PairSampler(small_store, small_store.index, options)
     rng = np.random.default_rng(0)
     crops = np.stack([crop for _ in range(24) for crop in sampler.draw(rng)])
-    graph = Path(dfd_edge.__file__).parent / "models" / "default" / "frame.onnx"
+    graph = DEFAULT_BUNDLE / "frame.onnx"
     expected = onnxruntime.InferenceSession(graph).run(["fake_logit"], {"image": crops})[0]
-    model = build_frame_model(input_size=160, weights="shipped")
+    fitted = build_frame_model(input_size=160, weights="shipped")  # from Keras' own file
+    logits = fitted.predict(crops.astype(np.float32), verbose=0)["fake_logit"]
+    assert np.abs(logits - expected).max() < 1e-3
+    model = build_frame_model(input_size=160, weights=graph.parent)
     for settled in (False, True):
         if settled:
             measure_norms(model, crops)
@@ -175,4 +177,4 @@ def test_shipped_weights_come_back_exactly(small_store: CropStore) -> None:
 
 def test_weights_of_another_network_are_refused() -> None:
     with pytest.raises(UsageError, match="no batch norm follows"):
-        build_frame_model(backbone="meso4", input_size=160, weights="shipped")
+        build_frame_model(backbone="meso4", input_size=160, weights=DEFAULT_BUNDLE)

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from dfd_edge.bundle.manifest import CardInfo, Metric
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
 from dfd_training.evaluation.crops.leaks import Check, Finding
-from dfd_training.evaluation.crops.score_report import ScoreReport, ScoreRow
 from dfd_training.evaluation.evaluate import Evaluation, summarise
 from dfd_training.evaluation.levels import reliability
 from dfd_training.evaluation.quality_page import Measured, by_source, compare_scores, write_page
@@ -84,8 +84,17 @@ def finished_runs(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFacto
     write_json(folder / "ladder" / "ladder.json", {"rungs": [rung("clean", 0.9), rung("x", 0.6)]})
     check = Check("border only", "the model", "own", SOME, NOTHING, Finding.CLEAN, "nothing there")
     write_json(folder / "doctor.json", {"checks": [check]})
-    row = ScoreRow("swaps", "clean", "probe", 3, 4, SOME, 2, 3, 0.5, 0.25, 0.5)
-    write_json(folder / "baselines.json", {"report": ScoreReport([row], [], [])})
+    (folder / "crossfit").mkdir()
+    (folder / "crossfit" / "families.md").write_text(
+        "| family | AUC |\n|---|---|\n| swap | 0.9 |\n"
+    )
+    metrics = {
+        "training folds, fp32, real clips: share called fake": Metric(0.01, None, 0.03, 90),
+        "training folds, int8, real clips: share called fake": Metric(0.02, None, 0.04, 90),
+        "val rows, int8, clip AUC": Metric(0.5),
+    }
+    card = CardInfo("data", "protocol", metrics, "licence", [])
+    (folder / "card.json").write_text(card.to_json())
     return folder
 
 
@@ -162,7 +171,8 @@ def test_the_page_of_this_repository_is_filled_in(runs: Path, tmp_path: Path) ->
         "sequence model - CNN, mean",
         "| clean | 3, 4 | 0.900",
         "clean: nothing there",
-        "| clean | probe | 0.750",
+        "| swap | 0.9 |",
+        "| real clips: share called fake | 0.010, at most 0.030 (n = 90) | 0.020, at most 0.040",
     ):
         assert part in text
     picture = cv2.imread(str(page.parent / "images" / "quality_ladder.png"))

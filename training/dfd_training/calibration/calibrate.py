@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from dfd_training.calibration.thresholds import (
 from dfd_training.sequence.sequences import FOOTAGE, MIN_STEPS, ClipSequence, Treatment
 
 TRUE_FAKE_SHARE = 0.5
+
+logger = logging.getLogger(__name__)
 FEWEST_STILLS = 50
 """Real photographs, and fake ones, that a decision on stills needs."""
 
@@ -65,7 +68,7 @@ def calibrate(
         draws: Bootstrap samples for the intervals.
 
     Raises:
-        UsageError: There are no true fakes or no reals, or no real clip is of such a source.
+        UsageError: There are no true fakes or no reals.
     """
     fake = np.array([sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
@@ -73,11 +76,8 @@ def calibrate(
     if not true_fake.any() or fake.all():
         raise UsageError("calibration needs real clips and true fakes among the rows of train")
     sources = {sequence.source for sequence in sequences if not sequence.fake}
-    if unknown := sorted(set(cameras) - sources):
-        raise UsageError(
-            f"source {unknown[0]!r} has no real clips; those that have are "
-            f"{', '.join(sorted(sources))}"
-        )
+    if cameras and (unknown := sorted(set(cameras) - sources)):
+        logger.warning("no real clips of %s: these cameras do not count", ", ".join(unknown))
     weights = _weights(fake, true_fake, groups)
     logits = {
         PersonScore.FRAME: [sequence.frame_logit for sequence in sequences],

@@ -12,15 +12,20 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from dfd_edge.bundle.manifest import CardInfo
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label
 from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation.crops.leaks import Check, checks_to_text
-from dfd_training.evaluation.crops.score_report import ScoreReport
-from dfd_training.evaluation.degradations import Condition
 from dfd_training.evaluation.evaluate import Evaluation, Report, summarise
 from dfd_training.evaluation.levels import Reliability, labels_of, reliability
-from dfd_training.evaluation.report import markdown, read_evaluation, read_figures, to_text
+from dfd_training.evaluation.report import (
+    markdown,
+    read_card,
+    read_evaluation,
+    read_figures,
+    to_text,
+)
 from dfd_training.evaluation.robustness import CorruptionFigures
 from dfd_training.evaluation.robustness_report import draw_robustness, robustness_to_text
 from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, rate_upper_bound
@@ -37,6 +42,7 @@ _CALLS = (
 
 _CALLED = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value)
 T = TypeVar("T")
+_FOLDS = "training folds"
 CHART = Path("images", "quality_ladder.png")
 _SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -46,21 +52,23 @@ class Measured:
     """Results of the measuring commands in a folder; None where a command has not run.
 
     Attributes:
-        folder: Folder with `evaluation/`, `evaluation-fp32/`, `ladder/`, `doctor.json` and
-            `baselines.json`.
+        folder: Folder with `evaluation/`, `evaluation-fp32/`, `crossfit/`, `ladder/`, `card.json`
+            and `doctor.json`.
         evaluation: Evaluation of the shipped precision, with its report.
         fp32: The same in full precision.
+        families: The table of `crossfit`, as Markdown.
+        card: The card that `calibrate` wrote.
         ladder: Figures of `ladder`.
         doctor: Checks of `doctor-data`.
-        baselines: Report of `score`.
     """
 
     folder: Path
     evaluation: tuple[Evaluation, Report] | None
     fp32: tuple[Evaluation, Report] | None
+    families: str | None
+    card: CardInfo | None
     ladder: list[CorruptionFigures] | None
     doctor: list[Check] | None
-    baselines: ScoreReport | None
 
     @classmethod
     def read(cls, folder: Path, *, draws: int = 1000) -> Measured:
@@ -71,13 +79,15 @@ class Measured:
         """
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder: run the measuring commands first")
+        families, card = folder / "crossfit" / "families.md", folder / "card.json"
         return cls(
             folder,
             _evaluated(folder / "evaluation", draws),
             _evaluated(folder / "evaluation-fp32", draws),
+            families.read_text("utf-8") if families.is_file() else None,
+            read_card(card) if card.is_file() else None,
             _read(folder / "ladder" / "ladder.json", "rungs", list[CorruptionFigures]),
             _read(folder / "doctor.json", "checks", list[Check]),
-            _read(folder / "baselines.json", "report", ScoreReport),
         )
 
 
@@ -159,6 +169,8 @@ def _tables(
     return {
         "overview": overview,
         "evaluation": lambda: to_text(evaluated()[1]),
+        "families": lambda: _there(now.families, now, "crossfit/families.md"),
+        "folds": lambda: fold_table(_there(now.card, now, "card.json")),
         "variants": variants,
         "gru": lambda: comparison_table(compare_scores(evaluated()[0], draws=draws)),
         "sources": lambda: source_table(by_source(evaluated()[0])),
@@ -166,7 +178,6 @@ def _tables(
         "ladder": lambda: robustness_to_text(_there(now.ladder, now, "ladder/ladder.json")),
         "ladder-chart": ladder_chart,
         "doctor": lambda: checks_to_text(_there(now.doctor, now, "doctor.json")),
-        "baselines": lambda: baseline_table(_there(now.baselines, now, "baselines.json")),
     }
 
 
@@ -322,6 +333,23 @@ def _key_figures(evaluation: Evaluation, report: Report) -> dict[str, str]:
     return figures
 
 
+def fold_table(card: CardInfo) -> str:
+    """Returns what `calibrate` measured on the training's own folds, a column a precision."""
+    found: dict[str, dict[str, str]] = {}
+    for name, metric in card.metrics.items():
+        where, precision, what = (*name.split(", ", 2), "", "")[:3]
+        if where == _FOLDS and what:
+            high = "" if metric.high is None else f", at most {metric.high:.3f}"
+            between = high if metric.low is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
+            text = f"{metric.value:.3f}{between} (n = {metric.n})"
+            found.setdefault(what, {})[precision] = text
+    precisions = sorted({precision for row in found.values() for precision in row})
+    return markdown(
+        ("figure", *precisions),
+        ((what, *(row.get(p, "") for p in precisions)) for what, row in found.items()),
+    )
+
+
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
     """Returns AUCs of two scores on the same clips, and their paired difference."""
     return markdown(
@@ -373,33 +401,6 @@ def source_table(rows: Sequence[SourceRow]) -> str:
             for row in rows
         ),
     )
-
-
-def baseline_table(report: ScoreReport) -> str:
-    """Returns AUC of each model under each condition, and its difference to the first, paired."""
-    tables: list[str] = []
-    apart = {(d.case, d.where, d.what.split(" - ")[0]): d.auc for d in report.models}
-    for case in dict.fromkeys(row.case for row in report.rows):
-        rows = [row for row in report.rows if row.case == case]
-        cells = []
-        for row in sorted(rows, key=lambda r: list(Condition).index(Condition(r.condition))):
-            difference = apart.get((case, row.condition, row.model))
-            pairs = f"{row.pairs_won} of {row.pairs}" if row.pairs else ""
-            cells.append(
-                (
-                    row.condition,
-                    row.model,
-                    str(row.auc),
-                    difference.signed() if difference else "",
-                    pairs,
-                    _share(row.reals_at_90),
-                )
-            )
-        head = ("crops", "model", "AUC", "difference, paired", "pairs won", "reals at 90 %")
-        first = rows[0]
-        title = f"{case} ({first.fakes} fakes, {first.reals} reals, {first.auc.groups} groups):"
-        tables.append(f"{title[0].upper()}{title[1:]}\n\n{markdown(head, cells)}")
-    return "\n\n".join(tables)
 
 
 def ladder_change_table(
