@@ -12,8 +12,10 @@ from bench_results import read_valid
 from click.testing import CliRunner
 
 from dfd_benchmarks.cli import main
+from dfd_benchmarks.sequence.gru import measure_gru
 from dfd_benchmarks.sequence.recurrent import BATCHES, TIMES, Pair, measure_recurrent
 from dfd_edge.errors import DfdError, UsageError
+from small_bundle import build_small_bundle
 
 WIDTH = 16
 
@@ -68,8 +70,9 @@ def test_a_window_is_held_against_the_carried_state(measured: tuple[str, dict[st
         check_ratio(found, f"live.window.{name}.ratio", f"live.window.{name}", "live.carried")
 
 
-def test_a_head_without_loops_has_no_bar() -> None:
-    result = measure_recurrent(head="mean", width=WIDTH, runs=1)
+@pytest.mark.parametrize("head", ["mean", "signals"])
+def test_a_head_without_loops_has_no_bar(head: str) -> None:
+    result = measure_recurrent(head=head, width=WIDTH, runs=1)
     assert result.details["loops"] == 0
     assert all(figure.bar is None for figure in result.figures)
 
@@ -101,6 +104,13 @@ def test_a_step_is_held_against_a_crop(tiny_bundle: Path, tmp_path: Path) -> Non
     # Many steps in one call share the price of the call.
     assert min(found["chunk_gain"]) > 1
     assert "last tenth of the steps over the first" in result.stdout
+
+
+def test_a_step_that_takes_signals_is_measured_without_them(tmp_path: Path) -> None:
+    bundle = build_small_bundle(tmp_path / "bundle", signals=True)
+    result = measure_gru(model=bundle, steps=100, runs=1)
+    assert result.details["difference"] <= 1e-5
+    assert min(result.figures[0].values) > 0
 
 
 def test_options_that_do_not_fit() -> None:

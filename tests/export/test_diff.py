@@ -262,3 +262,13 @@ def test_a_weight_that_is_cut_short_ends_with_code_5(first: Path, second: Path):
     result = run(first, second)
     assert result.exit_code == 5
     assert "second/frame.onnx: the weight 'seen' is damaged (" in result.stderr
+
+
+def test_signals_take_a_line_for_their_names_and_one_for_their_units(first: Path, tmp_path: Path):
+    result = run(first, build_small_bundle(tmp_path / "signals", signals=True))
+    assert result.exit_code == 1
+    lines = [line for line in result.output.splitlines() if "sequence.signals." in line]
+    assert len(lines) == 3
+    assert lines[0].endswith("sequence.signals.version: nothing -> 1")
+    assert "sequence.signals.names: nothing -> 'eyes_noise, eyes_change, " in lines[1]
+    assert "input signals: nothing -> 'float32 [batch, time, 33]'" in result.output

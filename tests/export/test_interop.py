@@ -20,6 +20,7 @@ from dfd_benchmarks.peers.engines import load_openvino
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
 from dfd_edge.inference.session import Session
 from dfd_edge.judging.decision import Decision
+from small_bundle import SIZE, build_small_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE_PACKAGES = ("onnxruntime-web@1", "pngjs@7")
@@ -54,6 +55,7 @@ def run(*command: object, cwd: Path, timeout_s: float = 300) -> str:
 class Judged:
     """Crops that the example cut, and what the runtime says of them as one clip."""
 
+    bundle: Path
     folder: Path
     pictures: list[str]
     rows: np.ndarray
@@ -73,8 +75,24 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     run(sys.executable, "crops.py", DEFAULT_BUNDLE, clip, cwd=folder)
     made = sorted(path.name for path in folder.glob("crop*.png"))
     assert len(made) == 20  # four seconds at 5 Hz
-    pictures = made[:CROPS]
-    session = Session.open(Bundle.load(), provider="cpu", precision="fp32")
+    return judge(DEFAULT_BUNDLE, folder, made[:CROPS])
+
+
+@pytest.fixture(scope="module")
+def judged_with_signals(judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """The same crops, and a bundle whose sequence model takes signals."""
+    folder = tmp_path_factory.mktemp("signals")
+    build_small_bundle(folder / "bundle", signals=True)
+    for name in judged.pictures:
+        crop = cv2.imread(str(judged.folder / name))
+        small = cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / name), small)
+    return judge(folder / "bundle", folder, judged.pictures)
+
+
+def judge(bundle: Path, folder: Path, pictures: list[str]) -> Judged:
+    """What the runtime says of crops, none of whose steps has measured signals."""
+    session = Session.open(Bundle.load(bundle), provider="cpu", precision="fp32")
     bgr = np.stack([cv2.imread(str(folder / name)) for name in pictures])
     frames = session.run_frame(np.ascontiguousarray(bgr[..., ::-1]))
     steps = session.run_sequence(
@@ -87,12 +105,16 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
             frames.fake_logit.tolist(), steps.fake_logit[0].tolist(), strict=True
         )
     ]
-    return Judged(folder, pictures, np.array(rows))
+    return Judged(bundle, folder, pictures, np.array(rows))
 
 
-def test_ten_lines_of_python_say_what_the_runtime_says(judged: Judged):
+@pytest.mark.parametrize("which", ["judged", "judged_with_signals"])
+def test_a_short_python_program_says_what_the_runtime_says(
+    which: str, request: pytest.FixtureRequest
+):
+    judged: Judged = request.getfixturevalue(which)
     (judged.folder / "judge.py").write_text(code("judge.py"), "utf-8")
-    output = run(sys.executable, "judge.py", DEFAULT_BUNDLE, *judged.pictures, cwd=judged.folder)
+    output = run(sys.executable, "judge.py", judged.bundle, *judged.pictures, cwd=judged.folder)
     judged.check(output)
 
 
@@ -123,10 +145,14 @@ def node_folder() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_ten_lines_of_javascript_say_what_the_runtime_says(judged: Judged, node_folder: Path):
+@pytest.mark.parametrize("which", ["judged", "judged_with_signals"])
+def test_a_short_javascript_program_says_what_the_runtime_says(
+    which: str, node_folder: Path, request: pytest.FixtureRequest
+):
+    judged: Judged = request.getfixturevalue(which)
     script = node_folder / "judge.mjs"
     script.write_text(code("judge.mjs"), "utf-8")
-    output = run("node", script, DEFAULT_BUNDLE, *judged.pictures, cwd=judged.folder)
+    output = run("node", script, judged.bundle, *judged.pictures, cwd=judged.folder)
     judged.check(output)
 
 
@@ -186,11 +212,16 @@ def sequence_inputs(batch: int, steps: int, lengths: np.ndarray) -> dict[str, np
     rng = np.random.default_rng(batch * 100 + steps)
     features = rng.uniform(0, 2, (batch, steps, manifest.frame.feature_width))
     state = rng.uniform(-1, 1, (batch, manifest.sequence.state_width))
-    return {
+    inputs = {
         "features": features.astype(np.float32),
         "lengths": lengths.astype(np.int32),
         "state": state.astype(np.float32),
     }
+    if (signals := manifest.sequence.signals) is not None:
+        values = rng.uniform(-1, 1, (batch, steps, signals.width))
+        inputs["signals"] = values.astype(np.float32)
+        inputs["measured"] = rng.integers(0, 2, (batch, steps)).astype(np.float32)
+    return inputs
 
 
 def test_openvino_runs_the_sequence_graph_at_any_batch_and_time():

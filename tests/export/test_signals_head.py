@@ -13,6 +13,7 @@ import pytest
 from keras import layers
 from onnx import numpy_helper
 
+from dfd_benchmarks.peers.engines import load_openvino
 from dfd_edge.bundle import Bundle, sequence_contract
 from dfd_edge.bundle.graph_size import check_size
 from dfd_edge.errors import UsageError
@@ -32,6 +33,7 @@ from dfd_export.graphs.sequence_graph import (
 )
 from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
+from dfd_export.inspect.macs import measure
 from dfd_training.models import (
     build_sequence_model,
     load_sequence_model,
@@ -164,10 +166,34 @@ def test_the_state_of_a_day_is_no_larger_than_that_of_a_minute():
 def test_the_graph_is_native_operators_whose_cost_is_known():
     onnx.checker.check_model(GRAPH, full_check=True)
     assert not {"Loop", "If", "Scan"}.intersection(operators(GRAPH))
-    assert len(operators(GRAPH)) <= 44
+    assert len(operators(GRAPH)) <= 46
     shapes = {"features": (8, 2, WIDTH), "signals": (8, 2, SIGNALS), "measured": (8, 2)}
     state = (8, SPEC.state_width)
     assert check_size(GRAPH.SerializeToString(), {**shapes, "lengths": (8,), "state": state})
+
+
+def test_openvino_says_the_same_after_every_step(tmp_path: Path):
+    try:
+        core = load_openvino().Core()
+    except ImportError:
+        pytest.skip("OpenVINO is not installed")
+    onnx.save(GRAPH, tmp_path / "sequence.onnx")
+    compiled = core.compile_model(
+        core.read_model(tmp_path / "sequence.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    inputs, lengths = inputs_of(3, 7), np.full(3, 7, np.int32)
+    found = compiled({**inputs, "lengths": lengths, "state": np.zeros((3, SPEC.state_width), "f4")})
+    logits, state = run(inputs, lengths)
+    np.testing.assert_allclose(found["fake_logit"], logits, atol=1e-4)
+    np.testing.assert_allclose(found["next_state"], state, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_its_products_are_counted(steps: int):
+    cost, width = measure(GRAPH, {"time": steps}), SPEC.state_width
+    assert cost.unknown == ()
+    linear = WIDTH + SIGNALS * PROBES + (width - 1) * width
+    assert cost.macs == steps * (linear + steps * width), "each sum is over all steps of a call"
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,11 @@ class Pair:
     """Sessions of both graphs of one model.
 
     Attributes:
-        native: `features`, `lengths` and `state` to `fake_logit` and `next_state`.
-        loop: `features` and `mask` to `fake_logit`.
+        native: `features`, `lengths`, `state` and any signals to `fake_logit` and `next_state`.
+        loop: `features`, `mask` and any signals to `fake_logit`.
         width: Features of a step.
         state_width: Numbers in the state.
+        signal_width: Signals of a step, 0 for a head that takes none.
         loops: `Loop` operators in tf2onnx's graph.
     """
 
@@ -58,6 +59,7 @@ class Pair:
     loop: Any
     width: int
     state_width: int
+    signal_width: int
     loops: int
 
     @classmethod
@@ -82,7 +84,7 @@ class Pair:
         rng = np.random.default_rng(seed)
         for variable in model.weights:
             if not variable.path.endswith("kernel"):
-                low = 0.5 if variable.path.endswith(("variance", "gamma")) else -0.3
+                low = 0.5 if variable.path.endswith(("variance", "gamma", "scale")) else -0.3
                 variable.assign(rng.uniform(low, low + 0.6, variable.shape))
         spec = describe_sequence_model(model, rate_hz=5.0, max_gap_s=1.0)
         frame = FrameSpec(1, 1.0, width, None, {"fp32": VariantSpec("frame.onnx")})
@@ -93,6 +95,7 @@ class Pair:
             loop=open_session(loop, Provider.CPU, threads=1, name="tf2onnx's graph"),
             width=width,
             state_width=spec.state_width,
+            signal_width=0 if spec.signals is None else spec.signals.width,
             loops=read_onnx(loop).operators.get("Loop", 0),
         )
 
@@ -112,10 +115,17 @@ class Pair:
         """Returns the inputs of both graphs for features [B, T, F], from the beginning."""
         state = np.zeros((len(features), self.state_width), np.float32)
         mask = np.arange(features.shape[1]) < lengths[:, None]
-        return (
-            {"features": features, "lengths": lengths, "state": state},
-            {"features": features, "mask": mask},
-        )
+        steps = {"features": features, **self.signals(*features.shape[:2])}
+        return {**steps, "lengths": lengths, "state": state}, {**steps, "mask": mask}
+
+    def signals(self, batch: int, steps: int) -> Arrays:
+        """Returns the inputs that a head on signals takes besides: measured, and all of them 0."""
+        if not self.signal_width:
+            return {}
+        return {
+            "signals": np.zeros((batch, steps, self.signal_width), np.float32),
+            "measured": np.ones((batch, steps), np.float32),
+        }
 
     def difference(self, features: NDArray[np.float32]) -> float:
         """Largest difference of two logits, the sequences full and of every length.
@@ -275,12 +285,13 @@ def _live_costs(pair: Pair, stream: NDArray[np.float32]) -> list[float]:
     """Median microseconds of a live step: state carried, native window, tf2onnx's window."""
     one, full = np.ones(1, np.int32), np.full(1, WINDOW, np.int32)
     state = np.zeros((1, pair.state_width), np.float32)
+    signals = pair.signals(1, 1)
     now = WINDOW
 
     def carried() -> None:
         nonlocal state, now
         step = stream[:, now : now + 1]
-        state = pair.run_native({"features": step, "lengths": one, "state": state})[1]
+        state = pair.run_native({"features": step, "lengths": one, "state": state, **signals})[1]
         now = max(WINDOW, (now + 1) % stream.shape[1])
 
     def window(run: Callable[[Arrays], object], which: int) -> None:

@@ -40,6 +40,7 @@ def render_card(manifest: Manifest) -> str:
                 f"- {_pictures(manifest)}",
                 f"- {frame.feature_width} features a crop; precisions: {', '.join(frame.variants)}",
                 f"- {_steps(sequence)}",
+                *_signals(sequence),
                 f"- Written {manifest.created}, schema version {manifest.schema_version}",
             ]
         ),
@@ -58,6 +59,15 @@ def _steps(sequence: SequenceSpec) -> str:
         f"{sequence.rate_hz:g} steps a second; after a gap of {sequence.max_gap_s:g} s the "
         "sequence starts anew"
     )
+
+
+def _signals(sequence: SequenceSpec) -> list[str]:
+    if (signals := sequence.signals) is None:
+        return []
+    return [
+        f"- {signals.width} measurements of consecutive frames a step (version "
+        f"{signals.version}), where there are such frames"
+    ]
 
 
 def _variants(variants: dict[str, VariantSpec]) -> list[str]:

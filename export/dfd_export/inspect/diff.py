@@ -158,6 +158,9 @@ def diff_bundles(first: Bundle, second: Bundle) -> BundleDiff:
 def _facts(bundle: Bundle) -> dict[str, Value]:
     plain = to_plain(bundle.manifest)
     del plain["files"]
+    if (signals := plain["sequence"].get("signals")) is not None:
+        for names in ("names", "units"):  # one line each in place of one a measurement
+            signals[names] = ", ".join(signals[names])
     return flatten(plain)
 
 

@@ -10,14 +10,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 _INFERENCE_NEEDS = 4096
 """Constants up to this many numbers are kept for shape inference: shapes and axes among them."""
+
+_MOST_STEPS = 2**31
+"""A `Range` of as many numbers or more is not looked into."""
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -193,8 +197,13 @@ def infer_shapes(model: onnx.ModelProto, axes: Mapping[str, int]) -> dict[str, S
         else:  # their shape is enough, and a copy of large weights would not fit a message
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
+    shapes = _inferred(light)
+    return _inferred(light) if _settle_ranges(light.graph, shapes) else shapes
+
+
+def _inferred(model: onnx.ModelProto) -> dict[str, Shape]:
     try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True).graph
+        inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     except shape_inference.InferenceError:  # the graph is not valid: nothing is known of it
         return {}
     shapes = {}
@@ -204,6 +213,40 @@ def infer_shapes(model: onnx.ModelProto, axes: Mapping[str, int]) -> dict[str, S
         if has_shape and all(dim.HasField("dim_value") for dim in dims):
             shapes[value.name] = tuple(dim.dim_value for dim in dims)
     return shapes
+
+
+def _settle_ranges(graph: onnx.GraphProto, shapes: Shapes) -> bool:
+    """Makes inputs of known length of each `Range` over an axis, which inference leaves open.
+
+    Returns:
+        Whether there is one.
+    """
+    numbers = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.INT64
+        and not tensor.dims
+        and (len(tensor.raw_data) == 8 or len(tensor.int64_data) == 1)
+    }
+    settled = []
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            place = {attribute.name: attribute.i for attribute in node.attribute}
+            axes = shapes[node.input[0]][place.get("start", 0) : place.get("end")]
+            numbers[node.output[0]] = np.array(axes, np.int64)
+        elif node.op_type == "Squeeze" and np.size(numbers.get(node.input[0], ())) == 1:
+            numbers[node.output[0]] = numbers[node.input[0]].reshape(())
+        elif node.op_type == "Range" and all(name in numbers for name in node.input):
+            start, limit, step = (numbers[name].item() for name in node.input)
+            length = max(0, -((start - limit) // step)) if step else _MOST_STEPS
+            if length < _MOST_STEPS:
+                settled.append((node, length))
+    for node, length in settled:
+        graph.node.remove(node)
+        graph.input.append(
+            helper.make_tensor_value_info(node.output[0], TensorProto.INT64, [length])
+        )
+    return bool(settled)
 
 
 def _bound(value: onnx.ValueInfoProto, axes: Mapping[str, int]) -> onnx.ValueInfoProto:

@@ -1,4 +1,4 @@
-"""The card and the decision of a model import in one direction."""
+"""The card says what a model was fitted on; it and the decision import in one direction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 
 import dfd_training
+from dfd_training.calibration.card import make_card
+from dfd_training.data.store import CropStore
 
 ROOT = Path(dfd_training.__file__).parent
 MAY_IMPORT = ("calibration", "recipes", "cli.py")
@@ -36,3 +38,18 @@ def test_card_and_decision_stand_together_without_a_circle() -> None:
     assert "card" in names
     for name in names:
         assert name not in reached(name), name
+
+
+def test_the_card_says_whether_a_model_of_a_fold_ships(small_store: CropStore) -> None:
+    of_a_fold = make_card(small_store, {}, licence="none")
+    of_all = make_card(small_store, {}, licence="none", whole=True, cameras=True)
+    assert "were fitted without the first fold" in of_a_fold.protocol
+    assert "Rows marked val were judged once" in of_a_fold.protocol
+    assert "webcams" not in of_a_fold.protocol
+    assert "without the first fold" not in of_all.protocol
+    assert "was fitted on the rows marked train and val" in of_all.protocol
+    assert "Rows marked train were judged once" in of_all.protocol
+    assert "recordings by webcams and phones as much as all others" in of_all.protocol
+    for card, marks in ((of_a_fold, ["train"]), (of_all, ["train", "val"])):
+        crops = small_store.index["split"].isin(marks).sum()
+        assert card.training_data.startswith(f"{crops} face crops from ")

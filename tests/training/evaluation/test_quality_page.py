@@ -52,7 +52,7 @@ def clip(name: str, p_fake: float, gru: float, *, original: str = "") -> dict[st
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    """Four reals and three fakes; the GRU takes one fake for real."""
+    """Four reals and three fakes; the sequence model takes one fake for real."""
     rows = [clip(name, p, p) for name, p in (("a", 0.1), ("b", 0.2), ("c", 0.45), ("d", 0.15))]
     rows += [
         clip("a2", 0.95, 0.9, original="a"),
@@ -166,7 +166,7 @@ def test_the_page_of_this_repository_is_filled_in(runs: Path, tmp_path: Path) ->
     for part in (
         f"| real clips called fake | {called} | {called} |",
         "now - before",
-        "GRU - CNN, mean",
+        "sequence model - CNN, mean",
         "| clean | 3, 4 | 0.900",
         "clean: nothing there",
         "| swap | 0.9 |",
@@ -189,7 +189,7 @@ def test_tables_without_figures_stay_as_they_were(runs: Path, tmp_path: Path) ->
     assert list(left) == ["doctor"]
     assert "doctor.json is missing" in left["doctor"]
     assert "old" in page.read_text()
-    assert "GRU - CNN" in page.read_text()
+    assert "sequence model - CNN" in page.read_text()
 
 
 @pytest.mark.parametrize(

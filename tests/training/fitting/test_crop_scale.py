@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector, crop_region, extract_crop
 from dfd_training.augment.jitter import NO_JITTER, draw_jitter, to_input, work_crop
@@ -162,11 +163,12 @@ def test_weights_of_another_scale_are_refused_unless_told(
     old = _frame_file(tmp_path / "old.keras", None)
     narrow = _frame_file(tmp_path / "narrow.keras", NARROW)
     bundle = build_small_bundle(tmp_path / "bundle")
+    shipped = Bundle.load().manifest.frame.crop_scale
     for store, weights, before, now in (
         (small_store, narrow, "1.3", "1.5"),
         (narrow_store, old, "1.5", "1.3"),
         (narrow_store, bundle, "1.5", "1.3"),
-        (narrow_store, "shipped", "1.5", "1.3"),
+        (narrow_store, "shipped", f"{shipped:g}", "1.3"),
     ):
         options = dataclasses.replace(OPTIONS, weights=str(weights))
         with pytest.raises(UsageError, match=rf"crops of {before} times .* is {now}: prepare"):

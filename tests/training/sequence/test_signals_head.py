@@ -32,7 +32,7 @@ from dfd_training.sequence import cli
 from dfd_training.sequence.fit import fit_sequence
 from dfd_training.sequence.out_of_fold import read_out_of_fold
 from dfd_training.sequence.sequences import ClipSequence, Treatment
-from dfd_training.sequence.signals_head import fit_signals_head
+from dfd_training.sequence.signals_head import fit_signals_head, ships_another_frame_model
 from dfd_training.sequence.windows import FitSequenceOptions
 from small_bundle import FEATURES, SIZE, build_small_bundle
 
@@ -189,6 +189,8 @@ def test_the_head_ships_with_the_frame_model_that_is_named(
     np.testing.assert_array_equal(before["logit/kernel"], read_logit_layer(frames[0])[0])
     np.testing.assert_array_equal(after["logit/kernel"], read_logit_layer(frames[FOLDS])[0])
     np.testing.assert_array_equal(before["probes/kernel"], after["probes/kernel"])
+    assert not ships_another_frame_model(run)
+    assert ships_another_frame_model(tmp_path)
 
 
 def test_copies_without_signals_and_synthesised_fakes_are_scored_and_not_fitted_on(

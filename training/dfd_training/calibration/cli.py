@@ -88,6 +88,7 @@ def calibrate_command(
     from dfd_training.data.store import CropStore
     from dfd_training.models.scoring import shared_precisions
     from dfd_training.sequence.out_of_fold import read_out_of_fold
+    from dfd_training.sequence.signals_head import ships_another_frame_model
 
     wanted = dict.fromkeys(("fp32", *(precisions or shared_precisions(list(frames)))))
     scored = out_of_fold_sequences(
@@ -111,7 +112,14 @@ def calibrate_command(
     decisions = {precision: result.decision for precision, result in found.items()}
     (out / "decision.json").write_text(decisions_to_json(decisions))
     metrics = {name: metric for r in found.values() for name, metric in r.metrics.items()}
-    card = make_card(CropStore(store), metrics, protocol=protocol, licence=licence)
+    card = make_card(
+        CropStore(store),
+        metrics,
+        protocol=protocol,
+        licence=licence,
+        whole=ships_another_frame_model(sequence),
+        cameras=bool(cameras),
+    )
     (out / "card.json").write_text(card.to_json())
     click.echo(f"a person's score is the mean of the {decisions['fp32'].person_score} logits")
     for precision, decision in decisions.items():

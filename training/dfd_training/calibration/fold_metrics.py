@@ -18,7 +18,7 @@ from dfd_training.evaluation.statistics import GroupBootstrap
 from dfd_training.sequence.sequences import ClipSequence, Treatment
 
 REPORTED_RATES = (0.01, 0.05)
-_SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "GRU"}
+_SCORE_NAMES = {PersonScore.FRAME: "mean of CNN logits", PersonScore.SEQUENCE: "sequence model"}
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +29,12 @@ def clip_metrics(
     runtime: Floats,
     draws: int,
 ) -> dict[str, Metric]:
-    """Computes the clip AUC for each kind of fake: GRU, CNN mean, their difference, and runtime.
+    """Computes the clip AUC for each kind of fake.
 
     Args:
         sequences: Sequences of the held-out folds.
-        scores: Mean logit of each, of the GRU and of the CNN.
+        scores: Mean logit of each, of the sequence model and of the CNN; their AUC differ by the
+            figure that names both.
         runtime: The person's score of each, pooled as in the runtime.
         draws: Bootstrap samples.
     """
@@ -68,7 +69,7 @@ def clip_metrics(
         metrics[f"{case}, clip AUC (runtime)"] = drawn.auc(labels, runtime[rows]).to_metric()
         head, mean = (scores[kind][rows] for kind in (PersonScore.SEQUENCE, PersonScore.FRAME))
         gain = drawn.auc_difference(labels, head, mean).to_metric()
-        metrics[f"{case}, clip AUC, GRU above the mean by"] = gain
+        metrics[f"{case}, clip AUC, sequence model above the mean by"] = gain
     return metrics
 
 

@@ -224,7 +224,7 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
     frames = evaluation.frames.merge(
         files[["path", "label", "group", "kind", "generator"]], on="path", how="left"
     )
-    scores = {"runtime": "p_fake", "CNN, mean": "cnn", "GRU": "gru"}
+    scores = {"runtime": "p_fake", "CNN, mean": "cnn", "sequence model": "gru"}
     photographs = files[files["kind"] == "photograph"]
     sections = [
         Section("frames of all files", _rows(frames, {"CNN": "p_frame"}, draws)),
@@ -263,7 +263,9 @@ def pairs_won(clips: pd.DataFrame) -> tuple[int, int]:
 
 
 def _clip_frames(frames: pd.DataFrame, draws: int) -> dict[str, dict[str, Estimate]]:
-    return _rows(frames[frames["kind"] == "clip"], {"CNN": "p_frame", "GRU": "p_step"}, draws)
+    return _rows(
+        frames[frames["kind"] == "clip"], {"CNN": "p_frame", "sequence model": "p_step"}, draws
+    )
 
 
 def _rows(

@@ -196,7 +196,7 @@ class Comparison:
 
     Attributes:
         case: Which fakes against which reals.
-        what: Names of both, such as "GRU - CNN".
+        what: Names of both, such as "sequence model - CNN".
         auc: AUC of the first.
         base: AUC of the second.
         difference: Paired difference, with an interval over groups.
@@ -231,9 +231,9 @@ class SourceRow:
 
 
 def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
-    """Compares the GRU with the mean of the CNN's logits, clip by clip."""
+    """Compares the sequence model with the mean of the CNN's logits, clip by clip."""
     return [
-        _compare(case, "GRU - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
+        _compare(case, "sequence model - CNN, mean", rows, rows["gru"], rows["cnn"], draws=draws)
         for case, rows in clip_cases(evaluation.files).items()
     ]
 

@@ -16,8 +16,10 @@ from dfd_training.fitting.record import write_record
 from dfd_training.models import (
     SIGNALS_HEAD,
     build_sequence_model,
+    load_sequence_model,
     read_logit_layer,
     save_model,
+    takes_signals,
     with_crop_scale,
 )
 from dfd_training.sequence.fit import SEQUENCE_NAME, SequenceFit, check_folds
@@ -158,6 +160,20 @@ def fit_signals_head(
     }
     write_record(out, {"fit": options}, data=data, fold_auc=fold_auc)
     return SequenceFit(out / SEQUENCE_NAME, fold_auc)
+
+
+def ships_another_frame_model(folder: Path) -> bool:
+    """Returns whether the head that ships is for a frame model of no fold (`shipped` of a fit).
+
+    Args:
+        folder: The folder that `fit_signals_head` or `fit_sequence` wrote.
+    """
+    model = load_sequence_model(folder / SEQUENCE_NAME)
+    if not takes_signals(model):
+        return False
+    first = load_sequence_model(folder / "head0.keras")
+    weights = (head.get_layer("logit").get_weights()[0] for head in (model, first))
+    return not np.array_equal(*weights)
 
 
 def _is_used(clip: ClipSequence) -> bool:

@@ -241,7 +241,11 @@ def _probe_vote(graph: SequenceGraph, layer: ProbeVote, steps: Steps) -> Steps:
     )
     cold = graph.constant(f"{name}_inverse_temperature", 1.0 / layer.temperature)
     scores = graph.add("Mul", [scores, cold], f"{name}_scores")
-    total = graph.add("ReduceLogSumExp", [scores], f"{name}_total", axes=[2], keepdims=1)
+    # x - log(softmax(x)) is log(sum(exp(x))) in every channel. ReduceLogSumExp would do, but
+    # OpenVINO does not read its axes before opset 18.
+    shares = graph.add("LogSoftmax", [scores], f"{name}_log_shares", axis=2)
+    total = graph.add("Sub", [scores, shares], f"{name}_totals")
+    total = graph.add("ReduceMean", [total], f"{name}_total", axes=[2], keepdims=1)
     # T log(mean(exp)) = T (log(sum(exp)) - log K)
     factor = as_array(layer.weight) * layer.temperature
     vote = Affine(f"{name}_vote", factor, -factor * np.log(probes))
