@@ -48,11 +48,12 @@ def clip_metrics(
     paired = np.isin(groups, list(swap_groups))
     made, synthesised = variant == Treatment.MADE, variant == Treatment.SYNTHESISED
     cases = {
-        "true swaps against their originals": plain & ((real & paired) | true_fake),
-        "true swaps against all real clips": plain & (real | true_fake),
-        "true swaps against all real clips, degraded": degraded & (real | true_fake),
-        "synthesised fakes against all real clips": (plain & real) | synthesised,
+        "true fakes against their originals": plain & ((real & paired) | true_fake),
+        "true fakes against all real clips": plain & (real | true_fake),
+        "true fakes against all real clips, degraded": degraded & (real | true_fake),
     }
+    if synthesised.any():
+        cases["synthesised fakes against all real clips"] = (plain & real) | synthesised
     for name in np.unique(generator[synthesised]):
         fakes = synthesised & (generator == name)
         cases[f"synthesised {name} against all real clips"] = (plain & real) | fakes
