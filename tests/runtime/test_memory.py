@@ -42,11 +42,11 @@ def without_collection():
         gc.enable()
 
 
-def frames_alive(clip):
+def frames_alive(clip, *, bursts=False):
     """Decoded frames that are alive after the last one of a clip was converted."""
     before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
     with without_collection(), VideoFile(str(clip)) as video:
-        for _ in video.frames(Sampler(5.0)):
+        for _ in video.frames(Sampler(5.0), bursts=bursts):
             pass
         after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
     return after - before
@@ -62,8 +62,9 @@ def keep_frames_in_cycles(monkeypatch):
     monkeypatch.setattr(conversion, "orientation_of", cyclic)
 
 
-def test_a_frame_is_freed_when_it_was_judged(clip):
-    assert frames_alive(clip) <= 3
+@pytest.mark.parametrize(("bursts", "most"), [(False, 3), (True, 10)])
+def test_a_frame_is_freed_when_it_was_judged(clip, bursts, most):
+    assert frames_alive(clip, bursts=bursts) <= most
 
 
 def test_frames_that_live_on_would_be_seen(clip, monkeypatch):
@@ -91,8 +92,10 @@ def growth_mb(bundle, clip, *, leaking=False):
         measured = []
         for turn in range(6):
             with VideoFile(str(clip)) as video:
-                for frame in video.frames(Sampler(5.0)):
-                    stream.push(frame.image, 5.0 * turn + frame.time_s)
+                for frame in video.frames(Sampler(5.0), bursts=stream.takes_bursts):
+                    time_s = 5.0 * turn + frame.time_s
+                    assert stream.is_due(time_s)
+                    stream.score([stream.observe(frame.image, time_s, burst=frame.burst)])
                     if leaking:
                         kept.append(frame.image.copy())
             measured.append(own_mb())
@@ -111,9 +114,10 @@ def apart():
         yield lambda *args, **kwargs: pool.submit(*args, **kwargs).result()
 
 
-def test_a_stream_takes_no_more_memory_as_it_goes_on(apart, tiny_bundle, clip):
+@pytest.mark.parametrize("bundle", ["tiny_bundle", "signals_bundle"])
+def test_a_stream_takes_no_more_memory_as_it_goes_on(request, apart, bundle, clip):
     # Over a hundred frames after it has settled: one in ten that was kept would be seen.
-    assert apart(growth_mb, tiny_bundle, clip) < 10 * PICTURE_MB
+    assert apart(growth_mb, request.getfixturevalue(bundle), clip) < 10 * PICTURE_MB
 
 
 def test_a_leak_would_be_seen(apart, tiny_bundle, clip):
