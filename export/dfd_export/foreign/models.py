@@ -37,7 +37,7 @@ from dfd_export.foreign.sequence import (
 )
 from dfd_export.gate.parity import Extra
 from dfd_training.data.store import UNRECORDED_CROP_SCALE
-from dfd_training.models import load_frame_model, load_sequence_model
+from dfd_training.models import SEQUENCE_INPUTS, load_frame_model, load_sequence_model
 
 _UNRECORDED = (
     "{} carries no crop scale: {:g} times the face is taken; --crop-scale gives another one."
@@ -222,7 +222,7 @@ def _is_own_sequence(file: ModelFile) -> bool:
     """Returns whether `dfd-train` wrote it: such a model names its inputs, and gives every step."""
     graph = _graph(file)
     inputs, layers = graph.get("input_layers"), graph.get("layers")
-    named = isinstance(inputs, dict) and inputs.keys() == {"features", "mask"}
+    named = isinstance(inputs, dict) and {"features", "mask"} <= inputs.keys() <= SEQUENCE_INPUTS
     configs = [entry.get("config") for entry in layers] if isinstance(layers, list) else []
     ends = [c for c in configs if isinstance(c, dict) and c.get("return_sequences") is False]
     return named and not ends

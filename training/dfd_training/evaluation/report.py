@@ -113,12 +113,16 @@ def read_card(path: Path) -> CardInfo:
 def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
     """Returns the figures that belong on the model's card, by name.
 
+    Those of single generators, of a few clips each, stay in the evaluation.
+
     Args:
         report: Report of the evaluation.
         rows: Name of the evaluated rows, such as "validation rows".
     """
     metrics: dict[str, Metric] = {}
     for section in report.sections:
+        if section.title.startswith("clips: ") and not section.title.startswith("clips: fakes"):
+            continue
         for score, figures in section.rows.items():
             for name, figure in figures.items():
                 if not math.isnan(figure.value):

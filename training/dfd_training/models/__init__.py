@@ -13,6 +13,7 @@ from dfd_training.models.registry import BACKBONES
 from dfd_training.models.saving import crop_scale_of, save_model, with_crop_scale
 from dfd_training.models.sequence import (
     HEADS,
+    SEQUENCE_INPUTS,
     SIGNALS_HEAD,
     build_sequence_model,
     check_head,
@@ -24,6 +25,7 @@ from dfd_training.models.weights import ImageNetWeights, KerasWeights, PackagedW
 __all__ = [
     "BACKBONES",
     "HEADS",
+    "SEQUENCE_INPUTS",
     "SIGNALS_HEAD",
     "Backbone",
     "EvidenceHead",

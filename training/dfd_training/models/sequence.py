@@ -237,6 +237,8 @@ def attention_head(
 
 
 SIGNALS_HEAD = "signals"
+SEQUENCE_INPUTS = frozenset({"features", "mask", "signals", "measured"})
+"""Inputs of sequence models; only those with that head have the last two."""
 SIGNALS_DECAY = 0.8
 """Five steps, one second at 5 Hz."""
 SIGNALS_TEMPERATURE = 2.0
