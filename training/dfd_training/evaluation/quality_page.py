@@ -305,7 +305,7 @@ def overview_table(
 def _key_figures(evaluation: Evaluation, report: Report) -> dict[str, str]:
     figures: dict[str, str] = {}
     for section in report.sections:
-        if section.title.startswith("clips") and "runtime" in section.rows:
+        if section.title.startswith("clips: fakes") and "runtime" in section.rows:
             area = section.rows["runtime"]["auc"]
             figures[f"AUC, {section.title} (n = {area.n}, {area.groups} groups)"] = str(area)
     if report.pairs:
@@ -333,7 +333,8 @@ def fold_table(card: CardInfo) -> str:
         if where == _FOLDS and what:
             high = "" if metric.high is None else f", at most {metric.high:.3f}"
             between = high if metric.low is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
-            text = f"{metric.value:.3f}{between} (n = {metric.n})"
+            count = "" if metric.n is None else f" (n = {metric.n})"
+            text = f"{metric.value:.3f}{between}{count}"
             found.setdefault(what, {})[precision] = text
     precisions = sorted({precision for row in found.values() for precision in row})
     return markdown(
