@@ -89,7 +89,7 @@ FaceDetector.detect = lambda self, frame: []
 SEQUENCE_FAILS = """
 from dfd_edge.errors import BundleError
 from dfd_edge.inference.session import Session
-def fails(self, *arguments):
+def fails(self, *arguments, **named):
     raise BundleError("sequence.onnx: the graph fails")
 Session.run_sequence = fails
 """
