@@ -407,7 +407,7 @@ def test_rows_marked_train_calibrate_and_rows_marked_val_are_compared(tmp_path: 
     assert sample.description == "crops of the rows marked val"
 
 
-@pytest.mark.parametrize("held", [0, 1, 2])
+@pytest.mark.parametrize("held", [0, 1, 2, 3])
 def test_the_fold_that_a_model_has_not_seen_calibrates_none_of_its_variants(
     tmp_path: Path, held: int
 ):
@@ -422,8 +422,8 @@ def test_the_fold_that_a_model_has_not_seen_calibrates_none_of_its_variants(
     held_rows = store.index.loc[folds.index[folds == held]]
     unseen = cut_crops(store, held_rows, size=SIZE, crop_scale=1.5)
     assert not any((crop == other).all() for crop in unseen for other in used)
-    with pytest.raises(UsageError, match="fold 3 does not exist; there are 3, from 0 on"):
-        read(holdout=3)
+    with pytest.raises(UsageError, match="fold 4 does not exist; there are 4, from 0 on"):
+        read(holdout=4)
 
 
 def test_without_rows_marked_val_those_that_did_not_calibrate_are_compared(tmp_path: Path):

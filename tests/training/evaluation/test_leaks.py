@@ -257,7 +257,7 @@ def test_what_is_measured_of_a_store(small_store: CropStore, small_data: Path) -
     assert len(seen.files) == 12
     assert len(seen.pairs) == 6
     assert {"face size", "brightness", "width", "bit rate", "codec_h264 yuv420p"} <= set(seen.facts)
-    assert (seen.facts["frame rate"] == 10).all()
+    assert (seen.facts["frame rate"] == 25).all()
     np.testing.assert_allclose(seen.facts["length"], 1.6, atol=0.11)
     grey = seen.features[Occlusion.GREY]
     assert grey.shape == (12, 3)

@@ -116,7 +116,7 @@ def test_figures_say_what_the_table_holds(explored: tuple[Path, str]) -> None:
     assert shares.loc["all files", "FAKE"] == pytest.approx(100 * 6 / 25)
     assert figure("labels_by_dataset").loc["faces", "REAL"] == 100.0
     assert figure("originals")["fakes"].to_dict() == {f"clip{n}_real.mp4": 1 for n in range(6)}
-    assert figure("rate").index.tolist() == [10]
+    assert figure("rate").index.tolist() == [25]
     assert figure("length")["FAKE"].sum() == 6
     sizes = figure("resolution_photographs")
     assert sizes["REAL"].to_dict() == {"300 x 300": 5, "400 x 420": 4, "200 x 200": 1}
