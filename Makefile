@@ -185,7 +185,7 @@ evaluate: labels fitted $(INSTALLED)-export  ## judge each file by a model that 
 .PHONY: quality
 quality: labels fitted $(INSTALLED)-export  ## measure fold 0's bundle, which saw no val row, and fill in docs/quality.md
 	$(BIN)/dfd-train ladder '$(DFD_DATA)/labels.csv' --bundle '$(JUDGES)0' --precision fp32 \
-	  --replace --out '$(RUNS)/ladder'
+	  --only H.264 --max-seconds 4 --replace --out '$(RUNS)/ladder'
 	$(BIN)/dfd-train doctor-data '$(STORE)' --split val --frame '$(JUDGES)0' \
 	  --root '$(DFD_DATA)' --out '$(RUNS)/doctor.json'
 	$(BIN)/dfd-train quality '$(RUNS)' --page docs/quality.md \

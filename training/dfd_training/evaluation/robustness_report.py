@@ -90,7 +90,7 @@ def draw_robustness(
         draw_intervals(areas, points, label=label, colour="C0")
         areas.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
         areas.set_yticks(places, names)
-        areas.set(xlabel="clip AUC, swaps against all real clips", xlim=(0.0, 1.02))
+        areas.set(xlabel="clip AUC, fakes against all real clips", xlim=(0.0, 1.02))
         clips = np.array([row.real_clips for row in figures], float)
         fake = np.array([row.reals_called_fake for row in figures]) / clips
         unsure = np.array([row.reals_unsure for row in figures]) / clips
