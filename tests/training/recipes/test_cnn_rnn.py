@@ -145,9 +145,9 @@ def test_the_runtime_says_what_keras_says(tree: Path, run: Path, detector: Detec
         session = type(detector._session)
         step = session.run_sequence
 
-        def noted(self, given, *rest):
-            seen.append(given[:, 0])
-            return step(self, given, *rest)
+        def noted(self, features, **others):
+            seen.append(features[:, 0])
+            return step(self, features=features, **others)
 
         patch.setattr(session, "run_sequence", noted)
         verdict = detector.analyze(tree / name)
