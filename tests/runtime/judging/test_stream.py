@@ -74,9 +74,12 @@ def scores(results):
     ]
 
 
-def assert_same(one, other):
+def assert_same(one, other, *, signals=SAME):
+    """The same scores of crops, and of steps within what signals may differ by."""
     assert [row[:2] for row in one] == [row[:2] for row in other]
-    assert np.abs(np.array([row[2:] for row in one]) - [row[2:] for row in other]).max() <= SAME
+    apart = np.abs(np.array([row[2:] for row in one]) - [row[2:] for row in other])
+    assert apart[:, 0].max() <= SAME
+    assert apart.max() <= signals
 
 
 def pushed(detector, path):
@@ -97,8 +100,9 @@ class TestSameScores:
         from_frames, pushed_verdict = pushed(detector, face_clip)
         assert len(from_file) == 15
         assert len({row[2] for row in scores(from_file)}) > 10, "the scores differ among frames"
-        assert_same(scores(from_file), scores(from_frames))
-        assert verdict.p_fake == pytest.approx(pushed_verdict.p_fake, abs=SAME)
+        # The luma of pushed frames went through BGR.
+        assert_same(scores(from_file), scores(from_frames), signals=0.01)
+        assert verdict.p_fake == pytest.approx(pushed_verdict.p_fake, abs=0.01)
         assert verdict.label is pushed_verdict.label
         assert verdict.coverage == pushed_verdict.coverage == 1.0
 
@@ -399,10 +403,10 @@ class TestPush:
             assert stream.push(frame, timestamp=0.2) is not None
 
     def test_any_origin_of_time(self, detector, face_clip):
-        from_zero, _ = pushed(detector, face_clip)
         with VideoFile(face_clip) as video:
             frames = list(video.frames(Sampler(5.0)))
-        stream = detector.stream()
+        stream, other = detector.stream(), detector.stream()
+        from_zero = [other.push(frame.image, frame.time_s) for frame in frames]
         late = [stream.push(frame.image, 1e6 + frame.time_s) for frame in frames]
         assert all(late)
         assert [r.people[0].p_step for r in late] == pytest.approx(
