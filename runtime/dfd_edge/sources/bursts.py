@@ -1,4 +1,4 @@
-"""Bursts of consecutive frames, made of a source's frames where one is due."""
+"""Bursts of consecutive frames, taken from a source where a frame is due."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shrunk_luma(decoded: VideoFrame, width: int, height: int) -> Plane:
         format="gray16le" if deep else "gray",
         width=max(1, round(width * scale)),
         height=max(1, round(height * scale)),
-        # Of other matrices FFmpeg makes RGB first, with the noise of the colours in it.
+        # With another matrix FFmpeg converts to RGB first, and the noise of the colours gets in.
         src_colorspace="ITU601",
         dst_colorspace="ITU601",
         interpolation="AREA",
@@ -88,9 +88,9 @@ class _Recent(Generic[T]):
 
 
 class RecentFrames(Generic[T]):
-    """The last consecutive frames of a source, and the bursts that are made of them.
+    """The last consecutive frames of a source, and the bursts that end with them.
 
-    Frames are held as they are; luma is made of those of a burst only, once for each frame.
+    Frames are held as they are; only those of a burst are converted to luma, once each.
 
     Args:
         luma: Returns the luma of a frame as `Burst` has it, or None where it has none.
