@@ -18,7 +18,7 @@ from dfd_training.cli import main
 from dfd_training.evaluation.crops.leaks import Check, Finding
 from dfd_training.evaluation.evaluate import Evaluation, summarise
 from dfd_training.evaluation.levels import reliability
-from dfd_training.evaluation.quality_page import Measured, by_source, compare_scores, write_page
+from dfd_training.evaluation.quality_page import Measured, compare_scores, write_page
 from dfd_training.evaluation.report import read_evaluation, read_figures, write_json, write_report
 from dfd_training.evaluation.robustness import CorruptionFigures
 from dfd_training.evaluation.robustness_report import draw_robustness
@@ -145,12 +145,6 @@ def test_the_gru_is_held_against_the_mean_on_the_same_clips(evaluation: Evaluati
     assert everyone.auc.value == pytest.approx(8 / 12)
     assert everyone.difference.value == pytest.approx(-3 / 12)
     assert (everyone.auc.n, own.auc.n) == (7, 6)
-
-
-def test_sources_are_counted_by_verdict(evaluation: Evaluation) -> None:
-    rows = {row.label: row for row in by_source(evaluation)}
-    assert rows["FAKE"].called == {"fake": 2, "unsure": 1}
-    assert rows["REAL"].called == {"real": 3, "unsure": 1}
 
 
 def test_the_page_of_this_repository_is_filled_in(runs: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from dfd_training.evaluation.report import (
     read_card,
     read_evaluation,
     read_figures,
-    to_text,
 )
 from dfd_training.evaluation.robustness import CorruptionFigures
 from dfd_training.evaluation.robustness_report import draw_robustness, robustness_to_text
@@ -40,7 +39,6 @@ _CALLS = (
     ("photograph", "REAL", Label.FAKE),
 )
 
-_CALLED = (Label.REAL.value, Label.UNSURE.value, Label.FAKE.value, Label.NO_FACE.value)
 T = TypeVar("T")
 _FOLDS = "training folds"
 CHART = Path("images", "quality_ladder.png")
@@ -161,11 +159,9 @@ def _tables(
 
     return {
         "overview": overview,
-        "evaluation": lambda: to_text(evaluated()[1]),
         "families": lambda: _there(now.families, now, "crossfit/families.md"),
         "folds": lambda: fold_table(_there(now.card, now, "card.json")),
         "gru": lambda: comparison_table(compare_scores(evaluated()[0], draws=draws)),
-        "sources": lambda: source_table(by_source(evaluated()[0])),
         "calibration": lambda: reliability_table(reliability(evaluated()[0], draws=draws)),
         "ladder": lambda: robustness_to_text(_there(now.ladder, now, "ladder/ladder.json")),
         "ladder-chart": ladder_chart,
@@ -207,27 +203,6 @@ class Comparison:
     auc: Estimate
     base: Estimate
     difference: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """Verdicts on the files of one source and one label.
-
-    Attributes:
-        source: Name of the source.
-        label: REAL or FAKE.
-        kind: Clip or photograph.
-        n: Number of files.
-        called: Files by verdict.
-        mean_p: Mean P(fake) of those that have one.
-    """
-
-    source: str
-    label: str
-    kind: str
-    n: int
-    called: dict[str, int]
-    mean_p: float
 
 
 def compare_scores(evaluation: Evaluation, *, draws: int = 1000) -> list[Comparison]:
@@ -277,16 +252,6 @@ def _compare(
         samples.auc(labels, second),
         samples.auc_difference(labels, first, second),
     )
-
-
-def by_source(evaluation: Evaluation) -> list[SourceRow]:
-    """Counts verdicts by source, kind and label."""
-    rows: list[SourceRow] = []
-    for (source, kind, label), part in evaluation.files.groupby(["source", "kind", "label"]):
-        called = {str(name): int(count) for name, count in part["verdict"].value_counts().items()}
-        mean = float(part["p_fake"].mean())
-        rows.append(SourceRow(str(source), str(label), str(kind), len(part), called, mean))
-    return rows
 
 
 def overview_table(
@@ -377,23 +342,6 @@ def reliability_table(levels: Sequence[Reliability]) -> str:
         for bins in zip(*(i.bins for i in levels), strict=True)
     ]
     return f"{errors}\n\n{markdown(head, rows)}"
-
-
-def source_table(rows: Sequence[SourceRow]) -> str:
-    """Returns verdicts by source."""
-    return markdown(
-        ("source", "files", "n", *_CALLED, "mean P(fake)"),
-        (
-            (
-                row.source,
-                f"{row.label.lower()} {row.kind}s",
-                str(row.n),
-                *(str(row.called.get(name, 0)) for name in _CALLED),
-                _share(row.mean_p),
-            )
-            for row in rows
-        ),
-    )
 
 
 def ladder_change_table(
