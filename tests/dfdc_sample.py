@@ -25,7 +25,7 @@ def write_dfdc_sample(folder: Path, clips: Sequence[bytes] = (), *, seed: int = 
 
     Args:
         folder: It is created.
-        clips: Contents of video files, dealt to the names in turn; by default three tiny ones.
+        clips: Contents of MP4 files, dealt to the names in turn; by default three tiny ones.
         seed: Seed of the names and of who is whose original.
 
     Returns:
@@ -48,7 +48,9 @@ def write_dfdc_sample(folder: Path, clips: Sequence[bytes] = (), *, seed: int = 
     for name, original in zip(fakes, named, strict=True):
         entries[name] = {"label": "FAKE", "split": "train", "original": original}
     for number, name in enumerate(sorted(entries)):
-        (folder / name).write_bytes(clips[number % len(clips)])
+        # A box that players skip makes every content another.
+        free = (8 + len(name)).to_bytes(4, "big") + b"free" + name.encode()
+        (folder / name).write_bytes(clips[number % len(clips)] + free)
     metadata = folder / "metadata.json"
     metadata.write_text(json.dumps(dict(sorted(entries.items()))))
     return metadata
