@@ -14,7 +14,6 @@ import dfdc_sample
 from dfd_edge.errors import UsageError
 from dfd_training.data.readers.any_layout import Layout, read_any
 from dfd_training.data.table import COLUMNS, write_table
-from dfd_training.explore.figures import most_faked, summarise_columns
 from sample_clips import write_clip
 
 
@@ -47,18 +46,19 @@ def test_the_published_figures_of_the_dfdc_sample(
     found = read_any(sample if with_clips else Path(shutil.copy(metadata, tmp_path)))
     assert found.layout is (Layout.DFDC if with_clips else Layout.DFDC_METADATA)
     assert len(found.rows) == len(found.raw) == 400
-    figures = summarise_columns(found.raw).set_index("column")
-    assert list(figures.index) == ["path", "label", "split", "original"]
-    assert figures["missing"].to_dict() == {"path": 0, "label": 0, "split": 0, "original": 77}
-    assert figures.loc["original", "missing_percent"] == 19.25
-    assert figures["unique"].to_dict() == {"path": 400, "label": 2, "split": 1, "original": 209}
-    names = ["most_frequent", "times", "percent"]
-    assert figures.loc["label", names].tolist() == ["FAKE", 323, 80.75]
-    assert figures.loc["split", names].tolist() == ["train", 400, 100.0]
-    assert figures.loc["original", names].tolist() == ["meawmsgiti.mp4", 6, 1.86]
-    fakes_of = most_faked(found.rows)
-    assert (len(fakes_of), fakes_of.max(), fakes_of.sum()) == (209, 6, 323)
-    assert fakes_of.index[0] == "meawmsgiti.mp4", "spelt as its path would be"
+    raw = found.raw.replace("", None)
+    assert list(raw) == ["path", "label", "split", "original"]
+    assert raw.isna().sum().to_dict() == {"path": 0, "label": 0, "split": 0, "original": 77}
+    assert 100 * raw["original"].isna().mean() == 19.25
+    assert raw.nunique().to_dict() == {"path": 400, "label": 2, "split": 1, "original": 209}
+    assert raw["label"].value_counts().to_dict() == {"FAKE": 323, "REAL": 77}
+    assert 100 * (raw["label"] == "FAKE").mean() == 80.75
+    assert raw["split"].value_counts(normalize=True).to_dict() == {"train": 1.0}
+    fakes_of = raw["original"].value_counts()
+    assert (fakes_of.index[0], fakes_of.iloc[0], fakes_of.sum()) == ("meawmsgiti.mp4", 6, 323)
+    assert round(100 * fakes_of.iloc[0] / fakes_of.sum(), 3) == 1.858
+    spelt = found.rows["original"][found.rows["original"] != ""].value_counts()
+    assert spelt.equals(fakes_of), "the table counts as the metadata do"
     missing = found.raw["original"] == ""
     assert set(found.raw["label"][missing]) == {"REAL"}, "missing original = REAL"
     assert set(found.raw["label"][~missing]) == {"FAKE"}

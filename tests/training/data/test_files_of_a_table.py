@@ -231,13 +231,13 @@ def test_a_row_is_looked_up_by_name_stem_or_path(pictures: Path) -> None:
     table = pictures / "t.csv"
     by_name = run("row", table, "d.png")
     assert by_name.exit_code == 0
-    assert by_name.stdout == "part_1/d.png\n  label:  REAL\n  split:  val\n"
+    assert by_name.stdout == "part_1/d.png\n  label: REAL\n  split: val\n"
     for name in ("d", "part_1/d.png", str(pictures / "part_1" / "d.png")):
         assert run("row", table, name).stdout == by_name.stdout
     both = run("row", table, "b").stdout
     assert "part_0/b.png\n" in both
     assert "part_1/b.png\n" in both
-    assert "  original:       part_1/a.png\n  original_here:  yes\n" in both
+    assert "  original:      part_1/a.png\n  original_here: yes\n" in both
     assert "  fakes of it: 1: part_0/b.png\n" in run("row", table, "part_0/a.png").stdout
 
 
@@ -261,7 +261,7 @@ def test_columns_of_ones_own_are_shown(tmp_path: Path) -> None:
     text = "videoname,original_width,label,original\na.mp4,9,REAL,\nb.mp4,7,FAKE,a.mp4\n"
     (tmp_path / "metadata.csv").write_text(text)
     result = run("row", tmp_path / "metadata.csv", "b")
-    assert "  original_width:  7\n" in result.stdout
+    assert "  original_width: 7\n" in result.stdout
     assert "videoname" not in result.stdout, "it is the path"
 
 

@@ -45,8 +45,8 @@ def _absent_originals(table: pd.DataFrame) -> list[str]:
     if names.empty:
         return []
     return [
-        f"{len(names)} fakes name one of {names.nunique()} originals that are not in the table: "
-        "they make no pairs"
+        f"{len(names)} fakes name originals that are not in the table ({names.nunique()} in all): "
+        "no pairs"
     ]
 
 
