@@ -26,6 +26,7 @@ from dfd_export.cli import main
 from dfd_export.foreign.frame import open_frame
 from dfd_export.foreign.model_file import ModelFile
 from dfd_export.foreign.options import GivenOptions, missing_options
+from dfd_training.recipes.clip_reading import first_crops
 from notebooks import WIDTH, cnn, pictures, recurrent, save, shake
 from sample_clips import moving, write_clip
 
@@ -82,10 +83,10 @@ def build_feature_extractor() -> keras.Model:
     """The notebook's, with a small CNN in place of InceptionV3; the preprocessing is inside."""
     image = keras.Input((IMG_SIZE, IMG_SIZE, 3))
     x = keras.applications.inception_v3.preprocess_input(image)
-    inside = cnn(
-        layers.Conv2D(WIDTH, 1, activation="relu"), layers.GlobalAveragePooling2D(), size=IMG_SIZE
-    )
+    last = layers.Conv2D(WIDTH, 1, activation="relu")
+    inside = cnn(last, layers.GlobalAveragePooling2D(), size=IMG_SIZE)
     shake(inside, inputs=pictures(8, IMG_SIZE) / 127.5 - 1)
+    last.kernel.assign(40.0 * last.kernel)  # so that clips get different features
     return keras.Model(image, inside(x), name="feature_extractor")
 
 
@@ -94,7 +95,7 @@ def networks() -> tuple[keras.Model, keras.Model]:
     keras.utils.set_random_seed(7)
     verdict = layers.Dense(1, activation="sigmoid")
     sequence = shake(recurrent(verdict=verdict, steps=MAX_SEQ_LENGTH))
-    verdict.kernel.assign(4.0 * verdict.kernel)  # so that clips get different verdicts
+    verdict.kernel.assign(4.0 * verdict.kernel)  # so that they get different verdicts
     return build_feature_extractor(), sequence
 
 
@@ -174,6 +175,12 @@ def test_a_clip_gets_the_verdict_of_the_notebook_itself(
     assert "The first 20 frames of a clip, every one, and none after them" in card
     assert "resized to 64 x 64 px (bilinear)" in card
     assert "Pictures are resized bilinearly, as most notebooks do it." in card
+
+
+def test_the_frames_are_those_that_the_notebook_reads(clips: list[Path]):
+    for clip in clips:
+        crops, _ = first_crops(clip, frames=MAX_SEQ_LENGTH, size=IMG_SIZE)
+        np.testing.assert_array_equal(crops, load_video(clip, MAX_SEQ_LENGTH))
 
 
 def test_another_resizing_gives_other_verdicts(

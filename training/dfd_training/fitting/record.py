@@ -244,13 +244,18 @@ _PANELS = (
 
 
 def write_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draws loss, accuracy and AUC of training and of the held-out fold over the epochs, as PNG.
+    """Writes the figure of `draw_curves` as PNG; the file is replaced once it is whole."""
+    with written_whole(path) as partial:
+        draw_curves(history).savefig(partial, dpi=110)
+
+
+def draw_curves(history: pd.DataFrame) -> Figure:
+    """Draws loss, accuracy and AUC of training and of the held-out fold over whole epochs.
 
     Args:
         history: Columns `epoch`, from 0 (drawn from 1 on), and `loss`, `accuracy`, `auc`, each
             also with `val_` before it; a panel that has neither is left out. Where a column
             `stage` changes, a line is drawn.
-        path: The picture; it is replaced once it is whole.
     """
     panels = [panel for panel in _PANELS if {panel[0], f"val_{panel[0]}"} & set(history.columns)]
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
@@ -269,8 +274,7 @@ def write_curves(history: pd.DataFrame, path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=110)
+    return figure
 
 
 def _changes(history: pd.DataFrame) -> list[tuple[float, str]]:
