@@ -269,7 +269,7 @@ def test_a_model_that_learnt_nothing_is_refused(sequences: list[ClipSequence]) -
 
 def test_calibration_needs_true_fakes(sequences: list[ClipSequence]) -> None:
     reals = [s for s in sequences if not s.fake]
-    with pytest.raises(UsageError, match="true fakes among .*, here are 150 and 0"):
+    with pytest.raises(UsageError, match=r"true fakes among .*, here are 150 and 0"):
         calibrate(reals, [s.frame_logit for s in reals])
 
 
