@@ -232,7 +232,7 @@ def bundle(
             make_variants(_written(folder), out, options, samples, decisions)
     if decision is None:
         click.echo(NOT_MEASURED)
-        if parts.own:
+        if parts.own and sequence is not None:
             click.echo(_HOW_TO_CALIBRATE)
     else:
         report_decisions(_written(out), decisions)

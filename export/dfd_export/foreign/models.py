@@ -85,7 +85,7 @@ _RESIZED = {
     Resize.BILINEAR: "Pictures are resized bilinearly, as most notebooks do it.",
     Resize.NEAREST: "Pictures are resized by taking the nearest pixel.",
 }
-_MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
+_MEAN = "A person's score is the mean of the CNN's logits, in whatever order they came."
 _MASK_FIXED = (3, 11)
 """Before this Keras, a mask given to one layer did not reach the next."""
 

@@ -169,7 +169,7 @@ def _frame_questions(given: GivenOptions, frame: ForeignFrame) -> list[MissingOp
             layers = ", ".join(frame.scaling.layers)
             meaning += f"; its own {layers} would make {frame.scaling.high:.3g} of 255"
         questions.append(MissingOption("scaling", [s.value for s in Scaling], meaning))
-    if given.size is None and frame.size is None:
+    if given.size is None and frame.size is None and frame.resizing is None:
         meaning = "side of its pictures in pixels, since the model takes any"
         questions.append(MissingOption("size", click.INT, meaning))
     if given.crop is None:
