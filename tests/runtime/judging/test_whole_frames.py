@@ -60,7 +60,7 @@ def detector(bundle: Path) -> Detector:
 
 @pytest.mark.parametrize(
     ("width", "height", "region"),
-    [(320, 240, (40, 0, 240)), (241, 320, (0, 39, 241)), (100, 100, (0, 0, 100))],
+    [(320, 240, (40, 0, 240)), (241, 320, (0, 40, 241)), (100, 100, (0, 0, 100))],
 )
 def test_the_middle_square(width: int, height: int, region: tuple[int, int, int]):
     square = middle_square(np.zeros((height, width, 3), np.uint8))
