@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from keras import layers
 
 from dfd_edge import Detector
@@ -21,13 +21,28 @@ from dfd_edge.inference.session import Session
 from dfd_edge.judging.results import FrameResult, Label
 from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.video import VideoFile
-from dfd_export.cli import main
 from dfd_export.foreign.frame import open_frame
 from dfd_export.foreign.model_file import ModelFile
 from dfd_export.foreign.options import GivenOptions, ask, missing_options
 from dfd_export.foreign.sequence import open_sequence
 from dfd_training.models import build_frame_model, build_sequence_model, save_model
-from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
+from notebooks import (
+    SIZE,
+    STEPS,
+    WIDTH,
+    cnn,
+    pictures,
+    predict,
+    recurrent,
+    save,
+    shake,
+)
+from notebooks import (
+    export_bundle as export,
+)
+from notebooks import (
+    run_bundle as run,
+)
 from tiny_bundle import CARD, DECISION
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
@@ -38,25 +53,6 @@ pytestmark = pytest.mark.usefixtures("quick_gate", "seeded")
 @pytest.fixture
 def seeded() -> None:
     keras.utils.set_random_seed(7)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """A folder of pictures, as somebody has them at hand."""
-    folder = tmp_path_factory.mktemp("faces")
-    for index, picture in enumerate(pictures(6, 90)):
-        assert cv2.imwrite(str(folder / f"{index}.png"), picture)
-    return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["bundle", *(str(argument) for argument in arguments)])
-
-
-def export(*arguments: object) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

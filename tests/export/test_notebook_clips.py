@@ -12,7 +12,6 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from keras import layers
 from skimage import data
 
@@ -22,12 +21,24 @@ from dfd_edge.bundle.manifest import PersonScore
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import extract_crop, middle_square
 from dfd_edge.inference.names import Resize
-from dfd_export.cli import main
 from dfd_export.foreign.frame import open_frame
 from dfd_export.foreign.model_file import ModelFile
 from dfd_export.foreign.options import GivenOptions, missing_options
 from dfd_training.recipes.clip_reading import first_crops
-from notebooks import WIDTH, cnn, pictures, recurrent, save, shake
+from notebooks import (
+    WIDTH,
+    cnn,
+    pictures,
+    recurrent,
+    save,
+    shake,
+)
+from notebooks import (
+    export_bundle as export,
+)
+from notebooks import (
+    run_bundle as run,
+)
 from sample_clips import moving, write_clip
 
 pytestmark = pytest.mark.usefixtures("quick_gate")
@@ -124,24 +135,6 @@ def clips(tmp_path_factory) -> list[Path]:
         paths.append(folder / f"{name}.mp4")
         write_clip(paths[-1], moving(np.ascontiguousarray(image), seed, count), fps=30)
     return paths
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("faces")
-    for index, picture in enumerate(pictures(6, 90)):
-        assert cv2.imwrite(str(folder / f"{index}.png"), picture)
-    return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["bundle", *(str(argument) for argument in arguments)])
-
-
-def export(*arguments: object) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result
 
 
 def differences(bundle: Path, networks, clips: list[Path]) -> np.ndarray:
