@@ -43,6 +43,7 @@ from sample_clips import moving, write_clip
 
 pytestmark = pytest.mark.usefixtures("quick_gate")
 
+SAMPLES = sorted((Path(__file__).resolve().parents[2] / "samples").glob("*.mp4"))
 IMG_SIZE = 64
 MAX_SEQ_LENGTH = 20
 ALLOWED = 1e-3
@@ -171,7 +172,7 @@ def test_a_clip_gets_the_verdict_of_the_notebook_itself(
 
 
 def test_the_frames_are_those_that_the_notebook_reads(clips: list[Path]):
-    for clip in clips:
+    for clip in [*clips, *SAMPLES]:
         crops, _ = first_crops(clip, frames=MAX_SEQ_LENGTH, size=IMG_SIZE)
         wanted = load_video(clip, MAX_SEQ_LENGTH)
         assert crops.shape == wanted.shape
