@@ -12,7 +12,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from click.testing import CliRunner, Result
 
+from dfd_export.cli import main
 from dfd_export.foreign.loading import load
 from dfd_export.foreign.model_file import ModelFile
 
@@ -95,6 +97,18 @@ def save(model: Any, path: Path) -> Path:
 def predict(model: Any, inputs: Any) -> np.ndarray:
     """What a model gives, as numpy."""
     return np.asarray(model(inputs, training=False))
+
+
+def run_bundle(*arguments: object) -> Result:
+    """Runs `dfd-export bundle`."""
+    return CliRunner().invoke(main, ["bundle", *(str(argument) for argument in arguments)])
+
+
+def export_bundle(*arguments: object) -> Result:
+    """Runs it to its end."""
+    result = run_bundle(*arguments)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result
 
 
 def load_foreign(path: Path) -> tuple[ModelFile, keras.Model]:

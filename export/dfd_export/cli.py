@@ -18,7 +18,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import MANIFEST_NAME, CardInfo, Manifest
 from dfd_edge.cli.group import CommandGroup
 from dfd_edge.errors import BundleError, UsageError
-from dfd_edge.inference.names import Provider
+from dfd_edge.inference.names import Provider, Resize
 from dfd_edge.schema import SchemaError, dump_json
 from dfd_export.variants.cli import (
     GroupedCommand,
@@ -120,6 +120,25 @@ _FOREIGN = (
     type=click.IntRange(min=16),
     help="Side of its pictures in pixels, where the model takes any.",
 )
+@click.option(
+    "--resize",
+    cls=GroupedOption,
+    group=_FOREIGN,
+    type=click.Choice([resize.value for resize in Resize]),
+    help="How its pictures came to that size: bilinear as by cv2.resize, tf.image.resize and "
+    "image_dataset_from_directory, nearest as by load_img and ImageDataGenerator.  [default: as a "
+    "Resizing layer in the model does it, else bilinear]",
+)
+@click.option(
+    "--frames-first",
+    cls=GroupedOption,
+    group=_FOREIGN,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="With --crop frame: judge the first N frames of a clip, every one, and none after them; 0 "
+    "to go on at --rate for as long as a stream does.  [default: the steps that the sequence model "
+    "takes]",
+)
 @variant_options
 def bundle(
     *,
@@ -158,7 +177,7 @@ def bundle(
     if not crops.exists():
         raise UsageError(f"{crops}: no such crops")
     before = _hash_of(out)
-    from dfd_export.bundles.bundle_writer import BundleInfo, check_free, write_bundle
+    from dfd_export.bundles.bundle_writer import NO_GAP_S, BundleInfo, check_free, write_bundle
     from dfd_export.foreign.models import NOT_MEASURED, open_models
     from dfd_export.foreign.options import GivenOptions, ask
     from dfd_export.gate.crops import crop_rate, face_spec, read_crops
@@ -172,10 +191,10 @@ def bundle(
     check_free(out)
     given = GivenOptions(rate=rate, **others)
     parts = open_models(frame, sequence, given, partial(ask, interactive=sys.stdin.isatty()))
-    if parts.measured and (decision is None or card is None):
-        raise UsageError("give --decision and --card: `dfd-train calibrate` writes both")
+    _check_papers(decision, card, own=parts.own)
     decisions = _read(decision, decisions_from_json) if decision else {"fp32": parts.decision()}
     rate_hz = parts.rate_hz or crop_rate(crops)
+    usual_gap_s = NO_GAP_S if parts.first_frames is not None else max(1.0, 2.5 / rate_hz)
     info = BundleInfo(
         name=name or out.resolve().name,
         face=parts.face or face_spec(crops),
@@ -183,13 +202,15 @@ def bundle(
         decision=decisions["fp32"],
         card=_read(card, CardInfo.from_json) if card else parts.card(),
         rate_hz=rate_hz,
-        max_gap_s=max_gap or max(1.0, 2.5 / rate_hz),
+        max_gap_s=max_gap or usual_gap_s,
+        first_frames=parts.first_frames,
+        resize=parts.resize,
     )
     pictures = read_crops(crops, size=parts.size, crop_scale=info.crop_scale)
     for line in (*parts.sources, *parts.facts):
         click.echo(f"  {line}")
     samples = (
-        variant_samples(crops, info.face, parts.size, info.crop_scale, options)
+        variant_samples(crops, info.face, parts.size, info.crop_scale, info.resize, options)
         if options.wanted
         else None
     )
@@ -211,9 +232,28 @@ def bundle(
             make_variants(_written(folder), out, options, samples, decisions)
     if decision is None:
         click.echo(NOT_MEASURED)
+        if parts.own and sequence is not None:
+            click.echo(_HOW_TO_CALIBRATE)
     else:
         report_decisions(_written(out), decisions)
     _report_written(out, before)
+
+
+_HOW_TO_CALIBRATE = (
+    "`dfd-train calibrate` sets a decision, and `dfd-export revise BUNDLE --decision … --card …` "
+    "gives it to the bundle."
+)
+
+
+def _check_papers(decision: Path | None, card: Path | None, *, own: bool) -> None:
+    """Refuses a decision without the card that describes it, and the card of an own one alone."""
+    if decision is not None and card is None:
+        raise UsageError("--decision goes with --card: `dfd-train calibrate` writes both")
+    if own and card is not None and decision is None:
+        raise UsageError(
+            "--card goes with --decision: `dfd-train calibrate` writes both; leave both out for a "
+            "bundle that is not calibrated"
+        )
 
 
 def _check_run(folder: Path) -> None:
@@ -378,7 +418,7 @@ def variant(
     given = Bundle.load(path)
     frame = given.manifest.frame
     samples = variant_samples(
-        crops, given.manifest.face, frame.input_size, frame.crop_scale, options
+        crops, given.manifest.face, frame.input_size, frame.crop_scale, frame.resize, options
     )
     target = out or path
     decisions = _read(decision, decisions_from_json) if decision else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import onnx
@@ -13,7 +14,17 @@ import pytest
 from dfd_edge.bundle.manifest import FrameSpec, SequenceSpec
 from dfd_export.graphs.frame_graph import describe_frame_model
 from dfd_export.graphs.sequence_graph import describe_sequence_model
+from notebooks import pictures
 from tiny_bundle import make_crops, make_models
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures, as somebody has them at hand. Not to be changed."""
+    folder = tmp_path_factory.mktemp("faces")
+    for index, picture in enumerate(pictures(6, 90)):
+        assert cv2.imwrite(str(folder / f"{index}.png"), picture)
+    return folder
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from keras import layers
 
 from dfd_edge import Detector
@@ -21,13 +21,28 @@ from dfd_edge.inference.session import Session
 from dfd_edge.judging.results import FrameResult, Label
 from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.video import VideoFile
-from dfd_export.cli import main
 from dfd_export.foreign.frame import open_frame
 from dfd_export.foreign.model_file import ModelFile
 from dfd_export.foreign.options import GivenOptions, ask, missing_options
 from dfd_export.foreign.sequence import open_sequence
 from dfd_training.models import build_frame_model, build_sequence_model, save_model
-from notebooks import SIZE, STEPS, WIDTH, cnn, pictures, predict, recurrent, save, shake
+from notebooks import (
+    SIZE,
+    STEPS,
+    WIDTH,
+    cnn,
+    pictures,
+    predict,
+    recurrent,
+    save,
+    shake,
+)
+from notebooks import (
+    export_bundle as export,
+)
+from notebooks import (
+    run_bundle as run,
+)
 from tiny_bundle import CARD, DECISION
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
@@ -38,25 +53,6 @@ pytestmark = pytest.mark.usefixtures("quick_gate", "seeded")
 @pytest.fixture
 def seeded() -> None:
     keras.utils.set_random_seed(7)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """A folder of pictures, as somebody has them at hand."""
-    folder = tmp_path_factory.mktemp("faces")
-    for index, picture in enumerate(pictures(6, 90)):
-        assert cv2.imwrite(str(folder / f"{index}.png"), picture)
-    return folder
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["bundle", *(str(argument) for argument in arguments)])
-
-
-def export(*arguments: object) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -184,7 +180,7 @@ def test_a_cnn_with_a_softmax_judges_whole_frames_read_by_opencv(tmp_path: Path,
     with VideoFile(str(clip)) as video:
         frames = [frame.image for frame in video.frames(Sampler(10.0))]
     assert len(frames) == len(crops)
-    frames = [cv2.resize(frame, (40, 40), interpolation=cv2.INTER_AREA) for frame in frames]
+    frames = [cv2.resize(frame, (40, 40), interpolation=cv2.INTER_LINEAR) for frame in frames]
     published = predict(model, np.stack(frames).astype(np.float32) / 127.5 - 1)[:, 1]
     found = [result.people[0].p_frame for result in results]
     np.testing.assert_allclose(found, published, atol=1e-4)
@@ -221,12 +217,13 @@ def test_an_extractor_and_a_masked_gru_judge_a_clip(tmp_path: Path, faces: Path,
     sequence.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     paths = save(frame, tmp_path / f"cnn{suffix}"), save(sequence, tmp_path / f"rnn{suffix}")
     out = tmp_path / "bundle"
-    told = ("--classes", "real,fake", "--crop", "frame", "--rate", 8)
+    told = ("--classes", "real,fake", "--crop", "frame", "--rate", 8, "--frames-first", 0)
     result = export(*paths, "--crops", faces, "--out", out, *told)
     assert "published model, clips of 1 to 8 steps" in result.output
     assert "0..255 become -1..1" in result.output
     bundle = Bundle.load(out)
     assert bundle.manifest.decision.person_score is PersonScore.SEQUENCE
+    assert bundle.manifest.sequence.first_frames is None
     assert bundle.manifest.frame.feature_width == WIDTH
 
     crops = pictures(STEPS)
@@ -325,6 +322,8 @@ def test_only_what_is_open_is_asked(tmp_path: Path):
         GivenOptions(classes="real,fake", crop="face", rate=5.0), frame, sequence
     )
     assert asked == []
+    asked = missing_options(GivenOptions(classes="real,fake", crop="frame"), frame, sequence)
+    assert asked == [], "as many first frames are judged as the sequence model takes"
     asked = missing_options(GivenOptions(), None, sequence)
     assert [question.option for question in asked] == ["classes", "rate"]
 
@@ -343,6 +342,11 @@ def test_at_a_terminal_the_questions_are_put_one_by_one(tmp_path: Path):
     typed = "\n".join(["what?", "fake,real", "face", "soon", "12.5", ""])
     shown = CliRunner().invoke(question, input=typed, catch_exceptions=False).output
     assert answers == {"classes": "fake,real", "crop": "face", "rate": 12.5}, shown
+    answers.clear()
+    typed = "\n".join(["fake,real", "frame", ""])
+    shown_of_frames = CliRunner().invoke(question, input=typed, catch_exceptions=False).output
+    assert answers == {"classes": "fake,real", "crop": "frame"}, shown_of_frames
+    assert "not with --crop frame, which judges the first 8 frames of a clip" in str(asked[-1])
     assert "what 0 and what 1 stand for" in shown
     assert "'what?' is not one of 'real,fake', 'fake,real'" in shown
     with pytest.raises(UsageError, match=r"--classes .*; --crop .*; --rate FLOAT"):
@@ -359,16 +363,37 @@ def own_files(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_models_of_dfd_train_need_their_decision_unless_the_cnn_stands_alone(
+def test_models_of_dfd_train_are_exported_without_a_decision_and_marked(
     tmp_path: Path, faces: Path
 ):
     frame, sequence = own_files(tmp_path)
     out = ("--crops", faces, "--out", tmp_path / "out")
-    result = run(frame, sequence, *out)
-    assert result.exit_code == 2
-    assert "give --decision and --card: `dfd-train calibrate` writes both" in result.stderr
-    result = run(frame, sequence, *out, "--scaling", "0..1")
-    assert "dfd-train wrote this model, which fixes --scaling: leave it out" in result.stderr
+    for option in ("--scaling", "0..1"), ("--resize", "area"), ("--frames-first", 4):
+        result = run(frame, sequence, *out, *option)
+        wanted = f"dfd-train wrote this model, which fixes {option[0]}: leave it out"
+        assert wanted in result.stderr
+    (tmp_path / "decision.json").write_text(DECISION.to_json(), "utf-8")
+    (tmp_path / "card.json").write_text(CARD.to_json(), "utf-8")
+    for one, other in (("--decision", "--card"), ("--card", "--decision")):
+        result = run(frame, sequence, *out, one, tmp_path / f"{one[2:]}.json")
+        assert result.exit_code == 2
+        assert f"{one} goes with {other}: `dfd-train calibrate` writes both" in result.stderr
+
+    result = export(frame, sequence, *out)
+    assert "Nothing was calibrated and nothing was measured" in result.output
+    assert "`dfd-export revise BUNDLE --decision" in result.output
+    assert "published" not in result.output
+    manifest = Bundle.load(tmp_path / "out").manifest
+    assert manifest.decision.person_score is PersonScore.SEQUENCE
+    assert [t.n for t in manifest.decision.thresholds.values()] == [0, 0]
+    card = (tmp_path / "out" / "CARD.md").read_text("utf-8")
+    assert "not calibrated (P = sigmoid(logit))" in card
+    assert "exported without a decision of `dfd-train calibrate`" in card
+    assert "published" not in card
+    detector = Detector.load(tmp_path / "out", provider="cpu")
+    _, results = judge(detector, SAMPLE)
+    logits = [result.people[0].step_logit for result in results]
+    assert detector.analyze(SAMPLE).p_fake == pytest.approx(sigmoid(np.mean(logits)), abs=1e-4)
 
     export(frame, *out)
     bundle = Bundle.load(tmp_path / "out")
@@ -417,6 +442,9 @@ def test_the_help_keeps_the_two_kinds_of_options_apart():
     head, _, published = text.partition("Models that dfd-train did not write")
     assert "--decision" in head
     assert "--rate" in head
-    for option in ("--classes", "--scaling", "--channels", "--crop ", "--crop-scale", "--size"):
+    for option in (
+        *("--classes", "--scaling", "--channels", "--crop ", "--crop-scale", "--size"),
+        *("--resize", "--frames-first"),
+    ):
         assert option in published
         assert option not in head

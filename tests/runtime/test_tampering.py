@@ -531,7 +531,7 @@ def digits(key: str, count: int) -> Tamper:
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (set_field("schema_version", value=4), r"schema version 4 is newer than 3.*upgrade"),
+        (set_field("schema_version", value=5), r"schema version 5 is newer than 4.*upgrade"),
         (set_field("schema_version", value="1"), r"schema_version is '1', not one of 1, 2, 3"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
         (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), r"manifest\.json: .*utf-8"),
@@ -560,7 +560,7 @@ def digits(key: str, count: int) -> Tamper:
         (set_field("decision", "calibrators", value={}), r"decision\.calibrators has nothing"),
         (set_field("card", "limits", value="none"), r"card\.limits is 'none', not a list"),
         (digits("created", 5000), r"manifest\.json: a number in it has too many digits"),
-        (digits("schema_version", 4000), r"is newer than 3"),
+        (digits("schema_version", 4000), r"is newer than 4"),
         (set_field("sequence", "rate_hz", value=10**400), r"rate_hz is 1000.*, not a number that"),
         (set_field("sequence", "rate_hz", value=1e-300), r"rate_hz is 1e-300, not 0\.001 to 1000"),
         (set_field("frame", "crop_scale", value=1e300), r"crop_scale is 1e\+300, not above 0, at"),

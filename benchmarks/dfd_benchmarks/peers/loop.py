@@ -107,7 +107,7 @@ BARS: dict[tuple[Kind, str], float] = {
 }
 """By network and precision, how many times faster than the notebooks' loop."""
 MAX_PICTURE_DIFFERENCE = 6.0
-"""Allowed mean difference of the pictures, of 255: the two decoders and resizings are not one."""
+"""Allowed mean difference of the pictures, of 255: the two decoders may differ."""
 
 
 def measure_loop(

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import CardInfo, PersonScore
-from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
-from dfd_export.bundles.recipe_bundle import NO_GAP_S
-from dfd_export.foreign.models import WHOLE_FRAME, unmeasured_decision
+from dfd_edge.inference.names import Resize
+from dfd_export.bundles.bundle_writer import NO_GAP_S, BundleInfo, write_bundle
+from dfd_export.foreign.models import WHOLE_FRAME
 from dfd_export.variants.samples import Sample
 from dfd_export.variants.writer import VariantOptions, add_variants
+from dfd_training.calibration.decision_file import uncalibrated
 from dfd_training.models import build_frame_model, build_sequence_model, load_frame_model
 from dfd_training.recipes.networks import build_frozen_cnn, build_rnn
 
@@ -126,11 +127,12 @@ def export_networks(
         name=networks.name,
         face=WHOLE_FRAME,
         crop_scale=1.0,
-        decision=unmeasured_decision(PersonScore.LAST),
+        decision=uncalibrated(PersonScore.LAST),
         card=_CARD,
         rate_hz=30.0,
         max_gap_s=NO_GAP_S,
         first_frames=len(crops),
+        resize=Resize.BILINEAR,
     )
     write_bundle(networks.frame, networks.sequence, out=out, info=info, crops=crops)
     bundle = Bundle.load(out)

@@ -235,14 +235,14 @@ class StageBench:
 
     def _crop(self) -> StageTimes:
         laps = StageTimer()
-        size = self._spec.input_size
+        size, resize = self._spec.input_size, self._spec.resize
         for frame, people in zip(self.held, self._tracked, strict=True):
             laps.start()
             if self._faces is None:
-                extract_crop(frame.image, middle_square(frame.image), size)
+                extract_crop(frame.image, middle_square(frame.image), size, resize)
             for person in people:
                 region = crop_region(person.face.box, self._spec.crop_scale)
-                assess(person.face, extract_crop(frame.image, region, size))
+                assess(person.face, extract_crop(frame.image, region, size, resize))
             laps.stop()
         return laps.times()
 

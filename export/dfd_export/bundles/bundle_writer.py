@@ -29,6 +29,7 @@ from dfd_edge.bundle.manifest import (
     schema_version_of,
 )
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 from dfd_edge.inference.session import Session
 from dfd_export.bundles.card import CARD_FILE, render_card
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata
@@ -44,6 +45,8 @@ from dfd_export.graphs.single_step import attach_single_step_logit, single_step_
 from dfd_training.models import crop_scale_of
 
 PARITY_FILE = "parity.json"
+NO_GAP_S = 3600.0
+"""Longest gap of bundles that judge the first frames: the state is carried on over any of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class BundleInfo:
         max_gap_s: After a longer gap between two steps the sequence starts anew.
         first_frames: How many frames of a clip are judged, every one from the first on; None to
             judge on and on at `rate_hz`.
+        resize: How a cut square comes to the size of the frame model's input.
     """
 
     name: str
@@ -70,6 +74,7 @@ class BundleInfo:
     rate_hz: float = 5.0
     max_gap_s: float = 1.0
     first_frames: int | None = None
+    resize: Resize = Resize.AREA
 
 
 def write_bundle(
@@ -111,7 +116,7 @@ def write_bundle(
                 f"{model.name} was fitted on crops of {carried:g} times the face, the bundle would "
                 f"cut them at {info.crop_scale:g}: export models that were fitted on one store"
             )
-    frame = describe_frame_model(frame_model, crop_scale=info.crop_scale)
+    frame = describe_frame_model(frame_model, crop_scale=info.crop_scale, resize=info.resize)
     sequence = describe_sequence_model(
         sequence_model,
         rate_hz=info.rate_hz,
@@ -162,7 +167,7 @@ def write_bundle(
         write_probe(folder / PROBE_FILE, probe_crops)
         nothing_yet = ProbeSpec(PROBE_FILE, [0.0], [0.0], 1.0)
         manifest = Manifest(
-            schema_version=schema_version_of(sequence, [info.decision]),
+            schema_version=schema_version_of(frame, sequence, [info.decision]),
             name=info.name,
             created=created,
             files=file_entries(folder),
@@ -203,7 +208,7 @@ def revise_bundle(
     if decisions is not None:
         manifest = dataclasses.replace(
             manifest,
-            schema_version=schema_version_of(manifest.sequence, decisions.values()),
+            schema_version=schema_version_of(manifest.frame, manifest.sequence, decisions.values()),
             decision=decisions["fp32"],
             frame=_decided(manifest.frame, decisions),
         )

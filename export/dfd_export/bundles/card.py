@@ -97,7 +97,7 @@ def _labels_changed(changes: VariantChanges) -> str:
 
 def _pictures(manifest: Manifest) -> str:
     frame, detector = manifest.frame, manifest.face.detector
-    size = f"{frame.input_size} x {frame.input_size} px"
+    size = f"{frame.input_size} x {frame.input_size} px ({frame.resize.value})"
     if detector == "none":
         return f"The middle square of each frame, resized to {size}: no face is looked for"
     return (

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from dfd_edge.bundle import METADATA_PREFIX, graph_identity
-from dfd_edge.bundle.manifest import FaceSpec, FrameSpec, SequenceSpec
+from dfd_edge.bundle.manifest import FaceSpec, FrameSpec, SequenceSpec, schema_version_of
 from dfd_edge.version import version_of
 
 PRECISION_KEY = METADATA_PREFIX + "precision"
@@ -57,7 +57,7 @@ def graph_metadata(facts: GraphFacts, file: str) -> dict[str, str]:
     text = {
         "input": takes,
         "output": gives,
-        "schema_version": str(facts.sequence.schema_version),
+        "schema_version": str(schema_version_of(facts.frame, facts.sequence, ())),
         "created": facts.created,
         "exporter": f"dfd-export {version_of('dfd-edge') or 'of unknown version'}",
         "licence": facts.licence,
@@ -80,7 +80,7 @@ def _frame_sides(facts: GraphFacts) -> tuple[str, str]:
     )
     takes = (
         f"image: uint8 [batch, {size}, {size}, 3], RGB, 0 to 255, batch 1 or more: {cut}, "
-        "resized; the graph itself scales and normalises"
+        f"resized ({facts.frame.resize.value}); the graph itself scales and normalises"
     )
     gives = (
         "fake_logit: higher = more fake, not calibrated; "

@@ -7,7 +7,7 @@ from pathlib import Path
 from dfd_edge.bundle.manifest import CardInfo
 from dfd_edge.errors import UsageError
 from dfd_edge.schema import SchemaError
-from dfd_export.bundles.bundle_writer import BundleInfo, write_bundle
+from dfd_export.bundles.bundle_writer import NO_GAP_S, BundleInfo, write_bundle
 from dfd_export.foreign.models import WHOLE_FRAME
 from dfd_export.gate.crops import read_crops
 from dfd_export.gate.parity import ParityReport
@@ -21,9 +21,6 @@ from dfd_training.recipes.run import (
     SEQUENCE_NAME,
     RecipeRun,
 )
-
-NO_GAP_S = 3600.0
-"""The state is carried on whatever lies between two of the first frames."""
 
 
 def bundle_of_run(folder: Path, *, out: Path, name: str) -> ParityReport:
@@ -58,6 +55,7 @@ def bundle_of_run(folder: Path, *, out: Path, name: str) -> ParityReport:
         rate_hz=run.rate_hz,
         max_gap_s=NO_GAP_S,
         first_frames=run.first_frames,
+        resize=run.resize,
     )
     return write_bundle(
         frame,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 from dfd_export.foreign.keras_graph import (
     Call,
     Classes,
@@ -85,6 +86,19 @@ class FoundScaling:
         return max(abs(self.low), abs(self.high)) <= _HIGHEST
 
 
+@dataclass(frozen=True, slots=True)
+class FoundResizing:
+    """A layer that resizes the pictures inside a model which takes any size.
+
+    Attributes:
+        size: Side of its pictures in pixels.
+        resize: How it resizes.
+    """
+
+    size: int
+    resize: Resize
+
+
 def scale(image: keras.KerasTensor, scaling: Scaling, *, bgr: bool) -> keras.KerasTensor:
     """Does to RGB pixels of 0..255 what a notebook did: channels first, then the scaling."""
     x = ReverseChannels(name="to_bgr")(image) if bgr else image
@@ -130,6 +144,28 @@ def find_scaling(image: keras.KerasTensor, output: keras.KerasTensor) -> FoundSc
     return FoundScaling(names, float(scaled.min()), float(scaled.max()))
 
 
+def find_resizing(image: keras.KerasTensor, output: keras.KerasTensor) -> FoundResizing | None:
+    """Finds the layer that brings pictures of any size to the one that a model works at.
+
+    Returns:
+        None where the first layer to change the size of the pictures does not resize them to a
+        square, or in a way that the runtime does not have.
+    """
+    pixels = {id(image)}
+    for call in calls_before(output):
+        if call.kind not in _SCALES | _MOVES or any(id(t) not in pixels for t in call.inputs):
+            continue
+        pixels.add(id(call.output))
+        if call.output.shape[1:3] == image.shape[1:3] and call.kind != "Resizing":
+            continue
+        layer = call.layer
+        if call.kind != "Resizing" or layer.height != layer.width:
+            return None
+        known = layer.interpolation in list(Resize)
+        return FoundResizing(int(layer.height), Resize(layer.interpolation)) if known else None
+    return None
+
+
 _SAVE_ONE = "save the part that takes one RGB picture and gives one verdict, or its features"
 _NAMES = ("image", "logit", "evidence", *SCALING_NAMES)
 """Names of the layers that are added."""
@@ -145,8 +181,9 @@ class ForeignFrame:
         file: The file.
         model: The model as it was published, [B, S, S, 3] to whatever it ends in.
         size: S in pixels; None where the model takes any.
-        ending: Its verdict; None for a feature extractor.
+        head: Its verdict; None for a feature extractor.
         scaling: The scaling of pixels inside; None where there is none.
+        resizing: The resizing inside of a model that takes any size; None where there is none.
     """
 
     file: ModelFile
@@ -154,6 +191,7 @@ class ForeignFrame:
     size: int | None
     head: ClassifierHead | None
     scaling: FoundScaling | None
+    resizing: FoundResizing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +203,14 @@ class FrameSettings:
         scaling: The scaling of pixels of 0..255 outside of it.
         bgr: True where it was trained on pictures in OpenCV's order.
         classes: The order of its classes.
+        resize: How its pictures came to that size.
     """
 
     size: int
     scaling: Scaling
     bgr: bool
     classes: Classes
+    resize: Resize = Resize.BILINEAR
 
 
 def open_frame(file: ModelFile) -> ForeignFrame:
@@ -189,7 +229,8 @@ def open_frame(file: ModelFile) -> ForeignFrame:
             f"{file.path}: ends in an output of shape {list(output.shape)}, not in a verdict or in "
             "features [B, F]: save it with pooling='avg' or a GlobalAveragePooling2D at its end"
         )
-    return ForeignFrame(file, model, size, head, find_scaling(image, output))
+    resizing = find_resizing(image, output) if size is None else None
+    return ForeignFrame(file, model, size, head, find_scaling(image, output), resizing)
 
 
 def build_frame(found: ForeignFrame, answers: FrameSettings) -> keras.Model:

@@ -13,20 +13,19 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.bundle.manifest import (
-    Calibrator,
-    CardInfo,
-    DecisionSpec,
-    FaceSpec,
-    PersonScore,
-    Threshold,
-)
+from dfd_edge.bundle.manifest import CardInfo, DecisionSpec, FaceSpec, PersonScore
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.inference.names import Resize
 from dfd_export.foreign.frame import ForeignFrame, FrameSettings, Scaling, build_frame, open_frame
 from dfd_export.foreign.keras_graph import Classes
 from dfd_export.foreign.model_file import ModelFile
-from dfd_export.foreign.options import GivenOptions, MissingOption, missing_options
+from dfd_export.foreign.options import (
+    GivenOptions,
+    MissingOption,
+    first_frames,
+    missing_options,
+)
 from dfd_export.foreign.reference import ForeignModels, compare_foreign
 from dfd_export.foreign.sequence import (
     ForeignSequence,
@@ -36,6 +35,7 @@ from dfd_export.foreign.sequence import (
     verdict_weights,
 )
 from dfd_export.gate.parity import Extra
+from dfd_training.calibration.decision_file import uncalibrated
 from dfd_training.data.store import UNRECORDED_CROP_SCALE
 from dfd_training.models import SEQUENCE_INPUTS, load_frame_model, load_sequence_model
 
@@ -43,32 +43,30 @@ _UNRECORDED = (
     "{} carries no crop scale: {:g} times the face is taken; --crop-scale gives another one."
 )
 NOT_MEASURED = (
-    "Nothing was calibrated and nothing was measured: a probability is what the published model "
-    "itself gives, and `fake` starts at one half, as published. How often it is wrong is not known."
+    "Nothing was calibrated and nothing was measured: a probability is the sigmoid of the model's "
+    "own logit, and `fake` starts at one half. How often it is wrong is not known."
 )
+USUAL_RATE_HZ = 30.0
+"""Frames a second of the clips of a model that judges the first frames, where nobody says."""
 
 
-def unmeasured_decision(person_score: PersonScore) -> DecisionSpec:
-    """Probabilities as the model gives them, and one half between real and fake.
-
-    Args:
-        person_score: Which logits a person's score is the mean of.
-    """
-    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
-    return DecisionSpec(
-        person_score=person_score,
-        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
-        thresholds={"real": half, "fake": half},
-    )
-
-
-def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
+def unmeasured_card(sources: Sequence[str], facts: Sequence[str], *, own: bool) -> CardInfo:
     """A card that says so.
 
     Args:
         sources: The model files, a phrase each.
         facts: Facts about the models that limit their use, a sentence each.
+        own: Whether `dfd-train` fitted all of them.
     """
+    if own:
+        return CardInfo(
+            training_data=f"Not recorded in {' and '.join(sources)}: see run.json beside it.",
+            protocol="Fitted by `dfd-train` and exported without a decision of `dfd-train "
+            f"calibrate`. {NOT_MEASURED}",
+            metrics={},
+            licence="Not stated: that of the weights which training started from applies.",
+            limits=[NOT_MEASURED, *facts],
+        )
     return CardInfo(
         training_data=f"Not known here. Taken over from {' and '.join(sources)}.",
         protocol=f"Converted from published files and compared with them. {NOT_MEASURED}",
@@ -81,7 +79,13 @@ def unmeasured_card(sources: Sequence[str], facts: Sequence[str]) -> CardInfo:
 WHOLE_FRAME = FaceSpec("none", "")
 """Face detector entry of a bundle that judges whole frames."""
 
-_MEAN = "A person's score is the mean of the CNN's logits: none saw them in order."
+_RESIZED = {
+    Resize.AREA: "Large crops are shrunk by averaging areas, which is softer than most notebooks "
+    "do it.",
+    Resize.BILINEAR: "Pictures are resized bilinearly, as most notebooks do it.",
+    Resize.NEAREST: "Pictures are resized by taking the nearest pixel.",
+}
+_MEAN = "A person's score is the mean of the CNN's logits, in whatever order they came."
 _MASK_FIXED = (3, 11)
 """Before this Keras, a mask given to one layer did not reach the next."""
 
@@ -99,10 +103,12 @@ class BundleModels:
         crop_scale: Side of the square crop over the longer side of the face's box.
         face: The face detector; None to take that of the crops.
         rate_hz: Steps a second; None to take that of the crops.
-        person_score: Which logits a person's score is the mean of.
+        person_score: Which logits a person's score is made of.
+        first_frames: How many frames of a clip are judged; None to go on for as long as it lasts.
+        resize: How a cut square comes to the size of the crops.
         sources: Each file, a phrase.
-        facts: Facts about foreign models for the card, a sentence each.
-        measured: False where no decision and no card are needed, since nobody made any.
+        facts: Facts about the models for the card, a sentence each.
+        own: Whether `dfd-train` wrote every file.
     """
 
     frame_model: keras.Model
@@ -112,9 +118,11 @@ class BundleModels:
     face: FaceSpec | None = None
     rate_hz: float | None = None
     person_score: PersonScore = PersonScore.SEQUENCE
+    first_frames: int | None = None
+    resize: Resize = Resize.AREA
     sources: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
-    measured: bool = True
+    own: bool = True
     foreign: ForeignModels = field(default_factory=ForeignModels)
 
     def extra(self, crops: NDArray[np.uint8]) -> Extra:
@@ -127,11 +135,11 @@ class BundleModels:
 
     def decision(self) -> DecisionSpec:
         """The decision where none was made."""
-        return unmeasured_decision(self.person_score)
+        return uncalibrated(self.person_score)
 
     def card(self) -> CardInfo:
         """The card where none was written."""
-        return unmeasured_card(self.sources, self.facts)
+        return unmeasured_card(self.sources, self.facts, own=self.own)
 
 
 def open_models(
@@ -181,6 +189,10 @@ def open_models(
     else:
         sequence_model = mean_model(*_verdict(frame, frame_model, classes))
     whole_frames = given.crop == "frame"
+    first = _first_frames(frame_path, given, sequence)
+    score = PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE
+    if first is not None and sequence_path is not None:
+        score = PersonScore.LAST
     unrecorded = UNRECORDED_CROP_SCALE if frame is None else CROP_SCALE
     unstated = frame is None and given.crop_scale is None and carried is None
     return BundleModels(
@@ -189,27 +201,54 @@ def open_models(
         size=int(frame_model.inputs[0].shape[1]),
         crop_scale=1.0 if whole_frames else given.crop_scale or carried or unrecorded,
         face=WHOLE_FRAME if whole_frames else None,
-        rate_hz=given.rate,
-        person_score=PersonScore.FRAME if sequence_path is None else PersonScore.SEQUENCE,
+        rate_hz=given.rate or (None if first is None else USUAL_RATE_HZ),
+        person_score=score,
+        first_frames=first,
+        resize=Resize.AREA if to_frame is None else to_frame.resize,
         sources=[_source(file) for file in (frame_file, sequence_file) if file is not None],
         facts=[
             *([_UNRECORDED.format(frame_path.name, unrecorded)] if unstated else []),
             *(_frame_facts(frame, to_frame) if frame is not None and to_frame is not None else []),
-            *(_sequence_facts(sequence) if sequence is not None else []),
+            *(_sequence_facts(sequence, first) if sequence is not None else []),
             *([_MEAN] if sequence_path is None else []),
         ],
-        measured=frame is None and sequence is None and sequence_path is not None,
+        own=frame is None and sequence is None,
         foreign=ForeignModels(frame, to_frame, sequence, classes),
     )
 
 
 def _frame_answers(given: GivenOptions, frame: ForeignFrame, classes: Classes) -> FrameSettings:
+    found = frame.resizing
+    size = given.size or frame.size or (0 if found is None else found.size)
+    stated = found.resize if found is not None and found.size == size else Resize.BILINEAR
     return FrameSettings(
-        size=given.size or frame.size or 0,
+        size=size,
         scaling=Scaling(given.scaling) if given.scaling else Scaling.NONE,
         bgr=given.channels == "bgr",
         classes=classes,
+        resize=stated if given.resize is None else Resize(given.resize),
     )
+
+
+def _first_frames(path: Path, given: GivenOptions, sequence: ForeignSequence | None) -> int | None:
+    """Returns how many frames of a clip are judged; None to go on for as long as it lasts.
+
+    Raises:
+        UsageError: `--frames-first` does not fit the models.
+    """
+    wanted = given.frames_first
+    if wanted and given.crop != "frame":
+        raise UsageError(
+            f"{path}: --frames-first {wanted} is for models of whole frames; faces are judged for "
+            "as long as a clip lasts: leave it out"
+        )
+    most = None if sequence is None else sequence.steps
+    if wanted and most is not None and wanted > most:
+        raise UsageError(
+            f"{path}: --frames-first is {wanted}, but the sequence model takes clips of {most} "
+            f"steps: give at most {most}, or 0 to go on for as long as a clip lasts"
+        )
+    return first_frames(given, sequence)
 
 
 def _is_own_frame(file: ModelFile) -> bool:
@@ -255,7 +294,7 @@ def _check_given(
     carried: float | None,
 ) -> None:
     """Refuses options that the models answer themselves."""
-    of_frame = ("scaling", "size", "channels", "crop", "crop_scale")
+    of_frame = ("scaling", "size", "channels", "crop", "crop_scale", "resize", "frames_first")
     for name in (*of_frame, "classes"):
         applies = (
             frame is not None
@@ -293,7 +332,7 @@ def _frame_facts(frame: ForeignFrame, answers: FrameSettings) -> list[str]:
     order = "BGR" if answers.bgr else "RGB"
     facts = [
         f"The CNN was taken to have seen {order} pictures, {_scaled(frame, answers)}.",
-        "Large crops are shrunk by averaging areas, which is softer than most notebooks do it.",
+        _RESIZED[answers.resize],
     ]
     if frame.head is None:
         facts.append("It has no verdict: a frame's is that of the sequence model after one step.")
@@ -316,9 +355,14 @@ def _scaled(frame: ForeignFrame, answers: FrameSettings) -> str:
     )
 
 
-def _sequence_facts(sequence: ForeignSequence) -> list[str]:
+def _sequence_facts(sequence: ForeignSequence, first: int | None) -> list[str]:
     facts = []
-    if sequence.steps is not None:
+    if first is not None:
+        facts.append(
+            f"The first {first} frames of a clip are judged, as in its notebook, and none after "
+            "them; the verdict is the one after the last of these."
+        )
+    elif sequence.steps is not None:
         facts.append(
             f"The sequence model was made for clips of {sequence.steps} steps; here it goes on for "
             "as long as the stream does."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class GivenOptions:
         crop: A name of `CROPS`.
         crop_scale: Side of the crop over the longer side of the face's box.
         rate: Steps a second.
+        resize: A name of `Resize`.
+        frames_first: How many frames of a clip are judged, from its start; 0 for all.
     """
 
     classes: str | None = None
@@ -39,6 +42,8 @@ class GivenOptions:
     crop: str | None = None
     crop_scale: float | None = None
     rate: float | None = None
+    resize: str | None = None
+    frames_first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,31 @@ class MissingOption:
         option: The name of the option, and of the field of `GivenOptions`.
         values: The possible answers: choices, or a type.
         meaning: The question in words.
+        unless: Option and value that answer it too; None where nothing does.
     """
 
     option: str
     values: Sequence[str] | click.ParamType[Any]
     meaning: str
+    unless: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         values = self.values
         shown = values.name.upper() if isinstance(values, click.ParamType) else "|".join(values)
         return f"--{self.option} {shown} ({self.meaning})"
+
+
+def first_frames(given: GivenOptions, sequence: ForeignSequence | None) -> int | None:
+    """Returns how many frames of a clip are judged; None to go on for as long as it lasts.
+
+    A model of whole frames with a sequence model for clips of one length judges that many, as
+    its notebook does, unless another number is given.
+    """
+    if given.crop != "frame":
+        return None
+    if given.frames_first is not None:
+        return given.frames_first or None
+    return None if sequence is None else sequence.steps
 
 
 def missing_options(
@@ -74,10 +94,24 @@ def missing_options(
         )
     if frame is not None:
         questions += _frame_questions(given, frame)
-    if sequence is not None and given.rate is None:
-        meaning = "frames a second of the clips that the sequence model was trained on"
-        questions.append(MissingOption("rate", click.FLOAT, meaning))
+    if sequence is not None and given.rate is None and first_frames(given, sequence) is None:
+        questions.append(_rate_question(given, frame, sequence))
     return questions
+
+
+def _rate_question(
+    given: GivenOptions, frame: ForeignFrame | None, sequence: ForeignSequence
+) -> MissingOption:
+    meaning = "frames a second of the clips that the sequence model was trained on"
+    unless = None
+    if frame is not None and given.crop is None:
+        first = first_frames(dataclasses.replace(given, crop="frame"), sequence)
+        if first is not None:
+            unless = ("crop", "frame")
+            meaning += f"; not with --crop frame, which judges the first {first} frames of a clip"
+    elif given.crop == "frame" and given.frames_first is None:
+        meaning += "; or give --frames-first, to judge so many frames from the start"
+    return MissingOption("rate", click.FLOAT, meaning, unless)
 
 
 def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) -> dict[str, object]:
@@ -102,7 +136,11 @@ def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) ->
             + "; ".join(str(question) for question in questions)
         )
     click.echo(f"{path} does not tell everything:")
-    return {question.option: _prompt(question) for question in questions}
+    answers: dict[str, object] = {}
+    for question in questions:
+        if question.unless is None or answers.get(question.unless[0]) != question.unless[1]:
+            answers[question.option] = _prompt(question)
+    return answers
 
 
 def _prompt(question: MissingOption) -> object:
@@ -131,7 +169,7 @@ def _frame_questions(given: GivenOptions, frame: ForeignFrame) -> list[MissingOp
             layers = ", ".join(frame.scaling.layers)
             meaning += f"; its own {layers} would make {frame.scaling.high:.3g} of 255"
         questions.append(MissingOption("scaling", [s.value for s in Scaling], meaning))
-    if given.size is None and frame.size is None:
+    if given.size is None and frame.size is None and frame.resizing is None:
         meaning = "side of its pictures in pixels, since the model takes any"
         questions.append(MissingOption("size", click.INT, meaning))
     if given.crop is None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfd_edge.bundle.manifest import FaceSpec
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions, FaceDetector, crop_region, extract_crop
+from dfd_edge.inference.names import Resize
 from dfd_edge.sources import read_image
 from dfd_training.data.store import CropStore
 
@@ -111,7 +112,14 @@ def _read_array(path: Path, size: int) -> Crops:
     return np.asarray(crops[_spread(len(crops))], np.uint8)
 
 
-def cut_crops(store: CropStore, rows: pd.DataFrame, *, size: int, crop_scale: float) -> Crops:
+def cut_crops(
+    store: CropStore,
+    rows: pd.DataFrame,
+    *,
+    size: int,
+    crop_scale: float,
+    resize: Resize = Resize.AREA,
+) -> Crops:
     """Cuts the model's crops out of those of a store: uint8 [n, size, size, 3], RGB.
 
     Args:
@@ -119,11 +127,13 @@ def cut_crops(store: CropStore, rows: pd.DataFrame, *, size: int, crop_scale: fl
         rows: Rows of its index.
         size: Side of the crops in pixels.
         crop_scale: Side of the model's crop over the size of the face.
+        resize: How they come to that size.
     """
     crops = np.empty((len(rows), size, size, 3), np.uint8)
     for index, (shard, position) in enumerate(zip(rows["shard"], rows["position"], strict=True)):
         stored = store.crop(shard, int(position))
-        crops[index] = extract_crop(stored.image, crop_region(stored.box, crop_scale), size)
+        region = crop_region(stored.box, crop_scale)
+        crops[index] = extract_crop(stored.image, region, size, resize)
     return crops
 
 

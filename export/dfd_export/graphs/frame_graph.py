@@ -10,6 +10,7 @@ import onnx
 from dfd_edge.bundle import Signatures, frame_contract
 from dfd_edge.bundle.manifest import FrameSpec, VariantSpec
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 from dfd_export.graphs.graph_passes import simplify
 from dfd_export.graphs.onnx_model import finish
 from dfd_export.graphs.tf_conversion import convert_function
@@ -19,12 +20,15 @@ FRAME_FILE = "frame.onnx"
 _EXACT = {"float32", "uint8", "int32"}
 
 
-def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
+def describe_frame_model(
+    model: keras.Model, *, crop_scale: float, resize: Resize = Resize.AREA
+) -> FrameSpec:
     """Reads sizes and outputs off a frame model.
 
     Args:
         model: As `dfd_training.models.build_frame_model` builds it.
         crop_scale: Side of the square crop over the longer side of the face's box.
+        resize: How a cut square comes to the size of the model's input.
 
     Raises:
         UsageError: The model has other inputs or outputs than a frame model, or it computes in
@@ -50,6 +54,7 @@ def describe_frame_model(model: keras.Model, *, crop_scale: float) -> FrameSpec:
         feature_width=int(outputs["features"].shape[-1]),
         evidence_size=None if evidence is None else (evidence.shape[1], evidence.shape[2]),
         variants={"fp32": VariantSpec(FRAME_FILE)},
+        resize=resize,
     )
 
 

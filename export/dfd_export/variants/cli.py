@@ -12,6 +12,7 @@ import click
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import DecisionSpec, FaceSpec
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,12 @@ def variant_options(command: Command) -> Command:
 
 
 def variant_samples(
-    crops: Path, face: FaceSpec, size: int, crop_scale: float, options: VariantOptions
+    crops: Path,
+    face: FaceSpec,
+    size: int,
+    crop_scale: float,
+    resize: Resize,
+    options: VariantOptions,
 ) -> tuple[NDArray[np.uint8], Sample]:
     """The crops that variants are calibrated on, and those that they are compared on."""
     from dfd_export.gate.crops import face_spec, is_store
@@ -120,6 +126,7 @@ def variant_samples(
         crop_scale=crop_scale,
         calibration_crops=options.calibration_crops,
         holdout=options.holdout,
+        resize=resize,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 from dfd_export.gate.crops import cut_crops
 from dfd_training.data.folds import FOLD_SHARES, assign_folds
 from dfd_training.data.store import CropStore
@@ -53,6 +54,7 @@ def read_samples(
     crop_scale: float,
     calibration_crops: int,
     holdout: int | None = None,
+    resize: Resize = Resize.AREA,
     seed: int = 0,
 ) -> tuple[Crops, Sample]:
     """Reads both from a crop store.
@@ -68,6 +70,7 @@ def read_samples(
         calibration_crops: Number of crops that calibrate.
         holdout: A training fold whose crops do not calibrate, so that what the variant says of
             them is as far out of fold as what fp32 says; None for none.
+        resize: How they come to that size.
         seed: Seed of the drawing.
 
     Returns:
@@ -102,7 +105,7 @@ def read_samples(
             f"{'all fake' if fake.any() else 'all real'}: give a crop store with both"
         )
     sample = Sample(
-        crops=cut_crops(store, compared, size=size, crop_scale=crop_scale),
+        crops=cut_crops(store, compared, size=size, crop_scale=crop_scale, resize=resize),
         paths=compared["path"].to_numpy(np.str_),
         groups=compared["group"].to_numpy(np.str_),
         fake=fake,
@@ -110,7 +113,8 @@ def read_samples(
         times_s=compared["time_s"].to_numpy(np.float64),
         description=text,
     )
-    return cut_crops(store, calibrating, size=size, crop_scale=crop_scale), sample
+    crops = cut_crops(store, calibrating, size=size, crop_scale=crop_scale, resize=resize)
+    return crops, sample
 
 
 def _without_fold(store: CropStore, rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:

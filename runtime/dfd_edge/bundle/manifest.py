@@ -1,8 +1,9 @@
-"""The manifest of a bundle, `manifest.json`, in schema versions 1 to 3.
+"""The manifest of a bundle, `manifest.json`, in schema versions 1 to 4.
 
 Version 2 adds bundles that judge the first frames of a clip and nothing after them. Version 3 adds
-signals of consecutive frames and a decision on stills. A bundle is written in the lowest version
-that can express it, so that older programs read what they can judge.
+signals of consecutive frames and a decision on stills, version 4 how pictures are resized. A bundle
+is written in the lowest version that can express it, so that older programs read what they can
+judge.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dfd_edge.arguments import LEAST_RATE_HZ, MOST_RATE_HZ
-from dfd_edge.inference.names import PRECISIONS
+from dfd_edge.inference.names import PRECISIONS, Resize
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json, to_plain
 
 SCHEMA_VERSION = 1
@@ -24,6 +25,9 @@ FIRST_FRAMES_VERSION = 2
 """The version of a manifest with `sequence.first_frames`; older programs refuse it by number."""
 SIGNALS_SCHEMA_VERSION = 3
 """The version of a manifest with `sequence.signals` or a decision with `still`."""
+RESIZE_SCHEMA_VERSION = 4
+"""The version of a manifest whose `frame.resize` is not the usual one."""
+_VERSIONS = (SCHEMA_VERSION, FIRST_FRAMES_VERSION, SIGNALS_SCHEMA_VERSION, RESIZE_SCHEMA_VERSION)
 MANIFEST_NAME = "manifest.json"
 """Names of the variants of the frame graph."""
 
@@ -146,6 +150,7 @@ class FrameSpec:
         feature_width: F, the width of `features`.
         evidence_size: Height and width of `evidence`; None where the model has none.
         variants: By precision, one of `PRECISIONS`; "fp32" is always there.
+        resize: How a cut square comes to the input size.
     """
 
     input_size: int
@@ -153,6 +158,7 @@ class FrameSpec:
     feature_width: int
     evidence_size: tuple[int, int] | None
     variants: dict[str, VariantSpec]
+    resize: Resize = Resize.AREA
 
     def __post_init__(self) -> None:
         check(self.input_size >= 1, f"input_size is {self.input_size}, not 1 or more")
@@ -163,6 +169,11 @@ class FrameSpec:
         check(self.variants["fp32"].decision is None, "variants.fp32 has a decision of its own")
         for name in self.variants:
             check(name in PRECISIONS, f"variants has {name!r:.40}, not of {', '.join(PRECISIONS)}")
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest schema version that can express it."""
+        return SCHEMA_VERSION if self.resize is Resize.AREA else RESIZE_SCHEMA_VERSION
 
     def graphs(self) -> dict[str, str]:
         """Returns the precision of each graph of the frame model, by file name."""
@@ -449,6 +460,8 @@ class Manifest:
         )
         still = any(decision.still is not None for decision in self._decisions())
         check(new or not still, f"decision.still is of version {wanted}, not {version}")
+        wanted = self.frame.schema_version
+        check(version >= wanted, f"frame.resize is of version {wanted}, not {version}")
 
     def _decisions(self) -> list[DecisionSpec]:
         own = [variant.decision for variant in self.frame.variants.values()]
@@ -483,15 +496,14 @@ class Manifest:
         """
         value = parse_json(text)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        known = (SCHEMA_VERSION, FIRST_FRAMES_VERSION, SIGNALS_SCHEMA_VERSION)
-        if isinstance(version, int) and version > max(known):
+        if isinstance(version, int) and version > max(_VERSIONS):
             raise SchemaError(
-                f"schema version {version} is newer than {max(known)}, the newest that this "
+                f"schema version {version} is newer than {max(_VERSIONS)}, the newest that this "
                 "program reads: upgrade dfd-edge"
             )
-        if version not in known:
+        if version not in _VERSIONS:
             raise SchemaError(
-                f"schema_version is {version!r:.20}, not one of {', '.join(map(str, known))}"
+                f"schema_version is {version!r:.20}, not one of {', '.join(map(str, _VERSIONS))}"
             )
         return from_plain(cls, value)
 
@@ -499,6 +511,8 @@ class Manifest:
         """Writes the text of a `manifest.json`."""
         plain = to_plain(self)
         # Keys that older programs do not know are left out where they say nothing.
+        if self.frame.resize is Resize.AREA:
+            del plain["frame"]["resize"]
         for name in ("first_frames", "signals"):
             _drop_null(plain["sequence"], name)
         _drop_null(plain["decision"], "still")
@@ -508,10 +522,13 @@ class Manifest:
         return dump_json(plain)
 
 
-def schema_version_of(sequence: SequenceSpec, decisions: Iterable[DecisionSpec]) -> int:
-    """Returns the lowest schema version for a sequence model and decisions."""
+def schema_version_of(
+    frame: FrameSpec, sequence: SequenceSpec, decisions: Iterable[DecisionSpec]
+) -> int:
+    """Returns the lowest schema version for models and decisions."""
     still = any(decision.still is not None for decision in decisions)
-    return SIGNALS_SCHEMA_VERSION if still else sequence.schema_version
+    least = SIGNALS_SCHEMA_VERSION if still else SCHEMA_VERSION
+    return max(least, frame.schema_version, sequence.schema_version)
 
 
 def is_inside(name: str) -> bool:

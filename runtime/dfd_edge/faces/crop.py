@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.detector import Face
+from dfd_edge.inference.names import Resize
 
 CROP_SCALE = 1.5
 """Default side of the model's crop over the size of the face box: the whole head and its border.
 
 `dfd-train prepare` records the scale that it cuts at; the runtime takes that of the bundle.
 """
+
+
+_INTERPOLATIONS = {
+    Resize.AREA: cv2.INTER_AREA,
+    Resize.BILINEAR: cv2.INTER_LINEAR,
+    # INTER_NEAREST takes the pixel to the upper left; PIL and TensorFlow the one at the centre.
+    Resize.NEAREST: cv2.INTER_NEAREST_EXACT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +71,31 @@ def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
     """
     height, width = frame.shape[:2]
     side = min(height, width)
-    return CropRegion(x0=(width - side) // 2, y0=(height - side) // 2, side=side)
+    # Halves are rounded as `crop_center_square` of Keras' CNN-RNN example rounds them.
+    return CropRegion(x0=width // 2 - side // 2, y0=height // 2 - side // 2, side=side)
 
 
-def extract_crop(frame: NDArray[np.uint8], region: CropRegion, size: int) -> NDArray[np.uint8]:
+def extract_crop(
+    frame: NDArray[np.uint8], region: CropRegion, size: int, resize: Resize = Resize.AREA
+) -> NDArray[np.uint8]:
     """Cuts a square out of a frame and resizes it for the model.
 
-    What lies beyond the frame repeats its border. Shrinking averages areas, enlarging
-    interpolates linearly.
+    What lies beyond the frame repeats its border.
 
     Args:
         frame: uint8 [height, width, 3], BGR.
         region: The square to cut.
         size: Side of the result in pixels.
+        resize: How it is resized; a bundle's manifest says how its model's pictures were.
 
     Returns:
         uint8 [size, size, 3], **RGB**, contiguous.
     """
     square = cut(frame, region)
     if region.side != size:
-        method = cv2.INTER_AREA if region.side > size else cv2.INTER_LINEAR
+        method = _INTERPOLATIONS[resize]
+        if resize is Resize.AREA and region.side < size:
+            method = cv2.INTER_LINEAR
         square = np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
     return np.ascontiguousarray(square[:, :, ::-1])
 

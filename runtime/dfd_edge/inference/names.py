@@ -1,4 +1,4 @@
-"""Names of providers and precisions, and what each provider is called inside onnxruntime.
+"""Names of providers, precisions and resizings, and of providers inside onnxruntime.
 
 The command line loads this at its start, so it imports no library.
 """
@@ -16,6 +16,20 @@ PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 PRECISION_CHOICES: Final = ("auto", *PRECISIONS)
 """Precisions that can be asked for."""
+
+
+class Resize(enum.StrEnum):
+    """How the square that was cut from a frame comes to the size that a model takes.
+
+    Attributes:
+        AREA: Shrinking averages areas, enlarging interpolates linearly.
+        BILINEAR: Four neighbours in either direction, as `cv2.resize` and `tf.image.resize` do.
+        NEAREST: The nearest pixel, as `load_img` and `ImageDataGenerator` of Keras do.
+    """
+
+    AREA = "area"
+    BILINEAR = "bilinear"
+    NEAREST = "nearest"
 
 
 class Provider(enum.StrEnum):

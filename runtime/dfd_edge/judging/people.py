@@ -82,6 +82,7 @@ class Observer:
         self._finder = finder
         self._size = frame.input_size
         self._crop_scale = frame.crop_scale
+        self._resize = frame.resize
         self._tracker = Tracker()
         self._choice = FaceChoice(faces)
 
@@ -112,7 +113,7 @@ class Observer:
         refusals = self._choice.refusals(people, time_s)
         for tracked, refusal in zip(people, refusals, strict=True):
             region = crop_region(tracked.face.box, self._crop_scale)
-            crop = extract_crop(frame, region, self._size)
+            crop = extract_crop(frame, region, self._size, self._resize)
             left_out = refusal is not None
             quality = Quality(False, refusal) if left_out else assess(tracked.face, crop)
             square = (region.x0, region.y0, region.side)
@@ -131,6 +132,6 @@ class Observer:
             track=_WHOLE_FRAME,
             box=np.array([region.x0, region.y0, x1, y1], np.float32),
             region=(region.x0, region.y0, region.side),
-            crop=extract_crop(frame, region, self._size),
+            crop=extract_crop(frame, region, self._size, self._resize),
             quality=Quality(True),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from dfd_edge.bundle.manifest import PersonScore
 from dfd_edge.cli.command import command
 from dfd_edge.errors import BundleError, UsageError
 from dfd_edge.faces import middle_square
+from dfd_edge.inference.names import Resize
 from dfd_edge.judging.decision import Decision, StepSums
 from dfd_edge.sources.frames import FirstFrames
 from small_bundle import build_small_bundle, edit_graph, edit_manifest
@@ -58,7 +60,7 @@ def detector(bundle: Path) -> Detector:
 
 @pytest.mark.parametrize(
     ("width", "height", "region"),
-    [(320, 240, (40, 0, 240)), (241, 320, (0, 39, 241)), (100, 100, (0, 0, 100))],
+    [(320, 240, (40, 0, 240)), (241, 320, (0, 40, 241)), (100, 100, (0, 0, 100))],
 )
 def test_the_middle_square(width: int, height: int, region: tuple[int, int, int]):
     square = middle_square(np.zeros((height, width, 3), np.uint8))
@@ -164,6 +166,7 @@ class TestTheManifest:
         manifest = Bundle.load(build_small_bundle(tmp_path / "plain")).manifest
         assert manifest.schema_version == 1
         assert "first_frames" not in manifest.to_json()
+        assert "resize" not in manifest.to_json()
 
     @pytest.mark.parametrize(
         ("where", "value", "message"),
@@ -174,6 +177,8 @@ class TestTheManifest:
             (("schema_version",), 1, "first_frames is of version 2, not 1"),
             (("face", "detector"), "blazeface_full_range", "face.detector must be 'none'"),
             (("decision", "settle_steps"), 2.0, "settle_steps is for means"),
+            (("frame", "resize"), "bilinear", "frame.resize is of version 4, not 2"),
+            (("frame", "resize"), "bicubic", "'bicubic', not one of area, bilinear, nearest"),
         ],
     )
     def test_is_refused_where_it_does_not_fit(self, tmp_path, where, value, message):
@@ -187,6 +192,26 @@ class TestTheManifest:
         edit_manifest(folder, edit)
         with pytest.raises(BundleError, match=message):
             Bundle.load(folder)
+
+    @pytest.mark.parametrize("method", ["bilinear", "nearest"])
+    def test_says_how_pictures_are_resized(self, tmp_path: Path, method: str):
+        folder = whole_frames(build_small_bundle(tmp_path / "bundle"))
+
+        def edit(manifest: dict) -> None:
+            manifest["schema_version"] = 4
+            manifest["frame"]["resize"] = method
+
+        edit_manifest(folder, edit)
+        manifest = Bundle.load(folder).manifest
+        assert manifest.frame.resize is Resize(method)
+        assert type(manifest).from_json(manifest.to_json()) == manifest
+        picture = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
+        stream = Detector.load(folder, provider="cpu").stream()
+        (judged,) = stream.observe(picture, 0.0).judged
+        size = manifest.frame.input_size
+        kind = {"bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST_EXACT}[method]
+        wanted = cv2.resize(picture[:, 25:175, ::-1], (size, size), interpolation=kind)
+        np.testing.assert_array_equal(judged.crop, wanted)
 
     def test_whole_frames_may_also_be_judged_on_and_on(self, tmp_path: Path, face_clip: Path):
         folder = whole_frames(build_small_bundle(tmp_path / "bundle"), first=None)

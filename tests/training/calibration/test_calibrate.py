@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from dfd_edge.bundle.manifest import DecisionSpec, PersonScore
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.decision import Decision, StepSums, calibrated
 from dfd_training.calibration.calibrate import calibrate
 from dfd_training.calibration.decision_file import decisions_from_json, decisions_to_json
+from dfd_training.cli import main
 from dfd_training.sequence.sequences import ClipSequence, Treatment, load_sequences, save_sequences
 
 
@@ -266,8 +269,34 @@ def test_a_model_that_learnt_nothing_is_refused(sequences: list[ClipSequence]) -
 
 def test_calibration_needs_true_fakes(sequences: list[ClipSequence]) -> None:
     reals = [s for s in sequences if not s.fake]
-    with pytest.raises(UsageError, match="true fakes"):
+    with pytest.raises(UsageError, match=r"true fakes among .*, here are 150 and 0"):
         calibrate(reals, [s.frame_logit for s in reals])
+
+
+@pytest.mark.parametrize("cause", ["true fakes among", "fakes score below reals"])
+def test_the_command_that_refuses_says_what_to_do(
+    sequences: list[ClipSequence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    """Only the features come from elsewhere; the refusal is that of the command itself."""
+    given = [dataclasses.replace(s, frame_logit=-s.frame_logit) for s in sequences]
+    if cause == "true fakes among":
+        given = [s for s in given if not s.fake]
+
+    def scored(*_: object, photographs: bool = False, **__: object) -> dict[str, object]:
+        return {"fp32": [] if photographs else given}
+
+    monkeypatch.setattr("dfd_training.calibration.cli.out_of_fold_sequences", scored)
+    logits = [s.frame_logit for s in given]
+    monkeypatch.setattr(
+        "dfd_training.sequence.out_of_fold.read_out_of_fold", lambda *_: list(logits)
+    )
+    models = ("--frame", "f.keras", "--sequence", "s", "--precision", "fp32")
+    result = CliRunner().invoke(main, ["calibrate", "store", *models, "--out", str(tmp_path / "o")])
+    assert result.exit_code == 2
+    assert cause in result.output
+    assert "add clips of both kinds and of more people to the table" in result.output
+    assert "`dfd-export bundle` without --decision exports the models as they are" in result.output
+    assert not (tmp_path / "o").exists()
 
 
 def test_sequences_survive_the_disk(sequences: list[ClipSequence], tmp_path: object) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dfd_edge.errors import UsageError
 from dfd_training.cli import main
@@ -20,6 +21,7 @@ from dfd_training.fitting.frame import fit_frame
 from dfd_training.fitting.optimization import WeightAverage
 from dfd_training.fitting.options import Balance, FitFrameOptions, Media
 from dfd_training.fitting.pairs import PairOptions, PairSampler
+from dfd_training.fitting.record import draw_curves
 from dfd_training.fitting.settings import read_settings
 from dfd_training.fitting.sources import FrameBatches, PairSource, only_media
 from dfd_training.models import load_sequence_model
@@ -284,3 +286,23 @@ def test_settings_of_the_sequence_model_are_read_before_anything_is_computed(
         assert result.exit_code == 2, result.output
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 12])
+def test_curves_have_whole_epochs_on_their_axis(epochs: int) -> None:
+    columns = [f"{part}{name}" for part in ("", "val_") for name in ("loss", "accuracy", "auc")]
+    history = pd.DataFrame({"epoch": range(epochs), **dict.fromkeys(columns, 0.5)})
+    figure = draw_curves(history)
+    FigureCanvasAgg(figure).draw()  # places the ticks
+    assert [axes.get_title() for axes in figure.axes] == ["Loss", "Accuracy", "AUC"]
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [
+            label.get_text()
+            for label in axes.get_xticklabels()
+            if low <= label.get_position()[0] <= high
+        ]
+        assert str(epochs) in shown or epochs > 10
+        assert all(text.isdigit() for text in shown)
+        assert len(shown) == len(set(shown))
+        assert list(axes.get_lines()[0].get_xdata()) == list(range(1, epochs + 1))

@@ -15,6 +15,7 @@ from skimage import data
 from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import PersonScore
+from dfd_edge.inference.names import Resize
 from dfd_export.cli import main as export
 from dfd_export.gate import parity
 from dfd_training.cli import main as train
@@ -162,7 +163,8 @@ def test_the_runtime_says_what_keras_says(tree: Path, run: Path, detector: Detec
 
 def test_the_bundle_says_what_it_is(run: Path):
     manifest = Bundle.load(run / "bundle").manifest
-    assert manifest.schema_version == 2
+    assert manifest.schema_version == 4
+    assert manifest.frame.resize is Resize.BILINEAR
     assert manifest.sequence.first_frames == FRAMES
     assert manifest.sequence.rate_hz == 10.0, "of the clips"
     assert manifest.face.detector == "none"
@@ -171,6 +173,48 @@ def test_the_bundle_says_what_it_is(run: Path):
     card = (run / "bundle" / "CARD.md").read_text()
     assert f"The first {FRAMES} frames of a clip, every one, and none after them" in card
     assert "the sequence logit after the last frame" in card
+
+
+def test_the_curves_of_a_run_are_drawn_over_whole_epochs(run: Path):
+    history = pd.read_csv(run / "history.csv")
+    assert {"loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc"} <= set(history)
+    assert (run / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("head", "layers"),
+    [
+        ("live", "GRU(64), batch norm, GRU(32), batch norm, GRU(16), dropout 0.4, dense(32)"),
+        ("attention", "causal self-attention over 20 steps"),
+    ],
+)
+def test_other_heads_judge_in_the_runtime_as_in_keras(
+    tree: Path, run: Path, tmp_path: Path, quick_gate, head: str, layers: str
+):
+    cache = ("--cache", str(run / "features"))
+    done = CliRunner().invoke(train, command(tree / "labels.csv", tmp_path, "--head", head, *cache))
+    assert done.exit_code == 0, done.output
+    assert f"features of 0 computed, of {2 * (GROUPS - 1)} found" in done.output
+    assert "accuracy" in done.output
+    made = CliRunner().invoke(export, ["bundle", str(tmp_path), "--out", str(tmp_path / "bundle")])
+    assert made.exit_code == 0, made.output
+    assert layers in (tmp_path / "bundle" / "CARD.md").read_text("utf-8")
+    clip = tree / "clip03_fake.mp4"
+    rnn = load_sequence_model(tmp_path / "sequence.keras")
+    logit = float(clip_logits(rnn, [features_in(tmp_path, clip)], frames=FRAMES)[0])
+    detector = Detector.load(tmp_path / "bundle", provider="cpu")
+    person = detector.decision.spec.calibrators["person"]
+    p_fake = 1.0 / (1.0 + np.exp(-(person.slope * logit + person.intercept)))
+    assert detector.analyze(clip).p_fake == pytest.approx(p_fake, abs=1e-4)
+
+
+def test_an_unknown_head_is_refused_before_features_are_computed(tree: Path, tmp_path: Path):
+    result = CliRunner().invoke(
+        train, command(tree / "labels.csv", tmp_path / "out", "--head", "lstm")
+    )
+    assert result.exit_code == 2
+    assert "head 'lstm' is unknown; known are small, live, attention" in result.output
+    assert not (tmp_path / "out" / "features").exists()
 
 
 def test_export_takes_no_option_that_the_run_answers(run: Path, tmp_path: Path):

@@ -32,6 +32,10 @@ Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
 
 
+class NoDecisionError(UsageError):
+    """Clips or scores that no decision can be set on; the message gives the cause alone."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The decision of a precision, and figures on the training's own folds."""
@@ -68,13 +72,16 @@ def calibrate(
         draws: Bootstrap samples for the intervals.
 
     Raises:
-        UsageError: There are no true fakes or no reals.
+        NoDecisionError: There are no true fakes or no reals, or fakes score below reals.
     """
     fake = np.array([sequence.fake for sequence in sequences])
     true_fake = np.array([sequence.true_fake for sequence in sequences])
     groups = np.array([sequence.group for sequence in sequences])
     if not true_fake.any() or fake.all():
-        raise UsageError("calibration needs real clips and true fakes among the rows of train")
+        raise NoDecisionError(
+            "calibration needs real clips and true fakes among the rows marked train, here are "
+            f"{int((~fake).sum())} and {int(true_fake.sum())}"
+        )
     sources = {sequence.source for sequence in sequences if not sequence.fake}
     if cameras and (unknown := sorted(set(cameras) - sources)):
         logger.warning("no real clips of %s: these cameras do not count", ", ".join(unknown))
@@ -193,7 +200,7 @@ def _platt(
     regression.fit(columns, fake, sample_weight=weights * len(weights) / weights.sum())
     slope, intercept = (float(value) for value in regression.coef_[0])
     if slope <= 0:
-        raise UsageError(
+        raise NoDecisionError(
             f"the calibrator's slope is {slope:.3f}: fakes score below reals, the model has "
             "learned nothing that carries over to its held-out folds"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dfd_edge.errors import UsageError
 from dfd_edge.inference.names import PRECISIONS
 from dfd_training.sequence.cli import out_of_fold_sequences, synthesis_option
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dfd_edge.bundle.manifest import Threshold
+
+
+_MEND = (
+    "add clips of both kinds and of more people to the table, or fit for longer; `dfd-export "
+    "bundle` without --decision exports the models as they are, marked as not calibrated"
+)
 
 
 @click.command("calibrate")
@@ -82,7 +89,7 @@ def calibrate_command(
     Each precision gets its own, from the scores of its graphs on folds that they did not see.
     Writes decision.json and card.json, which `dfd-export bundle` puts into the manifest.
     """
-    from dfd_training.calibration.calibrate import Calibration, calibrate
+    from dfd_training.calibration.calibrate import Calibration, NoDecisionError, calibrate
     from dfd_training.calibration.card import make_card
     from dfd_training.calibration.decision_file import decisions_to_json
     from dfd_training.data.store import CropStore
@@ -99,15 +106,19 @@ def calibrate_command(
     )
     found: dict[str, Calibration] = {}
     for precision, sequences in scored.items():
-        found[precision] = calibrate(
-            sequences,
-            read_out_of_fold(sequence, sequences),
-            precision=precision,
-            # All precisions use the same kind of score; only the numbers differ.
-            person_score=found["fp32"].decision.person_score if found else None,
-            photographs=photographs[precision],
-            cameras=cameras,
-        )
+        logits = read_out_of_fold(sequence, sequences)
+        try:
+            found[precision] = calibrate(
+                sequences,
+                logits,
+                precision=precision,
+                # All precisions use the same kind of score; only the numbers differ.
+                person_score=found["fp32"].decision.person_score if found else None,
+                photographs=photographs[precision],
+                cameras=cameras,
+            )
+        except NoDecisionError as error:
+            raise UsageError(f"{precision}: {error}: {_MEND}") from error
     out.mkdir(parents=True, exist_ok=True)
     decisions = {precision: result.decision for precision, result in found.items()}
     (out / "decision.json").write_text(decisions_to_json(decisions))

@@ -1,12 +1,28 @@
-"""`decision.json`: a decision for fp32 and for each further precision that was measured."""
+"""`decision.json`, and the decision where nothing was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dfd_edge.bundle.manifest import DecisionSpec
+from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
 from dfd_edge.inference.names import PRECISIONS
 from dfd_edge.schema import SchemaError, check, dump_json, from_plain, parse_json
+
+
+def uncalibrated(person_score: PersonScore) -> DecisionSpec:
+    """Returns probabilities as the models give them, with one half between real and fake.
+
+    Its thresholds rest on no group of footage (`n` is 0), which marks it.
+
+    Args:
+        person_score: The logits that a person's score is made of.
+    """
+    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
+    return DecisionSpec(
+        person_score=person_score,
+        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
+        thresholds={"real": half, "fake": half},
+    )
 
 
 def decisions_to_json(decisions: Mapping[str, DecisionSpec]) -> str:

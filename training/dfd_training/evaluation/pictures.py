@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from dfd_edge.report.figures import COLOURS, FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
@@ -166,6 +167,7 @@ def draw_history(history: pd.DataFrame, panels: dict[str, dict[str, str]], path:
                     history["epoch"] + 1, history[column], marker=".", label=name, **_look(number)
                 )
             place.set(xlabel="epoch", title=title)
+            place.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             place.grid(alpha=0.3)
             place.legend(frameon=False)
 

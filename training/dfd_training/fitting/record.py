@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from keras import ops
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
@@ -243,12 +244,18 @@ _PANELS = (
 
 
 def write_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draws loss, accuracy and AUC of training and of the held-out fold over the epochs, as PNG.
+    """Writes the figure of `draw_curves` as PNG; the file is replaced once it is whole."""
+    with written_whole(path) as partial:
+        draw_curves(history).savefig(partial, dpi=110)
+
+
+def draw_curves(history: pd.DataFrame) -> Figure:
+    """Draws loss, accuracy and AUC of training and of the held-out fold over whole epochs.
 
     Args:
-        history: Columns `epoch`, and `loss`, `accuracy`, `auc`, each also with `val_` before it;
-            a panel that has neither is left out. Where a column `stage` changes, a line is drawn.
-        path: The picture; it is replaced once it is whole.
+        history: Columns `epoch`, from 0 (drawn from 1 on), and `loss`, `accuracy`, `auc`, each
+            also with `val_` before it; a panel that has neither is left out. Where a column
+            `stage` changes, a line is drawn.
     """
     panels = [panel for panel in _PANELS if {panel[0], f"val_{panel[0]}"} & set(history.columns)]
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
@@ -259,14 +266,15 @@ def write_curves(history: pd.DataFrame, path: Path) -> None:
             (f"val_{name}", "held-out fold", "C1"),
         ):
             if column in history:
-                axes.plot(history["epoch"], history[column], label=label, color=colour, marker=".")
+                epochs = history["epoch"] + 1
+                axes.plot(epochs, history[column], label=label, color=colour, marker=".")
         for epoch, stage in _changes(history):
-            axes.axvline(epoch - 0.5, color="grey", linestyle="--", linewidth=1, label=stage)
+            axes.axvline(epoch + 0.5, color="grey", linestyle="--", linewidth=1, label=stage)
         axes.set(xlabel="epoch", ylabel=unit, title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=110)
+    return figure
 
 
 def _changes(history: pd.DataFrame) -> list[tuple[float, str]]:

@@ -46,6 +46,13 @@ def recipe() -> None:
 @click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True, help="Clips a batch.")
 @click.option("--learning-rate", default=_DEFAULT.learning_rate, show_default=True, help="Of Adam.")
 @click.option("--dropout", default=_DEFAULT.dropout, show_default=True)
+@click.option(
+    "--head",
+    default=_DEFAULT.head,
+    show_default=True,
+    help="small (GRUs of 16 and 8), live (GRUs of 64, 32 and 16 with batch norms between) or "
+    "attention.",
+)
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
 @click.option(
     "--cache", type=_PATH, help="Folder of features, for several runs.  [default: OUT/features]"
@@ -57,7 +64,7 @@ def cnn_rnn_command(
     cache: Path | None,
     **settings: object,
 ) -> None:
-    """Fit two small GRUs on a frozen CNN's features of whole frames.
+    """Fit small GRUs on a frozen CNN's features of whole frames.
 
     TABLE is a CSV with path and label, as `dfd-train prepare` takes it; its clips marked train are
     used, and no others. Features are computed once and kept: an interrupted run is resumed.
@@ -94,8 +101,9 @@ def cnn_rnn_command(
         click.echo(f"left out: {path}: {reason}")
     best = fit.history.sort_values("val_loss", kind="stable").iloc[0]
     click.echo(
-        f"epoch {int(best['epoch']) + 1} of {len(fit.history)} kept: loss {best['loss']:.4f}; "
-        f"groups for early stopping: loss {best['val_loss']:.4f}, AUC {best['val_auc']:.4f}"
+        f"epoch {int(best['epoch']) + 1} of {len(fit.history)} kept: loss {best['loss']:.4f}, "
+        f"accuracy {best['accuracy']:.4f}, AUC {best['auc']:.4f}; groups for early stopping: loss "
+        f"{best['val_loss']:.4f}, accuracy {best['val_accuracy']:.4f}, AUC {best['val_auc']:.4f}"
     )
     for name, metric in fit.decision.metrics.items():
         between = "" if metric.low is None else f" [{metric.low:.3f}, {metric.high:.3f}]"

@@ -16,6 +16,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.faces import extract_crop, middle_square
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile
 from dfd_edge.sources.frames import FirstFrames
+from dfd_training.recipes.run import RESIZE
 from dfd_training.sequence.feature_cache import ClipFeatures, FeatureCache, hash_of
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def first_crops(path: Path, *, frames: int, size: int) -> tuple[Crops, float]:
     crops: list[Crops] = []
     with VideoFile(path) as video:
         for frame in video.frames(sampler):
-            crops.append(extract_crop(frame.image, middle_square(frame.image), size))
+            crops.append(extract_crop(frame.image, middle_square(frame.image), size, RESIZE))
             if sampler.is_done:
                 break
         rate_hz = float(video.frame_rate)

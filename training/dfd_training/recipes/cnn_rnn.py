@@ -1,4 +1,4 @@
-"""The published CNN-RNN recipe: a frozen ImageNet CNN over whole frames, and two small GRUs."""
+"""The published CNN-RNN recipe: a frozen ImageNet CNN over whole frames, and GRUs behind it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from dfd_edge.bundle.manifest import (
-    Calibrator,
-    CardInfo,
-    DecisionSpec,
-    Metric,
-    PersonScore,
-    Threshold,
-)
+from dfd_edge.bundle.manifest import CardInfo, DecisionSpec, Metric, PersonScore
 from dfd_edge.errors import UsageError
 from dfd_edge.sinks.files import written_whole
-from dfd_training.calibration.calibrate import calibrate
-from dfd_training.calibration.decision_file import decisions_to_json
+from dfd_training.calibration.calibrate import NoDecisionError, calibrate
+from dfd_training.calibration.decision_file import decisions_to_json, uncalibrated
 from dfd_training.data.folds import assign_folds
 from dfd_training.data.table import is_fake
 from dfd_training.evaluation.statistics import METRICS, estimate
@@ -34,9 +27,9 @@ from dfd_training.models import BACKBONES, save_model
 from dfd_training.recipes.clip_reading import ReadClips, first_crops, read_clips
 from dfd_training.recipes.networks import (
     build_frozen_cnn,
-    build_rnn,
     fit_probe,
     hash_of_weights,
+    head_named,
     last_logit_model,
     probe_logits,
 )
@@ -45,6 +38,7 @@ from dfd_training.recipes.run import (
     CROPS_NAME,
     DECISION_NAME,
     FRAME_NAME,
+    RESIZE,
     SEQUENCE_NAME,
     SHARES,
     CnnRnnOptions,
@@ -155,6 +149,7 @@ def fit_cnn_rnn(
         UsageError: The weights cannot be had, or real or fake clips are missing in a part.
     """
     options = options or CnnRnnOptions()
+    head_named(options.head)  # refused before hours of features are computed
     table = table[table["split"] == "train"].reset_index(drop=True)
     if table.empty:
         raise UsageError("no row of the table is marked train")
@@ -163,7 +158,7 @@ def fit_cnn_rnn(
         backbone=options.backbone, size=options.size, weights=options.weights, seed=options.seed
     )
     weights = hash_of_weights(cnn)
-    network = f"{options.backbone} {weights} {options.size} px, first {options.frames} frames"
+    network = f"{options.backbone} {weights} {options.size} px {RESIZE}, first {options.frames}"
     clips = read_clips(
         table,
         root,
@@ -195,7 +190,7 @@ def fit_cnn_rnn(
         out,
         {"fit": options},
         data={"clips": len(clips.rows), "rows": len(table), "weights_sha256": weights},
-        recipe={"first_frames": options.frames, "rate_hz": rate_hz},
+        recipe={"first_frames": options.frames, "rate_hz": rate_hz, "resize": RESIZE},
         parts={
             name: sorted(set(part.rows["group"]))
             for name, part in (("fitted", fitted), ("stopping", stopping), ("decision", held))
@@ -248,7 +243,8 @@ def _fit_rnn(
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Fits the GRUs and returns those of the epoch with the lowest loss for early stopping."""
     keras.utils.set_random_seed(options.seed)
-    rnn = build_rnn(feature_width=fitted.features[0].shape[1], dropout=options.dropout)
+    build = head_named(options.head).build
+    rnn = build(feature_width=fitted.features[0].shape[1], dropout=options.dropout)
     model = last_logit_model(rnn)
     model.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate),
@@ -287,6 +283,7 @@ def _card(
 ) -> CardInfo:
     best = int(history["val_loss"].to_numpy().argmin())
     backbone = BACKBONES[options.backbone]
+    network = head_named(options.head).layers.format(dropout=options.dropout)
     source = {"imagenet": "ImageNet weights", "none": "random weights"}.get(
         options.weights, f"the weights of {Path(options.weights).name}"
     )
@@ -298,8 +295,8 @@ def _card(
     protocol = (
         f"The middle squares of the first {options.frames} frames went through a frozen "
         f"{options.backbone} ({backbone.source}) with {source}, average pooled; shorter clips were "
-        f"padded and masked. GRU(16), GRU(8), dropout {options.dropout:g}, dense(8) and a sigmoid "
-        f"were fitted with Adam on {counts[0]} clips, and the epoch with the lowest loss on "
+        f"padded and masked. {network} were "
+        f"fitted with Adam on {counts[0]} clips, and the epoch with the lowest loss on "
         f"{counts[1]} clips of other groups was kept (epoch {best + 1} of {len(history)}). A "
         "single frame's logit is a logistic regression on the same features. "
     )
@@ -369,7 +366,7 @@ def fit_decision(
             f"the held-out groups are {counts[0]} with real and {counts[1]} with fake clips, and "
             f"{MIN_GROUPS} of each are needed"
         )
-        return RecipeDecision(_uncalibrated(), {}, reason)
+        return RecipeDecision(uncalibrated(PersonScore.LAST), {}, reason)
     scores = np.asarray(expit(last_logits.astype(np.float64)))
     labels = fake.astype(np.int64)
     metrics = {
@@ -397,15 +394,6 @@ def fit_decision(
     last = [np.array([logit], np.float32) for logit in last_logits]
     try:
         found = calibrate(sequences, last, person_score=PersonScore.SEQUENCE, draws=draws).decision
-    except UsageError as error:
-        return RecipeDecision(_uncalibrated(), metrics, str(error))
+    except NoDecisionError as error:
+        return RecipeDecision(uncalibrated(PersonScore.LAST), metrics, str(error))
     return RecipeDecision(dataclasses.replace(found, person_score=PersonScore.LAST), metrics)
-
-
-def _uncalibrated() -> DecisionSpec:
-    half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
-    return DecisionSpec(
-        person_score=PersonScore.LAST,
-        calibrators={name: Calibrator(1.0, 0.0) for name in ("frame", "step", "person")},
-        thresholds={"real": half, "fake": half},
-    )

@@ -1,12 +1,16 @@
-"""The networks of the CNN-RNN recipe: a frozen CNN with a linear probe, and two small GRUs.
+"""The networks of the CNN-RNN recipe: a frozen CNN with a linear probe, and heads behind it.
 
 The recipe is Keras' example "Video classification with a CNN-RNN architecture" (2021), as notebooks
-on the Deepfake Detection Challenge took it over.
+on the Deepfake Detection Challenge took it over: with its two small GRUs, with three larger ones
+for a live program, or with attention. A new head is one entry of `HEADS`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -15,7 +19,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from dfd_training.models import EvidenceHead, build_frame_model
+from dfd_edge.errors import UsageError
+from dfd_training.models import EvidenceHead, build_frame_model, build_sequence_model
 
 PROBE_C = 0.01
 """Inverse strength of the probe's L2 penalty: there are more features than clips."""
@@ -105,6 +110,45 @@ def build_rnn(*, feature_width: int, dropout: float = 0.4) -> keras.Model:
     x = layers.Dense(8, activation="relu", name="dense")(x)
     logits = ops.squeeze(layers.Dense(1, name="logit")(x), axis=-1)
     return keras.Model({"features": features, "mask": mask}, logits, name="sequence_cnn_rnn")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A network over the features of a clip.
+
+    Attributes:
+        build: From `feature_width` and `dropout` to a model as `build_rnn` builds it.
+        layers: Its layers in words, for the card.
+    """
+
+    build: Callable[..., keras.Model]
+    layers: str
+
+
+HEADS = {
+    "small": Head(build_rnn, "GRU(16), GRU(8), dropout {dropout:g}, dense(8) and a sigmoid"),
+    "live": Head(
+        partial(build_sequence_model, head="gru"),
+        "GRU(64), batch norm, GRU(32), batch norm, GRU(16), dropout {dropout:g}, dense(32), dropout"
+        " and a sigmoid",
+    ),
+    "attention": Head(
+        partial(build_sequence_model, head="attention"),
+        "dense(64), causal self-attention over 20 steps, layer norm, dropout {dropout:g}, "
+        "dense(32), dropout and a sigmoid",
+    ),
+}
+
+
+def head_named(name: str) -> Head:
+    """Returns the head of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in HEADS:
+        raise UsageError(f"head {name!r:.40} is unknown; known are {', '.join(HEADS)}")
+    return HEADS[name]
 
 
 def last_logit_model(rnn: keras.Model) -> keras.Model:

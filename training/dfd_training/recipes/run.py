@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
+from dfd_edge.inference.names import Resize
 
 SHARES = (0.6, 0.15, 0.25)
 """Shares of the groups of `train`: fitted on, for early stopping, for the decision."""
+
+RESIZE = Resize.BILINEAR
+"""How the published code resizes, by `cv2.resize`."""
 
 FRAME_NAME = "frame.keras"
 SEQUENCE_NAME = "sequence.keras"
@@ -33,6 +37,7 @@ class CnnRnnOptions:
         batch_size: Clips per batch.
         learning_rate: Learning rate of Adam.
         dropout: Share of values dropped between the recurrent and the dense layers.
+        head: A name in `dfd_training.recipes.networks.HEADS`.
         seed: Seed of all random choices.
     """
 
@@ -45,6 +50,7 @@ class CnnRnnOptions:
     batch_size: int = 8
     learning_rate: float = 1e-3
     dropout: float = 0.4
+    head: str = "small"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,11 +76,13 @@ class RecipeRun:
         folder: Folder of the run.
         first_frames: Number of judged frames of a clip.
         rate_hz: Usual frames per second of the clips.
+        resize: How pictures were resized; runs from before this was recorded averaged areas.
     """
 
     folder: Path
     first_frames: int
     rate_hz: float
+    resize: Resize
 
     @classmethod
     def read(cls, folder: Path) -> RecipeRun:
@@ -85,7 +93,8 @@ class RecipeRun:
         """
         try:
             facts = json.loads((folder / _RUN_NAME).read_text("utf-8"))["recipe"]
-            run = cls(folder, int(facts["first_frames"]), float(facts["rate_hz"]))
+            resize = Resize(facts.get("resize", Resize.AREA))
+            run = cls(folder, int(facts["first_frames"]), float(facts["rate_hz"]), resize)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UsageError(
                 f"{folder}: no finished run of a recipe: give a folder that `dfd-train recipe` "

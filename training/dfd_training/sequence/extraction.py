@@ -111,7 +111,10 @@ def extract_sequences(
     """
     tracks = list_tracks(store)
     if not tracks:
-        raise UsageError("the store holds no clip marked train")
+        raise UsageError(
+            "the store holds no clip marked train: a sequence model needs clips; photographs alone "
+            "are judged by the frame model, which `dfd-export bundle FRAME --crops STORE` exports"
+        )
     made: dict[tuple[str, int], list[Track]] = {}
     for track in list_generated(store):
         made.setdefault(track.person, []).append(track)

@@ -140,5 +140,8 @@ def _pools(
             sources.setdefault(reals[0].source, []).append((reals, fakes))
     pools = list(sources.values())
     if not pools:
-        raise UsageError("no group has both real and fake sequences to fit on")
+        raise UsageError(
+            "no group has both real and fake sequences to fit on: name in the table the `original` "
+            "that a fake was made from, or give it the `group` of real clips"
+        )
     return pools
