@@ -156,7 +156,7 @@ def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[
     for frame in frames:
         observation = None
         if frame.due:
-            observation = stream.observe(frame.image, frame.time_s, burst=frame.burst)
+            observation = stream.observe(frame.pixels, frame.time_s, burst=frame.burst)
         if frame.due or keep:
             yield _Seen(frame, observation)
 

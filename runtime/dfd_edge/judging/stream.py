@@ -28,7 +28,7 @@ from dfd_edge.judging.results import (
     Verdict,
 )
 from dfd_edge.sources.bursts import ForeseenBursts
-from dfd_edge.sources.frames import Burst, FirstFrames, Sampler
+from dfd_edge.sources.frames import Burst, FirstFrames, Pixels, Sampler
 from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Stream(Closing):
 
     def observe(
         self,
-        frame: NDArray[np.uint8],
+        frame: Pixels,
         time_s: float,
         *,
         burst: Burst | None = None,

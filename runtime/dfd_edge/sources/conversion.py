@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from dfd_edge.sources.bursts import Plane, shrunk_luma
-from dfd_edge.sources.frames import Image
+from dfd_edge.sources.frames import Image, Pixels
+from dfd_edge.sources.planes import PlanePicture, has_parts
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -58,6 +60,36 @@ class Orientation:
         if mirrored:
             a, b = -a, -b
         return cls(float(np.degrees(np.arctan2(-b, a))), mirrored=mirrored)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the sides of the upright picture are those of the stored one, swapped."""
+        return self.degrees in (90, 270)
+
+    def stored_area(
+        self, area: tuple[int, int, int, int], shape: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        """Returns where a rectangle of the upright picture is stored.
+
+        Args:
+            area: x0, y0, x1, y1 in pixels of the upright picture.
+            shape: Its height and width.
+
+        Returns:
+            x0, y0, x1, y1 in pixels of the picture as it is stored.
+        """
+        x0, y0, x1, y1 = area
+        height, width = shape
+        if self.degrees == 90:
+            x0, y0, x1, y1 = height - y1, x0, height - y0, x1
+        elif self.degrees == 180:
+            x0, y0, x1, y1 = width - x1, height - y1, width - x0, height - y0
+        elif self.degrees == 270:
+            x0, y0, x1, y1 = y0, width - x1, y1, width - x0
+        if self.mirrored:
+            stored_width = height if self.is_turned else width
+            x0, x1 = stored_width - x1, stored_width - x0
+        return x0, y0, x1, y1
 
     def apply(self, image: Image) -> Image:
         """Returns the picture upright, uint8 BGR or luma; the same array where nothing is done."""
@@ -369,9 +401,12 @@ class Converter:
         self._context = context
         self._aspect = aspect
         self._colours = ColourCount()
+        self._lock = threading.RLock()  # pictures are looked at in other threads
 
-    def convert(self, decoded: VideoFrame) -> Image:
-        """Returns the picture, uint8 [height, width, 3]; HDR and wide gamut as SDR.
+    def convert(self, decoded: VideoFrame) -> Pixels:
+        """Returns the picture, HDR and wide gamut as SDR.
+
+        Where a part of it can be converted without the rest, that is left to who looks at it.
 
         Raises:
             av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
@@ -381,20 +416,26 @@ class Converter:
             colour_code(decoded, context, "color_trc"),
             colour_code(decoded, context, "color_primaries"),
         )
+        orientation = orientation_of(decoded)
+        width = round(decoded.width * self._aspect)
+        if mapper is None and width == decoded.width and has_parts(decoded):
+            self._colours.add(False)
+            return PlanePicture(decoded, orientation, self._lock)
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
-        array = decoded.to_ndarray(
-            format="bgr24" if mapper is None else "rgb48le",
-            width=round(decoded.width * self._aspect),
-            height=decoded.height,
-            threads=1,
-        )
+        with self._lock:
+            array = decoded.to_ndarray(
+                format="bgr24" if mapper is None else "rgb48le",
+                width=width,
+                height=decoded.height,
+                threads=1,
+            )
         if mapper is None:
             image = np.asarray(array, dtype=np.uint8)
         else:
             image = mapper.apply(np.asarray(array, dtype=np.uint16))
         few = context.name == "gif" or decoded.format.name in _PALETTE_PIXELS
         self._colours.add(few or (context.name in _EXACT_CODECS and few_colours(image)))
-        return orientation_of(decoded).apply(image)
+        return orientation.apply(image)
 
     def luma(self, decoded: VideoFrame) -> Plane | None:
         """Returns the luma of a frame as `Burst` has it, None where it is HDR.
@@ -402,10 +443,12 @@ class Converter:
         Raises:
             av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
         """
-        if colour_code(decoded, self._context, "color_trc") in (_PQ, _HLG):
-            return None
-        width = round(decoded.width * self._aspect)
-        return orientation_of(decoded).apply(shrunk_luma(decoded, width, decoded.height))
+        with self._lock:
+            if colour_code(decoded, self._context, "color_trc") in (_PQ, _HLG):
+                return None
+            width = round(decoded.width * self._aspect)
+            luma = shrunk_luma(decoded, width, decoded.height)
+        return orientation_of(decoded).apply(luma)
 
     @property
     def doubt(self) -> str | None:

@@ -7,6 +7,7 @@ never by their number. Training and inference share these classes.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -49,12 +50,46 @@ class Burst:
     planes: tuple[NDArray[np.uint8], ...]
 
 
+class Picture(ABC):
+    """An upright picture as it was decoded; only pixels that are looked at are converted to BGR.
+
+    Sliced like an array of pixels, `picture[y0:y1, x0:x1]`, it returns uint8 [y1 - y0, x1 - x0, 3].
+    It is safe to use from several threads.
+
+    Attributes:
+        shape: Height, width and 3, as an array of its pixels has them.
+    """
+
+    shape: tuple[int, int, int]
+
+    @abstractmethod
+    def __getitem__(self, area: tuple[slice, slice]) -> Image:
+        """Returns a rectangle, uint8 BGR: slices of rows and columns, in steps of one."""
+
+    @abstractmethod
+    def shrunk(self, size: tuple[int, int]) -> Image:
+        """Returns the picture at this width and height, each pixel the mean of those it covers.
+
+        uint8 [height, width, 3], BGR. The same whatever else was converted before.
+        """
+
+    @property
+    @abstractmethod
+    def image(self) -> Image:
+        """The whole picture, uint8 [height, width, 3], BGR; converted once."""
+
+
+Pixels = Image | Picture
+"""An image, uint8 [height, width, 3] in BGR, or a picture that gives one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """A decoded frame, upright.
 
     Attributes:
-        image: uint8 [height, width, 3], BGR.
+        pixels: What is judged: an image, uint8 [height, width, 3] in BGR, or a `Picture`, of which
+            only parts are converted.
         time_s: Seconds since the start of the source.
         index: Number of the frame among the decoded frames of the source, from 0.
         due: Whether it is to be judged; one that is not is for display.
@@ -63,11 +98,16 @@ class Frame:
             interlaced footage and HDR.
     """
 
-    image: Image
+    pixels: Pixels
     time_s: float
     index: int
     due: bool = True
     burst: Burst | None = None
+
+    @property
+    def image(self) -> Image:
+        """The whole frame, uint8 [height, width, 3], BGR; converted when it is first asked for."""
+        return self.pixels.image if isinstance(self.pixels, Picture) else self.pixels
 
 
 def size_fault(
