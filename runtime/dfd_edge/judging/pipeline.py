@@ -30,9 +30,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """A decoded frame on its way; `observation` is None where it was not due."""
+    """A decoded frame on its way.
 
-    frame: Frame
+    Attributes:
+        frame: None where nobody is to be shown it, so that it takes no memory meanwhile.
+        observation: None where it was not due.
+    """
+
+    frame: Frame | None
     observation: Observation | None
 
 
@@ -135,16 +140,21 @@ def judge_frames(
     decoding.start()
     detection.start()
     newest: FrameResult | None = None
+    scored = 0
     try:
-        while not stop.is_set() and (batch := _gather(detection)):
+        # The first results come at once. Later, a whole batch takes less time than its frames.
+        while not stop.is_set() and (
+            batch := _gather(detection, whole=on_image is None and scored >= MAX_BATCH)
+        ):
             due = [seen.observation for seen in batch if seen.observation is not None]
             results = iter(stream.score(due)) if due else iter(())
+            scored += len(due)
             for seen in batch:
                 if seen.observation is not None:
                     newest = next(results)
                     if on_result is not None:
                         on_result(newest)
-                if on_image is not None:
+                if on_image is not None and seen.frame is not None:
                     on_image(seen.frame, newest)
     finally:
         ended.set()
@@ -158,18 +168,23 @@ def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[
         if frame.due:
             observation = stream.observe(frame.pixels, frame.time_s, burst=frame.burst)
         if frame.due or keep:
-            yield _Seen(frame, observation)
+            yield _Seen(frame if keep else None, observation)
 
 
-def _gather(stage: _Stage[_Seen]) -> list[_Seen]:
-    """Returns the ready frames whose crops fit into one batch; waits for the first only."""
+def _gather(stage: _Stage[_Seen], *, whole: bool) -> list[_Seen]:
+    """Returns the next frames whose crops fit into one batch.
+
+    Args:
+        stage: Gives them.
+        whole: Whether to wait until the batch is full; else only for the first.
+    """
     first = stage.get()
     if first is None:
         return []
     batch = [first]
     crops = _crops(first)
     while crops < MAX_BATCH and len(batch) < MAX_BATCH:
-        seen = stage.get(wait=False)
+        seen = stage.get(wait=whole)
         if seen is None:
             break
         batch.append(seen)
