@@ -24,7 +24,7 @@ from dfd_edge.faces.onnx_model import (
     open_face_model,
     run_face_model,
 )
-from dfd_edge.sources.frames import Image, Picture, Pixels
+from dfd_edge.sources.frames import Image, Picture, Pixels, resized
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
@@ -40,8 +40,6 @@ _SURE_SCORE = 0.65
 _SCORE_LOGIT_LIMIT = 100.0
 #: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
-#: Frames at least this many times too large are halved first.
-_HALVED_FROM = 3
 _TILE_SHARE = 0.6
 _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
@@ -239,7 +237,7 @@ class FaceDetector:
             trimmed: Whether the input may be shorter than the square.
         """
         size, scale = _input_size(frame, share)
-        small = frame.shrunk(size) if isinstance(frame, Picture) else _resized(frame, size)
+        small = frame.shrunk(size) if isinstance(frame, Picture) else resized(frame, size)
         (left, columns), (top, rows) = (_placed(side, trimmed=trimmed) for side in size)
         padded = np.zeros((1, rows, columns, 3), np.float32)
         padded[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
@@ -300,20 +298,6 @@ def _placed(length: int, *, trimmed: bool) -> tuple[int, int]:
 
 def _whole(frame: Pixels) -> Image:
     return frame.image if isinstance(frame, Picture) else frame
-
-
-def _resized(frame: Image, size: tuple[int, int]) -> Image:
-    """Resizes a frame; a large one is halved first.
-
-    OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
-    with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
-    """
-    while min(frame.shape[1] // size[0], frame.shape[0] // size[1]) >= _HALVED_FROM:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
-    shrinks = size[0] < frame.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8)
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:

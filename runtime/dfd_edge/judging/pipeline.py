@@ -62,7 +62,8 @@ class _Stage(threading.Thread, Generic[T]):
         self._entries = entries
         self._stopped = stopped
         self._queue: queue.Queue[T | _End] = queue.Queue(ahead)
-        self.ended = False
+        self._ended = False
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         error: BaseException | None = None
@@ -76,20 +77,25 @@ class _Stage(threading.Thread, Generic[T]):
             self._entries.close()
         self._put(_End(error))
 
-    def get(self, *, wait: bool = True) -> T | None:
-        """Returns the next entry; None if none is ready, at the end, or after a stop."""
-        while not self.ended:
+    def get(self) -> T | None:
+        """Returns the next entry; None at the end, or after a stop.
+
+        Raises:
+            Exception: The error that ended the stage, behind its last entry.
+        """
+        while not self._ended:
             try:
-                entry = self._queue.get(timeout=_POLL_S) if wait else self._queue.get_nowait()
+                entry = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
-                if not wait or self._stopped():
+                if self._stopped():
                     return None
                 continue
             if not isinstance(entry, _End):
                 return entry
-            self.ended = True
-            if entry.error is not None:
-                raise entry.error
+            self._ended = True
+            self._error = entry.error
+        if self._error is not None:
+            raise self._error
         return None
 
     def __iter__(self) -> Iterator[T]:
@@ -135,16 +141,16 @@ def judge_frames(
 
     ahead = max(1, min(QUEUE_FRAMES, _QUEUE_BYTES // max(1, frame_bytes)))
     decoding = _Stage("decoding", frames, stopped, ahead)
-    observed = _observe(decoding, stream, keep=on_image is not None)
+    keep = on_image is not None
+    observed = _observe(decoding, stream, keep=keep)
     detection = _Stage("detection", observed, stopped, ahead)
     decoding.start()
     detection.start()
     newest: FrameResult | None = None
     scored = 0
     try:
-        # The first results come at once. Later, a whole batch takes less time than its frames.
         while not stop.is_set() and (
-            batch := _gather(detection, whole=on_image is None and scored >= MAX_BATCH)
+            batch := _gather(detection, 1 if keep or scored < MAX_BATCH else MAX_BATCH)
         ):
             due = [seen.observation for seen in batch if seen.observation is not None]
             results = iter(stream.score(due)) if due else iter(())
@@ -171,20 +177,26 @@ def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[
             yield _Seen(frame if keep else None, observation)
 
 
-def _gather(stage: _Stage[_Seen], *, whole: bool) -> list[_Seen]:
-    """Returns the next frames whose crops fit into one batch.
+def _gather(stage: _Stage[_Seen], most: int) -> list[_Seen]:
+    """Returns the next frames whose crops fill a batch, waiting for each.
+
+    A batch takes less time than its frames one by one, but the first results and those that are
+    drawn are to come at once. It does not depend on what happens to be ready: the same file has the
+    same scores, to the last bit, in each run.
 
     Args:
         stage: Gives them.
-        whole: Whether to wait until the batch is full; else only for the first.
+        most: Crops in a batch.
     """
-    first = stage.get()
-    if first is None:
-        return []
-    batch = [first]
-    crops = _crops(first)
-    while crops < MAX_BATCH and len(batch) < MAX_BATCH:
-        seen = stage.get(wait=whole)
+    batch: list[_Seen] = []
+    crops = 0
+    while crops < most and len(batch) < most:
+        try:
+            seen = stage.get()
+        except Exception:
+            if not batch:
+                raise
+            break  # it comes again, behind the results of these
         if seen is None:
             break
         batch.append(seen)

@@ -1,25 +1,26 @@
 """Pictures on the planes of a decoder, of which only those parts are converted that are looked at.
 
 A judged frame is looked at twice: as a small copy, in which faces are found, and in the squares
-round them. The small copy is scaled in the decoder's own colours and converted then; a square is
-cut from the planes and converted alone, with the same pixels as a conversion of the whole.
+round them. The small copy is shrunk plane by plane and converted then; a square is cut from the
+planes and converted alone, with the same pixels as a conversion of the whole.
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from dfd_edge.sources.frames import Image, Picture
+from dfd_edge.sources.frames import MOST_PIXELS, Image, Picture, resized
+from dfd_edge.sources.orientation import Orientation
 
 if TYPE_CHECKING:
     from av.video.plane import VideoPlane
 
-    from dfd_edge.sources.conversion import Orientation
 
 #: FFmpeg's names of the pixel formats of which a part converts to the very pixels of the whole,
 #: each with the pixels of a sample of colour across and down. For others FFmpeg interpolates
@@ -35,6 +36,8 @@ _SAMPLES = {
 #: Codes of the matrices (H.273) that FFmpeg converts: BT.709, unstated, FCC, BT.470 BG, SMPTE 170M
 #: and 240M, BT.2020 with constant weights.
 _MATRICES = frozenset([1, 2, 4, 5, 6, 7, 9])
+#: FFmpeg's codes of ranges: unstated, limited, full.
+_LEVELS = frozenset([0, 1, 2])
 #: A smaller picture is converted whole in the time that its parts take.
 _LEAST_PIXELS = 300_000
 #: Parts begin and end at multiples of this, so that vector instructions meet the same pixels.
@@ -62,8 +65,56 @@ def has_parts(decoded: VideoFrame) -> bool:
         and (samples == (1, 1) or decoded.height % 2 == 0)
         and not decoded.interlaced_frame
         and int(decoded.colorspace) in _MATRICES
+        and int(decoded.color_range) in _LEVELS
         and min(plane.line_size for plane in decoded.planes) > 0
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneLayout:
+    """The facts of a picture without which its planes are only bytes.
+
+    Attributes:
+        pixel_format: FFmpeg's name, one of those whose parts can be converted.
+        width, height: As stored.
+        matrix: Code of the matrix (H.273).
+        levels: FFmpeg's code of the range.
+        degrees, mirrored: As of `Orientation`.
+
+    Raises:
+        ValueError: There is no such picture.
+    """
+
+    pixel_format: str
+    width: int
+    height: int
+    matrix: int
+    levels: int
+    degrees: int
+    mirrored: bool
+
+    def __post_init__(self) -> None:
+        if (
+            self.pixel_format not in _SAMPLES
+            or min(self.width, self.height) < 1
+            or self.width * self.height > MOST_PIXELS
+            or self.matrix not in _MATRICES
+            or self.levels not in _LEVELS
+            or self.degrees not in (0, 90, 180, 270)
+        ):
+            raise ValueError(f"planes of {self}")
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each plane."""
+        across, down = _SAMPLES[self.pixel_format]
+        colour = (-(-self.height // down), -(-self.width // across))
+        return [(self.height, self.width), colour, colour]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all planes."""
+        return sum(height * width for height, width in self.shapes)
 
 
 class PlanePicture(Picture):
@@ -106,17 +157,15 @@ class PlanePicture(Picture):
         """
         width, height = size[::-1] if self._orientation.is_turned else size
         full = self._decoded.format.name.startswith("yuvj")
+        small = VideoFrame(width, height, "yuvj444p" if full else "yuv444p")
         with self._lock:
-            # In two steps: FFmpeg averages no colours over areas while it converts to BGR.
-            small = self._decoded.reformat(
-                width=width,
-                height=height,
-                format="yuvj444p" if full else "yuv444p",
-                interpolation="AREA",
-                threads=1,
-            )
-            image = _to_bgr(small)
-        return self._orientation.apply(image)
+            small.colorspace = self._decoded.colorspace
+            small.color_range = self._decoded.color_range
+        # Not by FFmpeg, which would shift the colours by where a file says that their samples lie,
+        # as it does not where it converts a picture of 8 bits in its own size.
+        for plane, target in zip(self._decoded.planes, small.planes, strict=True):
+            _samples(target)[:] = resized(_samples(plane), (width, height))
+        return self._orientation.apply(_to_bgr(small))
 
     @property
     def image(self) -> Image:
@@ -126,6 +175,44 @@ class PlanePicture(Picture):
                 self._parts.clear()
                 self._image = self._orientation.apply(_to_bgr(self._decoded))
             return self._image
+
+    @classmethod
+    def from_planes(cls, layout: PlaneLayout, data: NDArray[np.uint8]) -> PlanePicture:
+        """Returns a picture on planes that were taken out of another one.
+
+        Args:
+            layout: The other one's `layout`.
+            data: uint8 [layout.size], its `planes` one behind the other; copied.
+        """
+        frame = VideoFrame(layout.width, layout.height, layout.pixel_format)
+        frame.colorspace, frame.color_range = layout.matrix, layout.levels
+        start = 0
+        for plane, (height, width) in zip(frame.planes, layout.shapes, strict=True):
+            _samples(plane)[:] = data[start : start + height * width].reshape(height, width)
+            start += height * width
+        orientation = Orientation(layout.degrees, mirrored=layout.mirrored)
+        return cls(frame, orientation, threading.RLock())
+
+    @property
+    def layout(self) -> PlaneLayout:
+        """The facts that belong to the planes."""
+        decoded = self._decoded
+        with self._lock:
+            matrix, levels = int(decoded.colorspace), int(decoded.color_range)
+        return PlaneLayout(
+            decoded.format.name,
+            decoded.width,
+            decoded.height,
+            matrix,
+            levels,
+            self._orientation.degrees,
+            self._orientation.mirrored,
+        )
+
+    @property
+    def planes(self) -> list[NDArray[np.uint8]]:
+        """The planes as they were decoded, uint8, of the layout's shapes."""
+        return [_samples(plane) for plane in self._decoded.planes]
 
     def _part(self, asked: _Area) -> Image | None:
         """Returns a rectangle as it is stored; None where the whole is to be converted."""
