@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from clip_maker import portrait
 
-from dfd_edge.errors import BundleError
-from dfd_edge.faces import onnx_model
-from dfd_edge.faces.detector import FaceDetector, _fine_tiles, _placed, _tiles
-from dfd_edge.faces.onnx_model import INPUT_SIDE, LEAST_SIDE
+from dfd_edge.faces.detector import FaceDetector, _fine_tiles, _tiles
 
 TIGHT = (slice(60, 220), slice(160, 290))
 
@@ -126,66 +123,3 @@ def test_fine_tiles_cover_the_frame_and_are_few(width, height, most):
         if own == side:
             seen[y0 : y0 + own, x0 : x0 + own] = True
     assert seen.all()
-
-
-@pytest.mark.parametrize("length", range(1, INPUT_SIDE + 1))
-def test_a_side_lies_in_the_input_as_in_the_whole_square(length):
-    start, side = _placed(length, trimmed=True)
-    in_square, square = _placed(length, trimmed=False)
-    assert square == INPUT_SIDE
-    assert side % 32 == 0
-    assert LEAST_SIDE <= side <= INPUT_SIDE
-    assert start >= 0
-    assert start + length <= side
-    assert (in_square - start) % 32 == 0
-    if side < INPUT_SIDE:
-        assert min(start, side - start - length) >= 4
-
-
-@pytest.mark.parametrize("tall", [False, True])
-def test_a_wide_frame_shows_the_faces_that_its_square_does(detector, tall):
-    """Rows or columns that a frame leaves empty are left out of the model's input."""
-    frame = np.full((1280, 720, 3) if tall else (720, 1280, 3), 90, np.uint8)
-    for start, picture in ((100, portrait()), (700, portrait()[:, ::-1])):
-        y, x = (start, 104) if tall else (104, start)
-        frame[y : y + 512, x : x + 512] = picture
-    offset = np.array([280, 0] if tall else [0, 280])
-    square = np.zeros((1280, 1280, 3), np.uint8)
-    square[offset[1] :, offset[0] :][: frame.shape[0], : frame.shape[1]] = frame
-    found, wanted = (
-        sorted(detector.detect(picture), key=lambda face: face.box.sum())
-        for picture in (frame, square)
-    )
-    assert len(found) == len(wanted) == 2
-    for face, other in zip(found, wanted, strict=True):
-        assert np.abs(face.box + np.tile(offset, 2) - other.box).max() < 0.06 * other.size
-        assert face.score == pytest.approx(other.score, abs=0.1)
-    assert ((192, 128) if tall else (128, 192)) in detector._models
-
-
-def test_a_doubtful_face_is_searched_for_in_the_square(detector, monkeypatch):
-    """So is a frame without a face: none is lost that the whole input shows."""
-    frame = np.full((720, 1280, 3), 90, np.uint8)
-    frame[104:616, 100:612] = portrait()
-    searched = []
-
-    def run(session, name, image):
-        searched.append(image.shape[1:3])
-        return onnx_model.run_face_model(session, name, image)
-
-    monkeypatch.setattr("dfd_edge.faces.detector.run_face_model", run)
-    (face,) = detector.detect(frame)
-    assert face.score > 0.65
-    assert searched == [(128, 192)]
-    searched.clear()
-    monkeypatch.setattr("dfd_edge.faces.detector._SURE_SCORE", face.score + 0.01)
-    (again,) = detector.detect(frame)
-    assert searched == [(128, 192), (192, 192)]
-    assert again.score != face.score
-
-
-def test_a_model_of_another_input_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_model, "FACE_MODELS_DIR", tmp_path)
-    (tmp_path / "other.onnx").write_bytes(b"no model of faces")
-    with pytest.raises(BundleError, match="cannot be taken as 192x128"):
-        onnx_model.open_face_model("other.onnx", threads=1, input_size=(128, 192))

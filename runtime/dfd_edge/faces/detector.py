@@ -8,7 +8,6 @@ grid, a box and six key points relative to the cell's centre, and a score.
 from __future__ import annotations
 
 import dataclasses
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,26 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces.onnx_model import (
-    INPUT_SIDE,
-    LEAST_SIDE,
-    face_model_sha256,
-    open_face_model,
-    run_face_model,
-)
+from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model, run_face_model
 from dfd_edge.sources.frames import Image, Picture, Pixels, resized
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
 
-#: Pixels of a cell.
-_CELL = 4
-#: Where a wide or tall frame leaves the square empty, rows and columns are left out in steps of the
-#: coarsest cell, but for a border of at least so many pixels: 16:9 takes two thirds of the time.
-_COARSEST = 32
-_LEAST_BORDER = 4
-#: Scores differ a little then. Where there is no face or one below this, the square is searched.
-_SURE_SCORE = 0.65
+_INPUT_SIZE = 192
+_GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
 #: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
@@ -124,21 +111,6 @@ class DetectorOptions:
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Model:
-    """The model, opened for one size of its input.
-
-    Attributes:
-        session: An `onnxruntime.InferenceSession`.
-        input: Name of its input.
-        anchors: float32 [cells, 2], x and y of the cells' centres.
-    """
-
-    session: Any
-    input: str
-    anchors: NDArray[np.float32]
-
-
 class FaceDetector:
     """Finds faces in a frame; may be shared between threads."""
 
@@ -156,9 +128,11 @@ class FaceDetector:
             BundleError: When the model file is missing or unreadable.
         """
         self.options = options or DetectorOptions()
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._models = {(INPUT_SIDE, INPUT_SIDE): self._open((INPUT_SIDE, INPUT_SIDE))}
+        self._session: Any = open_face_model(DETECTOR_FILE, threads=threads)
+        self._input = self._session.get_inputs()[0].name
+        centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * (_INPUT_SIZE / _GRID)
+        grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
+        self._anchors = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
 
     @property
     def sha256(self) -> str:
@@ -178,10 +152,7 @@ class FaceDetector:
                 it is searched in tiles.
             thorough: Whether to search as long as a still is worth: up to a second.
         """
-        faces = self._detect_once(frame, trimmed=True)
-        if _is_trimmed(frame) and min((f.score for f in faces), default=0.0) < _SURE_SCORE:
-            faces = self._detect_once(frame)
-        faces = faces or self._detect_once(frame, share=_BORDERED_SHARE)
+        faces = self._detect_once(frame) or self._detect_once(frame, share=_BORDERED_SHARE)
         if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
             found: list[Face] = []
             image = _whole(frame)
@@ -198,22 +169,6 @@ class FaceDetector:
             faces = self._detect_small(_whole(frame), faces, most)
         return sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
 
-    def _open(self, size: tuple[int, int]) -> _Model:
-        session = open_face_model(DETECTOR_FILE, threads=self._threads, input_size=size)
-        rows, columns = (
-            (np.arange(side // _CELL, dtype=np.float32) + 0.5) * _CELL for side in size
-        )
-        grid_y, grid_x = np.meshgrid(rows, columns, indexing="ij")
-        anchors = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
-        return _Model(session, session.get_inputs()[0].name, anchors)
-
-    def _model(self, size: tuple[int, int]) -> _Model:
-        """Returns the model for this height and width, opened when it is first needed."""
-        with self._lock:
-            if size not in self._models:
-                self._models[size] = self._open(size)
-            return self._models[size]
-
     def _detect_small(self, frame: Image, known: list[Face], most_tiles: int) -> list[Face]:
         """Adds the faces that are found in tiles, without those that a tile's edge may cut."""
         height, width = frame.shape[:2]
@@ -226,33 +181,26 @@ class FaceDetector:
                     found.append(shifted)
         return _without_doubles(found)
 
-    def _detect_once(
-        self, frame: Pixels, *, share: float = 1.0, trimmed: bool = False
-    ) -> list[Face]:
-        """Searches a frame whose longer side takes up this share of the square input.
-
-        Args:
-            frame: The frame.
-            share: The share.
-            trimmed: Whether the input may be shorter than the square.
-        """
-        size, scale = _input_size(frame, share)
+    def _detect_once(self, frame: Pixels, *, share: float = 1.0) -> list[Face]:
+        """Searches a frame whose longer side takes up this share of the model's input."""
+        height, width = frame.shape[:2]
+        scale = share * _INPUT_SIZE / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = frame.shrunk(size) if isinstance(frame, Picture) else resized(frame, size)
-        (left, columns), (top, rows) = (_placed(side, trimmed=trimmed) for side in size)
-        padded = np.zeros((1, rows, columns, 3), np.float32)
-        padded[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
-        padded *= 1.0 / 127.5
-        padded -= 1.0
-        model = self._model((rows, columns))
-        raw, logits = run_face_model(model.session, model.input, padded)
+        left, top = (_INPUT_SIZE - size[0]) // 2, (_INPUT_SIZE - size[1]) // 2
+        square = np.zeros((1, _INPUT_SIZE, _INPUT_SIZE, 3), np.float32)
+        square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
+        square *= 1.0 / 127.5
+        square -= 1.0
+        raw, logits = run_face_model(self._session, self._input, square)
         logits = np.clip(logits[0, :, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
         scores = 1.0 / (1.0 + np.exp(-logits))
         kept = np.flatnonzero(scores >= self.options.min_score)
         if not kept.size:
             return []
         points = raw[0, kept].reshape(-1, 8, 2).astype(np.float32)
-        points[:, 0] += model.anchors[kept]
-        points[:, 2:] += model.anchors[kept, None]
+        points[:, 0] += self._anchors[kept]
+        points[:, 2:] += self._anchors[kept, None]
         offset = np.array([left, top], np.float32)
         centre = (points[:, 0] - offset) / scale
         half = points[:, 1] / (2.0 * scale)
@@ -263,37 +211,6 @@ class FaceDetector:
             for box, keys, score in zip(boxes, keypoints, scores[kept], strict=True)
         ]
         return _merge(faces, self.options.max_overlap)
-
-
-def _input_size(frame: Pixels, share: float = 1.0) -> tuple[tuple[int, int], float]:
-    """Returns width and height of a frame in the model's input, and their scale."""
-    height, width = frame.shape[:2]
-    scale = share * INPUT_SIDE / max(height, width)
-    return (max(1, round(width * scale)), max(1, round(height * scale))), scale
-
-
-def _is_trimmed(frame: Pixels) -> bool:
-    return any(_placed(side, trimmed=True)[1] < INPUT_SIDE for side in _input_size(frame)[0])
-
-
-def _placed(length: int, *, trimmed: bool) -> tuple[int, int]:
-    """Places a side of a frame in the model's input.
-
-    The place is that in the middle of the whole square, relative to the cells too.
-
-    Args:
-        length: Of the frame's side in pixels of the input, at most `INPUT_SIDE`.
-        trimmed: Whether what is left empty may be left out.
-
-    Returns:
-        Where it begins, and the length of the input.
-    """
-    start = (INPUT_SIDE - length) // 2
-    first = max(0, start - _LEAST_BORDER) // _COARSEST * _COARSEST
-    end = -(-(start + length + _LEAST_BORDER) // _COARSEST) * _COARSEST
-    if not trimmed or start < _LEAST_BORDER or end - first < LEAST_SIDE:
-        first, end = 0, INPUT_SIDE
-    return start - first, min(end, INPUT_SIDE) - first
 
 
 def _whole(frame: Pixels) -> Image:
@@ -455,11 +372,11 @@ class FaceMesh:
         right_eye, left_eye = face.keypoints[0], face.keypoints[1]
         angle = np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
         centre = (face.box[:2] + face.box[2:]) / 2.0
-        scale = INPUT_SIDE / (face.size * _REGION_SCALE)
+        scale = _INPUT_SIZE / (face.size * _REGION_SCALE)
         cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
         to_input = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0]], np.float64)
-        to_input[:, 2] = INPUT_SIDE / 2.0 - to_input[:, :2] @ centre
-        region = cv2.warpAffine(frame, to_input, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
+        to_input[:, 2] = _INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
+        region = cv2.warpAffine(frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR)
         image = region[None, :, :, ::-1].astype(np.float32) / 255.0
         raw, presence = run_face_model(self._session, self._input, image)
         if float(np.ravel(presence)[0]) < _MIN_PRESENCE_LOGIT:

@@ -16,15 +16,7 @@ from dfd_edge.inference.installation import reason_of
 FACE_MODELS_DIR = Path(__file__).resolve().parents[1] / "models" / "face"
 
 
-#: Side of the face models' input as their files declare it.
-INPUT_SIDE = 192
-#: Shorter sides take another number of bytes in a file.
-LEAST_SIDE = 128
-
-
-def open_face_model(
-    file_name: str, *, threads: int, input_size: tuple[int, int] = (INPUT_SIDE, INPUT_SIDE)
-) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def open_face_model(file_name: str, *, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Opens a face model of `models/face`.
 
     The face models run on the CPU whatever the provider of the bundle: one takes some 5 ms on
@@ -33,8 +25,6 @@ def open_face_model(
     Args:
         file_name: Name of the ONNX file inside `models/face`.
         threads: Threads that onnxruntime may use inside one operator.
-        input_size: Height and width of the input in pixels, multiples of 32 from `LEAST_SIDE` on;
-            other than the file's own only for a model of convolutions throughout.
 
     Returns:
         An `onnxruntime.InferenceSession`.
@@ -59,33 +49,10 @@ def open_face_model(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            _with_input_size(path.read_bytes(), input_size),
-            sess_options=options,
-            providers=["CPUExecutionProvider"],
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises many types of its own
         raise BundleError(f"{path}: onnxruntime refuses the face model: {error}") from error
-
-
-def _with_input_size(data: bytes, size: tuple[int, int]) -> bytes:
-    """Returns a face model's file with another size of its input.
-
-    Raises:
-        ValueError: The file does not declare one input of the usual size.
-    """
-    declared, wanted = (_shape(1, *sides, 3) for sides in ((INPUT_SIDE, INPUT_SIDE), size))
-    if data.count(declared) != 1 or len(declared) != len(wanted):
-        raise ValueError(f"its input cannot be taken as {size[1]}x{size[0]} pixels")
-    return data.replace(declared, wanted)
-
-
-def _shape(*lengths: int) -> bytes:
-    """Returns a shape as ONNX files declare it: `TensorShapeProto` with a `dim_value` an axis."""
-    axes = []
-    for length in lengths:
-        number = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
-        axes.append(bytes([0x0A, 1 + len(number), 0x08]) + number)
-    return b"".join(axes)
 
 
 def run_face_model(
@@ -98,7 +65,7 @@ def run_face_model(
     Args:
         session: What `open_face_model` returned.
         name: Its input.
-        image: float32 [1, height, width, 3], of the size that it was opened for.
+        image: float32 [1, 192, 192, 3].
 
     Returns:
         The outputs, all finite.
