@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from dfd_edge.inference.session import MAX_BATCH
 from dfd_edge.judging.people import Observation
 from dfd_edge.judging.results import FrameResult
 from dfd_edge.judging.stream import Stream
@@ -20,6 +19,9 @@ from dfd_edge.sources.frames import Frame
 
 #: Most frames between two stages; fewer where they are large.
 QUEUE_FRAMES = 4
+#: Crops that are judged together: those of larger batches take little less time, and at the end of
+#: a file nothing else is left to do meanwhile.
+BATCH = 4
 _QUEUE_BYTES = 128 * 2**20
 _POLL_S = 0.05
 #: A stage that is stuck in a read (standard input) is left behind after this.
@@ -150,7 +152,7 @@ def judge_frames(
     scored = 0
     try:
         while not stop.is_set() and (
-            batch := _gather(detection, 1 if keep or scored < MAX_BATCH else MAX_BATCH)
+            batch := _gather(detection, 1 if keep or scored < BATCH else BATCH)
         ):
             due = [seen.observation for seen in batch if seen.observation is not None]
             results = iter(stream.score(due)) if due else iter(())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dfd_edge.faces.signals import NAMES
-from dfd_edge.inference.session import MAX_BATCH, SequenceOutputs
+from dfd_edge.inference.session import SequenceOutputs
 from dfd_edge.judging.people import Observation
-from dfd_edge.judging.pipeline import judge_frames
+from dfd_edge.judging.pipeline import BATCH, judge_frames
 from dfd_edge.judging.steps import CarriedState, SequenceSteps, Step
 from dfd_edge.sources.frames import Frame
 
@@ -115,7 +115,7 @@ def test_after_the_first_results_a_file_goes_in_whole_batches() -> None:
     for _ in range(3):
         stream, results = Recorder(), []
         judge_frames(frames_then(29), stream, stop=threading.Event(), on_result=results.append)
-        assert stream.calls == [1] * MAX_BATCH + [8, 8, 5]
+        assert stream.calls == [1] * BATCH + [BATCH] * 6 + [1]
         assert results == list(range(29))
 
 
