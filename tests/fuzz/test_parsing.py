@@ -21,10 +21,10 @@ from dfd_edge.schema import SchemaError
 from dfd_edge.sinks.text import json_line, printable
 from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, expand
 from dfd_edge.sources.address import PROTOCOLS, redact
-from dfd_edge.sources.conversion import Orientation
 from dfd_edge.sources.frames import MIN_SPACING, Sampler
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.options import RAW_PIXELS
+from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.timing import Timeline
 
 #: Seconds of the largest time stamp that a container holds.

@@ -61,7 +61,7 @@ def test_side_data_that_pyav_does_not_name(tmp_path, monkeypatch):
     """The turn is still read where it comes behind what has no name."""
     from av.sidedata.sidedata import SideDataContainer
 
-    from dfd_edge.sources.conversion import orientation_of
+    from dfd_edge.sources.orientation import orientation_of
 
     (tmp_path / "frames.mjpeg").write_bytes(jpegs([marked()], 6))
     with av.open(str(tmp_path / "frames.mjpeg"), format="mjpeg") as opened:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -73,7 +74,13 @@ def wait_until_gone(pids: set[int]) -> None:
 
 
 @pytest.mark.parametrize("every_image", [False, True])
-def test_a_sandbox_changes_nothing_of_a_film_s_results(detector, clip, every_image):
+@pytest.mark.parametrize(("size", "rotation"), [((320, 240), None), ((960, 720), 90)])
+def test_a_sandbox_changes_nothing_of_a_film_s_results(
+    detector, tmp_path, every_image, size, rotation
+):
+    """Small pictures come converted, large ones as planes."""
+    clip = write_clip(tmp_path / "clip.mp4", face_frames(75, size=size), rotation=rotation)
+
     def judged(options):
         frames, images = [], []
         verdict = detector.analyze(
@@ -250,6 +257,11 @@ def test_a_sandbox_that_dies_or_hangs_is_an_error(
     assert detector.analyze(clip, options=SANDBOXED).complete
 
 
+def _said(message: dict[str, object], picture_bytes: int) -> bytes:
+    text = json.dumps(message).encode()
+    return struct.pack(">IQ", len(text), picture_bytes) + text
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -257,6 +269,12 @@ def test_a_sandbox_that_dies_or_hangs_is_an_error(
         b"\0\0\0\2" + b"\0" * 8 + b"[]",
         b"\0\0\0\x0e" + b"\0" * 7 + b'\x03{"shape":[9,9]}',
         b'\0\0\0\x15\0\0\0\0\0\0\0\0{"times_s": [1e99999]}',
+        _said({"planes": ["yuv420p", 64, 64, 1, 1, 0, False]}, 6143),
+        _said({"planes": ["bgr24", 64, 64, 1, 1, 0, False]}, 12288),
+        _said({"planes": ["yuv420p", 1 << 40, 64, 1, 1, 0, False]}, 3 << 45),
+        _said({"planes": ["yuv420p", 64, 64, 3, 1, 0, False]}, 6144),
+        _said({"planes": ["yuv420p", 64, 64, 1, 1, 45, False]}, 6144),
+        _said({"planes": ["yuv420p", 64, 64]}, 6144),
         b'\0\0\0\x1b\0\0\0\0\0\0\0\0{"changed":{"end_s":"soon"}}',
     ],
 )

@@ -2,11 +2,13 @@
 
 The stages are those of `Detector.analyze` with JSON Lines written: decode, convert, detect, track,
 crop, signals, frame model, sequence model, verdict, output. For a bundle that takes signals the
-frames of a burst are decoded and converted with the due one, and `signals` is the cost of measuring
-them; for others it is nothing. Each is run alone over the same frames, on one
-thread that does not spin, and its CPU time and its elapsed time are taken frame by frame. The CPU
-times, summed per judged frame and divided by the cores, say how many frames a second the machine
-could judge if nothing were lost between the stages; `Detector.analyze` is held against that.
+frames of a burst are decoded with the due one, `convert` contains their luma, and `signals` is the
+cost of measuring them; for others it is nothing. Where only parts of a frame are converted to BGR,
+a part counts for the stage that looks at it first. Each stage is run alone over the same frames, on
+one thread that does not spin, and its CPU time and its elapsed time are taken frame by frame. The
+CPU times, summed per judged frame and divided by the cores, say how many frames a second the
+machine could judge if nothing were lost between the stages; `Detector.analyze` is held against
+that.
 """
 
 from __future__ import annotations
@@ -153,6 +155,9 @@ class StageBench:
 
     def stages(self) -> tuple[dict[str, StageTimes], int]:
         """Runs each stage once over the held frames; also the frame model's cheapest batch."""
+        held: list[Frame] = []  # frames of which nothing was converted yet
+        self._decode_and_convert(keep=held)
+        self.held = held
         decode, convert = self._decode_and_convert()
         detect, track = StageTimer(), StageTimer()
         self._detect(detect)
@@ -215,7 +220,7 @@ class StageBench:
         found = []
         for frame in self.held:
             laps.start()
-            found.append([] if self._faces is None else self._faces.detect(frame.image))
+            found.append([] if self._faces is None else self._faces.detect(frame.pixels))
             laps.stop()
         return found
 
@@ -224,14 +229,14 @@ class StageBench:
         tracked = []
         for frame, faces in zip(self.held, self._found, strict=True):
             laps.start()
-            tracked.append(tracker.update(faces, frame.time_s, frame.image) if self._faces else [])
+            tracked.append(tracker.update(faces, frame.time_s, frame.pixels) if self._faces else [])
             laps.stop()
         return tracked
 
     def _observe(self) -> list[Observation]:
         """Returns the runtime's own observations of the held frames."""
         stream = Stream(self.session, KnownFaces(self._found) if self._faces else None)
-        return [stream.observe(f.image, f.time_s, burst=f.burst) for f in self.held]
+        return [stream.observe(f.pixels, f.time_s, burst=f.burst) for f in self.held]
 
     def _crop(self) -> StageTimes:
         laps = StageTimer()
@@ -239,10 +244,10 @@ class StageBench:
         for frame, people in zip(self.held, self._tracked, strict=True):
             laps.start()
             if self._faces is None:
-                extract_crop(frame.image, middle_square(frame.image), size, resize)
+                extract_crop(frame.pixels, middle_square(frame.pixels), size, resize)
             for person in people:
                 region = crop_region(person.face.box, self._spec.crop_scale)
-                assess(person.face, extract_crop(frame.image, region, size, resize))
+                assess(person.face, extract_crop(frame.pixels, region, size, resize))
             laps.stop()
         return laps.times()
 
@@ -255,7 +260,7 @@ class StageBench:
             for person in people:
                 if frame.burst is not None and person.track in judged:
                     face = person.face
-                    measure(frame.burst, face.box, face.keypoints, frame.image.shape[:2])
+                    measure(frame.burst, face.box, face.keypoints, frame.pixels.shape[:2])
             laps.stop()
         return laps.times()
 
@@ -351,13 +356,13 @@ class StageReport:
     def facts(self) -> dict[str, Any]:
         """The clip and how it was measured, in plain values."""
         batches = [run.frame_batch for run in self.runs]
-        image = self.bench.held[0].image
+        height, width = self.bench.held[0].pixels.shape[:2]
         return {
             "frames": self.bench.frames,
             "held_frames": len(self.bench.held),
             "crops_per_frame": self.bench.crops_per_frame,
-            "width": image.shape[1],
-            "height": image.shape[0],
+            "width": width,
+            "height": height,
             "cores": self.cores,
             "frame_model_batch": max(set(batches), key=batches.count),
             "spinning": False,

@@ -12,7 +12,7 @@ from dfd_edge.faces import Face, FaceDetector
 
 if TYPE_CHECKING:
     from dfd_edge.inference.session import FrameOutputs, SequenceOutputs, Session
-    from dfd_edge.sources.frames import Image
+    from dfd_edge.sources.frames import Pixels
 
 #: What `Session.run_sequence` takes.
 SequenceInputs = tuple[
@@ -34,7 +34,7 @@ class KnownFaces(FaceDetector):
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
 
-    def detect(self, frame: Image, *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """The faces of the next frame."""
         return next(self._found)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.detector import Face
 from dfd_edge.inference.names import Resize
+from dfd_edge.sources.frames import Pixels
 
 CROP_SCALE = 1.5
 """Default side of the model's crop over the size of the face box: the whole head and its border.
@@ -63,11 +64,11 @@ def crop_region(box: NDArray[np.float32], scale: float) -> CropRegion:
     return CropRegion(x0=x0, y0=y0, side=side)
 
 
-def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
+def middle_square(frame: Pixels) -> CropRegion:
     """Returns the largest centred square of a frame, for models that judge whole frames.
 
     Args:
-        frame: uint8 [height, width, 3].
+        frame: uint8 [height, width, 3], or a picture.
     """
     height, width = frame.shape[:2]
     side = min(height, width)
@@ -76,14 +77,14 @@ def middle_square(frame: NDArray[np.uint8]) -> CropRegion:
 
 
 def extract_crop(
-    frame: NDArray[np.uint8], region: CropRegion, size: int, resize: Resize = Resize.AREA
+    frame: Pixels, region: CropRegion, size: int, resize: Resize = Resize.AREA
 ) -> NDArray[np.uint8]:
     """Cuts a square out of a frame and resizes it for the model.
 
     What lies beyond the frame repeats its border.
 
     Args:
-        frame: uint8 [height, width, 3], BGR.
+        frame: uint8 [height, width, 3], BGR, or a picture, of which the square is converted alone.
         region: The square to cut.
         size: Side of the result in pixels.
         resize: How it is resized; a bundle's manifest says how its model's pictures were.
@@ -100,7 +101,7 @@ def extract_crop(
     return np.ascontiguousarray(square[:, :, ::-1])
 
 
-def cut(frame: NDArray[np.uint8], region: CropRegion) -> NDArray[np.uint8]:
+def cut(frame: Pixels, region: CropRegion) -> NDArray[np.uint8]:
     """Cuts a square at native size, in the frame's colour order, borders repeated."""
     height, width = frame.shape[:2]
     x1, y1 = region.x0 + region.side, region.y0 + region.side

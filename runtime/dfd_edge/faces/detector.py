@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model, run_face_model
+from dfd_edge.sources.frames import Image, Picture, Pixels, resized
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
@@ -26,8 +27,6 @@ _GRID = 48
 _SCORE_LOGIT_LIMIT = 100.0
 #: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
-#: Frames at least this many times too large are halved first.
-_HALVED_FROM = 3
 _TILE_SHARE = 0.6
 _TILE_STEP = 0.75
 #: Small tiles would cover a very long frame in thousands; these cover it in larger ones.
@@ -140,7 +139,7 @@ class FaceDetector:
         """Hash of the model file, hexadecimal."""
         return face_model_sha256(DETECTOR_FILE)
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Finds the faces of a frame, the largest first, at most `MAX_FACES`.
 
         The whole frame is searched at 192 px. When that shows nothing, the frame is searched
@@ -149,14 +148,16 @@ class FaceDetector:
         many small faces hide each other from the model, it is searched in tiles of several sizes.
 
         Args:
-            frame: uint8 [height, width, 3], BGR.
+            frame: uint8 [height, width, 3], BGR, or a picture, which is converted to BGR only where
+                it is searched in tiles.
             thorough: Whether to search as long as a still is worth: up to a second.
         """
         faces = self._detect_once(frame) or self._detect_once(frame, share=_BORDERED_SHARE)
         if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
             found: list[Face] = []
+            image = _whole(frame)
             for x0, y0, side in _tiles(frame.shape[1], frame.shape[0]):
-                tile = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side])
+                tile = np.ascontiguousarray(image[y0 : y0 + side, x0 : x0 + side])
                 found += [_shifted(face, x0, y0) for face in self._detect_once(tile)]
             faces = _merge(found, self.options.max_overlap)
         longer = max(frame.shape[:2])
@@ -165,12 +166,10 @@ class FaceDetector:
         crowd = small and len(faces) >= _CROWD
         if longer > _FINE_TILE and (crowd or (thorough and share < _LARGE_SHARE)):
             most = _MAX_FINE_TILES if thorough and small else _MAX_CROWD_TILES
-            faces = self._detect_small(frame, faces, most)
+            faces = self._detect_small(_whole(frame), faces, most)
         return sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
 
-    def _detect_small(
-        self, frame: NDArray[np.uint8], known: list[Face], most_tiles: int
-    ) -> list[Face]:
+    def _detect_small(self, frame: Image, known: list[Face], most_tiles: int) -> list[Face]:
         """Adds the faces that are found in tiles, without those that a tile's edge may cut."""
         height, width = frame.shape[:2]
         found = list(known)
@@ -182,12 +181,12 @@ class FaceDetector:
                     found.append(shifted)
         return _without_doubles(found)
 
-    def _detect_once(self, frame: NDArray[np.uint8], *, share: float = 1.0) -> list[Face]:
+    def _detect_once(self, frame: Pixels, *, share: float = 1.0) -> list[Face]:
         """Searches a frame whose longer side takes up this share of the model's input."""
         height, width = frame.shape[:2]
         scale = share * _INPUT_SIZE / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = _resized(frame, size)
+        small = frame.shrunk(size) if isinstance(frame, Picture) else resized(frame, size)
         left, top = (_INPUT_SIZE - size[0]) // 2, (_INPUT_SIZE - size[1]) // 2
         square = np.zeros((1, _INPUT_SIZE, _INPUT_SIZE, 3), np.float32)
         square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
@@ -214,18 +213,8 @@ class FaceDetector:
         return _merge(faces, self.options.max_overlap)
 
 
-def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resizes a frame; a large one is halved first.
-
-    OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
-    with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
-    """
-    while min(frame.shape[1] // size[0], frame.shape[0] // size[1]) >= _HALVED_FROM:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
-    shrinks = size[0] < frame.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8)
+def _whole(frame: Pixels) -> Image:
+    return frame.image if isinstance(frame, Picture) else frame
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:

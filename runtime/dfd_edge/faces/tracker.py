@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import crop_region, cut
 from dfd_edge.faces.detector import Face, box_overlap
+from dfd_edge.sources.frames import Pixels
 
 
 def assign(costs: NDArray[np.float64], *, unpaired: float) -> list[tuple[int, int]]:
@@ -95,11 +96,11 @@ class Appearance:
     pattern: NDArray[np.float32]
 
     @classmethod
-    def of(cls, frame: NDArray[np.uint8], box: NDArray[np.float32]) -> Appearance:
+    def of(cls, frame: Pixels, box: NDArray[np.float32]) -> Appearance:
         """Measures a face.
 
         Args:
-            frame: uint8 [height, width, 3], BGR.
+            frame: uint8 [height, width, 3], BGR, or a picture, of which the face is converted.
             box: float32 [4], x0, y0, x1, y1 in pixels.
         """
         # Every n-th pixel first, which costs the same however large the face is.
@@ -214,15 +215,15 @@ class Tracker:
         self._last_number = 0
 
     def update(
-        self, faces: list[Face], time_s: float, frame: NDArray[np.uint8] | None = None
+        self, faces: list[Face], time_s: float, frame: Pixels | None = None
     ) -> list[TrackedFace]:
         """Assigns each face of one frame to a track.
 
         Args:
             faces: The detections of the frame.
             time_s: The frame's time in seconds; a step back ends all tracks.
-            frame: uint8 [height, width, 3], BGR, for what the faces look like; without it they
-                are distinguished by place and motion alone.
+            frame: As of `Appearance.of`, for what the faces look like; without it they are
+                distinguished by place and motion alone.
 
         Returns:
             The tracked faces, in the order of `faces`.

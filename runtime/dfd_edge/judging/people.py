@@ -16,7 +16,7 @@ from dfd_edge.faces.tracker import Tracker
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import FrameSpec
     from dfd_edge.faces.detector import FaceDetector
-    from dfd_edge.sources.frames import Burst
+    from dfd_edge.sources.frames import Burst, Pixels
 
 _WHOLE_FRAME = 1
 """Track number of the only "person" of models that judge whole frames."""
@@ -88,7 +88,7 @@ class Observer:
 
     def observe(
         self,
-        frame: NDArray[np.uint8],
+        frame: Pixels,
         time_s: float,
         *,
         burst: Burst | None = None,
@@ -98,7 +98,7 @@ class Observer:
         """Detects, tracks and crops the faces of a frame, and measures a burst round them.
 
         Args:
-            frame: uint8 [height, width, 3], BGR.
+            frame: uint8 [height, width, 3], BGR, or a picture that gives parts of that.
             time_s: Its time in seconds.
             burst: The frames up to this one, on which the judged faces are measured; models of
                 whole frames have no face to measure.
@@ -124,7 +124,7 @@ class Observer:
             faces.append(FaceCrop(tracked.track, face.box, square, crop, quality, signals))
         return Observation(time_s, tuple(faces), captured_s, has_burst=burst is not None)
 
-    def _whole(self, frame: NDArray[np.uint8]) -> FaceCrop:
+    def _whole(self, frame: Pixels) -> FaceCrop:
         """Returns the middle of a frame as one "person", the same one also after a cut or a gap."""
         region = middle_square(frame)
         x1, y1 = region.x0 + region.side, region.y0 + region.side

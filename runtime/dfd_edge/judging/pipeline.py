@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from dfd_edge.inference.session import MAX_BATCH
 from dfd_edge.judging.people import Observation
 from dfd_edge.judging.results import FrameResult
 from dfd_edge.judging.stream import Stream
@@ -20,6 +19,9 @@ from dfd_edge.sources.frames import Frame
 
 #: Most frames between two stages; fewer where they are large.
 QUEUE_FRAMES = 4
+#: Crops that are judged together: those of larger batches take little less time, and at the end of
+#: a file nothing else is left to do meanwhile.
+BATCH = 4
 _QUEUE_BYTES = 128 * 2**20
 _POLL_S = 0.05
 #: A stage that is stuck in a read (standard input) is left behind after this.
@@ -30,9 +32,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """A decoded frame on its way; `observation` is None where it was not due."""
+    """A decoded frame on its way.
 
-    frame: Frame
+    Attributes:
+        frame: None where nobody is to be shown it, so that it takes no memory meanwhile.
+        observation: None where it was not due.
+    """
+
+    frame: Frame | None
     observation: Observation | None
 
 
@@ -57,7 +64,8 @@ class _Stage(threading.Thread, Generic[T]):
         self._entries = entries
         self._stopped = stopped
         self._queue: queue.Queue[T | _End] = queue.Queue(ahead)
-        self.ended = False
+        self._ended = False
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         error: BaseException | None = None
@@ -71,20 +79,25 @@ class _Stage(threading.Thread, Generic[T]):
             self._entries.close()
         self._put(_End(error))
 
-    def get(self, *, wait: bool = True) -> T | None:
-        """Returns the next entry; None if none is ready, at the end, or after a stop."""
-        while not self.ended:
+    def get(self) -> T | None:
+        """Returns the next entry; None at the end, or after a stop.
+
+        Raises:
+            Exception: The error that ended the stage, behind its last entry.
+        """
+        while not self._ended:
             try:
-                entry = self._queue.get(timeout=_POLL_S) if wait else self._queue.get_nowait()
+                entry = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
-                if not wait or self._stopped():
+                if self._stopped():
                     return None
                 continue
             if not isinstance(entry, _End):
                 return entry
-            self.ended = True
-            if entry.error is not None:
-                raise entry.error
+            self._ended = True
+            self._error = entry.error
+        if self._error is not None:
+            raise self._error
         return None
 
     def __iter__(self) -> Iterator[T]:
@@ -130,21 +143,26 @@ def judge_frames(
 
     ahead = max(1, min(QUEUE_FRAMES, _QUEUE_BYTES // max(1, frame_bytes)))
     decoding = _Stage("decoding", frames, stopped, ahead)
-    observed = _observe(decoding, stream, keep=on_image is not None)
+    keep = on_image is not None
+    observed = _observe(decoding, stream, keep=keep)
     detection = _Stage("detection", observed, stopped, ahead)
     decoding.start()
     detection.start()
     newest: FrameResult | None = None
+    scored = 0
     try:
-        while not stop.is_set() and (batch := _gather(detection)):
+        while not stop.is_set() and (
+            batch := _gather(detection, 1 if keep or scored < BATCH else BATCH)
+        ):
             due = [seen.observation for seen in batch if seen.observation is not None]
             results = iter(stream.score(due)) if due else iter(())
+            scored += len(due)
             for seen in batch:
                 if seen.observation is not None:
                     newest = next(results)
                     if on_result is not None:
                         on_result(newest)
-                if on_image is not None:
+                if on_image is not None and seen.frame is not None:
                     on_image(seen.frame, newest)
     finally:
         ended.set()
@@ -156,20 +174,31 @@ def _observe(frames: _Stage[Frame], stream: Stream, *, keep: bool) -> Generator[
     for frame in frames:
         observation = None
         if frame.due:
-            observation = stream.observe(frame.image, frame.time_s, burst=frame.burst)
+            observation = stream.observe(frame.pixels, frame.time_s, burst=frame.burst)
         if frame.due or keep:
-            yield _Seen(frame, observation)
+            yield _Seen(frame if keep else None, observation)
 
 
-def _gather(stage: _Stage[_Seen]) -> list[_Seen]:
-    """Returns the ready frames whose crops fit into one batch; waits for the first only."""
-    first = stage.get()
-    if first is None:
-        return []
-    batch = [first]
-    crops = _crops(first)
-    while crops < MAX_BATCH and len(batch) < MAX_BATCH:
-        seen = stage.get(wait=False)
+def _gather(stage: _Stage[_Seen], most: int) -> list[_Seen]:
+    """Returns the next frames whose crops fill a batch, waiting for each.
+
+    A batch takes less time than its frames one by one, but the first results and those that are
+    drawn are to come at once. It does not depend on what happens to be ready: the same file has the
+    same scores, to the last bit, in each run.
+
+    Args:
+        stage: Gives them.
+        most: Crops in a batch.
+    """
+    batch: list[_Seen] = []
+    crops = 0
+    while crops < most and len(batch) < most:
+        try:
+            seen = stage.get()
+        except Exception:
+            if not batch:
+                raise
+            break  # it comes again, behind the results of these
         if seen is None:
             break
         batch.append(seen)

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ from dfd_edge.judging.results import (
     PersonVerdict,
     Verdict,
 )
+from dfd_edge.judging.steps import CarriedState, SequenceSteps, Step
 from dfd_edge.sources.bursts import ForeseenBursts
-from dfd_edge.sources.frames import Burst, FirstFrames, Sampler
+from dfd_edge.sources.frames import Burst, FirstFrames, Pixels, Sampler
 from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class _Person:
 
     score: PersonHistory
     signals: _SignalSums | None = None
-    state: NDArray[np.float32] | None = None
-    last_step_s: float = -math.inf
+    carried: CarriedState = field(default_factory=CarriedState)
     last_seen_s: float = -math.inf
 
     def verdict(self, *, end_s: float | None = None) -> PersonVerdict:
@@ -167,8 +167,7 @@ class Stream(Closing):
         self.sampler = _sampler(manifest, rate_hz, source)
         self._session = session
         self.takes_bursts = manifest.sequence.signals is not None
-        self._max_gap_s = manifest.sequence.max_gap_s
-        self._fresh_state = np.zeros(manifest.sequence.state_width, np.float32)
+        self._steps = SequenceSteps(session)
         self._decision = decision or Decision(session.decision)
         self._observer = Observer(faces, manifest.frame, faces=judged_faces)
         self._people: dict[int, _Person] = {}
@@ -254,7 +253,7 @@ class Stream(Closing):
 
     def observe(
         self,
-        frame: NDArray[np.uint8],
+        frame: Pixels,
         time_s: float,
         *,
         burst: Burst | None = None,
@@ -279,21 +278,22 @@ class Stream(Closing):
     def score(self, observations: list[Observation]) -> list[FrameResult]:
         """Judges observations in their order: the second half of `push`.
 
-        All crops go through the frame model in one batch; the people of each frame then take one
-        step of the sequence model, each with its own state. The number of observations per call
-        does not change the scores.
+        All crops go through the frame model in one batch, and all steps of the people through the
+        sequence model, each person's with their own state. The number of observations per call does
+        not change the scores by more than rounding does.
         """
         with native_calls(), self._lock:
             judged = [face for observation in observations for face in observation.judged]
             models = self._batcher or self._session
             outputs = models.run_frame(np.stack([f.crop for f in judged])) if judged else None
+            logits = self._step(observations, outputs)
             results = []
             first = 0
             for observation in observations:
                 count = len(observation.judged)
                 rows = slice(first, first + count)
                 first += count
-                results.append(self._score_one(observation, outputs, rows))
+                results.append(self._score_one(observation, outputs, rows, logits[rows]))
             return results
 
     def verdict(
@@ -361,15 +361,43 @@ class Stream(Closing):
             self._closed = True
         self.leave()
 
+    def _step(
+        self, observations: list[Observation], outputs: FrameOutputs | None
+    ) -> list[float | None]:
+        """Takes the steps of the sequence model.
+
+        Returns:
+            The logit of each judged face; None where the frame model or this one gives no finite
+            numbers.
+        """
+        steps: list[Step | None] = []
+        for observation in observations:
+            for face in observation.faces:
+                self._person(face.track).last_seen_s = observation.time_s
+            if outputs is None or not observation.judged:
+                continue
+            rows = range(len(steps), len(steps) + len(observation.judged))
+            finite = outputs.finite(slice(rows.start, rows.stop))
+            for row, face, usable in zip(rows, observation.judged, finite, strict=True):
+                step = None
+                if usable:
+                    person = self._people[face.track].carried
+                    step = Step(person, observation.time_s, outputs.features[row], face.signals)
+                steps.append(step)
+        taken = iter(self._steps.take([step for step in steps if step is not None]))
+        return [None if step is None else next(taken) for step in steps]
+
     def _score_one(
-        self, observation: Observation, outputs: FrameOutputs | None, rows: slice
+        self,
+        observation: Observation,
+        outputs: FrameOutputs | None,
+        rows: slice,
+        logits: list[float | None],
     ) -> FrameResult:
         time_s = observation.time_s
-        for face in observation.faces:
-            self._person(face.track).last_seen_s = time_s
         scores: dict[int, _Scores] = {}
         if outputs is not None and observation.judged:
-            scores = self._scores(observation, outputs, rows)
+            scores = self._scores(observation, outputs, rows, logits)
         self._count(observation, judged=len(scores))
         people = tuple(self._result(face, scores.get(face.track)) for face in observation.faces)
         self._forget(time_s)
@@ -386,19 +414,17 @@ class Stream(Closing):
         )
 
     def _scores(
-        self, observation: Observation, outputs: FrameOutputs, rows: slice
+        self,
+        observation: Observation,
+        outputs: FrameOutputs,
+        rows: slice,
+        logits: list[float | None],
     ) -> dict[int, _Scores]:
         """Returns the scores of the judged faces by track, where they are finite."""
-        numbered = enumerate(observation.judged, start=rows.start)
-        finite = outputs.finite(rows)
-        seen = [(face, row) for (row, face), usable in zip(numbered, finite, strict=True) if usable]
-        if not seen:
-            return {}
         time_s = observation.time_s
-        features = outputs.features[[row for _, row in seen]]
-        steps = self._step([face for face, _ in seen], time_s, features)
         scores: dict[int, _Scores] = {}
-        for (face, row), step_logit in zip(seen, steps, strict=True):
+        numbered = enumerate(observation.judged, start=rows.start)
+        for (row, face), step_logit in zip(numbered, logits, strict=True):
             if step_logit is None:
                 continue
             frame_logit = float(outputs.fake_logit[row])
@@ -409,34 +435,6 @@ class Stream(Closing):
             evidence = None if outputs.evidence is None else outputs.evidence[row]
             scores[face.track] = _Scores(frame_logit, step_logit, p_frame, p_step, evidence)
         return scores
-
-    def _step(
-        self, faces: list[FaceCrop], time_s: float, features: NDArray[np.float32]
-    ) -> list[float | None]:
-        """Runs one step of the sequence model; returns logits, None where not finite."""
-        states = []
-        for face in faces:
-            person = self._people[face.track]
-            gap_s = time_s - person.last_step_s
-            carried = person.state
-            if carried is not None and not 0.0 <= gap_s <= self._max_gap_s:
-                carried = None
-            states.append(self._fresh_state if carried is None else carried)
-        inputs: dict[str, NDArray[Any]] = {
-            "features": features[:, None, :],
-            "lengths": np.ones(len(faces), np.int32),
-            "state": np.stack(states),
-        }
-        if self.takes_bursts:
-            inputs |= _signal_inputs(faces)
-        outputs = self._session.run_sequence(**inputs)
-        logits: list[float | None] = []
-        for row, (face, finite) in enumerate(zip(faces, outputs.finite(), strict=True)):
-            person = self._people[face.track]
-            person.state = outputs.next_state[row] if finite else None
-            person.last_step_s = time_s
-            logits.append(float(outputs.fake_logit[row, 0]) if finite else None)
-        return logits
 
     def _result(self, face: FaceCrop, scores: _Scores | None) -> PersonResult:
         score = self._people[face.track].score
@@ -502,16 +500,6 @@ class Stream(Closing):
 
 def _named(values: NDArray[np.floating]) -> dict[str, float]:
     return dict(zip(NAMES, values.tolist(), strict=True))
-
-
-def _signal_inputs(faces: list[FaceCrop]) -> dict[str, NDArray[Any]]:
-    """Returns the measurements for one step, float32 [n, 1, S], and which there are, [n, 1]."""
-    signals = np.zeros((len(faces), 1, len(NAMES)), np.float32)
-    measured = np.zeros((len(faces), 1), np.float32)
-    for row, face in enumerate(faces):
-        if face.signals is not None:
-            signals[row, 0], measured[row, 0] = face.signals, 1.0
-    return {"signals": signals, "measured": measured}
 
 
 def _sampler(manifest: Manifest, rate_hz: float | None, source: str) -> Sampler | FirstFrames:

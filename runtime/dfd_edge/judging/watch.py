@@ -125,7 +125,7 @@ class Watch(Closing, Iterator[FrameResult]):
             result = None
             if captured.frame.due:
                 observation = self._stream.observe(
-                    frame.image,
+                    frame.pixels,
                     frame.time_s,
                     captured_s=captured.captured_s,
                     burst=frame.burst,

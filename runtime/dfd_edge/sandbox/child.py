@@ -24,7 +24,7 @@ from dfd_edge.sandbox.messages import (
 )
 
 if TYPE_CHECKING:
-    from dfd_edge.sources.frames import Burst, DueFrames, Foreseeable, Image
+    from dfd_edge.sources.frames import Burst, DueFrames, Foreseeable, Pixels
 
 #: Times of frames that are not sent go together, at least this often.
 _REPORT_S = 0.1
@@ -96,7 +96,7 @@ def _answer(control: int, sender: _Sender, network: bool) -> None:
     sampler = _ReportingSampler(asked.sampler, sender)
     for frame in source.frames(sampler, every=asked.every, bursts=asked.bursts):
         sender.send_picture(
-            frame.image, frame.burst, time_s=frame.time_s, index=frame.index, due=frame.due
+            frame.pixels, frame.burst, time_s=frame.time_s, index=frame.index, due=frame.due
         )
     sender.send(ended=True)
 
@@ -141,12 +141,20 @@ class _Sender:
         if time.monotonic() - self._sent_s > _REPORT_S:
             self.send()
 
-    def send_picture(self, image: Image, burst: Burst | None = None, **frame: float) -> None:
-        """Sends a frame, with its burst if it has one, or a still."""
+    def send_picture(self, pixels: Pixels, burst: Burst | None = None, **frame: float) -> None:
+        """Sends a frame, with its burst if it has one, or a still; planes as they are."""
         import numpy as np  # noqa: PLC0415 - after the network is gone
 
-        message: dict[str, Any] = {**frame, "shape": image.shape[:2]}
-        pictures = [image]
+        from dfd_edge.sources.frames import Picture  # noqa: PLC0415
+        from dfd_edge.sources.planes import PlanePicture  # noqa: PLC0415
+
+        message: dict[str, Any] = dict(frame)
+        if isinstance(pixels, PlanePicture):
+            message["planes"] = dataclasses.astuple(pixels.layout)
+            pictures = list(pixels.planes)
+        else:
+            message["shape"] = pixels.shape[:2]
+            pictures = [pixels.image if isinstance(pixels, Picture) else pixels]
         if burst is not None:
             message["burst"] = burst.planes[0].shape
             pictures += burst.planes

@@ -19,7 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,12 @@ from dfd_edge.sources.frames import (
     Foreseeable,
     Frame,
     Image,
+    Pixels,
 )
 from dfd_edge.sources.timing import Backlog
+
+if TYPE_CHECKING:
+    from dfd_edge.sources.planes import PlaneLayout
 
 #: A child that is silent for this long is ended. Waits for a network end sooner.
 STALL_S = 30.0
@@ -179,7 +183,7 @@ def sandboxed_still(item: SourceItem) -> Image:
         message = child.next()
     finally:
         child.close()
-    if message is None or message.picture is None:
+    if message is None or not isinstance(message.picture, np.ndarray):
         raise SourceError(item.name, "no picture came of the sandbox")
     return message.picture
 
@@ -214,7 +218,7 @@ class Message:
 
     changed: dict[str, object]
     times_s: list[float]
-    picture: Image | None
+    picture: Pixels | None
     time_s: float
     index: int
     due: bool
@@ -225,7 +229,7 @@ class Message:
     ended: bool
 
     @classmethod
-    def of(cls, fields: dict[str, Any], picture: Image | None, burst: Burst | None) -> Message:
+    def of(cls, fields: dict[str, Any], picture: Pixels | None, burst: Burst | None) -> Message:
         """Reads a received message."""
         changed = dict(fields.get("changed", {}))
         return cls(
@@ -310,22 +314,34 @@ class Child:
         """Ends the process. Safe to call twice."""
         self._end()
 
-    def _pictures(self, message: dict[str, Any], size: int) -> tuple[Image | None, Burst | None]:
+    def _pictures(self, message: dict[str, Any], size: int) -> tuple[Pixels | None, Burst | None]:
         """Receives a picture, and behind it the planes of its burst."""
         if not size:
             return None, None
-        height, width = (int(side) for side in message["shape"])
+        layout = _layout(message["planes"]) if "planes" in message else None
+        height, width = (
+            (layout.height, layout.width)
+            if layout is not None
+            else (int(_number(side)) for side in message["shape"])
+        )
         of_burst = message.get("burst")
         planes = None if of_burst is None else _planes(of_burst)
-        expected = 3 * height * width + (0 if planes is None else planes.size)
-        if min(height, width) < 1 or height * width > MOST_PIXELS or size != expected:
+        expected = 3 * height * width if layout is None else layout.size
+        if (
+            min(height, width) < 1
+            or height * width > MOST_PIXELS
+            or size != expected + (0 if planes is None else planes.size)
+        ):
             raise ValueError(f"a picture of {width}x{height} in {size} bytes")
-        image: Image = np.empty((height, width, 3), dtype=np.uint8)
-        self._receive(image.data.cast("B"))
+        data = np.empty(expected, np.uint8)
+        self._receive(data.data)
+        pixels: Pixels = (
+            data.reshape(height, width, 3) if layout is None else _picture(layout, data)
+        )
         if planes is None:
-            return image, None
+            return pixels, None
         self._receive(planes.data.cast("B"))
-        return image, Burst(tuple(planes))
+        return pixels, Burst(tuple(planes))
 
     def _receive(self, buffer: memoryview) -> None:
         """Fills the buffer from the child's pipe.
@@ -443,6 +459,21 @@ def _planes(shape: list[object]) -> NDArray[np.uint8]:
     if not 1 <= min(height, width) <= max(height, width) <= BURST_SIDE:
         raise ValueError(f"a burst of {width}x{height}")
     return np.empty((BURST_FRAMES, height, width), np.uint8)
+
+
+def _layout(values: list[Any]) -> PlaneLayout:
+    """Returns how planes are stored; the layout checks the values."""
+    from dfd_edge.sources.planes import PlaneLayout  # noqa: PLC0415 - opens FFmpeg's libraries
+
+    name, *numbers, mirrored = values
+    width, height, matrix, levels, degrees = (int(_number(number)) for number in numbers)
+    return PlaneLayout(str(name), width, height, matrix, levels, degrees, mirrored is True)
+
+
+def _picture(layout: PlaneLayout, data: NDArray[np.uint8]) -> Pixels:
+    from dfd_edge.sources.planes import PlanePicture  # noqa: PLC0415 - opens FFmpeg's libraries
+
+    return PlanePicture.from_planes(layout, data)
 
 
 def _number(value: object) -> float:

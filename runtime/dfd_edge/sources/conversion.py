@@ -1,9 +1,10 @@
-"""Conversion of decoded frames: orientation, deinterlacing, tone mapping, colour counts."""
+"""Conversion of decoded frames: deinterlacing, tone mapping, colour counts."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,84 +12,16 @@ import av.error
 import cv2
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from dfd_edge.sources.bursts import Plane, shrunk_luma
-from dfd_edge.sources.frames import Image
+from dfd_edge.sources.frames import Image, Pixels
+from dfd_edge.sources.orientation import orientation_of
+from dfd_edge.sources.planes import PlanePicture, has_parts
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
-
-
-#: OpenCV's rotations by the degrees of the display matrix.
-_ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
-
-
-class Orientation:
-    """One of the eight ways in which a picture can be stored: mirrored or not, in quarter turns.
-
-    Args:
-        degrees: Counterclockwise turn that shows the picture upright; taken to the next quarter.
-        mirrored: Whether it is to be mirrored left to right before it is turned.
-    """
-
-    def __init__(self, degrees: float = 0.0, *, mirrored: bool = False) -> None:
-        self.degrees = round(degrees / 90.0) % 4 * 90
-        self.mirrored = mirrored
-
-    @classmethod
-    def from_matrix(cls, matrix: NDArray[np.int32]) -> Orientation:
-        """Reads the display matrix of FFmpeg: int32 [9], 16.16 fixed point, row by row.
-
-        A matrix that says nothing sensible (a determinant of zero) leaves the picture as it is.
-        """
-        a, b, c, d = (float(matrix[i]) for i in (0, 1, 3, 4))
-        determinant = a * d - b * c
-        if determinant == 0.0:
-            return cls()
-        # (x, y) goes to (a x + c y, b x + d y) with y pointing down. A mirrored matrix is a
-        # mirror in x followed by a turn: undo the mirror to read the turn.
-        mirrored = determinant < 0.0
-        if mirrored:
-            a, b = -a, -b
-        return cls(float(np.degrees(np.arctan2(-b, a))), mirrored=mirrored)
-
-    def apply(self, image: Image) -> Image:
-        """Returns the picture upright, uint8 BGR or luma; the same array where nothing is done."""
-        if self.mirrored:
-            image = np.ascontiguousarray(image[:, ::-1])
-        rotation = _ROTATIONS.get(self.degrees)
-        if rotation is None:
-            return image
-        return np.asarray(cv2.rotate(image, rotation), dtype=np.uint8)
-
-
-def orientation_of(decoded: VideoFrame) -> Orientation:
-    """Returns the orientation of a decoded frame, by its display matrix."""
-    # `decoded.side_data` would make a reference cycle, and a frame that lives on until the garbage
-    # is collected keeps its buffer from the decoder, which then allocates more, and keeps them.
-    found: Mapping[str, bytes] = SideDataContainer.__new__(SideDataContainer)
-    try:
-        found.__init__(decoded)  # type: ignore[misc]
-    except ValueError:
-        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
-        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
-        known = False
-    else:
-        known = True
-    try:
-        data = bytes(found["DISPLAYMATRIX"])
-    except (KeyError, TypeError):  # the latter where nothing could be listed
-        return Orientation() if known else Orientation(decoded.rotation)
-    if len(data) < 36:
-        return Orientation()
-    return Orientation.from_matrix(np.frombuffer(data, dtype=np.int32, count=9))
 
 
 def colour_code(decoded: VideoFrame, context: VideoCodecContext, name: str) -> int:
@@ -369,9 +302,12 @@ class Converter:
         self._context = context
         self._aspect = aspect
         self._colours = ColourCount()
+        self._lock = threading.RLock()  # pictures are looked at in other threads
 
-    def convert(self, decoded: VideoFrame) -> Image:
-        """Returns the picture, uint8 [height, width, 3]; HDR and wide gamut as SDR.
+    def convert(self, decoded: VideoFrame) -> Pixels:
+        """Returns the picture, HDR and wide gamut as SDR.
+
+        Where a part of it can be converted without the rest, that is left to who looks at it.
 
         Raises:
             av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
@@ -381,20 +317,26 @@ class Converter:
             colour_code(decoded, context, "color_trc"),
             colour_code(decoded, context, "color_primaries"),
         )
+        orientation = orientation_of(decoded)
+        width = round(decoded.width * self._aspect)
+        if mapper is None and width == decoded.width and has_parts(decoded):
+            self._colours.add(False)
+            return PlanePicture(decoded, orientation, self._lock)
         # Resizing is done by the same pass that converts the colours; it is off for square pixels.
-        array = decoded.to_ndarray(
-            format="bgr24" if mapper is None else "rgb48le",
-            width=round(decoded.width * self._aspect),
-            height=decoded.height,
-            threads=1,
-        )
+        with self._lock:
+            array = decoded.to_ndarray(
+                format="bgr24" if mapper is None else "rgb48le",
+                width=width,
+                height=decoded.height,
+                threads=1,
+            )
         if mapper is None:
             image = np.asarray(array, dtype=np.uint8)
         else:
             image = mapper.apply(np.asarray(array, dtype=np.uint16))
         few = context.name == "gif" or decoded.format.name in _PALETTE_PIXELS
         self._colours.add(few or (context.name in _EXACT_CODECS and few_colours(image)))
-        return orientation_of(decoded).apply(image)
+        return orientation.apply(image)
 
     def luma(self, decoded: VideoFrame) -> Plane | None:
         """Returns the luma of a frame as `Burst` has it, None where it is HDR.
@@ -402,10 +344,12 @@ class Converter:
         Raises:
             av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
         """
-        if colour_code(decoded, self._context, "color_trc") in (_PQ, _HLG):
-            return None
-        width = round(decoded.width * self._aspect)
-        return orientation_of(decoded).apply(shrunk_luma(decoded, width, decoded.height))
+        with self._lock:
+            if colour_code(decoded, self._context, "color_trc") in (_PQ, _HLG):
+                return None
+            width = round(decoded.width * self._aspect)
+            luma = shrunk_luma(decoded, width, decoded.height)
+        return orientation_of(decoded).apply(luma)
 
     @property
     def doubt(self) -> str | None:

@@ -29,7 +29,7 @@ from dfd_edge.sources.frames import (
     DueFrames,
     Foreseeable,
     Frame,
-    Image,
+    Pixels,
     check_size,
 )
 from dfd_edge.sources.skimming import CODECS, Skimmer
@@ -68,7 +68,8 @@ class DecodedSource:
     """The video of an open container, decoded once from start to end.
 
     Frames come upright (display matrix applied), with square pixels and deinterlaced where they are
-    flagged as interlaced, HDR and wide gamut as SDR. Only frames that are due are converted to BGR.
+    flagged as interlaced, HDR and wide gamut as SDR. Frames that are not due are not converted to
+    BGR, of others only the parts that are looked at where the format allows that.
     Frames that cannot be decoded, that the decoder patched up, or that depend on a damaged one are
     left out.
 
@@ -204,9 +205,9 @@ class DecodedSource:
             if awaited:
                 self._stop_skimming()  # the copy was wrong: the next frame stands in for it
             if (due or every) and decoded is not None:
-                image = self._convert(decoded, first=self._whole_frames == 1)
-                if image is not None:
-                    yield Frame(image, time_s, index, due, self._burst() if due else None)
+                pixels = self._convert(decoded, first=self._whole_frames == 1)
+                if pixels is not None:
+                    yield Frame(pixels, time_s, index, due, self._burst() if due else None)
         if not self.finite:
             return
         if not self._decoded_frames:
@@ -394,11 +395,11 @@ class DecodedSource:
         except av.error.FFmpegError:  # a frame before the due one states colours of its own
             return None
 
-    def _convert(self, decoded: VideoFrame, *, first: bool) -> Image | None:
+    def _convert(self, decoded: VideoFrame, *, first: bool) -> Pixels | None:
         width, height = decoded.width, decoded.height
         try:
             check_size(self.name, width, height, self._max_pixels)
-            image = self._converter.convert(decoded)
+            pixels = self._converter.convert(decoded)
         except UnsupportedError as error:
             if first:
                 raise
@@ -411,8 +412,8 @@ class DecodedSource:
             self._missing(cause, kind="colours")
             return None
         if first:
-            self.height, self.width = image.shape[:2]
-        return image
+            self.height, self.width = pixels.shape[:2]
+        return pixels
 
     def _check_end(self) -> None:
         """Reports a recording as cut off where everything that the container states says so.

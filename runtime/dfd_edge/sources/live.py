@@ -264,7 +264,7 @@ class LiveReader(threading.Thread):
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._report_skipped(skipped_s, time_s)
-                placed = Frame(frame.image, time_s, frame.index, frame.due, frame.burst)
+                placed = Frame(frame.pixels, time_s, frame.index, frame.due, frame.burst)
                 self._offer(Captured(placed, time.monotonic() - backlog.lag_s))
         except SourceError as error:
             if source.finite:

@@ -110,10 +110,13 @@ class TestTwoPeople:
                     pushed.setdefault(person.track, []).append(person)
         assert sorted(pushed) == sorted(people) == [1, 2]
         for track, results in people.items():
+            apart = []
             for one, other in zip(results, pushed[track], strict=True):
-                assert one.p_frame == pytest.approx(other.p_frame, abs=SAME)
-                # The luma of pushed frames went through BGR.
-                assert one.p_step == pytest.approx(other.p_step, abs=0.01)
+                # The small copy in which faces are found, and the luma, went through BGR.
+                shift = np.abs(np.subtract(one.box, other.box)).max()
+                assert shift < 0.03 * (one.box[3] - one.box[1])
+                apart.append((one.p_frame - other.p_frame, one.p_step - other.p_step))
+            assert np.abs(apart).mean() < 0.03
 
     def test_a_swap_beside_a_real_face(self, detector, development_data, tmp_path):
         """Real footage: a face that a live tool swapped, and somebody else who is real."""

@@ -280,8 +280,8 @@ def _crops(
     with VideoFile(path, threads=1) as video:
         due = video.frames(Sampler(options.rate_hz), bursts=True)
         for count, frame in enumerate(due, start=1):
-            faces = detector.detect(frame.image)
-            tracked = tracker.update(faces, frame.time_s, frame.image)
+            faces = detector.detect(frame.pixels)
+            tracked = tracker.update(faces, frame.time_s, frame.pixels)
             crops += [
                 _cut_crop(frame.image, item, face, frame.time_s, options, burst=frame.burst)
                 for item, face in zip(tracked, faces, strict=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from dfd_edge import Detector, FrameResult, Verdict
 from dfd_edge.errors import SourceError, UsageError
@@ -23,7 +22,7 @@ from dfd_edge.inference.session import MAX_BATCH, Session
 from dfd_edge.judging.results import Label
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, SourceItem, SourceKind, VideoFile
-from dfd_edge.sources.frames import AllFrames, Sampler
+from dfd_edge.sources.frames import AllFrames, Pixels, Sampler
 from dfd_training.evaluation.degradations import (
     CLEAN,
     CORRUPTIONS,
@@ -59,7 +58,7 @@ class ShiftedFaces(FaceDetector):
         super().__init__(options=options)
         self._move = share * np.array([math.cos(angle), math.sin(angle)] * 2, np.float32)
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Finds the faces of a frame, each box displaced."""
         return [
             dataclasses.replace(face, box=face.box + self._move * np.float32(face.size))
