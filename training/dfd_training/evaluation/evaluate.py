@@ -93,7 +93,7 @@ def evaluate(
     *,
     on_file: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Judges every file of a table.
+    """Judges every file of a table; pictures that it calls cropped are judged as face crops.
 
     Args:
         detector: A loaded bundle.
@@ -109,7 +109,7 @@ def evaluate(
     files: list[dict[str, object]] = []
     frames: list[dict[str, object]] = []
     for row in table.to_dict("records"):
-        facts, judged = _judge(detector, str(row["path"]), root)
+        facts, judged = _judge(detector, str(row["path"]), root, cropped=row["cropped"] == "yes")
         files.append({**{str(key): value for key, value in row.items()}, **facts})
         frames += judged
         on_file()
@@ -118,13 +118,15 @@ def evaluate(
 
 
 def _judge(
-    detector: Detector, path: str, root: Path
+    detector: Detector, path: str, root: Path, *, cropped: bool
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     results: list[FrameResult] = []
     try:
         item = SourceItem.of(root / path)
         kind = "photograph" if item.kind is SourceKind.IMAGE else "clip"
-        verdict = detector.analyze(item, on_frame=results.append)
+        verdict = detector.analyze(
+            item, on_frame=results.append, cropped=cropped and kind == "photograph"
+        )
     except SourceError as error:
         failed = {"kind": "unreadable", "verdict": "error", "p_fake": np.nan, "error": str(error)}
         return failed, []
