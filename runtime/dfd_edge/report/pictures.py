@@ -13,6 +13,8 @@ from dfd_edge.sources.frames import Image
 from dfd_edge.view.drawing import draw_evidence
 
 PICTURE_PX = 176
+MOST_ENLARGED = 2
+"""A crop smaller than `PICTURE_PX` is enlarged by this much at most: more would only smear it."""
 KEPT = 3
 """Crops kept of each kind: most suspicious and most ordinary."""
 APART_S = 1.0
@@ -27,14 +29,16 @@ class CropPicture:
     Attributes:
         time_s: Seconds since the start of the source.
         p_frame: Score of this crop alone.
-        plain: JPEG of `PICTURE_PX` squared.
+        plain: JPEG of `side` squared.
         evidence: The same with the evidence map; None for models without one.
+        side: Width and height of the pictures in pixels, at most `PICTURE_PX`.
     """
 
     time_s: float
     p_frame: float
     plain: bytes
     evidence: bytes | None
+    side: int = PICTURE_PX
 
     @property
     def size(self) -> int:
@@ -51,12 +55,14 @@ class CropPicture:
             time_s: Time of the frame.
             p_frame: Score of the crop.
         """
-        rgb = extract_crop(image, CropRegion(*person.crop), PICTURE_PX)
+        region = CropRegion(*person.crop)
+        side = min(PICTURE_PX, MOST_ENLARGED * region.side)
+        rgb = extract_crop(image, region, side)
         crop = np.ascontiguousarray(rgb[:, :, ::-1])
         evidence = None
         if person.evidence is not None:
             evidence = _jpeg(draw_evidence(crop, person.evidence))
-        return cls(time_s, p_frame, _jpeg(crop), evidence)
+        return cls(time_s, p_frame, _jpeg(crop), evidence, side)
 
 
 class KeptCrops:

@@ -374,8 +374,8 @@ def check_command(
 )
 @click.option(
     "--detector",
-    type=click.Choice(list(CropperName)),
-    default=CropperName.BLAZEFACE,
+    type=click.Choice([name.value for name in CropperName]),
+    default=CropperName.BLAZEFACE.value,
     show_default=True,
     help="What finds the faces: the runtime's detector, or for comparison OpenCV's Haar cascade or "
     "dlib. Models fitted on crops of the latter two cannot be exported.",
@@ -390,7 +390,7 @@ def prepare_command(
     rate: float,
     max_frames: int,
     crop_scale: float | None,
-    detector: CropperName,
+    detector: str,
     workers: int,
 ) -> None:
     """Cut the faces of every file of TABLE, with landmarks, into a crop store.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from dfd_training.evaluation.evaluate import Mistake
 from dfd_training.evaluation.levels import CLASSES, Confusion, Curves, Level, histogram_of
 from dfd_training.evaluation.statistics import Estimate
 
+#: Characters of a file name that fit above two crops.
+_NAME_LINE = 44
 _STYLES = ("-", "--", ":", "-.")
 _ROW_TITLES = {"REAL": "real, the highest P(fake) first", "FAKE": "fake, the lowest P(fake) first"}
 
@@ -177,38 +180,44 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
         for label in _ROW_TITLES
         if any(m.label == label for m in mistakes)
     }
-    across = 4
-    down = sum(-(-len(found) // across) for found in rows.values())
-    with drawn(path, down, across, size=(3.6 * across, 2.5 * down)) as axes:
-        for place in axes.flat:
-            place.axis("off")
-        line = 0
-        for label, found in rows.items():
-            axes[line, 0].text(
-                0.0, 1.22, _ROW_TITLES[label], transform=axes[line, 0].transAxes, weight="bold"
-            )
-            for number, mistake in enumerate(found):
-                place = axes[line + number // across, number % across]
+    across = min(4, max(map(len, rows.values())))
+    down = {label: -(-len(found) // across) for label, found in rows.items()}
+    size = (max(5.0, 3.6 * across), sum(2.5 * lines + 0.3 for lines in down.values()))
+    figure = plt.figure(figsize=size, layout="constrained")
+    try:
+        parts = figure.subfigures(len(rows), 1, height_ratios=list(down.values()), squeeze=False)
+        for part, (label, found) in zip(parts.flat, rows.items(), strict=True):
+            part.suptitle(_ROW_TITLES[label], weight="bold", x=0.01, ha="left")
+            axes = part.subplots(down[label], across, squeeze=False)
+            for place in axes.flat:
+                place.axis("off")
+            for place, mistake in zip(axes.flat, found, strict=False):
                 place.imshow(_pair(mistake))
-                name = Path(mistake.path).name
-                name = name if len(name) <= 34 else f"{name[:31]}…"
+                name = "\n".join(textwrap.wrap(Path(mistake.path).name, _NAME_LINE))
                 title = f"{name}\nP(fake) {mistake.p_fake:.3f}, called {mistake.verdict}"
-                place.set_title(title, fontsize=8, loc="left")
-            line += -(-len(found) // across)
+                place.set_title(title, fontsize=8, loc="left", parse_math=False)
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=110)
+    finally:
+        plt.close(figure)
 
 
 def _pair(mistake: Mistake) -> NDArray[np.uint8]:
-    """Returns the crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3]."""
-    blank = np.full((PICTURE_PX, PICTURE_PX, 3), 235, np.uint8)
+    """Returns the crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3].
+
+    Crops smaller than the others lie in the middle of their half.
+    """
+    pair = np.full((PICTURE_PX, 2 * PICTURE_PX, 3), 235, np.uint8)
     crop = mistake.crop
-    found = [None, None] if crop is None else [crop.plain, crop.evidence]
-    halves = [
-        blank
-        if jpeg is None
-        else np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
-        for jpeg in found
-    ]
-    return np.concatenate(halves, axis=1)
+    found = [] if crop is None else [crop.plain, crop.evidence]
+    for number, jpeg in enumerate(found):
+        if jpeg is None:
+            continue
+        half = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
+        top, left = ((PICTURE_PX - side) // 2 for side in half.shape[:2])
+        left += number * PICTURE_PX
+        pair[top : top + half.shape[0], left : left + half.shape[1]] = half[:, :, ::-1]
+    return pair
 
 
 def _look(number: int) -> dict[str, Any]:
