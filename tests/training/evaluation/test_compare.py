@@ -217,6 +217,17 @@ def test_latency_can_be_left_out_and_says_so(folders: Path) -> None:
     assert "latency: left out by --no-latency" in result.output
 
 
+def test_a_bundle_without_its_model_is_counted(bundle: Path, tmp_path: Path) -> None:
+    """By the frame graph, in any precision."""
+    run = write_run(tmp_path / "run", make_evaluation(count=3), precision="int8")
+    shutil.copytree(bundle, run / "bundle")
+    cost = cost_of(read_run(run, "run"), None, "")
+    # 3x3x3x4 at 4², and 4 to one there for the map.
+    assert cost.macs == 16 * (108 + 4)
+    assert cost.parameters == 108 + 4 + 4
+    assert not {"parameters", "macs"} & cost.missing.keys()
+
+
 def test_a_fitted_model_is_counted(tmp_path: Path) -> None:
     from dfd_training.models import build_frame_model, save_model
 

@@ -21,9 +21,18 @@ from dfd_edge.report.figures import COLOURS, FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
 from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation.evaluate import Mistake
-from dfd_training.evaluation.levels import CLASSES, Confusion, Curves, Level, histogram_of
+from dfd_training.evaluation.levels import (
+    CLASSES,
+    SINGLE_FACES,
+    Confusion,
+    Curves,
+    Level,
+    histogram_of,
+)
 from dfd_training.evaluation.statistics import Estimate
 
+#: Numbers of points from here on stand below them.
+_NEAR_THE_TITLE = 0.9
 #: Characters of a file name that fit above two crops.
 _NAME_LINE = 44
 _STYLES = ("-", "--", ":", "-.")
@@ -131,7 +140,7 @@ def draw_reliability(curves: Sequence[Curves], path: Path) -> None:
                         f"{b.n}",
                         (b.mean_p, b.fake_share),
                         textcoords="offset points",
-                        xytext=(5, 5),
+                        xytext=(5, -11 if b.fake_share > _NEAR_THE_TITLE else 5),
                         fontsize=8,
                     )
         axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
@@ -153,11 +162,12 @@ def draw_histograms(levels: Sequence[Level], thresholds: dict[str, float], path:
                     label = f"{name} (n = {total})"
                     share = bins[name] / total
                     place.bar(centre, share, width, color=colour, hatch=hatch, label=label)
-            for name, at in thresholds.items():
+            # The thresholds are set for whole files.
+            for name, at in () if level.name == SINGLE_FACES else thresholds.items():
                 colour = FAKE_COLOUR if name == "fake" else REAL_COLOUR
                 place.axvline(at, color=colour, linestyle="--" if name == "fake" else ":")
             place.set(title=level.name, xlabel="P(fake)", ylabel="share of the class", xlim=(0, 1))
-            place.legend(frameon=False)
+            place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
 
 
 def draw_history(history: pd.DataFrame, panels: dict[str, dict[str, str]], path: Path) -> None:
