@@ -51,8 +51,7 @@ ASSESSED_SIZE = 160
 TIGHT_CROP_SCALE = 1.0
 """Crop scale for sets of face crops, whose pictures end at the face.
 
-At 1.5 half of the model's crop would be the picture's repeated border: 54 % in the median over 200
-crops of DFDC, 16 % at 1.1, 5 % at 1.0.
+Where a face fills its picture, a crop at 1.5 is 1 - 1 / 1.5² = 56 % repeated border.
 """
 
 
