@@ -13,7 +13,7 @@ import tiny_bundle
 from dfd_edge.bundle import Bundle
 from dfd_export.bundles.bundle_writer import write_bundle
 from dfd_export.gate.comparison import ParityReport
-from dfd_export.inspect.macs import measure as measure_graph
+from dfd_training.evaluation.graph_cost import measure as measure_graph
 from dfd_training.models import (
     BACKBONES,
     backbone_of,

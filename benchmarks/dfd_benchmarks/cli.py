@@ -14,6 +14,7 @@ from dfd_benchmarks.stages.cli import stages, startup
 from dfd_benchmarks.streams.cli import memory, streams
 from dfd_benchmarks.sweep.cli import sweep
 from dfd_edge.cli.group import CommandGroup
+from dfd_training.quiet import quiet_tensorflow
 
 
 @click.group(
@@ -26,6 +27,7 @@ def main() -> None:
     Figures are taken several times and given as minimum, median and maximum. Ratios compare two
     things measured in the same run. Leave the machine idle meanwhile.
     """
+    quiet_tensorflow()
 
 
 main.add_command(gru)

@@ -30,6 +30,7 @@ from dfd_export.variants.cli import (
     variant_samples,
 )
 from dfd_training.calibration.decision_file import decisions_from_json
+from dfd_training.quiet import quiet_tensorflow
 
 T = TypeVar("T")
 
@@ -42,8 +43,7 @@ _PATH = click.Path(path_type=Path)
 @click.version_option(package_name="dfd-edge")
 def main() -> None:
     """Export trained Keras models into bundles for the runtime, and examine bundles."""
-    # Before TensorFlow is imported: it logs pages of hints about its build.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_tensorflow()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 

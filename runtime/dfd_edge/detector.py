@@ -28,6 +28,7 @@ from dfd_edge.arguments import (
 from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.closing import Closing
 from dfd_edge.errors import BundleError, UnsupportedError, UsageError
+from dfd_edge.faces.cropped import CroppedFaces
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.selection import FacesOption
 from dfd_edge.judging.decision import Decision, judge_still
@@ -54,7 +55,7 @@ from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
     from dfd_edge.bundle import Bundle
-    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.faces.detector import FaceDetector, FaceFinder
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
@@ -167,18 +168,7 @@ class Detector(Closing):
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
-        check_kind("source", source, str, "a name for it")
-        if self._closed:
-            raise UsageError("the detector is closed; load another one", source=source)
-        return Stream(
-            self._session,
-            self._faces,
-            source=source,
-            rate_hz=rate_hz,
-            decision=self.decision,
-            batcher=self._batcher,
-            judged_faces=faces,
-        )
+        return self._stream(source, self._faces, rate_hz=rate_hz, faces=faces)
 
     def analyze(
         self,
@@ -196,6 +186,7 @@ class Detector(Closing):
         stop: threading.Event | None = None,
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
+        cropped: bool = False,
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
@@ -226,24 +217,35 @@ class Detector(Closing):
                 input, and whether a limited process decodes (`sandbox`); by default those of a
                 `SourceItem`.
             faces: Which faces are judged, as in `stream`.
+            cropped: Whether an image is a face crop already. Its face is then searched for with
+                more effort, and where none is found, the image itself is judged as one: such an
+                image is never `no_face`.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
-            UsageError: The source or an argument is of another kind, or out of range.
+            UsageError: The source or an argument is of another kind, or out of range; `cropped` is
+                set for a video.
         """
         _check_asked(duration_s, options, stop)
         check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
         if name is not None:
             check_kind("name", name, str, "a name for the source")
+        check_kind("cropped", cropped, bool, "True or False")
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
-            return self._judge_image(image, name or "array", on_frame, on_image, faces)
+            return self._judge_image(
+                image, name or "array", on_frame, on_image, faces=faces, cropped=cropped
+            )
         item = SourceItem.made_of(source, options)
         if name is not None:
             item = dataclasses.replace(item, name=name)
         if item.kind is SourceKind.IMAGE:
             image = read_still(item)
-            return self._judge_image(image, item.name, on_frame, on_image, faces)
+            return self._judge_image(
+                image, item.name, on_frame, on_image, faces=faces, cropped=cropped
+            )
+        if cropped:
+            raise UsageError("cropped is for images, this is none: leave it out", source=item.name)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise UnsupportedError(item.name, "a live source", "use `watch`")
         started_s = time.perf_counter()
@@ -392,6 +394,34 @@ class Detector(Closing):
         """Refuses new streams; open ones go on. Safe to call twice."""
         self._closed = True
 
+    def _stream(
+        self,
+        source: str,
+        finder: FaceFinder | None,
+        *,
+        rate_hz: float | None = None,
+        faces: FacesOption = "all",
+    ) -> Stream:
+        check_kind("source", source, str, "a name for it")
+        if self._closed:
+            raise UsageError("the detector is closed; load another one", source=source)
+        return Stream(
+            self._session,
+            finder,
+            source=source,
+            rate_hz=rate_hz,
+            decision=self.decision,
+            batcher=self._batcher,
+            judged_faces=faces,
+        )
+
+    @property
+    def _faces_of_crops(self) -> FaceFinder | None:
+        """The finder for images that are face crops; None for models that judge whole frames."""
+        if self._faces is None:
+            return None
+        return CroppedFaces(self._faces, crop_scale=self.bundle.manifest.frame.crop_scale)
+
     def _connect(self, item: SourceItem, stop: threading.Event) -> FrameSource:
         return open_live(item, threads=self._threads, stop=stop)
 
@@ -401,10 +431,12 @@ class Detector(Closing):
         name: str,
         on_frame: OnResult | None,
         on_image: OnImage | None,
+        *,
         faces: FacesOption,
+        cropped: bool,
     ) -> Verdict:
         """Judges an image, which has no sequence: each face has one frame score."""
-        stream = self.stream(name, faces=faces)
+        stream = self._stream(name, self._faces_of_crops if cropped else self._faces, faces=faces)
         (scored,) = stream.score([stream.observe(image, 0.0, thorough=True)])
         result, people, decisive = judge_still(scored, self.decision.for_stills())
         if on_frame is not None:

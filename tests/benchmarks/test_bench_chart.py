@@ -38,7 +38,13 @@ def test_figures_are_picked_by_name(result: Path):
     assert names == ["stages: one"] * 2
 
 
-@pytest.mark.parametrize(("patterns", "said"), [(["none"], "no figure"), (["*"], "1/s, ms")])
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        (["none"], "no figure is called none: there are decode.cpu, detect.cpu, rate"),
+        (["*"], r"1/s, ms do not share an axis: .* --figure 'decode\.cpu'"),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(result: Path, patterns: list[str], said: str):
     with pytest.raises(UsageError, match=said):
         chart_rows([result], patterns)

@@ -149,6 +149,5 @@ def test_a_course_is_drawn_of_a_soak_alone(tmp_path: Path) -> None:
     assert "give a file that ends in .png or .svg" in chart(file, "soak.gif").stderr
     record = json.loads(file.read_text("utf-8")) | {"benchmark": "stages"}
     file.write_text(json.dumps(record), "utf-8")
-    assert (
-        "a result of stages, not of soak: name figures by --figure" in chart(file, "s.png").stderr
-    )
+    said = "a result of stages, not of soak: name figures, as in --figure '"
+    assert said in chart(file, "s.png").stderr

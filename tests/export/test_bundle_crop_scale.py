@@ -19,6 +19,7 @@ from dfd_export.cli import main
 from dfd_training.models import (
     build_frame_model,
     build_sequence_model,
+    load_frame_model,
     save_model,
     with_crop_scale,
 )
@@ -114,3 +115,18 @@ def test_a_scale_that_only_the_sequence_model_carries_is_taken(tmp_path: Path) -
     result = _export(tmp_path, (None, 1.3))
     assert result.exit_code == 0, result.output
     assert Bundle.load(tmp_path / "out").manifest.frame.crop_scale == 1.3
+
+
+def test_a_model_of_crops_that_the_runtime_cannot_cut_makes_no_bundle(tmp_path: Path) -> None:
+    frame, sequence = _models()
+    save_model(with_crop_scale(frame, 1.3, detector="dlib_hog"), tmp_path / "frame.keras")
+    carried = load_frame_model(tmp_path / "frame.keras")
+    with pytest.raises(UsageError, match=r"its crops were cut by dlib_hog, the runtime cuts faces"):
+        write_bundle(
+            carried,
+            sequence,
+            out=tmp_path / "out",
+            info=dataclasses.replace(make_info(), crop_scale=1.3),
+            crops=make_crops(2, SIZE),
+        )
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import Metric, PersonScore
 from dfd_edge.errors import UsageError
+from dfd_edge.faces import DETECTOR_NAME
 from dfd_edge.inference.session import Session
 from dfd_edge.schema import dump_json
 from dfd_export.bundles import bundle_writer
@@ -212,7 +213,7 @@ def test_crops_come_from_a_crop_store_with_its_detector(tmp_path: Path):
     settings = {
         "version": 1,
         "rate_hz": 5.0,
-        "detector": "some_detector",
+        "detector": DETECTOR_NAME,
         "detector_sha256": "ab" * 32,
         "detector_options": {"min_score": 0.7},
     }
@@ -221,8 +222,11 @@ def test_crops_come_from_a_crop_store_with_its_detector(tmp_path: Path):
     assert crops.shape == (1, SIZE, SIZE, 3)
     assert crops[0, 0, 0].tolist() == [0, 0, 150]
     spec = face_spec(tmp_path)
-    assert (spec.detector, spec.sha256) == ("some_detector", "ab" * 32)
+    assert (spec.detector, spec.sha256) == (DETECTOR_NAME, "ab" * 32)
     assert spec.options == {"min_score": 0.7}
+    (tmp_path / "store.json").write_text(json.dumps(settings | {"detector": "dlib_hog"}))
+    with pytest.raises(UsageError, match="its crops were cut by dlib_hog, the runtime cuts faces"):
+        face_spec(tmp_path)
 
 
 def test_crops_that_are_none_are_refused(tmp_path: Path):

@@ -18,7 +18,7 @@ from dfd_edge.bundle.manifest import FrameSpec, Metric, VariantChanges
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR
 from dfd_export.bundles.metadata import GraphFacts, graph_metadata, set_precision
 from dfd_export.cli import main
-from dfd_export.inspect.macs import measure
+from dfd_training.evaluation.graph_cost import measure
 from small_bundle import CREATED, build_small_bundle, edit_graph, edit_manifest
 
 

@@ -33,7 +33,7 @@ from dfd_export.graphs.sequence_graph import (
 )
 from dfd_export.graphs.sequence_layers.conversion import UnsupportedLayer
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
-from dfd_export.inspect.macs import measure
+from dfd_training.evaluation.graph_cost import measure
 from dfd_training.models import (
     build_sequence_model,
     load_sequence_model,

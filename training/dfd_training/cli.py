@@ -16,6 +16,7 @@ from dfd_training.evaluation.cli import COMMANDS as EVALUATION_COMMANDS
 from dfd_training.evaluation.crops.cli import COMMANDS as CROP_COMMANDS
 from dfd_training.explore.cli import COMMANDS as EXPLORE_COMMANDS
 from dfd_training.fitting.cli import average_command, fit
+from dfd_training.quiet import quiet_tensorflow
 from dfd_training.recipes.cli import recipe
 from dfd_training.sequence.cli import fit_sequence_command
 
@@ -94,10 +95,10 @@ def main() -> None:
     The usual order is prepare, fit frame, fit sequence, calibrate; then `dfd-export bundle`;
     then evaluate.
     """
-    # Both must be set before TensorFlow is imported. Its oneDNN kernels, which it leaves off on
+    # Must be set before TensorFlow is imported. Its oneDNN kernels, which it leaves off on
     # processors without AVX-512, made a training step 1.4 times faster on an AVX2 machine.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_tensorflow()
 
 
 for _command in (*EVALUATION_COMMANDS, *CROP_COMMANDS, *EXPLORE_COMMANDS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -64,7 +63,6 @@ def peers(
     measured. CLIP is a sample by default; its frames are cut to their middle squares. Needs
     dfd-edge[bench].
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from dfd_benchmarks.peers.engines import limit_tensorflow
     from dfd_benchmarks.streams.footage import SAMPLE
 

@@ -55,10 +55,14 @@ def chart_rows(paths: Sequence[Path], patterns: Sequence[str]) -> tuple[list[Cha
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
                 rows.append(ChartRow(figure.label, group, figure))
     if not rows:
-        raise UsageError(f"no figure is called {' or '.join(patterns)}; see the files for names")
+        known = sorted({name for path in paths for name in figures_of(read_record(path), path)})
+        raise UsageError(
+            f"no figure is called {' or '.join(patterns)}: there are {', '.join(known)}"
+        )
     if len(units := sorted({row.figure.unit for row in rows})) > 1:
         raise UsageError(
-            f"figures in {', '.join(units)} do not share an axis; ask for some of them"
+            f"figures in {', '.join(units)} do not share an axis: ask for those of one unit, as in "
+            f"--figure '{rows[0].figure.name}'"
         )
     return rows, names
 

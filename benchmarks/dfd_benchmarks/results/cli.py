@@ -30,6 +30,7 @@ Each bar is a median, the line in it goes from minimum to maximum, a dashed line
 reach.
 
 \b
+dfd-bench stages clip.mp4 --json stages.json
 dfd-bench chart stages.json --figure '*.cpu' --out stages.png
 dfd-bench chart soak.json --out soak.svg
 """

@@ -8,7 +8,6 @@ thread in one process, turn by turn, so that other work on the machine meets bot
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,7 +68,6 @@ class Pair:
         Raises:
             UsageError: The head is unknown, or Keras runs on another backend than TensorFlow.
         """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import keras  # noqa: PLC0415 - brings TensorFlow
 
         from dfd_export.graphs.sequence_graph import (  # noqa: PLC0415

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dfd_benchmarks.results.schema import read_record
+from dfd_benchmarks.results.schema import figures_of, read_record
 from dfd_edge.errors import UsageError
 from dfd_edge.sinks.files import written_whole
 
@@ -34,7 +34,10 @@ def draw_soak(path: Path, out: Path, *, title: str = "") -> None:
     record = read_record(path)
     kind, windows = record["benchmark"], record["details"].get("windows")
     if kind not in {"soak pushed", "soak live"} or not windows:
-        raise UsageError(f"{path}: a result of {kind}, not of soak: name figures by --figure")
+        some = next(iter(figures_of(record, path)), "NAME")
+        raise UsageError(
+            f"{path}: a result of {kind}, not of soak: name figures, as in --figure '{some}'"
+        )
     if out.suffix.lower() not in {".png", ".svg"}:
         raise UsageError(f"{out}: give a file that ends in .png or .svg")
     import matplotlib as mpl  # noqa: PLC0415 - only drawing needs it

@@ -42,7 +42,8 @@ from dfd_export.graphs.sequence_graph import (
     export_sequence_graph,
 )
 from dfd_export.graphs.single_step import attach_single_step_logit, single_step_model
-from dfd_training.models import crop_scale_of
+from dfd_training.data.croppers import check_exportable
+from dfd_training.models import crop_scale_of, detector_of
 
 PARITY_FILE = "parity.json"
 NO_GAP_S = 3600.0
@@ -110,6 +111,7 @@ def write_bundle(
     if isinstance(features_model.output, dict) and "fake_logit" not in features_model.output:
         frame_model = single_step_model(features_model, sequence_model)
     for model in (features_model, sequence_model):
+        check_exportable(detector_of(model), model.name)
         carried = crop_scale_of(model)
         if carried is not None and carried != info.crop_scale:
             raise UsageError(

@@ -14,6 +14,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, DetectorOptions, FaceDetector, crop_region, extract_crop
 from dfd_edge.inference.names import Resize
 from dfd_edge.sources import read_image
+from dfd_training.data.croppers import check_exportable
 from dfd_training.data.store import CropStore
 
 MAX_CROPS = 16
@@ -85,12 +86,18 @@ def crop_rate(path: Path) -> float:
 
 
 def face_spec(path: Path) -> FaceSpec:
-    """The face detector that a store was made with; for other crops, the runtime's own."""
+    """The face detector that a store was made with; for other crops, the runtime's own.
+
+    Raises:
+        UsageError: The runtime does not have the store's detector.
+    """
     if is_store(path):
-        settings = CropStore(path).settings
+        store = CropStore(path)
+        check_exportable(store.detector, path)
+        settings = store.settings
         options = settings["detector_options"]
         assert isinstance(options, dict)
-        return FaceSpec(str(settings["detector"]), str(settings["detector_sha256"]), options)
+        return FaceSpec(store.detector, str(settings["detector_sha256"]), options)
     return FaceSpec(DETECTOR_NAME, FaceDetector().sha256, DetectorOptions().to_dict())
 
 

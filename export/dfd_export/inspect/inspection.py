@@ -17,7 +17,7 @@ from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError
 from dfd_edge.sinks.text import printable
 from dfd_export.bundles.card import render_card
-from dfd_export.inspect.macs import LayerCost, Stored, measure
+from dfd_training.evaluation.graph_cost import LayerCost, Stored, measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

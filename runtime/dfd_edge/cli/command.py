@@ -150,6 +150,11 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     metavar="all|largest|N",
     help="Judge all faces, the largest, or those of N pixels and more; others are only drawn.",
 )
+@click.option(
+    "--cropped",
+    is_flag=True,
+    help="Images are face crops already: one in which no face is found is judged as it is.",
+)
 @source_flags
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
 @click.option(

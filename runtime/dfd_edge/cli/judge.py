@@ -84,6 +84,8 @@ def judge(request: RunRequest) -> int:
 def _check(request: RunRequest, items: list[SourceItem]) -> None:
     """Refuses options that do not go with the sources, and outputs that cannot be written."""
     check_source_flags(request.source_options, items)
+    if request.cropped and all(item.kind is not SourceKind.IMAGE for item in items):
+        raise UsageError("--cropped is for images that are face crops: give one")
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
     outputs = {

@@ -49,6 +49,7 @@ class RunRequest:
         provider_options: Device, memory limit and the like; None for the defaults.
         source_options: How sources are opened.
         faces: Which faces are judged.
+        cropped: Whether images are face crops already.
         rate_hz: Frames judged per second; None for the bundle's own rate.
         policy: "every", "latest", or None for the default of the source.
         max_staleness_ms: Live frames that waited longer are dropped.
@@ -72,6 +73,7 @@ class RunRequest:
     provider_options: ProviderOptions | None = None
     source_options: SourceOptions = field(default_factory=SourceOptions)
     faces: FacesOption = "all"
+    cropped: bool = False
     rate_hz: float | None = None
     policy: str | None = None
     max_staleness_ms: float | None = None
@@ -270,6 +272,7 @@ class Run:
             rate_hz=request.rate_hz,
             duration_s=request.duration_s,
             faces=request.faces,
+            cropped=request.cropped and item.kind is SourceKind.IMAGE,
             stop=self.stop,
         )
         if video is not None and not video.frames:

@@ -12,15 +12,25 @@ from dfd_edge.faces.crop import (
     extract_crop,
     middle_square,
 )
-from dfd_edge.faces.detector import DETECTOR_NAME, DetectorOptions, Face, FaceDetector, FaceMesh
+from dfd_edge.faces.cropped import CroppedFaces
+from dfd_edge.faces.detector import (
+    DETECTOR_NAME,
+    DetectorOptions,
+    Face,
+    FaceDetector,
+    FaceFinder,
+    FaceMesh,
+)
 from dfd_edge.faces.tracker import TrackedFace, Tracker
 
 __all__ = [
     "DETECTOR_NAME",
     "CropRegion",
+    "CroppedFaces",
     "DetectorOptions",
     "Face",
     "FaceDetector",
+    "FaceFinder",
     "FaceMesh",
     "Quality",
     "TrackedFace",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -109,6 +109,13 @@ class DetectorOptions:
         if unknown := sorted(set(values) - known):
             raise UsageError(f"unknown detector options {unknown}; known are {sorted(known)}")
         return cls(**values)
+
+
+class FaceFinder(Protocol):
+    """Finds the faces of frames."""
+
+    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+        """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
 
 
 class FaceDetector:

@@ -15,7 +15,7 @@ from dfd_edge.faces.tracker import Tracker
 
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import FrameSpec
-    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.faces.detector import FaceFinder
     from dfd_edge.sources.frames import Burst, Pixels
 
 _WHOLE_FRAME = 1
@@ -77,7 +77,7 @@ class Observer:
     """
 
     def __init__(
-        self, finder: FaceDetector | None, frame: FrameSpec, *, faces: FacesOption = "all"
+        self, finder: FaceFinder | None, frame: FrameSpec, *, faces: FacesOption = "all"
     ) -> None:
         self._finder = finder
         self._size = frame.input_size

@@ -34,7 +34,7 @@ from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
     from dfd_edge.bundle.manifest import Manifest
-    from dfd_edge.faces.detector import FaceDetector
+    from dfd_edge.faces.detector import FaceFinder
     from dfd_edge.inference.batcher import Batcher
     from dfd_edge.inference.session import FrameOutputs, Session
 
@@ -154,7 +154,7 @@ class Stream(Closing):
     def __init__(
         self,
         session: Session,
-        faces: FaceDetector | None,
+        faces: FaceFinder | None,
         *,
         source: str = "stream",
         rate_hz: float | None = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from dfd_edge.sinks.text import printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+#: An interval in brackets, which no line break divides.
+_INTERVAL = re.compile(r"\[[^\]]*\]")
 _FOLDER = Path(__file__).resolve().parent
 #: Characters that would end or reopen a script element, escaped so that JSON reads the same.
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -84,7 +87,7 @@ def data_uri(encoded: bytes, kind: str = "image/jpeg") -> str:
 def _environment(folder: Path) -> Environment:
     """Creates an environment in which every value is escaped, and a missing one is an error."""
     import jinja2  # noqa: PLC0415
-    from markupsafe import Markup  # noqa: PLC0415
+    from markupsafe import Markup, escape  # noqa: PLC0415
 
     def spelt_out(value: object) -> object:
         """Spells out control characters, lone surrogates and turns of the writing direction."""
@@ -101,6 +104,9 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["in_script"] = lambda text: Markup(str(text).translate(_IN_SCRIPT))
+    environment.filters["unbroken"] = lambda text: Markup(
+        _INTERVAL.sub(r'<span class="number">\g<0></span>', str(escape(printable(str(text)))))
+    )
     environment.filters["titled"] = lambda text: f"{text[0].upper()}{text[1:]}"
     return environment
 

@@ -13,10 +13,14 @@ from dfd_edge.sources.frames import Image
 from dfd_edge.view.drawing import draw_evidence
 
 PICTURE_PX = 176
+MOST_ENLARGED = 2
+"""A crop smaller than `PICTURE_PX` is enlarged by this much at most: more would only smear it."""
 KEPT = 3
 """Crops kept of each kind: most suspicious and most ordinary."""
 APART_S = 1.0
 """Least distance in time between kept crops of one kind."""
+#: Grey of what lies beyond the frame.
+_BEYOND = 160
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
 
 
@@ -27,14 +31,16 @@ class CropPicture:
     Attributes:
         time_s: Seconds since the start of the source.
         p_frame: Score of this crop alone.
-        plain: JPEG of `PICTURE_PX` squared.
+        plain: JPEG of `side` squared.
         evidence: The same with the evidence map; None for models without one.
+        side: Width and height of the pictures in pixels, at most `PICTURE_PX`.
     """
 
     time_s: float
     p_frame: float
     plain: bytes
     evidence: bytes | None
+    side: int = PICTURE_PX
 
     @property
     def size(self) -> int:
@@ -45,18 +51,24 @@ class CropPicture:
     def of(cls, image: Image, person: PersonResult, time_s: float, p_frame: float) -> CropPicture:
         """Crops a person from a frame.
 
+        The model is shown the frame's edge repeated where a crop reaches beyond it; the picture has
+        flat grey there.
+
         Args:
             image: uint8 [height, width, 3], BGR. Not changed.
             person: Position and evidence of the crop.
             time_s: Time of the frame.
             p_frame: Score of the crop.
         """
-        rgb = extract_crop(image, CropRegion(*person.crop), PICTURE_PX)
+        region = CropRegion(*person.crop)
+        side = min(PICTURE_PX, MOST_ENLARGED * region.side)
+        rgb = extract_crop(image, region, side)
         crop = np.ascontiguousarray(rgb[:, :, ::-1])
+        inside = _inside(image, region, side)
         evidence = None
         if person.evidence is not None:
-            evidence = _jpeg(draw_evidence(crop, person.evidence))
-        return cls(time_s, p_frame, _jpeg(crop), evidence)
+            evidence = _jpeg(_only(inside, draw_evidence(crop, person.evidence)))
+        return cls(time_s, p_frame, _jpeg(_only(inside, crop)), evidence, side)
 
 
 class KeptCrops:
@@ -124,6 +136,23 @@ class _Extremes:
 
     def _near(self, time_s: float) -> list[CropPicture]:
         return [crop for crop in self.kept if abs(crop.time_s - time_s) < APART_S]
+
+
+def _inside(image: Image, region: CropRegion, side: int) -> tuple[slice, slice]:
+    """Returns the rows and columns of a crop of `side` pixels that lie within the frame."""
+    scale = side / region.side
+
+    def span(start: int, length: int) -> slice:
+        return slice(max(0, round(-start * scale)), max(0, round((length - start) * scale)))
+
+    return span(region.y0, image.shape[0]), span(region.x0, image.shape[1])
+
+
+def _only(inside: tuple[slice, slice], picture: Image) -> Image:
+    """Returns a copy of a picture with grey outside some rows and columns."""
+    shown = np.full_like(picture, _BEYOND)
+    shown[inside] = picture[inside]
+    return shown
 
 
 def _jpeg(image: Image) -> bytes:

@@ -44,6 +44,7 @@ class CropView:
 
     time: str
     score: str
+    side: int
     plain: str
     evidence: str | None
 
@@ -174,6 +175,7 @@ def _crop_view(crop: CropPicture, spec: DecisionSpec) -> CropView:
     return CropView(
         time=words.clock(crop.time_s),
         score=words.score(crop.p_frame, spec),
+        side=crop.side,
         plain=data_uri(crop.plain),
         evidence=None if crop.evidence is None else data_uri(crop.evidence),
     )

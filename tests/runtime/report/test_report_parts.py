@@ -231,8 +231,19 @@ class TestEvidence:
         outside = PersonResult(1, (0.0, 0.0, 9.0, 9.0), (-30, -30, 75), True, p_frame=0.5)
         picture = CropPicture.of(np.full((60, 60, 3), 90, np.uint8), outside, 0.0, 0.5)
         decoded = cv2.imdecode(np.frombuffer(picture.plain, np.uint8), cv2.IMREAD_COLOR)
-        assert decoded.shape == (PICTURE_PX, PICTURE_PX, 3)
+        assert decoded.shape == (150, 150, 3), "twice its size at most"
+        assert picture.side == 150
         assert picture.evidence is None
+        assert np.abs(decoded[70:, 70:].astype(int) - 90).max() < 8, "the frame"
+        for beyond in (decoded[:50], decoded[:, :50]):
+            assert np.abs(beyond.astype(int) - 160).max() < 8, "flat, where the edge is repeated"
+
+    def test_a_large_crop_is_shrunk(self):
+        inside = PersonResult(1, (0.0, 0.0, 9.0, 9.0), (10, 10, 300), True, p_frame=0.5)
+        picture = CropPicture.of(np.full((400, 400, 3), 90, np.uint8), inside, 0.0, 0.5)
+        decoded = cv2.imdecode(np.frombuffer(picture.plain, np.uint8), cv2.IMREAD_COLOR)
+        assert decoded.shape == (PICTURE_PX, PICTURE_PX, 3)
+        assert np.abs(decoded.astype(int) - 90).max() < 8
 
 
 class TestTimeline:

@@ -15,14 +15,16 @@ import pytest
 from click.testing import CliRunner
 
 from dfd_edge.errors import UsageError
-from dfd_edge.faces import FaceDetector, Tracker, crop_region, extract_crop
+from dfd_edge.faces import CroppedFaces, FaceDetector, Tracker, crop_region, extract_crop
 from dfd_edge.faces.crop import CROP_SCALE
+from dfd_edge.faces.detector import box_overlap
 from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION, measure
-from dfd_edge.sources import VideoFile
+from dfd_edge.sources import VideoFile, read_image
 from dfd_edge.sources.frames import Sampler
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.cli import main
-from dfd_training.data.prepare import PrepareOptions, face_of_crop, prepare
+from dfd_training.data import croppers
+from dfd_training.data.prepare import PrepareOptions, prepare
 from dfd_training.data.store import CropStore, Shard, shard_name
 from dfd_training.data.table import read_table
 
@@ -130,15 +132,75 @@ def test_a_tight_face_crop_gives_a_crop(tight_crops: Path, tmp_path: Path) -> No
     assert store.index["judged"].all()
 
 
-def test_what_is_no_face_in_a_cropped_picture_is_not_taken_for_one(astronaut: np.ndarray) -> None:
-    """A small face at the rim is not what a picture was cropped to."""
-    picture = np.full((600, 600, 3), 90, np.uint8)
-    picture[20:170, 20:170] = cv2.resize(astronaut, (150, 150), interpolation=cv2.INTER_AREA)
-    detector = FaceDetector()
-    assert detector.detect(picture), "the detector sees it"
-    face = face_of_crop(picture, detector, crop_scale=1.5)
-    assert face.score == 0.0
-    assert face.box == pytest.approx([100, 100, 500, 500])
+def test_the_runtime_cuts_a_face_crop_as_prepare_did(tight_crops: Path, tmp_path: Path) -> None:
+    """What a model learns from a face crop is what it is shown of it later."""
+    table = read_table(tight_crops / "labels.csv")
+    prepare(table, tight_crops, tmp_path, options=PrepareOptions(crop_scale=1.0))
+    store = CropStore(tmp_path)
+    for name in table["path"]:
+        picture = read_image(tight_crops / name)
+        finder = CroppedFaces(FaceDetector(), crop_scale=store.crop_scale)
+        (face,) = finder.detect(picture)
+        wanted = extract_crop(picture, crop_region(face.box, store.crop_scale), 160)
+        stored = store.crop(shard_name(name), 0)
+        seen = to_input(work_crop(stored, NO_JITTER).image, 160)
+        assert np.abs(seen.astype(int) - wanted.astype(int)).mean() < 2.0, name
+
+
+@pytest.mark.parametrize(
+    ("cropped", "scale"), [(("yes", "yes", "yes"), 1.0), (("yes", "", "yes"), 1.5)]
+)
+def test_sets_of_face_crops_are_cut_tight(
+    tight_crops: Path, tmp_path: Path, cropped: tuple[str, ...], scale: float
+) -> None:
+    """Where every row is one: else the crops of others would lose the head's outline."""
+    table = read_table(tight_crops / "labels.csv").assign(cropped=cropped)
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["prepare", str(tmp_path / "labels.csv"), "--root", str(tight_crops)]
+    arguments += ["--workers", "1", "--out"]
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "store")])
+    assert result.exit_code == 0, result.output
+    assert CropStore(tmp_path / "store").crop_scale == scale
+    assert ("face crops only, cut at 1 times the face" in result.stderr) is (scale == 1.0)
+    wide = CliRunner().invoke(main, [*arguments, str(tmp_path / "wide"), "--crop-scale", "1.3"])
+    assert wide.exit_code == 0, wide.output
+    again = CliRunner().invoke(main, [*arguments, str(tmp_path / "wide")])
+    assert again.exit_code == 0, again.output
+    assert CropStore(tmp_path / "wide").crop_scale == 1.3, "a run goes on at the store's own"
+
+
+@pytest.mark.parametrize(
+    ("cropper", "name"), [("haar", "haar_frontalface_default"), ("dlib", "dlib_hog")]
+)
+def test_faces_can_be_cut_by_the_notebooks_detectors(
+    small_data: Path, tmp_path: Path, cropper: str, name: str
+) -> None:
+    if cropper == "dlib":
+        pytest.importorskip("dlib", reason="dlib is not installed")
+    rows = read_table(small_data / "labels.csv")
+    rows = rows[rows["path"].isin(["astronaut_0.png", "hopper_0.png", "clip0_real.mp4"])]
+    rows.to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["prepare", str(tmp_path / "labels.csv"), "--root", str(small_data)]
+    arguments += ["--out", str(tmp_path / "store"), "--workers", "1"]
+    result = CliRunner().invoke(main, [*arguments, "--detector", cropper])
+    assert result.exit_code == 0, result.output
+    store = CropStore(tmp_path / "store")
+    assert store.detector == store.settings["detector"] == name
+    assert len(str(store.settings["detector_sha256"])) == 64
+    assert set(store.index["path"]) == set(rows["path"])
+    for path in ("astronaut_0.png", "hopper_0.png"):
+        crop = store.crop(shard_name(path), 0)
+        (wanted, *_) = FaceDetector().detect(crop.image)
+        assert box_overlap(crop.box, wanted.box) > 0.4, "the same face, by another box"
+    other = CliRunner().invoke(main, arguments)
+    assert other.exit_code == 2
+    assert f"made with detector {name}, not blazeface_full_range: give another" in other.output
+
+
+def test_a_cropper_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(croppers, "dlib_is_there", lambda: False)
+    with pytest.raises(UsageError, match=r"dlib is not installed: pip install 'dfd-edge\[dlib\]'"):
+        croppers.open_cropper(croppers.CropperName.DLIB)
 
 
 def test_test_rows_are_left_to_evaluation(small_data: Path, tmp_path: Path) -> None:

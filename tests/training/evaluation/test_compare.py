@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -217,6 +218,17 @@ def test_latency_can_be_left_out_and_says_so(folders: Path) -> None:
     assert "latency: left out by --no-latency" in result.output
 
 
+def test_a_bundle_without_its_model_is_counted(bundle: Path, tmp_path: Path) -> None:
+    """By the frame graph, in any precision."""
+    run = write_run(tmp_path / "run", make_evaluation(count=3), precision="int8")
+    shutil.copytree(bundle, run / "bundle")
+    cost = cost_of(read_run(run, "run"), None, "")
+    # 3x3x3x4 at 4², and 4 to one there for the map.
+    assert cost.macs == 16 * (108 + 4)
+    assert cost.parameters == 108 + 4 + 4 + 1, "kernels, a bias for each channel, the pixels' scale"
+    assert not {"parameters", "macs"} & cost.missing.keys()
+
+
 def test_a_fitted_model_is_counted(tmp_path: Path) -> None:
     from dfd_training.models import build_frame_model, save_model
 
@@ -262,3 +274,17 @@ def test_a_comparison_without_any_evaluation_is_written_too(folders: Path, tmp_p
     text = (tmp_path / "comparison.html").read_text("utf-8")
     assert "AUC, held-out fold" in text
     assert "plotly.js v" not in text, "nothing to draw, nothing to carry"
+
+
+def test_no_line_break_divides_an_interval(folders: Path, tmp_path: Path) -> None:
+    """And a name that is markup stays text."""
+    runs = read_runs([folders / "whole", folders / "better"], ["a", "<b>[1, 2]</b>"])
+    levels = compare_quality(runs, draws=5)
+    costs = [cost_of(run, None, "") for run in runs]
+    write_comparison(Comparison([run.name for run in runs], levels, costs, []), tmp_path)
+    page = (tmp_path / "comparison.html").read_text("utf-8").split("<main>")[1]
+    assert re.search(
+        r"<td[^>]*>0\.\d{3} <span class=\"number\">\[0\.\d{3}, [01]\.\d{3}\]</span>", page
+    )
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page

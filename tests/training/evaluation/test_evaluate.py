@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,12 +74,56 @@ def test_pairs_are_won_by_fakes_above_their_own_original() -> None:
     assert pairs_won(clips) == (1, 2)
 
 
+def test_pairs_of_photographs_are_counted_and_none_are_not_mentioned(judged: Evaluation) -> None:
+    """A set of face crops has photographs only; "0 of 0" says nothing."""
+    files = judged.files[judged.files["kind"] == "photograph"].copy()
+    alone = Evaluation(files, judged.frames[judged.frames["path"].isin(set(files["path"]))])
+    assert "Pairs" not in to_text(summarise(alone, draws=5))
+    fake = files.index[files["path"] == "hopper_1.png"]
+    files.loc[fake, ["label", "original"]] = ["FAKE", "hopper_0.png"]
+    report = summarise(Evaluation(files, alone.frames), draws=5)
+    p_fake = files.set_index("path")["p_fake"]
+    won = int(p_fake["hopper_1.png"] > p_fake["hopper_0.png"])
+    text = f"Pairs of photographs won (a fake above its own original): {won} of 1"
+    assert text in to_text(report)
+    name = "val rows, photographs, pairs won (share of fakes above their own original)"
+    assert card_metrics(report, "val rows")[name] == Metric(value=float(won), n=1)
+
+
+def test_face_crops_of_the_table_are_judged_as_they_are(tiny_bundle: Path, tmp_path: Path) -> None:
+    """No face is seen in this; a table that calls it a face crop has it judged all the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    for cropped, verdict in (("", "no_face"), ("yes", "real|unsure|fake")):
+        table = pd.DataFrame({"path": ["noise.png"], "label": ["REAL"], "cropped": [cropped]})
+        table.to_csv(tmp_path / "labels.csv", index=False)
+        rows = read_table(tmp_path / "labels.csv")
+        files = evaluate(Detector.load(tiny_bundle), rows, tmp_path).files
+        assert re.fullmatch(verdict, files["verdict"].iloc[0])
+        assert files["p_fake"].notna().iloc[0] == (cropped == "yes")
+
+
+def test_real_face_crops_are_judged_and_won_in_pairs(tmp_path: Path) -> None:
+    root = os.environ.get("DFD_DATA")
+    if not root or not Path(root, "faces", "dfdc").is_dir():
+        pytest.skip("DFD_DATA does not name development data with crops of DFDC")
+    every = read_table(Path(root, "labels.csv"))
+    fakes = every[every["path"].str.startswith("faces/dfdc") & (every["original"] != "")].head(8)
+    rows = every[every["path"].isin([*fakes["path"], *fakes["original"]])]
+    assert set(rows["cropped"]) == {"yes"}
+    judged = evaluate(Detector.load(), rows, Path(root))
+    assert not (judged.files["verdict"] == "no_face").any()
+    assert judged.files["p_fake"].notna().all()
+    (pairs,) = summarise(judged, draws=5).pairs
+    assert (pairs.kind, pairs.n) == ("photograph", 8)
+
+
 def test_the_report_is_written_as_table_and_json(judged: Evaluation, tmp_path: Path) -> None:
     report = summarise(judged, draws=50)
     write_report(judged, report, tmp_path, {"bundle": "tiny"})
     stored = json.loads((tmp_path / "evaluation.json").read_text())
     assert stored["bundle"] == "tiny"
-    assert stored["pairs"] == 6
+    assert [(pairs["kind"], pairs["n"]) for pairs in stored["pairs"]] == [("clip", 6)]
     assert len(pd.read_csv(tmp_path / "files.csv")) == len(judged.files)
     text = (tmp_path / "evaluation.md").read_text()
     assert "### clips: fakes against their originals" in text
@@ -119,10 +166,11 @@ def test_the_card_keeps_figures_of_each_precision(
     assert [facts["precision"] for facts in said.values()] == ["fp32", "int8"]
     assert said["fp32"]["graphs"]["frame"] != said["int8"]["graphs"]["frame"]
     page = (tmp_path / "fp32" / "evaluation.html").read_text("utf-8")
-    assert page.count('src="data:image/jpeg;base64,') == 4, "both mistakes, with evidence"
     mistakes = pd.read_csv(tmp_path / "fp32" / "mistakes.csv")
-    assert set(mistakes["label"]) == {"REAL", "FAKE"}
     files = pd.read_csv(tmp_path / "fp32" / "files.csv").set_index("path")
+    wrong = files.index[files["verdict"] != files["label"].str.lower()]
+    assert set(mistakes["path"]) == set(wrong)
+    assert page.count('src="data:image/jpeg;base64,') == 2 * len(wrong), "each with its evidence"
     frames = pd.read_csv(tmp_path / "fp32" / "frames.csv")
     for row in mistakes.itertuples():
         scores = frames.loc[frames["path"] == row.path, "p_frame"]

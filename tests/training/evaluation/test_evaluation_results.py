@@ -103,12 +103,35 @@ def test_curves_hold_the_area_and_every_row(evaluation: Evaluation) -> None:
 
 
 def test_the_worst_come_first_and_fakes_after_reals(evaluation: Evaluation) -> None:
-    worst = worst_files(evaluation, 4)
-    assert list(worst["label"]) == ["REAL"] * 4 + ["FAKE"] * 4
+    worst = worst_files(evaluation, 3)
     scored = evaluation.files[evaluation.files["p_fake"].notna()]
-    reals = scored.loc[scored["label"] == "REAL", "p_fake"].nlargest(4)
-    fakes = scored.loc[scored["label"] == "FAKE", "p_fake"].nsmallest(4)
+    wrong = scored[scored["verdict"] != scored["label"].str.lower()]
+    reals = wrong.loc[wrong["label"] == "REAL", "p_fake"].nlargest(3)
+    fakes = wrong.loc[wrong["label"] == "FAKE", "p_fake"].nsmallest(3)
+    assert len(reals) == 3
     assert list(worst["p_fake"]) == [*reals, *fakes]
+    assert list(worst["label"]) == ["REAL"] * 3 + ["FAKE"] * len(fakes)
+
+
+def test_what_is_called_right_is_no_mistake(evaluation: Evaluation, tmp_path: Path) -> None:
+    files = evaluation.files.copy()
+    reals = (files["label"] == "REAL") & files["p_fake"].notna()
+    files.loc[reals, ["p_fake", "verdict"]] = [0.1, "real"]
+    better = Evaluation(files, evaluation.frames)
+    assert set(worst_files(better, 50)["label"]) == {"FAKE"}
+    assert "real" not in set(worst_files(evaluation, 50).query("label == 'REAL'")["verdict"])
+    write_results(better, summarise(better, draws=5), tmp_path, FACTS, draws=5)
+    page = (tmp_path / "evaluation.html").read_text("utf-8")
+    assert f"All {reals.sum()} real files with a score are called real." in page
+    assert "fake files with a score are called fake" not in page
+
+
+def test_mistakes_are_shown_under_what_they_were_called(written: Path) -> None:
+    page = (written / "evaluation.html").read_text("utf-8")
+    shown = pd.read_csv(written / "mistakes.csv")
+    for label, verdict in shown[["label", "verdict"]].drop_duplicates().to_numpy():
+        assert f"<h3>{label.title()}, called {verdict}</h3>" in page
+    assert "Real, called real" not in page
 
 
 def test_pictures_and_tables_lie_beside_the_page(written: Path) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfd_training.cli import main
-from dfd_training.explore.detectors import DLIB_MISSING, dlib_is_there
+from dfd_training.data.croppers import dlib_is_there
+from dfd_training.explore.detectors import DLIB_MISSING
 from sample_clips import moving, write_clip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_training.data.croppers import CropperName
 from dfd_training.data.readers.cli import COMMANDS as LAYOUT_COMMANDS
 
 if TYPE_CHECKING:
@@ -318,10 +319,17 @@ def to_folders_command(
 @click.option(
     "--crop-scale",
     type=click.FloatRange(0.5, 2.0),
-    default=1.5,
-    show_default=True,
     help="Side of the model's crop over the size of the face. Models fitted on the store carry it, "
-    "and the runtime cuts faces at it.",
+    "and the runtime cuts faces at it.  [default: the store's, else 1.5, or 1 where every row of "
+    "TABLE is cropped]",
+)
+@click.option(
+    "--detector",
+    type=click.Choice([name.value for name in CropperName]),
+    default=CropperName.BLAZEFACE.value,
+    show_default=True,
+    help="What finds the faces: the runtime's detector, or for comparison OpenCV's Haar cascade or "
+    "dlib. Models fitted on crops of the latter two cannot be exported.",
 )
 @click.option(
     "--workers", type=int, default=os.cpu_count() or 1, show_default=True, help="Worker processes."
@@ -332,7 +340,8 @@ def prepare_command(
     out: Path,
     rate: float,
     max_frames: int,
-    crop_scale: float,
+    crop_scale: float | None,
+    detector: str,
     workers: int,
 ) -> None:
     """Cut the faces of every file of TABLE, with landmarks, into a crop store.
@@ -345,9 +354,14 @@ def prepare_command(
     before that, its clips are read again; photographs are kept.
     """
     from dfd_edge.faces.signals import SIGNALS_VERSION
-    from dfd_training.data.prepare import Prepared, PrepareOptions
+    from dfd_training.data.prepare import (
+        TIGHT_CROP_SCALE,
+        Prepared,
+        PrepareOptions,
+        default_crop_scale,
+    )
     from dfd_training.data.prepare import prepare as run_prepare
-    from dfd_training.data.store import stored_signals_version
+    from dfd_training.data.store import stored_crop_scale, stored_signals_version
     from dfd_training.data.table import read_table
 
     rows = read_table(table, root=root)
@@ -359,6 +373,16 @@ def prepare_command(
             "read again, photographs are kept",
             err=True,
         )
+    if crop_scale is None:
+        crop_scale = stored_crop_scale(out) or default_crop_scale(rows)
+        if crop_scale == TIGHT_CROP_SCALE:
+            click.echo(f"{table}: face crops only, cut at {crop_scale:g} times the face", err=True)
+    options = PrepareOptions(
+        rate_hz=rate,
+        max_frames=max_frames,
+        crop_scale=crop_scale,
+        cropper=CropperName(detector),
+    )
     with click.progressbar(length=len(rows), label="preparing", file=sys.stderr) as bar:
 
         def advance(_: Prepared) -> None:
@@ -368,7 +392,7 @@ def prepare_command(
             rows,
             root or table.parent,
             out,
-            options=PrepareOptions(rate_hz=rate, max_frames=max_frames, crop_scale=crop_scale),
+            options=options,
             workers=workers,
             on_done=advance,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 from collections import Counter
@@ -18,9 +19,8 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import (
-    DETECTOR_NAME,
+    CroppedFaces,
     Face,
-    FaceDetector,
     FaceMesh,
     TrackedFace,
     Tracker,
@@ -33,6 +33,7 @@ from dfd_edge.faces.signals import SIGNALS_VERSION, measure
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.frames import Burst, Sampler
+from dfd_training.data.croppers import Cropper, CropperName, open_cropper
 from dfd_training.data.store import (
     MAX_SIDE,
     REGION_SCALE,
@@ -44,79 +45,20 @@ from dfd_training.data.store import (
     stored_signals_version,
 )
 
-PAD_SHARE = 0.5
-"""Border put round the picture before the second try, over its longer side."""
-MIN_SHARE = 0.35
-"""A face smaller than this beside the picture's longer side is not what it was cropped to."""
-
-#: Where eyes, nose, mouth and ears of a face seen from the front lie in its box, which is 1 wide:
-#: means over the sample clips.
-_FRONTAL = np.array(
-    [[0.30, 0.33], [0.70, 0.33], [0.50, 0.58], [0.50, 0.76], [0.10, 0.42], [0.90, 0.42]],
-    np.float32,
-)
-
-
-def face_of_crop(picture: NDArray[np.uint8], detector: FaceDetector, *, crop_scale: float) -> Face:
-    """Finds the face of a cropped picture.
-
-    The detector runs first, with its own tries; then once more with the picture's border
-    repeated round it. A face much smaller than the picture, or beside its middle, is not the
-    face that it was cropped to. If there is none, the picture is the model's crop as it is.
-
-    Args:
-        picture: uint8 [height, width, 3], BGR.
-        detector: The runtime's.
-        crop_scale: Side of the model's crop over the size of the face.
-
-    Returns:
-        The face, in pixels of the picture; score 0 where nothing was found.
-    """
-    if faces := _plausible(detector.detect(picture), picture):
-        return faces[0]
-    pad = round(PAD_SHARE * max(picture.shape[:2]))
-    padded = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    found = [_moved(face, -pad) for face in detector.detect(np.asarray(padded, np.uint8))]
-    if faces := _plausible(found, picture):
-        return faces[0]
-    return _whole_picture(picture, crop_scale)
-
-
-def _whole_picture(picture: NDArray[np.uint8], crop_scale: float) -> Face:
-    """Returns the face whose crop for the model is the whole picture, looking ahead; score 0."""
-    height, width = picture.shape[:2]
-    centre = np.array([width, height], np.float32) / 2.0
-    side = max(height, width) / crop_scale
-    corner = centre - side / 2.0
-    return Face(
-        box=np.concatenate([corner, corner + side]).astype(np.float32),
-        keypoints=(corner + side * _FRONTAL).astype(np.float32),
-        score=0.0,
-    )
-
-
-def _plausible(faces: list[Face], picture: NDArray[np.uint8]) -> list[Face]:
-    height, width = picture.shape[:2]
-    return [
-        face
-        for face in faces
-        if face.size >= MIN_SHARE * max(height, width)
-        and 0.2 * width <= (face.box[0] + face.box[2]) / 2.0 <= 0.8 * width
-        and 0.2 * height <= (face.box[1] + face.box[3]) / 2.0 <= 0.8 * height
-    ]
-
-
-def _moved(face: Face, offset: float) -> Face:
-    return Face(
-        box=face.box + np.float32(offset),
-        keypoints=face.keypoints + np.float32(offset),
-        score=face.score,
-    )
-
-
 RATE_HZ = 5.0
 MIN_TRACK_CROPS = 3
 ASSESSED_SIZE = 160
+TIGHT_CROP_SCALE = 1.0
+"""Crop scale for sets of face crops, whose pictures end at the face.
+
+Where a face fills its picture, a crop at 1.5 is 1 - 1 / 1.5² = 56 % repeated border.
+"""
+
+
+def default_crop_scale(table: pd.DataFrame) -> float:
+    """Returns the crop scale for a table: tight where it says of every row that it is a crop."""
+    tight = "cropped" in table and len(table) > 0 and bool((table["cropped"] == "yes").all())
+    return TIGHT_CROP_SCALE if tight else CROP_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +69,7 @@ class PrepareOptions:
         rate_hz: Frames a second taken from a clip.
         max_frames: Most frames of a clip.
         crop_scale: Side of the model's crop over the size of the face, 0.5 to 2.
+        cropper: The detector that finds the faces.
 
     Raises:
         UsageError: The crop scale is out of range.
@@ -135,6 +78,7 @@ class PrepareOptions:
     rate_hz: float = RATE_HZ
     max_frames: int = 100
     crop_scale: float = CROP_SCALE
+    cropper: CropperName = CropperName.BLAZEFACE
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.crop_scale <= 2.0:
@@ -229,15 +173,14 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-_MODELS: tuple[FaceDetector, FaceMesh] | None = None
+@functools.cache  # once in each worker process
+def _cropper(name: CropperName) -> Cropper:
+    return open_cropper(name)
 
 
-def _models() -> tuple[FaceDetector, FaceMesh]:
-    """Returns the face models of this worker process, opened once."""
-    global _MODELS  # noqa: PLW0603 - one per worker process
-    if _MODELS is None:
-        _MODELS = (FaceDetector(threads=1), FaceMesh(threads=1))
-    return _MODELS
+@functools.cache
+def _mesh() -> FaceMesh:
+    return FaceMesh(threads=1)
 
 
 def _prepare_file(
@@ -264,14 +207,11 @@ def _prepare_file(
 def _crops(
     path: Path, *, one_person: bool, cropped: bool, options: PrepareOptions
 ) -> Iterator[_Crop]:
-    detector, _ = _models()
+    detector = _cropper(options.cropper)
     if SourceItem.of(path).kind is SourceKind.IMAGE:
         image = read_image(path)
-        faces = (
-            [face_of_crop(image, detector, crop_scale=options.crop_scale)]
-            if cropped
-            else detector.detect(image)
-        )
+        finder = CroppedFaces(detector, crop_scale=options.crop_scale) if cropped else detector
+        faces = finder.detect(image)
         if faces:
             yield _cut_crop(image, TrackedFace(track=1, face=faces[0]), faces[0], 0.0, options)
         return
@@ -315,14 +255,13 @@ def _cut_crop(
     *,
     burst: Burst | None = None,
 ) -> _Crop:
-    _, mesh = _models()
     box = tracked.face.box
     region = crop_region(box, options.region_scale)
     side = min(region.side, MAX_SIDE)
     picture = extract_crop(frame, region, side)
     scale = side / region.side
     origin = np.array([region.x0, region.y0], np.float32)
-    landmarks = mesh.landmarks(frame, detected)
+    landmarks = _mesh().landmarks(frame, detected)
     if landmarks is None:
         landmarks = np.full((468, 2), np.nan, np.float32)
     model_crop = extract_crop(frame, crop_region(box, options.crop_scale), ASSESSED_SIZE)
@@ -408,12 +347,12 @@ def _checked_settings(out: Path, options: PrepareOptions) -> dict[str, object]:
     Raises:
         UsageError: `out` holds crops that were made with other settings.
     """
-    detector, _ = _models()
+    detector = _cropper(options.cropper)
     settings: dict[str, object] = {
         "version": STORE_VERSION,
-        "detector": DETECTOR_NAME,
+        "detector": detector.name,
         "detector_sha256": detector.sha256,
-        "detector_options": detector.options.to_dict(),
+        "detector_options": detector.settings,
         "crop_scale": options.crop_scale,
         "region_scale": options.region_scale,
         "max_side": MAX_SIDE,

@@ -25,6 +25,8 @@ crops/HASH.npz    one shard a file:
     signals_version  their version
 ```
 
+The detector is the runtime's, or one that `dfd_training.data.croppers` lists for comparison.
+
 The crop scale is the side of the model's crop over the size of the face's box. Models fitted on the
 store carry it, and so do their bundles: the runtime cuts faces at the bundle's scale.
 
@@ -52,6 +54,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
+from dfd_edge.faces import DETECTOR_NAME
 from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION
 from dfd_edge.sinks.files import written_whole
 from dfd_training.data.table import COLUMNS
@@ -181,6 +184,14 @@ def stored_signals_version(path: Path) -> int | None:
     return int(json.loads(settings.read_text()).get("signals_version", 0))
 
 
+def stored_crop_scale(path: Path) -> float | None:
+    """Returns the crop scale of a store; None where there is no store."""
+    settings = path / "store.json"
+    if not settings.is_file():
+        return None
+    return float(json.loads(settings.read_text()).get("crop_scale", UNRECORDED_CROP_SCALE))
+
+
 def shard_name(file_path: str) -> str:
     """Returns the name of the shard of one file of the table."""
     return hashlib.sha256(file_path.encode()).hexdigest()[:20] + ".npz"
@@ -198,6 +209,7 @@ class CropStore:
         made: One row a crop that a generator made from one of those; may be empty.
         settings: The content of `store.json`, always with the crop scale.
         crop_scale: Side of the model's crop over the size of the face.
+        detector: Name of the detector that found the faces.
         rate_hz: Frames a second taken from clips.
 
     Raises:
@@ -217,6 +229,7 @@ class CropStore:
         self.path = path
         self.crop_scale = float(settings.get("crop_scale", UNRECORDED_CROP_SCALE))
         self.settings: dict[str, object] = {**settings, "crop_scale": self.crop_scale}
+        self.detector = str(settings.get("detector", DETECTOR_NAME))
         self.rate_hz = float(settings["rate_hz"])
         self.index = _read_index(path / "index.csv")
         made = path / "made.csv"

@@ -209,17 +209,10 @@ def cost_of(run: Run, latency: Latency | None, no_latency: str) -> Cost:
         no_latency: Reason why it was not measured.
     """
     missing: dict[str, str] = {}
-    parameters = macs = size = None
+    size = None
     fit = run.fit
-    model = fit.model if fit is not None else None
-    if model is not None:
-        try:
-            parameters, macs = model_cost(model)
-        except UsageError as error:  # such as a layer that this version does not know
-            missing["parameters"] = missing["macs"] = str(error)
-    else:
-        missing["parameters"] = missing["macs"] = "no best.keras: see dfd-export inspect"
     precision = precision_of(run)
+    parameters, macs = _frame_cost(run, precision, missing)
     if run.bundle is not None and precision is not None:
         size = onnx_bytes(run.bundle, precision)
     else:
@@ -241,6 +234,29 @@ def cost_of(run: Run, latency: Latency | None, no_latency: str) -> Cost:
         held_out_auc=None if fit is None else fit.best_auc,
         missing=missing,
     )
+
+
+def _frame_cost(
+    run: Run, precision: str | None, missing: dict[str, str]
+) -> tuple[int | None, int | None]:
+    """Returns parameters and multiply-accumulates: of the fitted model, else of the bundle's graph.
+
+    Args:
+        run: The run.
+        precision: The variant of the bundle's frame graph.
+        missing: Gets the reasons why they are not known.
+    """
+    model = run.fit.model if run.fit is not None else None
+    reason = "neither best.keras nor a bundle is in the run"
+    if model is not None:
+        try:
+            return model_cost(model)
+        except UsageError as error:  # such as a layer that this version does not know
+            reason = str(error)
+    if run.bundle is not None and precision is not None:
+        return graph_cost(run.bundle, precision)
+    missing["parameters"] = missing["macs"] = reason
+    return None, None
 
 
 def notes_on(runs: Sequence[Run], levels: Sequence[LevelTable]) -> list[str]:
@@ -283,6 +299,17 @@ def model_cost(model: Path) -> tuple[int, int]:
     from dfd_training.models.frame import measure  # noqa: PLC0415
 
     cost = measure(load_frame_model(model))
+    return cost.parameters, cost.macs
+
+
+def graph_cost(bundle: Bundle, precision: str) -> tuple[int, int]:
+    """Returns parameters of a bundle's frame graph and its multiply-accumulates for one crop."""
+    import onnx  # noqa: PLC0415 - runs with best.keras do without it
+
+    from dfd_training.evaluation.graph_cost import measure  # noqa: PLC0415
+
+    file = bundle.path / bundle.manifest.frame.variants[precision].file
+    cost = measure(onnx.load(file))
     return cost.parameters, cost.macs
 
 

@@ -93,7 +93,7 @@ def evaluate(
     *,
     on_file: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Judges every file of a table.
+    """Judges every file of a table; pictures that it calls cropped are judged as face crops.
 
     Args:
         detector: A loaded bundle.
@@ -109,7 +109,9 @@ def evaluate(
     files: list[dict[str, object]] = []
     frames: list[dict[str, object]] = []
     for row in table.to_dict("records"):
-        facts, judged = _judge(detector, str(row["path"]), root)
+        facts, judged = _judge(
+            detector, str(row["path"]), root, cropped=row.get("cropped") == "yes"
+        )
         files.append({**{str(key): value for key, value in row.items()}, **facts})
         frames += judged
         on_file()
@@ -118,13 +120,15 @@ def evaluate(
 
 
 def _judge(
-    detector: Detector, path: str, root: Path
+    detector: Detector, path: str, root: Path, *, cropped: bool
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     results: list[FrameResult] = []
     try:
         item = SourceItem.of(root / path)
         kind = "photograph" if item.kind is SourceKind.IMAGE else "clip"
-        verdict = detector.analyze(item, on_frame=results.append)
+        verdict = detector.analyze(
+            item, on_frame=results.append, cropped=cropped and kind == "photograph"
+        )
     except SourceError as error:
         failed = {"kind": "unreadable", "verdict": "error", "p_fake": np.nan, "error": str(error)}
         return failed, []
@@ -196,6 +200,21 @@ class VerdictCount:
 
 
 @dataclass(frozen=True)
+class PairCount:
+    """Pairs of files of one kind.
+
+    Attributes:
+        kind: Clip or photograph.
+        won: Pairs whose fake scores above its own original.
+        n: Fakes whose original is among the files too.
+    """
+
+    kind: str
+    won: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Report:
     """All figures of an evaluation.
 
@@ -203,16 +222,14 @@ class Report:
         sections: Figures that need fakes and reals.
         left_out: Reasons why figures are left out, for kinds of files with one class only.
         verdicts: Verdicts by kind and by source.
-        pairs_won: Pairs whose fake scores above its own original.
-        pairs: Fakes whose original was judged too.
+        pairs: Pairs of a fake and its original by kind, where there are any.
         errors: Reason for each file that could not be judged, by path.
     """
 
     sections: list[Section]
     left_out: list[str]
     verdicts: list[VerdictCount]
-    pairs_won: int
-    pairs: int
+    pairs: list[PairCount]
     errors: dict[str, str]
 
 
@@ -242,22 +259,24 @@ def summarise(evaluation: Evaluation, *, draws: int = 1000) -> Report:
         )
     alone = _rows(photographs, {"runtime": "p_fake"}, draws)
     sections.append(Section("photographs: fakes against all reals", alone))
-    won, pairs = pairs_won(clips)
+    pairs = [
+        PairCount(kind, *pairs_won(part))
+        for kind, part in (("clip", clips), ("photograph", photographs))
+    ]
     errors = files[files["error"] != ""]
     return Report(
         sections=[section for section in sections if section.rows],
         left_out=_left_out(files),
         verdicts=_verdicts(files),
-        pairs_won=won,
-        pairs=pairs,
+        pairs=[count for count in pairs if count.n],
         errors=dict(zip(errors["path"], errors["error"], strict=True)),
     )
 
 
-def pairs_won(clips: pd.DataFrame) -> tuple[int, int]:
+def pairs_won(files: pd.DataFrame) -> tuple[int, int]:
     """Counts the pairs whose fake scores above its own original, and all pairs."""
-    score = dict(zip(clips["path"], clips["p_fake"], strict=True))
-    fakes = clips[(clips["label"] == "FAKE") & clips["original"].isin(set(clips["path"]))]
+    score = dict(zip(files["path"], files["p_fake"], strict=True))
+    fakes = files[(files["label"] == "FAKE") & files["original"].isin(set(files["path"]))]
     won = [score[row.path] > score[row.original] for row in fakes.itertuples()]
     return int(np.sum(won)), len(won)
 
@@ -317,14 +336,14 @@ def _verdicts(files: pd.DataFrame) -> list[VerdictCount]:
 
 @dataclass(frozen=True, eq=False)
 class Mistake:
-    """A file whose P(fake) is on the wrong side, or nearest to it.
+    """A file of which the verdict is not the label.
 
     Attributes:
         path: Path of the file.
         label: REAL or FAKE.
         kind: Clip or photograph.
         source: Source of the file.
-        verdict: The runtime's verdict.
+        verdict: The runtime's verdict: the other label, or unsure.
         p_fake: Its score.
         crop: The judged crop with the highest score of a real file; the lowest of the person
             with the highest score of a fake. None where the file can no longer be read.
@@ -340,8 +359,13 @@ class Mistake:
 
 
 def worst_files(evaluation: Evaluation, count: int) -> pd.DataFrame:
-    """Returns `count` reals with the highest P(fake), then as many fakes with the lowest."""
-    scored = evaluation.files[evaluation.files["p_fake"].notna()]
+    """Returns the files that are not called what they are, by how far they are from it.
+
+    At most `count` reals, those with the highest P(fake) first, then at most as many fakes, those
+    with the lowest first.
+    """
+    files = evaluation.files
+    scored = files[files["p_fake"].notna() & (files["verdict"] != files["label"].str.lower())]
     ranked = scored.sort_values(["p_fake", "path"], kind="stable")
     reals = ranked[ranked["label"] == "REAL"].iloc[::-1].head(count)
     fakes = ranked[ranked["label"] == "FAKE"].head(count)
@@ -368,7 +392,13 @@ def worst_mistakes(
     mistakes: list[Mistake] = []
     for row in worst_files(evaluation, count).to_dict("records"):
         path, label = str(row["path"]), str(row["label"])
-        crop = _crop(detector, root / path, _deciding(evaluation, path), fake=label == "FAKE")
+        crop = _crop(
+            detector,
+            root / path,
+            _deciding(evaluation, path),
+            fake=label == "FAKE",
+            cropped=row["kind"] == "photograph" and row.get("cropped") == "yes",
+        )
         mistakes.append(
             Mistake(
                 path=path,
@@ -394,7 +424,9 @@ def _deciding(evaluation: Evaluation, path: str) -> int | None:
     return int(means.index[int(means.argmax())])
 
 
-def _crop(detector: Detector, path: Path, track: int | None, *, fake: bool) -> CropPicture | None:
+def _crop(
+    detector: Detector, path: Path, track: int | None, *, fake: bool, cropped: bool
+) -> CropPicture | None:
     kept = KeptCrops()
 
     def keep(frame: Frame, result: FrameResult | None) -> None:
@@ -406,7 +438,7 @@ def _crop(detector: Detector, path: Path, track: int | None, *, fake: bool) -> C
                 kept.add(CropPicture.of(frame.image, person, frame.time_s, p))
 
     try:
-        detector.analyze(path, on_image=keep, every_image=False)
+        detector.analyze(path, on_image=keep, every_image=False, cropped=cropped)
     except SourceError:
         return None
     crops = [*kept.suspicious, *kept.ordinary]

@@ -12,6 +12,7 @@ import pandas as pd
 from dfd_edge.report.figures import Chart
 from dfd_edge.report.html import data_uri, write_page
 from dfd_edge.sinks.files import written_whole
+from dfd_training.data.table import FAKE, LABELS
 from dfd_training.evaluation.charts import (
     histogram_chart,
     history_chart,
@@ -19,7 +20,7 @@ from dfd_training.evaluation.charts import (
     reliability_chart,
     roc_chart,
 )
-from dfd_training.evaluation.evaluate import Evaluation, Mistake, Report
+from dfd_training.evaluation.evaluate import Evaluation, Mistake, Report, worst_files
 from dfd_training.evaluation.levels import (
     SINGLE_FACES,
     ClassificationReport,
@@ -49,11 +50,9 @@ from dfd_training.evaluation.runs import Fit, history_panels
 from dfd_training.evaluation.statistics import METRICS, auc, calibration_error
 
 _HINTS = {
-    "REAL": ("Real, taken for fake", "The real files with the highest P(fake), and the crop of "
-             "each that looked most fake."),
-    "FAKE": ("Fake, taken for real", "The fakes with the lowest P(fake), and the crop of each that "
-             "looked least fake."),
-}  # fmt: skip
+    "REAL": "The highest P(fake) first; of each file the crop that looked most fake.",
+    "FAKE": "The lowest P(fake) first; of each file the crop that looked least fake.",
+}
 
 _FACT_NAMES = {
     "bundle": "Bundle",
@@ -263,6 +262,7 @@ def write_evaluation_page(
         "training": training,
         "fit_words": _fit_words(found.fit),
         "mistakes": _mistake_rows(found.mistakes),
+        "without_mistakes": _without_mistakes(evaluation),
         "facts": {n: facts[key] for key, n in _FACT_NAMES.items() if facts.get(key)},
     }
     records = to_json(report, facts)
@@ -368,7 +368,8 @@ def _mistake_rows(
     mistakes: Sequence[Mistake],
 ) -> list[tuple[str, str, list[dict[str, Any]]]]:
     found = []
-    for label, (title, hint) in _HINTS.items():
+    groups = [(m.label, m.verdict) for m in mistakes]
+    for label, verdict in sorted(set(groups), key=lambda group: (group[0] == FAKE, group[1])):
         rows = [
             {
                 "mistake": mistake,
@@ -378,8 +379,20 @@ def _mistake_rows(
                 else None,
             }
             for mistake in mistakes
-            if mistake.label == label
+            if (mistake.label, mistake.verdict) == (label, verdict)
         ]
-        if rows:
-            found.append((title, hint, rows))
+        found.append((f"{label.title()}, called {verdict}", _HINTS[label], rows))
     return found
+
+
+def _without_mistakes(evaluation: Evaluation) -> list[str]:
+    """Returns a sentence for each class whose files with a score are all called what they are."""
+    files = evaluation.files
+    scored = files[files["p_fake"].notna()]
+    wrong = set(worst_files(evaluation, len(files))["label"])
+    counts = {label: int((scored["label"] == label).sum()) for label in LABELS}
+    return [
+        f"All {n} {label.lower()} files with a score are called {label.lower()}."
+        for label, n in counts.items()
+        if n and label not in wrong
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,20 @@ from dfd_edge.report.figures import COLOURS, FAKE_COLOUR, REAL_COLOUR
 from dfd_edge.report.pictures import PICTURE_PX
 from dfd_edge.sinks.files import written_whole
 from dfd_training.evaluation.evaluate import Mistake
-from dfd_training.evaluation.levels import CLASSES, Confusion, Curves, Level, histogram_of
+from dfd_training.evaluation.levels import (
+    CLASSES,
+    SINGLE_FACES,
+    Confusion,
+    Curves,
+    Level,
+    histogram_of,
+)
 from dfd_training.evaluation.statistics import Estimate
 
+#: Numbers of points from here on stand below them.
+_NEAR_THE_TITLE = 0.9
+#: Characters of a file name that fit above two crops.
+_NAME_LINE = 44
 _STYLES = ("-", "--", ":", "-.")
 _ROW_TITLES = {"REAL": "real, the highest P(fake) first", "FAKE": "fake, the lowest P(fake) first"}
 
@@ -129,7 +141,7 @@ def draw_reliability(curves: Sequence[Curves], path: Path) -> None:
                         f"{b.n}",
                         (b.mean_p, b.fake_share),
                         textcoords="offset points",
-                        xytext=(5, 5),
+                        xytext=(5, -11 if b.fake_share > _NEAR_THE_TITLE else 5),
                         fontsize=8,
                     )
         axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
@@ -151,11 +163,12 @@ def draw_histograms(levels: Sequence[Level], thresholds: dict[str, float], path:
                     label = f"{name} (n = {total})"
                     share = bins[name] / total
                     place.bar(centre, share, width, color=colour, hatch=hatch, label=label)
-            for name, at in thresholds.items():
+            # The thresholds are set for whole files.
+            for name, at in () if level.name == SINGLE_FACES else thresholds.items():
                 colour = FAKE_COLOUR if name == "fake" else REAL_COLOUR
                 place.axvline(at, color=colour, linestyle="--" if name == "fake" else ":")
             place.set(title=level.name, xlabel="P(fake)", ylabel="share of the class", xlim=(0, 1))
-            place.legend(frameon=False)
+            place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
 
 
 def draw_history(history: pd.DataFrame, panels: dict[str, dict[str, str]], path: Path) -> None:
@@ -179,38 +192,44 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
         for label in _ROW_TITLES
         if any(m.label == label for m in mistakes)
     }
-    across = 4
-    down = sum(-(-len(found) // across) for found in rows.values())
-    with drawn(path, down, across, size=(3.6 * across, 2.5 * down)) as axes:
-        for place in axes.flat:
-            place.axis("off")
-        line = 0
-        for label, found in rows.items():
-            axes[line, 0].text(
-                0.0, 1.22, _ROW_TITLES[label], transform=axes[line, 0].transAxes, weight="bold"
-            )
-            for number, mistake in enumerate(found):
-                place = axes[line + number // across, number % across]
+    across = min(4, max(map(len, rows.values())))
+    down = {label: -(-len(found) // across) for label, found in rows.items()}
+    size = (max(5.0, 3.6 * across), sum(2.5 * lines + 0.3 for lines in down.values()))
+    figure = plt.figure(figsize=size, layout="constrained")
+    try:
+        parts = figure.subfigures(len(rows), 1, height_ratios=list(down.values()), squeeze=False)
+        for part, (label, found) in zip(parts.flat, rows.items(), strict=True):
+            part.suptitle(_ROW_TITLES[label], weight="bold", x=0.01, ha="left")
+            axes = part.subplots(down[label], across, squeeze=False)
+            for place in axes.flat:
+                place.axis("off")
+            for place, mistake in zip(axes.flat, found, strict=False):
                 place.imshow(_pair(mistake))
-                name = Path(mistake.path).name
-                name = name if len(name) <= 34 else f"{name[:31]}…"
+                name = "\n".join(textwrap.wrap(Path(mistake.path).name, _NAME_LINE))
                 title = f"{name}\nP(fake) {mistake.p_fake:.3f}, called {mistake.verdict}"
-                place.set_title(title, fontsize=8, loc="left")
-            line += -(-len(found) // across)
+                place.set_title(title, fontsize=8, loc="left", parse_math=False)
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=110)
+    finally:
+        plt.close(figure)
 
 
 def _pair(mistake: Mistake) -> NDArray[np.uint8]:
-    """Returns the crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3]."""
-    blank = np.full((PICTURE_PX, PICTURE_PX, 3), 235, np.uint8)
+    """Returns the crop and the crop with its evidence map, uint8 RGB [side, 2 side, 3].
+
+    Crops smaller than the others lie in the middle of their half.
+    """
+    pair = np.full((PICTURE_PX, 2 * PICTURE_PX, 3), 235, np.uint8)
     crop = mistake.crop
-    found = [None, None] if crop is None else [crop.plain, crop.evidence]
-    halves = [
-        blank
-        if jpeg is None
-        else np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
-        for jpeg in found
-    ]
-    return np.concatenate(halves, axis=1)
+    found = [] if crop is None else [crop.plain, crop.evidence]
+    for number, jpeg in enumerate(found):
+        if jpeg is None:
+            continue
+        half = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
+        top, left = ((PICTURE_PX - side) // 2 for side in half.shape[:2])
+        left += number * PICTURE_PX
+        pair[top : top + half.shape[0], left : left + half.shape[1]] = half[:, :, ::-1]
+    return pair
 
 
 def _look(number: int) -> dict[str, Any]:

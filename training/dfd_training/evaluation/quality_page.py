@@ -273,10 +273,9 @@ def _key_figures(evaluation: Evaluation, report: Report) -> dict[str, str]:
         if section.title.startswith("clips: fakes") and "runtime" in section.rows:
             area = section.rows["runtime"]["auc"]
             figures[f"AUC, {section.title} (n = {area.n}, {area.groups} groups)"] = str(area)
-    if report.pairs:
-        figures["fakes that score above their own original"] = (
-            f"{report.pairs_won} of {report.pairs}"
-        )
+    for pairs in report.pairs:
+        if pairs.kind == "clip":
+            figures["fakes that score above their own original"] = f"{pairs.won} of {pairs.n}"
     files = evaluation.files
     for kind, label, called in _CALLS:
         part = files[(files["kind"] == kind) & (files["label"] == label)]

@@ -49,9 +49,10 @@ def to_text(report: Report) -> str:
     for row in report.verdicts:
         counts = " | ".join(str(row.counts.get(label, 0)) for label in VERDICTS)
         lines.append(f"| {row.name} | {row.n} | {counts} | {row.called_fake_upper:.3f} |")
+    lines.append("")
     lines += [
-        "",
-        f"Pairs won (a fake above its own original): {report.pairs_won} of {report.pairs}",
+        f"Pairs of {pairs.kind}s won (a fake above its own original): {pairs.won} of {pairs.n}"
+        for pairs in report.pairs
     ]
     lines += [f"Left out: {reason}" for reason in report.left_out]
     lines += [f"Not judged: {path}: {error}" for path, error in report.errors.items()]
@@ -128,9 +129,11 @@ def card_metrics(report: Report, rows: str) -> dict[str, Metric]:
                 if not math.isnan(figure.value):
                     title = f"{rows}, {section.title}, {METRICS[name].name} ({score})"
                     metrics[title] = figure.to_metric()
-    if report.pairs:
-        metrics[f"{rows}, pairs won (share of fakes above their own original)"] = Metric(
-            value=round(report.pairs_won / report.pairs, 4), n=report.pairs
+    for pairs in report.pairs:
+        # Cards have called those of clips so since before photographs had pairs.
+        of = "" if pairs.kind == "clip" else f"{pairs.kind}s, "
+        metrics[f"{rows}, {of}pairs won (share of fakes above their own original)"] = Metric(
+            value=round(pairs.won / pairs.n, 4), n=pairs.n
         )
     for row in report.verdicts:
         if row.name.startswith("all "):

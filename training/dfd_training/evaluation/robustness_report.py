@@ -32,7 +32,7 @@ def robustness_to_text(figures: Sequence[CorruptionFigures]) -> str:
             f"{row.fakes}, {row.reals}",
             str(row.auc),
             row.auc_change.signed(),
-            f"{row.pairs_won} of {row.pairs}",
+            f"{row.pairs_won} of {row.pairs}" if row.pairs else "-",
             called,
             f"{row.reals_unsure} of {row.real_clips}",
             f"{row.fakes_called_fake} of {row.fake_clips}",

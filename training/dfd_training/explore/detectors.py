@@ -7,20 +7,18 @@ and Triggs, 2005), as dlib trained it; its package is optional. BlazeFace: the r
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector
 from dfd_edge.sources import Image
+from dfd_training.data.croppers import cascade_file, dlib_is_there
 
 DLIB_MISSING = "dlib is not installed, so it is left out: pip install 'dfd-edge[dlib]'"
 
@@ -71,11 +69,6 @@ class PassResult:
 
     boxes: tuple[Box, ...]
     cpu_ms: float
-
-
-def dlib_is_there() -> bool:
-    """Returns whether dlib can be imported."""
-    return importlib.util.find_spec("dlib") is not None
 
 
 class DetectorSet:
@@ -230,10 +223,4 @@ def _inside(
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    path = Path(cv2.__file__).parent / "data" / f"haarcascade_{name}.xml"
-    if not path.is_file():
-        raise UsageError(
-            f"{path.name} is not among OpenCV {cv2.__version__}'s files: "
-            "pip install 'opencv-python<5'"
-        )
-    return cv2.CascadeClassifier(str(path))
+    return cv2.CascadeClassifier(str(cascade_file(name)))

@@ -15,8 +15,9 @@ from dfd_edge.report.figures import BarChart, shortened
 from dfd_edge.report.html import data_uri, render_page
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.version import version_of
+from dfd_training.data.croppers import dlib_is_there
 from dfd_training.explore.charts import chart_png, chart_table, percent
-from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX, dlib_is_there
+from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX
 from dfd_training.explore.figures import DetectorRow
 from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, Detections, FileFacts
 from dfd_training.explore.sheets import Sheet

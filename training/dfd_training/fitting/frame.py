@@ -115,6 +115,7 @@ def fit_frame(
     model = with_crop_scale(
         load_frame_model(out / LAST_NAME) if progress.history else _begin(options, pairs, training),
         store.crop_scale,
+        detector=store.detector,
     )
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, tables, data=data_facts(store))

@@ -10,7 +10,7 @@ from dfd_training.models.frame import (
     read_logit_layer,
 )
 from dfd_training.models.registry import BACKBONES
-from dfd_training.models.saving import crop_scale_of, save_model, with_crop_scale
+from dfd_training.models.saving import crop_scale_of, detector_of, save_model, with_crop_scale
 from dfd_training.models.sequence import (
     HEADS,
     SEQUENCE_INPUTS,
@@ -39,6 +39,7 @@ __all__ = [
     "build_sequence_model",
     "check_head",
     "crop_scale_of",
+    "detector_of",
     "load_frame_model",
     "load_sequence_model",
     "measure",

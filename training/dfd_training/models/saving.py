@@ -1,4 +1,4 @@
-"""Saving, loading and averaging `.keras` files, with the scale of the crops that they take."""
+"""Saving, loading and averaging `.keras` files, with how the crops that they take were cut."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from dfd_edge.sinks.files import written_whole
 class CropModel(keras.Model):  # type: ignore[misc] # Keras is untyped
     """A functional model that knows how the face crops behind its inputs were cut.
 
-    The crop scale is part of the model's config: it is saved and loaded with the model.
+    Crop scale and detector are part of the model's config: they are saved and loaded with it.
 
     Attributes:
         crop_scale: Side of the crops over the size of the face, or None where that is unknown.
+        detector: Name of the detector that found the faces, or None where that is unknown.
     """
 
     crop_scale: float | None = None
+    detector: str | None = None
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the config of the functional model, and the crop scale."""
-        return {**super().get_config(), "crop_scale": self.crop_scale}
+        """Returns the config of the functional model, the crop scale and the detector."""
+        own = {"crop_scale": self.crop_scale, "detector": self.detector}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(
@@ -37,27 +40,36 @@ class CropModel(keras.Model):  # type: ignore[misc] # Keras is untyped
     ) -> CropModel:
         """Builds the model that `get_config` described."""
         rest = dict(config)
-        crop_scale = rest.pop("crop_scale", None)
+        crop_scale, detector = rest.pop("crop_scale", None), rest.pop("detector", None)
         model: CropModel = super().from_config(rest, custom_objects=custom_objects)
-        model.crop_scale = crop_scale
+        model.crop_scale, model.detector = crop_scale, detector
         return model
 
 
-def with_crop_scale(model: keras.Model, crop_scale: float) -> CropModel:
-    """Returns a model of the same layers and weights that carries a crop scale.
+def with_crop_scale(
+    model: keras.Model, crop_scale: float, *, detector: str | None = None
+) -> CropModel:
+    """Returns a model of the same layers and weights that carries how its crops were cut.
 
     Args:
         model: A functional model.
         crop_scale: Side of the crops that it takes, over the size of the face.
+        detector: Name of the detector that found the faces, where it is known.
     """
     carrier = CropModel(model.input, model.output, name=model.name)
     carrier.crop_scale = float(crop_scale)
+    carrier.detector = detector
     return carrier
 
 
 def crop_scale_of(model: keras.Model) -> float | None:
     """Returns the crop scale that a model carries, or None."""
     return getattr(model, "crop_scale", None)
+
+
+def detector_of(model: keras.Model) -> str | None:
+    """Returns the name of the detector that cut a model's crops, or None."""
+    return getattr(model, "detector", None)
 
 
 def read_crop_scale(path: Path) -> float | None:

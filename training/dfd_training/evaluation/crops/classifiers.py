@@ -246,7 +246,9 @@ def fit_probe(
     bias = regression.intercept_ - kernel @ scaler.mean_
     model.get_layer("evidence_head").set_weights([kernel[:, None], bias])
     out.mkdir(parents=True, exist_ok=True)
-    save_model(with_crop_scale(model, store.crop_scale), out / "best.keras")
+    save_model(
+        with_crop_scale(model, store.crop_scale, detector=store.detector), out / "best.keras"
+    )
     settings = {"options": dataclasses.asdict(options), "pairs": dataclasses.asdict(pairs)}
     (out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     return Probe(out / "best.keras", strength, area)

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
-from dfd_export.inspect.macs import infer_shapes, measure
+from dfd_training.evaluation.graph_cost import infer_shapes, measure
 from small_bundle import build_small_bundle
 
 FLOAT = TensorProto.FLOAT
