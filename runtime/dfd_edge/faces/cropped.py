@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.faces.detector import Face, FaceFinder
+from dfd_edge.sources.frames import Pixels, whole
 
 PAD_SHARE = 0.5
 """Border put round the picture before the second try, over its longer side."""
@@ -38,7 +39,7 @@ class CroppedFaces:
         self._finder = finder
         self._crop_scale = crop_scale
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the face of a picture, in a list.
 
         The detector runs first, with its own tries; then once more with the picture's border
@@ -47,17 +48,18 @@ class CroppedFaces:
         score is then 0.
 
         Args:
-            frame: uint8 [height, width, 3], BGR.
+            frame: As of `FaceDetector.detect`.
             thorough: Of no effect: the face is large.
         """
-        if faces := _plausible(self._finder.detect(frame), frame):
+        picture = whole(frame)
+        if faces := _plausible(self._finder.detect(picture), picture):
             return faces[:1]
-        pad = round(PAD_SHARE * max(frame.shape[:2]))
-        padded = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        pad = round(PAD_SHARE * max(picture.shape[:2]))
+        padded = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         found = self._finder.detect(np.asarray(padded, np.uint8))
-        if faces := _plausible([_moved(face, -pad) for face in found], frame):
+        if faces := _plausible([_moved(face, -pad) for face in found], picture):
             return faces[:1]
-        return [_whole_picture(frame, self._crop_scale)]
+        return [_whole_picture(picture, self._crop_scale)]
 
 
 def frontal_face(box: NDArray[np.float32], score: float) -> Face:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.onnx_model import face_model_sha256, open_face_model, run_face_model
-from dfd_edge.sources.frames import Image, Picture, Pixels, resized
+from dfd_edge.sources.frames import Image, Picture, Pixels, resized, whole
 
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
@@ -114,8 +114,8 @@ class DetectorOptions:
 class FaceFinder(Protocol):
     """Finds the faces of frames."""
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
-        """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
+        """Returns the faces of a frame, as of `FaceDetector.detect`, the largest first."""
 
 
 class FaceDetector:
@@ -162,7 +162,7 @@ class FaceDetector:
         faces = self._detect_once(frame) or self._detect_once(frame, share=_BORDERED_SHARE)
         if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
             found: list[Face] = []
-            image = _whole(frame)
+            image = whole(frame)
             for x0, y0, side in _tiles(frame.shape[1], frame.shape[0]):
                 tile = np.ascontiguousarray(image[y0 : y0 + side, x0 : x0 + side])
                 found += [_shifted(face, x0, y0) for face in self._detect_once(tile)]
@@ -173,7 +173,7 @@ class FaceDetector:
         crowd = small and len(faces) >= _CROWD
         if longer > _FINE_TILE and (crowd or (thorough and share < _LARGE_SHARE)):
             most = _MAX_FINE_TILES if thorough and small else _MAX_CROWD_TILES
-            faces = self._detect_small(_whole(frame), faces, most)
+            faces = self._detect_small(whole(frame), faces, most)
         return sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
 
     def _detect_small(self, frame: Image, known: list[Face], most_tiles: int) -> list[Face]:
@@ -218,10 +218,6 @@ class FaceDetector:
             for box, keys, score in zip(boxes, keypoints, scores[kept], strict=True)
         ]
         return _merge(faces, self.options.max_overlap)
-
-
-def _whole(frame: Pixels) -> Image:
-    return frame.image if isinstance(frame, Picture) else frame
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:

@@ -102,6 +102,11 @@ Pixels = Image | Picture
 """An image, uint8 [height, width, 3] in BGR, or a picture that gives one."""
 
 
+def whole(pixels: Pixels) -> Image:
+    """Returns the whole image, uint8 [height, width, 3], BGR; a picture is converted once."""
+    return pixels.image if isinstance(pixels, Picture) else pixels
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """A decoded frame, upright.
@@ -126,7 +131,7 @@ class Frame:
     @property
     def image(self) -> Image:
         """The whole frame, uint8 [height, width, 3], BGR; converted when it is first asked for."""
-        return self.pixels.image if isinstance(self.pixels, Picture) else self.pixels
+        return whole(self.pixels)
 
 
 def size_fault(
