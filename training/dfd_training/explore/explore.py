@@ -144,7 +144,7 @@ def explore(
         charts=charts | face_charts(detections, stills, rows),
         sheets={key: sheet for key, sheet in sheets.items() if sheet is not None},
         clips=[
-            Clip(path, labels[path], encoded)
+            Clip(path, labels[path], encoded, pictures.frames[path].picture)
             for path, encoded in pictures.excerpts.items()
             if encoded is not None
         ],

@@ -214,7 +214,6 @@ def _faces_found(what: str, detections: Sequence[Detections]) -> BarChart | None
         categories=("none", "1 face", "2 faces", "3 faces", "4 or more"),
         series=series,
         axis=what,
-        upright=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -42,11 +42,19 @@ _FILTERS: dict[str, Callable[..., object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """An excerpt that the page plays: its file, the label, and H.264 in MP4."""
+    """An excerpt that the page plays.
+
+    Attributes:
+        path: Path of its file.
+        label: Label of that file.
+        mp4: H.264 in MP4.
+        poster: The first frame as JPEG, shown until it plays and in print, or None.
+    """
 
     path: str
     label: str
     mp4: bytes
+    poster: bytes | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +219,8 @@ def file_table(
     table: pd.DataFrame, facts: Sequence[FileFacts], detections: Sequence[Detections]
 ) -> pd.DataFrame:
     """Returns the opened rows of the table with their facts and the faces found in them."""
-    known = pd.DataFrame([asdict(item) for item in facts])
+    names = [item.name for item in fields(FileFacts)]
+    known = pd.DataFrame([asdict(item) for item in facts], columns=names)
     found = pd.DataFrame(
         [
             {

@@ -150,7 +150,11 @@ def table_charts(
     charts = [_counts("extensions", "Rows by extension", table, extensions(table["path"]))]
     if folder is not None:
         charts.append(_folder_chart(folder))
-    charts += [_missing_chart(columns), _unique_chart(columns), _frequent_chart(columns)]
+    if columns["missing"].any():
+        charts.append(_missing_chart(columns))
+    charts.append(_unique_chart(columns))
+    if (columns["times"] > 1).any():
+        charts.append(_frequent_chart(columns))
     charts.append(label_counts("labels", "Labels", table, pd.Series("all files", table.index)))
     for column in ("dataset", "split"):
         if column in table and table[column].ne("").any():
@@ -186,6 +190,10 @@ def table_charts(
 
 
 def _missing_chart(columns: pd.DataFrame) -> BarChart:
+    """Draws the columns that lack values."""
+    complete = columns["missing"] == 0
+    columns = columns[~complete]
+    note = f"{complete.sum()} columns are complete." if complete.any() else ""
     series = [
         Series(
             name,
@@ -200,7 +208,7 @@ def _missing_chart(columns: pd.DataFrame) -> BarChart:
             ),
         )
         for name, column, colour, pattern in (
-            ("all rows", "missing", _COLUMN_COLOUR, "."),
+            ("all rows", "missing", _COLUMN_COLOUR, ""),
             (REAL, "missing_real", LABEL_COLOURS[REAL], PATTERNS[REAL]),
             (FAKE, "missing_fake", LABEL_COLOURS[FAKE], PATTERNS[FAKE]),
         )
@@ -209,7 +217,7 @@ def _missing_chart(columns: pd.DataFrame) -> BarChart:
     return BarChart(
         name="missing",
         title="Rows without a value",
-        note="",
+        note=note,
         categories=tuple(columns["column"]),
         series=tuple(series),
         axis="% of all rows, and of those with the label",

@@ -169,12 +169,13 @@ class FileWork:
         first = partial(
             first_frame, root=self.root, haar=options.haar, with_smile=options.with_smile
         )
-        wanted = list(dict.fromkeys([*drawn, *whole, *(path for f in families for path in f)]))
+        played = _choose_clips(moving, options)
+        family_files = [path for members in families for path in members]
+        wanted = list(dict.fromkeys([*drawn, *whole, *family_files, *played]))
         frames = self._do("decoding first frames", first, wanted)
         family = [p for p in families[0] if not has_image_suffix(p)] if families else []
         strip = partial(film_strip, root=self.root, frames=STRIP_FRAMES)
         strips = self._do("cutting strips", strip, family)
-        played = _choose_clips(moving, options)
         cut = self._do("cutting excerpts", partial(excerpt, root=self.root), played)
         return Pictures(
             frames={frame.path: frame for frame in frames},
