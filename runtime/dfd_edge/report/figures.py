@@ -140,7 +140,7 @@ class Series:
         name: In the legend.
         values: One for each category.
         colour: "#rrggbb".
-        pattern: Drawn over the colour, so that bars differ without it: "", "/", "x" or ".".
+        pattern: Drawn over the colour, so that bars differ without it: "", "/", "x" or "-".
         texts: Written at each bar; by default its value, and its share where that is given.
         shares: Of each value, in percent, for the texts and the table, or nothing.
     """

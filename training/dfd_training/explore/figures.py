@@ -22,7 +22,7 @@ from dfd_training.explore.tables import (
 )
 
 _FACES = {passes[0]: name for name, passes in DETECTORS.items() if len(passes) == 1}
-_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "."))
+_OTHER_COLOURS = (("#9061d6", ""), ("#2f9e76", "x"), ("#b58105", "-"))
 _BINS = 12
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import PurePath
 
 import pandas as pd
@@ -16,7 +16,7 @@ UNLABELLED = "no label"
 """Stands for the empty label of a file."""
 GROUPS = (*LABELS, UNLABELLED)
 LABEL_COLOURS = {REAL: REAL_COLOUR, FAKE: FAKE_COLOUR, UNLABELLED: GREY}
-PATTERNS = {REAL: "", FAKE: "/", UNLABELLED: "."}
+PATTERNS = {REAL: "", FAKE: "/", UNLABELLED: "-"}
 _COLUMN_COLOUR = "#b58105"
 #: Bars of a chart, without the one of all others.
 MOST = 20
@@ -388,7 +388,7 @@ def _shares(name: str, title: str, table: pd.DataFrame, by: pd.Series) -> BarCha
         categories=tuple(str(value) for value in counts.index),
         series=tuple(series),
         axis="% of the files",
-        details=_details(counts, len(table)),
+        details=tuple(_numbers(row) for row in counts.to_dict("records")),
         stacked=True,
     )
 
@@ -404,10 +404,14 @@ def _without_rest(counts: pd.DataFrame) -> pd.DataFrame:
 def _details(counts: pd.DataFrame, total: int) -> tuple[str, ...]:
     """Returns each row in words, such as "15 files (60 %): 12 REAL, 3 FAKE"."""
     return tuple(
-        f"{sum(row.values())} files ({share(sum(row.values()), total):g} %): "
-        + ", ".join(f"{number} {label}" for label, number in row.items() if number)
+        f"{sum(row.values())} files ({share(sum(row.values()), total):g} %): {_numbers(row)}"
         for row in counts.to_dict("records")
     )
+
+
+def _numbers(row: dict[Hashable, int]) -> str:
+    """Returns files of each label in words, such as "12 REAL, 3 FAKE"."""
+    return ", ".join(f"{number} {label}" for label, number in row.items() if number)
 
 
 def count_labels(table: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
