@@ -145,6 +145,8 @@ def split_table(
         notes.append(f"{joined} groups were joined with others that they share files with")
     split_of = _kept(rows, groups) if keep else {}
     free = rows[~groups.isin(split_of.keys())]
+    if keep and free.empty:
+        notes.append("every row has a split: nothing was dealt; leave --keep out to deal anew")
     if not keep and (marked := int((rows["split"] != "").sum())):
         notes.append(f"the splits of {marked} rows were dealt anew; --keep keeps them")
     if not free.empty:
