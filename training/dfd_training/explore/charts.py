@@ -94,7 +94,8 @@ def _draw_bars(axes: Axes, chart: BarChart, groups: int) -> None:
             base = [low + value for low, value in zip(base, series.values, strict=True)]
         else:
             axes.bar_label(bars, texts, padding=2, fontsize=8)
-    room = 0.01 if chart.stacked else 0.12
+    # Texts behind the longest bar need a share of the width.
+    room = 0.01 if chart.stacked else 0.12 if chart.upright else 0.2
     if chart.upright:
         axes.margins(y=room)
     else:

@@ -197,15 +197,10 @@ def _missing_chart(columns: pd.DataFrame) -> BarChart:
     series = [
         Series(
             name,
-            tuple(float(value) for value in columns[f"{column}_percent"]),
+            tuple(float(value) for value in columns[column]),
             colour,
             pattern,
-            texts=tuple(
-                f"{missing} ({value:g} %)"
-                for missing, value in zip(
-                    columns[column], columns[f"{column}_percent"], strict=True
-                )
-            ),
+            shares=tuple(float(value) for value in columns[f"{column}_percent"]),
         )
         for name, column, colour, pattern in (
             ("all rows", "missing", _COLUMN_COLOUR, ""),
@@ -220,7 +215,7 @@ def _missing_chart(columns: pd.DataFrame) -> BarChart:
         note=note,
         categories=tuple(columns["column"]),
         series=tuple(series),
-        axis="% of all rows, and of those with the label",
+        axis="rows (% of all, and of those with the label)",
     )
 
 
