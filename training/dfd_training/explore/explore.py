@@ -107,7 +107,9 @@ def explore(
         nothing = f"{data}: none of its {len(table)} files is in {folder}"
         if root is not None:
             raise UsageError(f"{nothing}: give --root, the folder that its paths start from")
-        notes.append(f"{nothing}: the figures are those of the table alone")
+        notes.append(
+            f"{nothing}: the figures are those of the table alone; --root says where files are"
+        )
     there = table[~table["path"].isin(missing)]
     labels = dict(zip(table["path"], table["label"], strict=True))
     with Workers(options.workers) as workers:

@@ -124,7 +124,7 @@ def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
         files[gif_path] = lambda partial: _write_gif(moving, options.rate_hz, partial)
         files[sheet_path] = lambda partial: partial.write_bytes(sheet)
     if options.detectors:
-        beside = _compared(path, still, found)
+        beside = _compared(path, still, found, timed=not photograph)
         files[compared_path] = lambda partial: partial.write_bytes(beside)
     make_folder(out)
     for file, write in files.items():
@@ -155,17 +155,21 @@ def _moving(path: Path, options: PreviewOptions) -> list[Image]:
     return moving
 
 
-def _compared(path: Path, still: Sequence[Frame], found: Sequence[dict[Pass, PassResult]]) -> bytes:
+def _compared(
+    path: Path, still: Sequence[Frame], found: Sequence[dict[Pass, PassResult]], *, timed: bool
+) -> bytes:
     """Returns the frames as a PNG picture: times in rows, detectors in columns."""
     rows = tuple(
-        compared(str(path), "", jpeg(shrunk(frame.image, PICTURE_PX)), what, _when(path, frame))
+        compared(
+            str(path),
+            "",
+            jpeg(shrunk(frame.image, PICTURE_PX)),
+            what,
+            f"{_time(frame)}, " if timed else "",
+        )
         for frame, what in zip(still, found, strict=True)
     )
     return Sheet("detectors", rows, PICTURE_PX).png()
-
-
-def _when(path: Path, frame: Frame) -> str:
-    return "" if is_still(path) else f"{_time(frame)}, "
 
 
 def _time(frame: Frame) -> str:
