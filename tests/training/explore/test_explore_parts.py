@@ -6,10 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dfd_edge.report.figures import BarChart, Series, shortened
@@ -25,53 +22,8 @@ from dfd_training.explore.search import (
     first_frame,
     read_facts,
     spaced_frames,
-    stratified,
 )
 from sample_clips import moving, write_clip
-
-
-def table_of(*strata: tuple[str, str, int]) -> pd.DataFrame:
-    """A table with so many files of each label and source."""
-    rows = [
-        {"path": f"{source}/{label}{number}.mp4", "label": label, "source": source}
-        for label, source, count in strata
-        for number in range(count)
-    ]
-    return pd.DataFrame(rows).assign(original="", split="train")
-
-
-def test_rare_labels_and_sources_are_drawn() -> None:
-    table = table_of(("REAL", "many", 5000), ("REAL", "few", 3), ("FAKE", "few", 4))
-    drawn = table.set_index("path").loc[stratified(table, 20, seed=0)]
-    counts = drawn.groupby(["label", "source"]).size()
-    assert counts["FAKE", "few"] == 4
-    assert counts["REAL", "few"] == 3
-    assert counts["REAL", "many"] == 13
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["REAL", "FAKE"]), st.sampled_from("abc"), st.integers(1, 40)),
-        min_size=1,
-        unique_by=lambda stratum: stratum[:2],
-    ),
-    st.integers(0, 60),
-    st.integers(0, 9),
-)
-def test_a_drawing_has_its_size_and_can_be_repeated(
-    strata: list[tuple[str, str, int]], count: int, seed: int
-) -> None:
-    table = table_of(*strata)
-    drawn = stratified(table, count, seed)
-    assert len(set(drawn)) == len(drawn) == min(count, len(table))
-    assert drawn == stratified(table, count, seed)
-    assert drawn == [path for path in table["path"] if path in set(drawn)], "in the table's order"
-
-
-def test_another_seed_draws_other_files() -> None:
-    table = table_of(("REAL", "a", 500))
-    assert stratified(table, 10, 0) != stratified(table, 10, 1)
 
 
 def test_a_few_long_clips_do_not_press_the_others_into_one_bar() -> None:

@@ -1,4 +1,4 @@
-"""Figures of a table, and of the folder that it describes."""
+"""Figures of a table and of the folder that it describes, and drawings of its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dfd_edge.bundle import DEFAULT_BUNDLE
 from dfd_edge.bundle.manifest import MANIFEST_NAME
@@ -16,6 +18,7 @@ from dfd_training.data.checking import check_table
 from dfd_training.data.table import read_rows
 from dfd_training.explore.charts import chart_png, chart_table
 from dfd_training.explore.folder import read_folder
+from dfd_training.explore.search import stratified
 from dfd_training.explore.tables import (
     UNLABELLED,
     count_labels,
@@ -36,6 +39,40 @@ def table_of(*strata: tuple[str, str, int]) -> pd.DataFrame:
         for number in range(count)
     ]
     return pd.DataFrame(rows).assign(original="", split="train")
+
+
+def test_rare_labels_and_sources_are_drawn() -> None:
+    table = table_of(("REAL", "many", 5000), ("REAL", "few", 3), ("FAKE", "few", 4))
+    drawn = table.set_index("path").loc[stratified(table, 20, seed=0)]
+    counts = drawn.groupby(["label", "source"]).size()
+    assert counts["FAKE", "few"] == 4
+    assert counts["REAL", "few"] == 3
+    assert counts["REAL", "many"] == 13
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["REAL", "FAKE"]), st.sampled_from("abc"), st.integers(1, 40)),
+        min_size=1,
+        unique_by=lambda stratum: stratum[:2],
+    ),
+    st.integers(0, 60),
+    st.integers(0, 9),
+)
+def test_a_drawing_has_its_size_and_can_be_repeated(
+    strata: list[tuple[str, str, int]], count: int, seed: int
+) -> None:
+    table = table_of(*strata)
+    drawn = stratified(table, count, seed)
+    assert len(set(drawn)) == len(drawn) == min(count, len(table))
+    assert drawn == stratified(table, count, seed)
+    assert drawn == [path for path in table["path"] if path in set(drawn)], "in the table's order"
+
+
+def test_another_seed_draws_other_files() -> None:
+    table = table_of(("REAL", "a", 500))
+    assert stratified(table, 10, 0) != stratified(table, 10, 1)
 
 
 def test_a_long_table_gives_charts_that_can_be_read() -> None:
