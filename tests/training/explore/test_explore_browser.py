@@ -72,11 +72,14 @@ def test_nothing_goes_wrong_and_nothing_is_loaded(
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_sheets_of_photographs_are_compact(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width=width)
-    heights = browser.evaluate(
-        "[...document.querySelectorAll('.tiles')].map((row) => row.getBoundingClientRect().height)"
+    assert browser.evaluate("document.querySelectorAll('.tiles').length") == 3, (
+        "the crop and both clips have fakes"
     )
-    assert len(heights) == 3, "the crop and both clips have fakes"
-    assert max(heights) < 450
+    heights = browser.evaluate(
+        "[...document.querySelectorAll('.tiles img')].map((i) => i.getBoundingClientRect().height)"
+    )
+    assert len(heights) == 4 + 2 * 2
+    assert max(heights) < 200
 
 
 def test_clips_play(browser: Browser, page: Path) -> None:
@@ -102,5 +105,5 @@ def test_figures_can_be_read_without_the_charts(browser: Browser, page: Path) ->
     browser.open(page, width=PHONE)
     records = browser.evaluate("JSON.parse(document.getElementById('records').textContent)")
     assert records["charts"]["extensions"]["category"] == [".png", ".mp4"]
-    tables = browser.evaluate("document.querySelectorAll('details table').length")
+    tables = browser.evaluate("document.querySelectorAll('.drawing details table').length")
     assert tables == browser.evaluate("document.querySelectorAll('.chart').length")
