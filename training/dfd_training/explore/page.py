@@ -27,7 +27,7 @@ from dfd_training.explore.tables import GROUPS, UNLABELLED, frequent_values, mis
 
 RECORD = "explore.json"
 _TEMPLATE = Path(__file__).with_name("explore.html")
-_LISTED = 50
+_LISTED = 20
 _HEAD_ROWS = 6
 _MARKS = {"REAL": "●", "FAKE": "▲", UNLABELLED: "○"}
 _STYLES = {"REAL": "real", "FAKE": "fake", UNLABELLED: "none"}
