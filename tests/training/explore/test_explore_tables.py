@@ -17,18 +17,15 @@ from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_training.data.checking import check_table
 from dfd_training.data.table import read_rows
 from dfd_training.explore.charts import chart_png, chart_table
-from dfd_training.explore.folder import read_folder
-from dfd_training.explore.search import stratified
-from dfd_training.explore.tables import (
-    UNLABELLED,
-    count_labels,
+from dfd_training.explore.columns import (
     frequent_values,
     missing_sentences,
-    most_faked,
     summarise_columns,
-    table_charts,
     type_of,
 )
+from dfd_training.explore.folder import read_folder
+from dfd_training.explore.search import stratified
+from dfd_training.explore.tables import UNLABELLED, count_labels, most_faked, table_charts
 
 
 def table_of(*strata: tuple[str, str, int]) -> pd.DataFrame:

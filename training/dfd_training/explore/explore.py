@@ -11,6 +11,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.version import version_of
 from dfd_training.data.readers.any_layout import FoundTable, Layout, read_any
 from dfd_training.data.table import with_defaults
+from dfd_training.explore.columns import frequent_values, summarise_columns
 from dfd_training.explore.detectors import DetectorSet
 from dfd_training.explore.figures import DetectorRow, detector_rows, face_charts, file_charts
 from dfd_training.explore.folder import read_folder
@@ -36,12 +37,7 @@ from dfd_training.explore.sheets import (
     not_found_sheet,
     picture_sheet,
 )
-from dfd_training.explore.tables import (
-    UNLABELLED,
-    frequent_values,
-    summarise_columns,
-    table_charts,
-)
+from dfd_training.explore.tables import UNLABELLED, table_charts
 from dfd_training.explore.work import ExploreOptions, FileWork, ProgressStage, Workers
 
 PAGE = "index.html"

@@ -18,12 +18,13 @@ from dfd_edge.version import version_of
 from dfd_training.data.readers.any_layout import Layout
 from dfd_training.data.table import LABELS
 from dfd_training.explore.charts import chart_png, chart_table, percent
+from dfd_training.explore.columns import frequent_values, missing_sentences
 from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX, dlib_is_there
 from dfd_training.explore.figures import DetectorRow
 from dfd_training.explore.folder import FolderFiles
 from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, Detections, FileFacts
 from dfd_training.explore.sheets import Sheet
-from dfd_training.explore.tables import GROUPS, UNLABELLED, frequent_values, missing_sentences
+from dfd_training.explore.tables import GROUPS, UNLABELLED
 
 RECORD = "explore.json"
 _TEMPLATE = Path(__file__).with_name("explore.html")
