@@ -140,8 +140,9 @@ class Series:
         name: In the legend.
         values: One for each category.
         colour: "#rrggbb".
-        pattern: Drawn over the colour, so that bars differ without it: "", "/", "x" or ".".
-        texts: Written at each bar; by default its value.
+        pattern: Drawn over the colour, so that bars differ without it: "", "/", "x" or "-".
+        texts: Written at each bar; by default its value, and its share where that is given.
+        shares: Of each value, in percent, for the texts and the table, or nothing.
     """
 
     name: str
@@ -149,10 +150,14 @@ class Series:
     colour: str
     pattern: str = ""
     texts: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def labels(self) -> list[str]:
         """Returns the texts, or the values in their place."""
-        return list(self.texts) or [f"{value:g}" for value in self.values]
+        if self.texts or not self.shares:
+            return list(self.texts) or [f"{value:g}" for value in self.values]
+        pairs = zip(self.values, self.shares, strict=True)
+        return [f"{value:g} ({share:g} %)" for value, share in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +188,10 @@ class BarChart:
 
     def chart(self) -> Chart:
         """Returns it for a page, with its values as a table."""
-        head = ["", *(series.name for series in self.series)]
+        columns = self.columns()
+        head = ["", *columns]
         rows = [
-            [shortened(category), *(f"{series.values[row]:g}" for series in self.series)]
+            [shortened(category), *(f"{values[row]:g}" for values in columns.values())]
             for row, category in enumerate(self.categories)
         ]
         return Chart(
@@ -196,6 +202,15 @@ class BarChart:
             alternative=self.description(),
             table=(head, rows),
         )
+
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """Returns the values of each series by its name, and its shares as "NAME, %"."""
+        columns: dict[str, tuple[float, ...]] = {}
+        for series in self.series:
+            columns[series.name] = series.values
+            if series.shares:
+                columns[f"{series.name}, %"] = series.shares
+        return columns
 
     def description(self) -> str:
         """Returns what the chart shows in words."""

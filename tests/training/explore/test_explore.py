@@ -85,14 +85,17 @@ def test_unreadable_files_are_counted_and_listed(explored: tuple[Path, str]) -> 
     assert names == ["broken.mp4", "cut.mp4", "gone.mp4"]
     assert broken["gone.mp4"].endswith("no such file")
     assert "3 missing or unreadable" in output
-    assert "no such file" in page_of(folder)
+    page = page_of(folder)
+    assert "Rows without a file: 1" in page
+    assert "Unreadable files: 2" in page
 
 
 def test_every_figure_is_there_as_picture_and_as_table(explored: tuple[Path, str]) -> None:
     folder = explored[0]
     names = {
-        *("extensions", "missing", "labels", "labels_by_dataset", "labels_by_source"),
-        *("labels_by_split", "originals", "resolution_photographs", "resolution_clips"),
+        *("extensions", "extensions_of_the_folder", "missing", "unique", "most_frequent"),
+        *("labels", "labels_by_dataset", "labels_by_source", "originals"),
+        *("resolution_photographs", "resolution_clips"),
         *("length", "rate", "faces_clips", "faces_photographs", "detection_rate"),
     }
     assert {path.stem for path in folder.glob("figures/*.csv")} == names
@@ -113,9 +116,11 @@ def test_figures_say_what_the_table_holds(explored: tuple[Path, str]) -> None:
     assert figure("extensions")["REAL"].to_dict() == {".png": 10, ".mp4": 9}
     assert figure("extensions")["FAKE"].to_dict() == {".png": 0, ".mp4": 6}
     shares = figure("labels")
-    assert shares.loc["all files", "REAL"] == pytest.approx(100 * 19 / 25)
-    assert shares.loc["all files", "FAKE"] == pytest.approx(100 * 6 / 25)
-    assert figure("labels_by_dataset").loc["faces", "REAL"] == 100.0
+    assert shares.loc["all files", "REAL"] == 19
+    assert shares.loc["all files", "REAL, %"] == pytest.approx(100 * 19 / 25)
+    assert shares.loc["all files", "FAKE"] == 6
+    assert shares.loc["all files", "FAKE, %"] == pytest.approx(100 * 6 / 25)
+    assert figure("labels_by_dataset").loc["faces", "REAL, %"] == 100.0
     assert figure("originals")["fakes"].to_dict() == {f"clip{n}_real.mp4": 1 for n in range(6)}
     assert figure("rate").index.tolist() == [25]
     assert figure("length")["FAKE"].sum() == 6
@@ -241,12 +246,41 @@ def test_a_preview_moves_and_boxes_faces(tmp_path: Path, astronaut: NDArray[np.u
     assert green > 500, "boxes are drawn"
 
 
+def test_a_preview_compares_all_detectors(tmp_path: Path, astronaut: NDArray[np.uint8]) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, moving(astronaut, 0, count=20))
+    arguments = ("--detectors", "--frames", 2, "--seconds", 2, "--haar-scale", 1.3)
+    result = run("preview", clip, "--out", tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "clip_detectors.png" in result.output
+    assert re.search(r"BlazeFace \(this project\) +in 100\.0 % of 2 frames", result.output)
+    assert re.search(r"Haar frontal +in 100\.0 % of 2 frames", result.output)
+    sheet = cv2.imread(str(tmp_path / "clip_detectors.png"))
+    assert sheet is not None
+    columns = 3 if dlib_is_there() else 2
+    assert sheet.shape[1] == columns * 368 + 8
+    red = (np.abs(sheet.astype(int) - (40, 40, 230)).max(axis=2) < 12).sum()
+    assert red > 50, "eyes are drawn"
+    # No face is as large as the smallest one that is searched for here.
+    result = run("preview", clip, "--out", tmp_path, *arguments, "--haar-size", 290)
+    assert re.search(r"Haar frontal +in +0\.0 % of 2 frames", result.output)
+
+
+def test_a_preview_compares_detectors_on_a_photograph(small_data: Path, tmp_path: Path) -> None:
+    result = run("preview", small_data / "hopper_0.png", "--detectors", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["hopper_0_detectors.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "message"),
     [
-        ("leaf.png", [], 2, "a photograph, and not a clip"),
+        ("leaf.png", [], 2, "--detectors searches it"),
         ("broken.mp4", [], 1, "broken.mp4"),
         ("absent.mp4", [], 1, "no such file"),
+        ("clip0_real.mp4", ["--detectors", "--haar-scale", "1"], 2, "--haar-scale 1: give a"),
+        ("clip0_real.mp4", ["--detectors", "--haar-size", "5"], 2, "from 20 to 640"),
+        ("clip0_real.mp4", ["--haar-neighbours", "0"], 2, "--haar-neighbours 0: give a number"),
         ("clip0_real.mp4", ["--rate", "0"], 2, "--rate 0: give a number from 0.5 to 25"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +23,11 @@ def page(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile = folder / "<img src=x onerror=document.title='run'>.png"
     hostile.write_bytes((small_data / "hopper_0.png").read_bytes())
     rows = ["path,label,original", f'"{hostile}",REAL,', f"{small_data / 'leaf.png'},REAL,"]
+    # A small crop with three fakes, more than any clip has.
+    crop = cv2.resize(cv2.imread(str(small_data / "astronaut_0.png")), (48, 48))
+    for name in ("crop", *(f"{'a_long_name_of_a_crop_' * 3}{number}" for number in range(3))):
+        cv2.imwrite(str(folder / f"{name}.png"), crop)
+        rows.append(f"{name}.png,REAL," if name == "crop" else f"{name}.png,FAKE,crop.png")
     for number in range(2):
         real, fake = (small_data / f"clip{number}_{label}.mp4" for label in ("real", "fake"))
         rows += [f"{real},REAL,", f"{fake},FAKE,{real}"]
@@ -53,6 +59,27 @@ def test_nothing_goes_wrong_and_nothing_is_loaded(
       element.getClientRects().length && element.getBoundingClientRect().right > {width}
       && !element.closest(".chart, .scroll")).map((element) => element.outerHTML.slice(0, 80))"""
     assert browser.evaluate(outside) == []
+    enlarged = """[...document.querySelectorAll(".pictures img")].filter((image) =>
+      image.width > 2 * image.naturalWidth + 1).map((image) => image.alt)"""
+    assert browser.evaluate(enlarged) == []
+    cut = """[...document.querySelectorAll("figcaption, td.text, .pictures span")].filter(
+      (element) => element.scrollWidth > element.clientWidth + 1 && !element.closest(".scroll")
+      && getComputedStyle(element).display !== "inline").map((element) => element.textContent)"""
+    assert browser.evaluate(cut) == []
+    assert browser.evaluate("document.body.innerText.includes('a_long_name_of_a_crop_'.repeat(3))")
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_sheets_of_photographs_are_compact(browser: Browser, page: Path, width: int) -> None:
+    browser.open(page, width=width)
+    assert browser.evaluate("document.querySelectorAll('.tiles').length") == 3, (
+        "the crop and both clips have fakes"
+    )
+    heights = browser.evaluate(
+        "[...document.querySelectorAll('.tiles img')].map((i) => i.getBoundingClientRect().height)"
+    )
+    assert len(heights) == 4 + 2 * 2
+    assert max(heights) < 200
 
 
 def test_clips_play(browser: Browser, page: Path) -> None:
@@ -77,6 +104,6 @@ def test_clips_play(browser: Browser, page: Path) -> None:
 def test_figures_can_be_read_without_the_charts(browser: Browser, page: Path) -> None:
     browser.open(page, width=PHONE)
     records = browser.evaluate("JSON.parse(document.getElementById('records').textContent)")
-    assert records["charts"]["extensions"]["category"] == [".mp4", ".png"]
-    tables = browser.evaluate("document.querySelectorAll('details table').length")
+    assert records["charts"]["extensions"]["category"] == [".png", ".mp4"]
+    tables = browser.evaluate("document.querySelectorAll('.drawing details table').length")
     assert tables == browser.evaluate("document.querySelectorAll('.chart').length")

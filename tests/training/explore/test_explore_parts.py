@@ -4,107 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dfd_edge.report.figures import BarChart, Series, shortened
 from dfd_training.explore import search
 from dfd_training.explore.charts import chart_png
-from dfd_training.explore.detectors import DetectorSet, Pass, PassResult, overlap
-from dfd_training.explore.drawing import contact_sheet, draw_boxes
-from dfd_training.explore.figures import (
-    detector_rows,
-    file_charts,
-    most_faked,
-    summarise_columns,
-    table_charts,
-)
+from dfd_training.explore.detectors import DetectorSet, HaarOptions, Pass, PassResult, overlap
+from dfd_training.explore.drawing import contact_sheet, draw_boxes, from_bytes, wrapped
+from dfd_training.explore.figures import detector_rows, file_charts
 from dfd_training.explore.search import (
     Detections,
     FileFacts,
     excerpt,
+    first_frame,
     read_facts,
     spaced_frames,
-    stratified,
 )
 from sample_clips import moving, write_clip
-
-
-def table_of(*strata: tuple[str, str, int]) -> pd.DataFrame:
-    """A table with so many files of each label and source."""
-    rows = [
-        {"path": f"{source}/{label}{number}.mp4", "label": label, "source": source}
-        for label, source, count in strata
-        for number in range(count)
-    ]
-    return pd.DataFrame(rows).assign(original="", split="train")
-
-
-def test_rare_labels_and_sources_are_drawn() -> None:
-    table = table_of(("REAL", "many", 5000), ("REAL", "few", 3), ("FAKE", "few", 4))
-    drawn = table.set_index("path").loc[stratified(table, 20, seed=0)]
-    counts = drawn.groupby(["label", "source"]).size()
-    assert counts["FAKE", "few"] == 4
-    assert counts["REAL", "few"] == 3
-    assert counts["REAL", "many"] == 13
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["REAL", "FAKE"]), st.sampled_from("abc"), st.integers(1, 40)),
-        min_size=1,
-        unique_by=lambda stratum: stratum[:2],
-    ),
-    st.integers(0, 60),
-    st.integers(0, 9),
-)
-def test_a_drawing_has_its_size_and_can_be_repeated(
-    strata: list[tuple[str, str, int]], count: int, seed: int
-) -> None:
-    table = table_of(*strata)
-    drawn = stratified(table, count, seed)
-    assert len(set(drawn)) == len(drawn) == min(count, len(table))
-    assert drawn == stratified(table, count, seed)
-    assert drawn == [path for path in table["path"] if path in set(drawn)], "in the table's order"
-
-
-def test_another_seed_draws_other_files() -> None:
-    table = table_of(("REAL", "a", 500))
-    assert stratified(table, 10, 0) != stratified(table, 10, 1)
-
-
-def test_a_long_table_gives_charts_that_can_be_read() -> None:
-    table = table_of(*(("REAL", f"source {n}", 100) for n in range(60)), ("FAKE", "fakes", 9))
-    charts = table_charts(table, summarise_columns(table))
-    sources = charts["labels_by_source"]
-    assert len(sources.categories) == 21
-    assert sources.categories[-1] == "41 others"
-    assert sources.details[-1] == "4009 files, 0.2 % FAKE"
-
-
-def test_missing_and_frequent_values_are_counted_as_written() -> None:
-    raw = pd.DataFrame({"path": ["a", "b", "c", "d"], "model": ["x", "", "x", "y"]})
-    row = summarise_columns(raw).set_index("column").loc["model"]
-    assert row["missing"] == 1
-    assert row["missing_percent"] == 25.0
-    assert row["unique"] == 2
-    assert (row["most_frequent"], row["times"]) == ("x", 2)
-    assert row["percent"] == pytest.approx(66.67)
-
-
-def test_originals_are_ranked_by_their_fakes() -> None:
-    table = table_of(("REAL", "s", 3), ("FAKE", "s", 6))
-    made_of = ["s/REAL1.mp4"] * 3 + ["s/REAL0.mp4"] * 2 + [""]
-    table.loc[table["label"] == "FAKE", "original"] = made_of
-    assert most_faked(table).to_dict() == {"s/REAL1.mp4": 3, "s/REAL0.mp4": 2}
-    chart = table_charts(table, summarise_columns(table))["originals"]
-    assert chart.categories == ("REAL1.mp4", "REAL0.mp4")
-    assert chart.series[0].values == (3.0, 2.0)
 
 
 def test_a_few_long_clips_do_not_press_the_others_into_one_bar() -> None:
@@ -261,3 +180,79 @@ def test_a_contact_sheet_holds_every_picture() -> None:
     sheet = contact_sheet(images, ["word"] * 5, columns=2, cell=(60, 80))
     red = (sheet == (0, 0, 255)).all(axis=2).sum()
     assert red == sum(image.shape[0] * image.shape[1] for image in images)
+
+
+def test_a_small_picture_is_enlarged_to_twice_its_size_at_most() -> None:
+    tiny = np.full((30, 30, 3), (0, 0, 255), np.uint8)
+    sheet = contact_sheet([tiny], ["word"], columns=1, cell=(360, 360))
+    assert (sheet == (0, 0, 255)).all(axis=2).sum() == 60 * 60
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "REAL a_very_long_name_of_a_file_that_does_not_fit_into_one_line_of_its_tile.mp4",
+        "FAKE none by Haar cascades, BlazeFace, dlib HOG",
+        "REAL Ελληνικά и кириллица.mp4",
+        "REAL line\nbreak.mp4",
+        "",
+    ],
+)
+def test_captions_are_whole(caption: str) -> None:
+    lines = wrapped(caption, 128)
+    letters = "".join(caption.split())
+    assert "".join("".join(lines).split()) == letters
+    assert len(lines) >= len(letters) // 30
+    tile = np.full((40, 128, 3), 255, np.uint8)
+    sheet = contact_sheet([tile], [caption], columns=1, cell=(128, 40))
+    assert (sheet[:, :8] == 255).all(), "nothing is written beside the tile"
+    assert (sheet[:, -6:] == 255).all()
+    assert (sheet[-8:] == 255).all(), "nor below the sheet's last line"
+    assert (sheet < 128).any() == bool(caption)
+
+
+def test_boxes_beyond_the_picture_are_drawn_at_its_edge() -> None:
+    blank = np.full((100, 120, 3), 255, np.uint8)
+    found = {Pass.BLAZEFACE: PassResult(((-0.2, -0.1, 1.3, 1.2),), 1.0)}
+    canvas = draw_boxes(blank, found, [Pass.BLAZEFACE])
+    green = np.abs(canvas.astype(int) - (60, 190, 40)).max(axis=2) < 30
+    for side in (green[:6, 70:], green[-6:, 70:], green[40:, :6], green[40:, -6:]):
+        assert side.any(), "all four sides can be seen"
+    assert (canvas[10:24, 4:60] < 100).any(), "the label stands inside"
+
+
+def test_a_face_tile_shows_nothing_but_the_picture(
+    tmp_path: Path, searcher: DetectorSet, astronaut: NDArray[np.uint8]
+) -> None:
+    """A tight crop is shown as it is, and not with its border repeated."""
+    ((x0, y0, x1, y1),) = searcher.search(astronaut)[Pass.BLAZEFACE].boxes
+    height, width = astronaut.shape[:2]
+    tight = astronaut[
+        max(0, int(y0 * height)) : int(y1 * height), max(0, int(x0 * width)) : int(x1 * width)
+    ]
+    cv2.imwrite(str(tmp_path / "tight.png"), tight)
+    shown = first_frame("tight.png", root=tmp_path, haar=HaarOptions(), with_smile=False)
+    assert shown.picture is not None
+    assert shown.face is not None
+    face = from_bytes(shown.face)
+    assert face.shape[0] == face.shape[1] <= min(tight.shape[:2])
+    small = cv2.resize(tight, face.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(face.astype(int) - small).mean() < 25
+    rows = np.abs(np.diff(face.astype(int), axis=0)).mean(axis=(1, 2))
+    assert rows.min() > 0.5, "no row repeats the one above"
+
+
+def test_parameters_of_the_cascades_change_what_they_find(
+    searcher: DetectorSet, astronaut: NDArray[np.uint8]
+) -> None:
+    ((x0, _, x1, _),) = searcher.search(astronaut)[Pass.FRONTAL].boxes
+    wide = round((x1 - x0) * astronaut.shape[1])
+
+    def faces(**values: float) -> tuple[tuple[float, ...], ...]:
+        return DetectorSet(haar=HaarOptions(**values)).search(astronaut)[Pass.FRONTAL].boxes
+
+    assert faces(least_px=2 * wide) == (), "the face is smaller"
+    assert len(faces(least_px=wide // 2)) == 1
+    assert faces(neighbours=100) == ()
+    assert len(faces(neighbours=3)) == 1
+    assert faces(scale=1.1) != faces(scale=1.3), "other sizes are searched"

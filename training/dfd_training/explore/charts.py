@@ -11,6 +11,7 @@ import pandas as pd
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from dfd_edge.report.figures import BarChart, shortened
 
@@ -22,9 +23,8 @@ _LETTER_SHARE = 0.014
 
 
 def chart_table(chart: BarChart) -> pd.DataFrame:
-    """Returns one row for each category and one column for each series."""
-    values = {series.name: series.values for series in chart.series}
-    return pd.DataFrame({"category": chart.categories, **values})
+    """Returns one row for each category, and the values and shares of each series as columns."""
+    return pd.DataFrame({"category": chart.categories, **chart.columns()})
 
 
 def chart_png(chart: BarChart) -> bytes:
@@ -36,6 +36,9 @@ def chart_png(chart: BarChart) -> bytes:
     with plt.rc_context({"hatch.linewidth": 0.6}):
         _draw_bars(axes, chart, groups)
         names = [shortened(name, _NAME_LENGTH) for name in chart.categories]
+        if chart.details and not chart.stacked:
+            pairs = zip(names, chart.details, strict=True)
+            names = [f"{name}\n{detail}" for name, detail in pairs]
         # A name with a dollar sign would be read as a formula.
         names = [name.replace("$", r"\$") for name in names]
         if chart.upright:
@@ -45,6 +48,9 @@ def chart_png(chart: BarChart) -> bytes:
             axes.set_yticks(range(count), names, fontsize=8)
             axes.set_ylim(count - 0.5, -0.5)
             axes.set_xlabel(chart.axis)
+        whole = all(value == int(value) for series in chart.series for value in series.values)
+        lengths = axes.yaxis if chart.upright else axes.xaxis
+        lengths.set_major_locator(MaxNLocator("auto", integer=whole, steps=[1, 2, 5, 10]))
         axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(chart.title, x=0.02, ha="left", fontsize=11)
         if len(chart.series) > 1:
@@ -88,7 +94,8 @@ def _draw_bars(axes: Axes, chart: BarChart, groups: int) -> None:
             base = [low + value for low, value in zip(base, series.values, strict=True)]
         else:
             axes.bar_label(bars, texts, padding=2, fontsize=8)
-    room = 0.01 if chart.stacked else 0.12
+    # Texts behind the longest bar need a share of the width.
+    room = 0.01 if chart.stacked else 0.12 if chart.upright else 0.2
     if chart.upright:
         axes.margins(y=room)
     else:

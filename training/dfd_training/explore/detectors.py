@@ -25,11 +25,12 @@ DLIB_MISSING = "dlib is not installed, so it is left out: pip install 'dfd-edge[
 #: Longer side of the searched frames in pixels.
 SEARCHED_PX = 640
 
-_SCALE_STEP = 1.2
-_NEIGHBOURS = 5
-_SMILE_NEIGHBOURS = 20
-#: The smallest face that the cascades search for, over the frame's shorter side.
+#: The smallest face that the cascades search for by default, over the frame's shorter side, and the
+#: side of the windows that the face cascades were trained on, in pixels.
 _LEAST_SHARE = 1 / 12
+_LEAST_PX = 20
+#: Smiles are accepted at this multiple of the neighbours that faces need.
+_SMILE_FACTOR = 4
 #: Two boxes that overlap by more than this intersection over union are one face.
 SAME_FACE = 0.3
 #: Eyes lie in this share of a face from its top; a smile below it.
@@ -48,6 +49,35 @@ class Pass(StrEnum):
     SMILE = "Haar smile"
     BLAZEFACE = "BlazeFace"
     DLIB = "dlib HOG"
+
+
+@dataclass(frozen=True, slots=True)
+class HaarOptions:
+    """Parameters of the Haar cascades, OpenCV's `detectMultiScale`.
+
+    Attributes:
+        scale: Factor between two sizes of the search window (`scaleFactor`).
+        neighbours: Overlapping windows that make a face or an eye (`minNeighbors`).
+        least_px: Smallest face in pixels of the searched frame (`minSize`); None for a twelfth of
+            its shorter side, but at least 20.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+
+    scale: float = 1.2
+    neighbours: int = 5
+    least_px: int | None = None
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float | None, float, float]] = {
+            "--haar-scale": (self.scale, 1.01, 3.0),
+            "--haar-neighbours": (self.neighbours, 1, 100),
+            "--haar-size": (self.least_px, _LEAST_PX, SEARCHED_PX),
+        }
+        for option, (value, least, most) in ranges.items():
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{option} {value:g}: give a number from {least:g} to {most:g}")
 
 
 DETECTORS: dict[str, tuple[Pass, ...]] = {
@@ -76,6 +106,7 @@ class DetectorSet:
 
     Args:
         with_smile: Search for smiles too; the cascade mistakes many folds and shadows for one.
+        haar: Parameters of the cascades.
 
     Attributes:
         passes: The passes that run on each frame.
@@ -84,7 +115,8 @@ class DetectorSet:
         UsageError: OpenCV was installed without its cascades.
     """
 
-    def __init__(self, *, with_smile: bool = False) -> None:
+    def __init__(self, *, with_smile: bool = False, haar: HaarOptions | None = None) -> None:
+        self._haar = haar or HaarOptions()
         self._frontal = _cascade("frontalface_default")
         self._profile = _cascade("profileface")
         self._eye = _cascade("eye")
@@ -104,14 +136,7 @@ class DetectorSet:
         Args:
             image: uint8 [height, width, 3], BGR.
         """
-        scale = min(1.0, SEARCHED_PX / max(image.shape[:2]))
-        small = image
-        if scale < 1.0:
-            size = (
-                max(1, round(image.shape[1] * scale)),
-                max(1, round(image.shape[0] * scale)),
-            )
-            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small = _searched(image)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
         frontal = _timed(lambda: self._faces(self._frontal, grey), grey)
         profile = _timed(lambda: self._profiles(grey), grey)
@@ -128,9 +153,16 @@ class DetectorSet:
             results[Pass.DLIB] = _timed(lambda: self._dlib_faces(small), grey)
         return results
 
+    def blazeface(self, image: Image) -> PassResult:
+        """Runs the runtime's detector alone over a frame, as `search` does."""
+        small = _searched(image)
+        return _timed(lambda: self._blazeface_faces(small), small[:, :, 0])
+
     def _faces(self, cascade: cv2.CascadeClassifier, grey: Image) -> list[Box]:
-        least = max(20, round(min(grey.shape) * _LEAST_SHARE))
-        found = cascade.detectMultiScale(grey, _SCALE_STEP, _NEIGHBOURS, minSize=(least, least))
+        least = self._haar.least_px or max(_LEAST_PX, round(min(grey.shape) * _LEAST_SHARE))
+        found = cascade.detectMultiScale(
+            grey, self._haar.scale, self._haar.neighbours, minSize=(least, least)
+        )
         return _corners(found)
 
     def _profiles(self, grey: Image) -> list[Box]:
@@ -145,11 +177,37 @@ class DetectorSet:
         return boxes
 
     def _eyes(self, grey: Image, faces: list[Box]) -> list[Box]:
-        return _inside(self._eye, grey, faces, (0.0, _EYES_SHARE), _NEIGHBOURS)
+        return self._inside(self._eye, grey, faces, (0.0, _EYES_SHARE), self._haar.neighbours)
 
     def _smiles(self, grey: Image, faces: list[Box]) -> list[Box]:
         assert self._smile is not None
-        return _inside(self._smile, grey, faces, (_EYES_SHARE, 1.0), _SMILE_NEIGHBOURS)
+        neighbours = _SMILE_FACTOR * self._haar.neighbours
+        return self._inside(self._smile, grey, faces, (_EYES_SHARE, 1.0), neighbours)
+
+    def _inside(
+        self,
+        cascade: cv2.CascadeClassifier,
+        grey: Image,
+        faces: list[Box],
+        rows: tuple[float, float],
+        neighbours: int,
+    ) -> list[Box]:
+        """Runs a cascade on a horizontal band of each face."""
+        height, width = grey.shape
+        # Eyes are small: windows between those of faces are searched too.
+        scale = 1 + (self._haar.scale - 1) / 2
+        boxes: list[Box] = []
+        for fx0, fy0, fx1, fy1 in faces:
+            x0, x1 = round(max(0.0, fx0) * width), round(min(1.0, fx1) * width)
+            tall = fy1 - fy0
+            y0 = round(max(0.0, fy0 + rows[0] * tall) * height)
+            y1 = round(min(1.0, fy0 + rows[1] * tall) * height)
+            band = np.ascontiguousarray(grey[y0:y1, x0:x1])
+            if min(band.shape, default=0) < 20:
+                continue
+            found = cascade.detectMultiScale(band, scale, neighbours)
+            boxes += [_box(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in _corners(found)]
+        return boxes
 
     def _blazeface_faces(self, small: Image) -> list[Box]:
         return [_box(*(float(side) for side in f.box)) for f in self._blazeface.detect(small)]
@@ -157,6 +215,15 @@ class DetectorSet:
     def _dlib_faces(self, small: Image) -> list[Box]:
         found = self._dlib(np.ascontiguousarray(small[:, :, ::-1]), 0)
         return [_box(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
+
+
+def _searched(image: Image) -> Image:
+    """Returns a frame scaled down to `SEARCHED_PX` where it is larger."""
+    scale = SEARCHED_PX / max(image.shape[:2])
+    if scale >= 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def faces_of(found: dict[Pass, PassResult], detector: str) -> list[Box] | None:
@@ -197,29 +264,6 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Box:
 
 def _corners(found: Any) -> list[Box]:  # noqa: ANN401 - an empty tuple or an array [n, 4]
     return [_box(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
-
-
-def _inside(
-    cascade: cv2.CascadeClassifier,
-    grey: Image,
-    faces: list[Box],
-    rows: tuple[float, float],
-    neighbours: int,
-) -> list[Box]:
-    """Runs a cascade on a horizontal band of each face."""
-    height, width = grey.shape
-    boxes: list[Box] = []
-    for fx0, fy0, fx1, fy1 in faces:
-        x0, x1 = round(max(0.0, fx0) * width), round(min(1.0, fx1) * width)
-        tall = fy1 - fy0
-        y0 = round(max(0.0, fy0 + rows[0] * tall) * height)
-        y1 = round(min(1.0, fy0 + rows[1] * tall) * height)
-        band = np.ascontiguousarray(grey[y0:y1, x0:x1])
-        if min(band.shape, default=0) < 20:
-            continue
-        found = cascade.detectMultiScale(band, _SCALE_STEP / 1.1, neighbours)
-        boxes += [_box(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in _corners(found)]
-    return boxes
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:

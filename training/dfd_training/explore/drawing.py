@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
 import cv2
+import matplotlib as mpl
 import numpy as np
+from PIL import Image as PilImage
+from PIL import ImageDraw, ImageFont
 
 from dfd_edge.sources import Image
 from dfd_training.explore.detectors import Box, Pass, PassResult
@@ -31,6 +36,12 @@ _WORDS = {
 _DARK: Colour = (24, 24, 24)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _JPEG_QUALITY = 82
+#: Most that a small picture is enlarged: further, nothing but its pixels is to be seen.
+MOST_ENLARGED = 2
+#: Half of a drawn line's width: as far from the edge of the picture a box is visible.
+_EDGE_PX = 2
+#: Space between the pictures of a sheet, height of a caption's line and of its letters.
+_GAP_PX, _LINE_PX, _LETTER_PX = 8, 15, 11
 
 
 def shrunk(image: Image, longest: int) -> Image:
@@ -42,10 +53,16 @@ def shrunk(image: Image, longest: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def enlarged(image: Image, longest: int) -> Image:
+    """Returns a small picture scaled up to `longest` pixels, but to twice its size at most."""
+    return image if max(image.shape[:2]) >= longest else _fitted(image, (longest, longest))
+
+
 def draw_boxes(image: Image, found: dict[Pass, PassResult], passes: Iterable[Pass]) -> Image:
     """Draws the detections of some passes into a copy of a frame.
 
-    Faces and smiles are rectangles with a label, eyes are circles.
+    Faces and smiles are rectangles with a label, eyes are circles. Sides beyond the picture are
+    drawn at its edge.
 
     Args:
         image: uint8 [height, width, 3], BGR.
@@ -66,12 +83,12 @@ def draw_boxes(image: Image, found: dict[Pass, PassResult], passes: Iterable[Pas
 
 def _pixels(canvas: Image, box: Box) -> tuple[int, int, int, int]:
     height, width = canvas.shape[:2]
-    return (
-        round(box[0] * width),
-        round(box[1] * height),
-        round(box[2] * width),
-        round(box[3] * height),
-    )
+
+    def inside(share: float, length: int) -> int:
+        return min(max(round(share * length), _EDGE_PX), length - 1 - _EDGE_PX)
+
+    x0, x1 = inside(box[0], width), inside(box[2], width)
+    return x0, inside(box[1], height), x1, inside(box[3], height)
 
 
 def _rectangle(canvas: Image, box: Box, colour: Colour, word: str) -> None:
@@ -80,7 +97,9 @@ def _rectangle(canvas: Image, box: Box, colour: Colour, word: str) -> None:
     cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, 2, cv2.LINE_AA)
     (wide, tall), _ = cv2.getTextSize(word, _FONT, 0.4, 1)
     x = max(0, min(x0, canvas.shape[1] - wide - 4))
-    y = y0 if y0 >= tall + 6 else min(canvas.shape[0], y1 + tall + 6)
+    above, below = y0 >= tall + 6, y1 + tall + 6 <= canvas.shape[0]
+    # Without room above and below, the label stands inside.
+    y = y0 if above else y1 + tall + 6 if below else y0 + tall + 6
     cv2.rectangle(canvas, (x, y - tall - 6), (x + wide + 4, y), _DARK, -1)
     cv2.putText(canvas, word, (x + 2, y - 4), _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
 
@@ -96,39 +115,75 @@ def _circle(canvas: Image, box: Box, colour: Colour) -> None:
 def contact_sheet(
     images: Sequence[Image], words: Sequence[str], *, columns: int, cell: tuple[int, int]
 ) -> Image:
-    """Arranges pictures on a white sheet, each with a caption below.
+    """Arranges pictures on a white sheet, each with its whole caption below.
 
     Args:
         images: uint8 [height, width, 3], BGR, of any sizes.
-        words: One caption for each, cut off where it does not fit. Only ASCII is drawn.
+        words: One caption for each; one longer than the cell is wide runs over several lines.
         columns: Pictures in a row.
-        cell: Width and height that each picture is fitted into, in pixels; a row is as tall as
-            its tallest picture.
+        cell: Width and height that each picture is fitted into, in pixels; small ones are enlarged
+            to twice their size at most. A row is as tall as its tallest picture and caption.
 
     Returns:
         uint8 [height, width, 3], BGR.
     """
-    gap, line = 8, 20
     fitted = [_fitted(image, cell) for image in images]
+    captions = [wrapped(text, cell[0]) for text in words]
     columns = max(1, min(columns, len(images)))
-    rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
-    tops = np.cumsum([gap, *(max(i.shape[0] for i in row) + line + gap for row in rows)])
-    sheet = np.full((int(tops[-1]), columns * (cell[0] + gap) + gap, 3), 255, np.uint8)
-    for number, (image, text) in enumerate(zip(fitted, words, strict=True)):
+    starts = range(0, len(fitted), columns)
+    talls = [max(image.shape[0] for image in fitted[start:][:columns]) for start in starts]
+    lines = [max(map(len, captions[start:][:columns])) for start in starts]
+    heights = [
+        tall + _LINE_PX * number + _GAP_PX for tall, number in zip(talls, lines, strict=True)
+    ]
+    tops = np.cumsum([_GAP_PX, *heights])
+    across = cell[0] + _GAP_PX
+    sheet = np.full((int(tops[-1]), columns * across + _GAP_PX, 3), 255, np.uint8)
+    writing: list[tuple[int, int, list[str]]] = []
+    for number, (image, caption) in enumerate(zip(fitted, captions, strict=True)):
         row, column = divmod(number, columns)
-        x, bottom = gap + column * (cell[0] + gap), int(tops[row + 1]) - line - gap
+        x, bottom = _GAP_PX + column * across, int(tops[row]) + talls[row]
         left = x + (cell[0] - image.shape[1]) // 2
         sheet[bottom - image.shape[0] : bottom, left : left + image.shape[1]] = image
-        label = np.full((line, cell[0], 3), 255, np.uint8)
-        cv2.putText(label, text, (2, 15), _FONT, 0.42, _DARK, 1, cv2.LINE_AA)
-        sheet[bottom : bottom + line, x : x + cell[0]] = label
-    return sheet
+        writing.append((x, bottom, caption))
+    canvas = PilImage.fromarray(sheet)
+    pen = ImageDraw.Draw(canvas)
+    for x, y, caption in writing:
+        for number, text in enumerate(caption):
+            pen.text((x, y + _LINE_PX * number + 2), text, fill=_DARK, font=_font())
+    return np.array(canvas, np.uint8)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Breaks a caption into lines that are at most so many pixels wide.
+
+    Lines end at a space where one fits, or else behind a letter.
+    """
+    lines: list[str] = []
+    # A line break in a file's name is no break of the caption.
+    rest = " ".join(text.split())
+    while rest:
+        fits = len(rest)
+        while fits > 1 and _font().getlength(rest[:fits]) > width:
+            fits -= 1
+        space = rest.rfind(" ", 0, fits + 1) if fits < len(rest) else -1
+        end = space if space > 0 else fits
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return lines or [""]
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Returns the font of captions: DejaVu Sans, which matplotlib brings, for most alphabets."""
+    folder = Path(mpl.get_data_path())
+    return ImageFont.truetype(str(folder / "fonts" / "ttf" / "DejaVuSans.ttf"), _LETTER_PX)
 
 
 def _fitted(image: Image, cell: tuple[int, int]) -> Image:
-    scale = min(cell[0] / image.shape[1], cell[1] / image.shape[0])
+    scale = min(cell[0] / image.shape[1], cell[1] / image.shape[0], MOST_ENLARGED)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 

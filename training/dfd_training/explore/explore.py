@@ -1,35 +1,20 @@
-"""Exploration of a table: a folder with a page, figures, contact sheets and lists."""
+"""Exploration of a data set: a folder with a page, figures, contact sheets and lists."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
 
-import cv2
-import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import UsageError
 from dfd_edge.version import version_of
-from dfd_training.data.table import read_csv_text, read_table
+from dfd_training.data.readers.any_layout import FoundTable, Layout, read_any
+from dfd_training.data.table import with_defaults
+from dfd_training.explore.columns import frequent_values, summarise_columns
 from dfd_training.explore.detectors import DetectorSet
-from dfd_training.explore.figures import (
-    DetectorRow,
-    detector_rows,
-    face_charts,
-    file_charts,
-    most_faked,
-    summarise_columns,
-    table_charts,
-)
+from dfd_training.explore.figures import DetectorRow, detector_rows, face_charts, file_charts
+from dfd_training.explore.folder import read_folder
 from dfd_training.explore.page import (
     Clip,
     PageContent,
@@ -43,70 +28,19 @@ from dfd_training.explore.page import (
     unreadable_table,
     write_files,
 )
-from dfd_training.explore.search import (
-    excerpt,
-    film_strip,
-    read_facts,
-    search_file,
-    stratified,
-)
 from dfd_training.explore.sheets import (
     comparison_sheets,
     face_sheets,
+    families_sheet,
     family_sheet,
+    first_frame_sheet,
     not_found_sheet,
+    picture_sheet,
 )
+from dfd_training.explore.tables import UNLABELLED, table_charts
+from dfd_training.explore.work import ExploreOptions, FileWork, ProgressStage, Workers
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 PAGE = "index.html"
-MAX_CLIPS = 24
-STRIP_FRAMES = 4
-FAKES_SHOWN = 5
-ProgressStage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Called with the name of a stage and its number of jobs; returns a context manager that gives a
-function to call after each job."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExploreOptions:
-    """Options of an exploration.
-
-    Attributes:
-        sample: Number of files to search for faces.
-        frames: Searched frames of each clip.
-        probe: Number of files to open for their size, length and rate.
-        max_clips: Number of excerpts on the page.
-        with_smile: Search for smiles too.
-        seed: Seed of all random choices.
-        workers: Number of processes.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-
-    sample: int = 100
-    frames: int = 4
-    probe: int = 5000
-    max_clips: int = 6
-    with_smile: bool = False
-    seed: int = 0
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "sample": (1, 10_000),
-            "frames": (1, 64),
-            "probe": (1, 1_000_000),
-            "max_clips": (0, MAX_CLIPS),
-            "seed": (0, 2**32 - 1),
-            "workers": (1, 256),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{option} {value}: give a number from {least} to {most}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,112 +50,121 @@ class Exploration:
     Attributes:
         page: The HTML file.
         page_bytes: Its size.
+        layout: The form of the data.
         rows: Number of rows of the table.
         opened: Number of opened files.
         searched: Number of files searched for faces.
         unreadable: Number of files that were missing or could not be read.
+        without_row: Number of videos and pictures in the folder that no row names.
+        notes: What the reading of the data left out, a line each.
         detectors: Figures of each detector.
     """
 
     page: Path
     page_bytes: int
+    layout: Layout
     rows: int
     opened: int
     searched: int
     unreadable: int
+    without_row: int
+    notes: list[str]
     detectors: list[DetectorRow]
 
 
 def explore(
-    table_path: Path, out: Path, *, root: Path | None, options: ExploreOptions, stage: ProgressStage
+    data: Path, out: Path, *, root: Path | None, options: ExploreOptions, stage: ProgressStage
 ) -> Exploration:
-    """Explores the files of a table and writes the page and its files.
+    """Explores a data set and writes the page and its files.
 
     Nothing is written before all files are processed. Files of an earlier run in the same folder
-    that this one does not write are removed; other files are left alone.
+    that this one does not write are removed; other files are left alone. Where none of the files
+    is there, such as beside downloaded metadata, the figures are those of the table alone.
 
     Args:
-        table_path: A table that `read_table` reads.
+        data: A table or a folder that `read_any` reads.
         out: The folder; created where it does not exist.
         root: Folder that relative paths start from; None for the table's own.
         options: Options of the exploration.
         stage: Reports progress.
 
     Raises:
-        UsageError: The table is invalid, none of its files exists, or the folder cannot be written.
+        UsageError: There is no data set, none of its files is in the given root, or the folder
+            cannot be written.
     """
-    folder = root or table_path.parent
-    table, raw = read_table(table_path, root=folder), read_csv_text(table_path)
+    source = read_any(data, root=root)
+    folder, table = source.root, _with_labels(source)
     make_folder(out)
-    DetectorSet(with_smile=options.with_smile)  # fails now rather than in the middle of the work
-    labels = dict(zip(table["path"], table["label"], strict=True))
+    # Fails now rather than in the middle of the work.
+    DetectorSet(with_smile=options.with_smile, haar=options.haar)
     missing = [path for path in table["path"] if not (folder / path).is_file()]
+    notes = list(source.notes)
     if len(missing) == len(table):
-        raise UsageError(
-            f"{table_path}: none of its {len(table)} files is in {folder}: give --root, the folder "
-            "that its paths start from"
+        nothing = f"{data}: none of its {len(table)} files is in {folder}"
+        if root is not None:
+            raise UsageError(f"{nothing}: give --root, the folder that its paths start from")
+        notes.append(
+            f"{nothing}: the figures are those of the table alone; --root says where files are"
         )
     there = table[~table["path"].isin(missing)]
-    sampled = stratified(there, options.sample, options.seed)
-    family = _family(there)
+    labels = dict(zip(table["path"], table["label"], strict=True))
     with Workers(options.workers) as workers:
-        paths = _to_open(there, sampled, options)
-        with stage("opening files", len(paths)) as on_done:
-            facts = workers.do(partial(read_facts, root=folder), paths, on_done)
-        broken = {item.path: item.error for item in facts if item.error}
-        searchable = [path for path in sampled if path not in broken]
-        search = partial(
-            search_file, root=folder, frames=options.frames, with_smile=options.with_smile
-        )
-        with stage("searching for faces", len(searchable)) as on_done:
-            detections = workers.do(search, searchable, on_done)
-        broken.update({file.path: file.error for file in detections if file.error})
-        detections = [file for file in detections if file.frames]
-        readable = {item.path for item in facts if not item.error and not item.still}
-        clips = _choose_clips(table[table["path"].isin(readable)], options)
-        with stage("cutting excerpts", len(family) + len(clips)) as on_done:
-            strip = partial(film_strip, root=folder, frames=STRIP_FRAMES)
-            strips = workers.do(strip, family, on_done)
-            played = workers.do(partial(excerpt, root=folder), clips, on_done)
+        work = FileWork(folder, options, workers, stage)
+        facts, detections, broken = work.opened_and_searched(there)
+        readable = [item.path for item in facts if not item.error]
+        clips = [item.path for item in facts if not item.error and not item.still]
+        pictures = work.pictures(there, readable, clips)
     rows = detector_rows(detections, labels)
     stills = {item.path for item in facts if item.still}
-    columns = summarise_columns(raw)
+    columns = summarise_columns(source.raw)
+    in_folder = read_folder(there["path"], folder) if len(there) else None
     unreadable = {path: f"{path}: no such file" for path in missing} | broken
-    charts = table_charts(table, columns) | file_charts(facts, labels)
+    charts = table_charts(table, columns, in_folder) | file_charts(facts, labels)
     sheets = {
         **{
             f"faces {key}": sheet
             for key, sheet in face_sheets(table, detections, options.seed).items()
         },
         **comparison_sheets(table, detections, labels, options.seed),
-        "family": family_sheet(dict(zip(family, strips, strict=True)), labels),
+        "pictures": picture_sheet([pictures.frames[path] for path in pictures.drawn], labels),
+        "first frames": first_frame_sheet([pictures.frames[p] for p in pictures.clips], labels),
+        "families": families_sheet(pictures.families, pictures.frames, labels),
+        "family": family_sheet(pictures.strips, labels),
         "not found": not_found_sheet(table, detections, labels, options.seed),
     }
     content = PageContent(
-        name=table_path.name,
+        name=data.resolve().name,
+        layout=source.layout,
         table=table,
+        raw=source.raw,
         columns=columns,
+        folder=in_folder,
         charts=charts | face_charts(detections, stills, rows),
         sheets={key: sheet for key, sheet in sheets.items() if sheet is not None},
         clips=[
-            Clip(path, labels[path], encoded)
-            for path, encoded in zip(clips, played, strict=True)
+            Clip(path, labels[path], encoded, pictures.frames[path].picture)
+            for path, encoded in pictures.excerpts.items()
             if encoded is not None
         ],
         detectors=rows,
         opened=len(facts),
         searched=len(detections),
-        unreadable=unreadable,
-        options=asdict(options),
+        missing=missing,
+        broken=broken,
+        notes=notes,
+        options=options.as_dict(),
     )
     page = render(content).encode("utf-8")
+    without_row = [] if in_folder is None else in_folder.without_row
     files = {
         **chart_files(content.charts),
         **sheet_files(content.sheets),
         "columns.csv": as_csv(columns),
+        "values.csv": as_csv(frequent_values(source.raw)),
         "detectors.csv": as_csv(detector_table(rows)),
         "files.csv": as_csv(file_table(table, facts, detections)),
         "unreadable.csv": as_csv(unreadable_table(unreadable)),
+        "files_without_a_row.csv": as_csv(pd.DataFrame({"path": without_row})),
         PAGE: page,
     }
     counts = {"rows": len(table), "opened": len(facts), "searched": len(detections)}
@@ -230,85 +173,16 @@ def explore(
     return Exploration(
         page=out / PAGE,
         page_bytes=len(page),
+        layout=source.layout,
         **counts,
         unreadable=len(unreadable),
+        without_row=len(without_row),
+        notes=notes,
         detectors=rows,
     )
 
 
-def _to_open(there: pd.DataFrame, sampled: list[str], options: ExploreOptions) -> list[str]:
-    """Returns a plain random sample, so that shares are unbiased, and the searched files."""
-    count = min(options.probe, len(there))
-    rng = np.random.default_rng(options.seed)
-    plain = there["path"].iloc[np.sort(rng.choice(len(there), count, replace=False))]
-    # Originals are played beside their fakes.
-    made_from = set(there["original"][there["path"].isin(sampled)]) & set(there["path"])
-    return list(dict.fromkeys([*plain, *sampled, *sorted(made_from)]))
-
-
-def _family(there: pd.DataFrame) -> list[str]:
-    """Returns the original with the most fakes, and some of these; empty without fakes."""
-    known = set(there["path"])
-    original = next((str(path) for path in most_faked(there).index if path in known), None)
-    if original is None:
-        return []
-    fakes = there["path"][(there["original"] == original) & (there["label"] == "FAKE")]
-    return [original, *fakes[:FAKES_SHOWN]]
-
-
-def _choose_clips(readable: pd.DataFrame, options: ExploreOptions) -> list[str]:
-    """Returns fake clips, each after its original where that can be read, then other real ones."""
-    fakes = stratified(readable[readable["label"] == "FAKE"], options.max_clips // 2, options.seed)
-    original = dict(zip(readable["path"], readable["original"], strict=True))
-    chosen: list[str] = []
-    for fake in fakes:
-        pair = [path for path in (original[fake],) if path in original]
-        chosen += [path for path in [*pair, fake] if path not in chosen]
-    left = readable[(readable["label"] == "REAL") & ~readable["path"].isin(chosen)]
-    return chosen + stratified(left, options.max_clips - len(chosen), options.seed)
-
-
-class Workers:
-    """Pool of single-threaded processes. Use as a context manager.
-
-    Args:
-        count: Number of processes.
-    """
-
-    def __init__(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def do(
-        self,
-        work: Callable[[Job], Result],
-        jobs: Sequence[Job],
-        on_done: Callable[[], None] = lambda: None,
-    ) -> list[Result]:
-        """Runs a function on every job.
-
-        Args:
-            work: A function of a module, or a `functools.partial` of one.
-            jobs: Its arguments.
-            on_done: Called after each job.
-
-        Returns:
-            The results in the order of the jobs.
-        """
-        futures = [self._pool.submit(work, job) for job in jobs]
-        for future in as_completed(futures):
-            future.result()
-            on_done()
-        return [future.result() for future in futures]
-
-
-def _begin() -> None:
-    cv2.setNumThreads(1)
-    # Ctrl-C reaches all processes of the terminal; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _with_labels(source: FoundTable) -> pd.DataFrame:
+    """Returns all columns with their defaults; a split that is not stated stays empty."""
+    table = with_defaults(source.rows).assign(split=source.rows["split"])
+    return table.assign(label=table["label"].where(table["label"] != "", UNLABELLED))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,16 +16,23 @@ from dfd_edge.report.html import data_uri, render_page
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.version import version_of
 from dfd_training.data.croppers import dlib_is_there
+from dfd_training.data.readers.any_layout import Layout
+from dfd_training.data.table import LABELS
 from dfd_training.explore.charts import chart_png, chart_table, percent
+from dfd_training.explore.columns import frequent_values, missing_sentences
 from dfd_training.explore.detectors import DETECTORS, DLIB_MISSING, SEARCHED_PX
 from dfd_training.explore.figures import DetectorRow
+from dfd_training.explore.folder import FolderFiles
 from dfd_training.explore.search import EXCERPT_BYTES, EXCERPT_S, MAX_SECONDS, Detections, FileFacts
 from dfd_training.explore.sheets import Sheet
+from dfd_training.explore.tables import GROUPS, UNLABELLED
 
 RECORD = "explore.json"
 _TEMPLATE = Path(__file__).with_name("explore.html")
-_LISTED = 50
-_MARKS = {"REAL": "●", "FAKE": "▲"}
+_LISTED = 20
+_HEAD_ROWS = 6
+_MARKS = {"REAL": "●", "FAKE": "▲", UNLABELLED: "○"}
+_STYLES = {"REAL": "real", "FAKE": "fake", UNLABELLED: "none"}
 _FILTERS: dict[str, Callable[..., object]] = {
     "data_uri": data_uri,
     "short": shortened,
@@ -37,11 +44,19 @@ _FILTERS: dict[str, Callable[..., object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """An excerpt that the page plays: its file, the label, and H.264 in MP4."""
+    """An excerpt that the page plays.
+
+    Attributes:
+        path: Path of its file.
+        label: Label of that file.
+        mp4: H.264 in MP4.
+        poster: The first frame as JPEG, shown until it plays and in print, or None.
+    """
 
     path: str
     label: str
     mp4: bytes
+    poster: bytes | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,30 +64,40 @@ class PageContent:
     """Content of the page.
 
     Attributes:
-        name: Name of the table's file.
-        table: The table from `read_table`.
-        columns: Its summary from `summarise_columns`.
+        name: Name of the table's file, or of the folder.
+        layout: The form of the data.
+        table: All columns, with defaults and `UNLABELLED` for an empty label.
+        raw: The columns as written.
+        columns: Their summary from `summarise_columns`.
+        folder: The files of the folder; None where none of the table's is there.
         charts: Charts by name.
-        sheets: "faces REAL", "faces FAKE", "family", "drawn", "differ" and "not found", as far
-            as there are any.
+        sheets: "faces REAL" and so on, "pictures", "first frames", "families", "family", "drawn",
+            "differ" and "not found", as far as there are any.
         clips: Excerpts.
         detectors: Figures of each detector.
         opened: Number of files whose facts were read.
         searched: Number of files searched for faces.
-        unreadable: Reason for each file that could not be read, by path.
+        missing: Paths of rows whose file is not there.
+        broken: Reason for each other file that could not be read, by path.
+        notes: What the reading of the data left out, a line each.
         options: Options of the run.
     """
 
     name: str
+    layout: Layout
     table: pd.DataFrame
+    raw: pd.DataFrame
     columns: pd.DataFrame
+    folder: FolderFiles | None
     charts: dict[str, BarChart]
     sheets: dict[str, Sheet]
     clips: list[Clip]
     detectors: list[DetectorRow]
     opened: int
     searched: int
-    unreadable: dict[str, str]
+    missing: list[str]
+    broken: dict[str, str]
+    notes: list[str]
     options: dict[str, Any]
 
 
@@ -83,10 +108,19 @@ def render(content: PageContent) -> str:
         "drawings": {name: chart.chart() for name, chart in content.charts.items()},
         "counts": content.table["label"].value_counts().to_dict(),
         "sources": content.table["source"].nunique(),
-        "unreadable": sorted(content.unreadable.values())[:_LISTED],
+        "groups": [label for label in GROUPS if label in set(content.table["label"])],
+        "head": content.raw[:_HEAD_ROWS],
+        "values": _by_column(frequent_values(content.raw)),
+        "sentences": missing_sentences(content.raw),
+        "lists": _lists(content),
+        "listed": _LISTED,
         "dlib_missing": None if dlib_is_there() else DLIB_MISSING,
         "version": version_of("dfd-edge"),
         "marks": _MARKS,
+        "styles": _STYLES,
+        "split_missing": [
+            label for label in LABELS if f"missing_{label.lower()}" in content.columns
+        ],
         "searched_px": SEARCHED_PX,
         "max_seconds": MAX_SECONDS,
         "excerpt_s": EXCERPT_S,
@@ -102,6 +136,22 @@ def render(content: PageContent) -> str:
     return rendered(f"{size / 1e6:.1f}")
 
 
+def _by_column(values: pd.DataFrame) -> dict[str, list[dict[Hashable, Any]]]:
+    """Returns the most frequent values of each column that has any."""
+    return {
+        str(name): rows.to_dict("records") for name, rows in values.groupby("column", sort=False)
+    }
+
+
+def _lists(content: PageContent) -> dict[str, list[str]]:
+    """Returns the files that need attention, by title."""
+    return {
+        "Rows without a file": sorted(content.missing),
+        "Files without a row": [] if content.folder is None else content.folder.without_row,
+        "Unreadable files": sorted(content.broken.values()),
+    }
+
+
 def _records(content: PageContent) -> dict[str, Any]:
     """Returns the figures of the page, for further use."""
     return {
@@ -111,6 +161,7 @@ def _records(content: PageContent) -> dict[str, Any]:
             name: chart_table(chart).to_dict("list") for name, chart in content.charts.items()
         },
         "columns": content.columns.to_dict("records"),
+        "missing_values": missing_sentences(content.raw),
         "detectors": [asdict(row) for row in content.detectors],
     }
 
@@ -154,7 +205,7 @@ def detector_table(rows: Sequence[DetectorRow]) -> pd.DataFrame:
                 "frames": row.frames,
                 "share_found": round(row.share, 4),
                 **{
-                    f"share_found_{label.lower()}": round(share, 4)
+                    f"share_found_{label.lower().replace(' ', '_')}": round(share, 4)
                     for label, share in row.share_by_label.items()
                 },
                 "per_frame": round(row.per_frame, 3),
@@ -170,7 +221,8 @@ def file_table(
     table: pd.DataFrame, facts: Sequence[FileFacts], detections: Sequence[Detections]
 ) -> pd.DataFrame:
     """Returns the opened rows of the table with their facts and the faces found in them."""
-    known = pd.DataFrame([asdict(item) for item in facts])
+    names = [item.name for item in fields(FileFacts)]
+    known = pd.DataFrame([asdict(item) for item in facts], columns=names)
     found = pd.DataFrame(
         [
             {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, Image, VideoFile
 from dfd_edge.sources.frames import Sampler
-from dfd_training.explore.detectors import DetectorSet, Pass
-from dfd_training.explore.drawing import contact_sheet, draw_boxes, png, shrunk
+from dfd_training.explore.detectors import DetectorSet, HaarOptions, Pass, PassResult
+from dfd_training.explore.drawing import contact_sheet, draw_boxes, jpeg, png, shrunk
+from dfd_training.explore.figures import DetectorRow, detector_rows
 from dfd_training.explore.page import make_folder
-from dfd_training.explore.search import is_still, spaced_frames
+from dfd_training.explore.search import PICTURE_PX, Detections, is_still, spaced_frames
+from dfd_training.explore.sheets import Sheet, compared
+from dfd_training.explore.tables import UNLABELLED
 
 _COLUMNS = 4
 _CELL = (240, 180)
@@ -32,6 +36,9 @@ class PreviewOptions:
         rate_hz: Frames per second of the GIF.
         longest_px: Longer side of the GIF.
         frames: Pictures on the contact sheet.
+        detectors: Compare all face detectors on these pictures.
+        with_smile: Search for smiles too.
+        haar: Parameters of the Haar cascades.
 
     Raises:
         UsageError: A value is out of range.
@@ -41,6 +48,9 @@ class PreviewOptions:
     rate_hz: float = 8.0
     longest_px: int = 320
     frames: int = 12
+    detectors: bool = False
+    with_smile: bool = False
+    haar: HaarOptions = field(default_factory=HaarOptions)
 
     def __post_init__(self) -> None:
         ranges = {
@@ -59,28 +69,81 @@ class PreviewOptions:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The written files, and how many of the sheet's frames show a face."""
+    """The written files.
 
-    gif: Path
-    sheet: Path
+    Attributes:
+        gif: The animation; None of a photograph.
+        sheet: The contact sheet; None of a photograph.
+        compared: The sheet of all detectors, where it was asked for.
+        frames: Number of frames on the sheets.
+        with_face: Number of those with a face, by BlazeFace.
+        detectors: Figures of each detector on them.
+    """
+
+    gif: Path | None
+    sheet: Path | None
+    compared: Path | None
     frames: int
     with_face: int
+    detectors: list[DetectorRow]
 
 
 def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
-    """Writes `NAME.gif` and `NAME_sheet.png` of a clip.
+    """Writes `NAME.gif` and `NAME_sheet.png` of a clip, and `NAME_detectors.png` on demand.
 
     Args:
-        path: The clip.
-        out: The folder for both files; created where it does not exist.
+        path: The clip; or a photograph, of which only `NAME_detectors.png` is written.
+        out: The folder for the files; created where it does not exist.
         options: Options of the preview.
 
     Raises:
         SourceError: The clip cannot be read.
-        UsageError: It is a photograph, or the folder cannot be written to.
+        UsageError: It is a photograph and the detectors are not asked for, or the folder cannot be
+            written to.
     """
-    if is_still(path):
-        raise UsageError(f"{path}: a photograph, and not a clip: look at it as it is")
+    photograph = is_still(path)
+    if photograph and not options.detectors:
+        raise UsageError(
+            f"{path}: a photograph, and not a clip: look at it as it is; --detectors searches it"
+        )
+    moving = [] if photograph else _moving(path, options)
+    still = list(spaced_frames(path, options.frames, max_seconds=options.seconds))
+    searcher = DetectorSet(with_smile=options.with_smile, haar=options.haar)
+    found = [searcher.search(frame.image) for frame in still]
+    files: dict[Path, Callable[[Path], object]] = {}
+    gif_path, sheet_path = out / f"{path.stem}.gif", out / f"{path.stem}_sheet.png"
+    compared_path = out / f"{path.stem}_detectors.png"
+    if not photograph:
+        boxed = [
+            draw_boxes(shrunk(frame.image, 2 * _CELL[0]), what, [Pass.BLAZEFACE])
+            for frame, what in zip(still, found, strict=True)
+        ]
+        sheet = png(
+            contact_sheet(boxed, [_time(frame) for frame in still], columns=_COLUMNS, cell=_CELL)
+        )
+        files[gif_path] = lambda partial: _write_gif(moving, options.rate_hz, partial)
+        files[sheet_path] = lambda partial: partial.write_bytes(sheet)
+    if options.detectors:
+        beside = _compared(path, still, found, timed=not photograph)
+        files[compared_path] = lambda partial: partial.write_bytes(beside)
+    make_folder(out)
+    for file, write in files.items():
+        with written_whole(file) as partial:
+            write(partial)
+    times = tuple(frame.time_s for frame in still)
+    searched = Detections(str(path), tuple(found), times, 0, b"", None)
+    return Preview(
+        gif=gif_path if gif_path in files else None,
+        sheet=sheet_path if sheet_path in files else None,
+        compared=compared_path if compared_path in files else None,
+        frames=len(still),
+        with_face=sum(bool(what[Pass.BLAZEFACE].boxes) for what in found),
+        detectors=detector_rows([searched], {str(path): UNLABELLED}),
+    )
+
+
+def _moving(path: Path, options: PreviewOptions) -> list[Image]:
+    """Returns the frames of the animation."""
     moving: list[Image] = []
     with VideoFile(path, threads=1) as video:
         for frame in video.frames(Sampler(options.rate_hz)):
@@ -89,26 +152,27 @@ def preview(path: Path, out: Path, options: PreviewOptions) -> Preview:
             moving.append(shrunk(frame.image, options.longest_px))
     if not moving:
         raise SourceError(path, "no frame could be decoded")
-    still = list(spaced_frames(path, options.frames, max_seconds=options.seconds))
-    searcher = DetectorSet()
-    found = [searcher.search(frame.image) for frame in still]
-    boxed = [
-        draw_boxes(shrunk(frame.image, 2 * _CELL[0]), what, [Pass.BLAZEFACE])
+    return moving
+
+
+def _compared(
+    path: Path, still: Sequence[Frame], found: Sequence[dict[Pass, PassResult]], *, timed: bool
+) -> bytes:
+    """Returns the frames as a PNG picture: times in rows, detectors in columns."""
+    rows = tuple(
+        compared(
+            str(path),
+            "",
+            jpeg(shrunk(frame.image, PICTURE_PX)),
+            what,
+            f"{_time(frame)}, " if timed else "",
+        )
         for frame, what in zip(still, found, strict=True)
-    ]
-    words = [_words(frame) for frame in still]
-    sheet = contact_sheet(boxed, words, columns=_COLUMNS, cell=_CELL)
-    make_folder(out)
-    gif_path, sheet_path = out / f"{path.stem}.gif", out / f"{path.stem}_sheet.png"
-    with written_whole(gif_path) as partial:
-        _write_gif(moving, options.rate_hz, partial)
-    with written_whole(sheet_path) as partial:
-        partial.write_bytes(png(sheet))
-    with_face = sum(bool(what[Pass.BLAZEFACE].boxes) for what in found)
-    return Preview(gif_path, sheet_path, len(still), with_face)
+    )
+    return Sheet("detectors", rows, PICTURE_PX).png()
 
 
-def _words(frame: Frame) -> str:
+def _time(frame: Frame) -> str:
     return f"{frame.time_s:.1f} s"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from dfd_edge.errors import SourceError
-from dfd_edge.faces import crop_region, extract_crop
+from dfd_edge.faces import crop_region
 from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.sources import Frame, Image, SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.containers import IMAGE_SUFFIXES
 from dfd_edge.sources.frames import Sampler
-from dfd_training.explore.detectors import DetectorSet, Pass, PassResult, faces_of
+from dfd_training.explore.detectors import Box, DetectorSet, HaarOptions, Pass, PassResult, faces_of
 from dfd_training.explore.drawing import jpeg, shrunk
 
 #: Decoded length of a clip, from its start: decoding an hour would take too long.
@@ -150,7 +150,7 @@ class Detections:
         times_s: Times of the frames.
         shown: Index of the frame that `picture` shows.
         picture: That frame as JPEG, at most `PICTURE_PX` wide and tall, without drawings.
-        face: The largest face of BlazeFace in it as JPEG of `FACE_PX` squared, or None.
+        face: The largest face of BlazeFace in it as JPEG, at most `FACE_PX` squared, or None.
         error: Reason why not all could be read, or "".
     """
 
@@ -162,6 +162,11 @@ class Detections:
     face: bytes | None
     error: str = ""
 
+    @property
+    def found(self) -> dict[Pass, PassResult]:
+        """Results in the shown frame."""
+        return self.frames[self.shown]
+
     def faces(self, detector: str) -> list[int]:
         """Counts the faces a detector found in each frame; empty where it did not run."""
         found = [faces_of(frame, detector) for frame in self.frames]
@@ -169,21 +174,24 @@ class Detections:
 
 
 @cache
-def _detector_set(*, with_smile: bool) -> DetectorSet:
+def _detector_set(haar: HaarOptions, *, with_smile: bool) -> DetectorSet:
     """Returns the detectors of this process, opened once."""
-    return DetectorSet(with_smile=with_smile)
+    return DetectorSet(with_smile=with_smile, haar=haar)
 
 
-def search_file(path: str, *, root: Path, frames: int, with_smile: bool) -> Detections:
+def search_file(
+    path: str, *, root: Path, frames: int, haar: HaarOptions, with_smile: bool
+) -> Detections:
     """Searches a few frames of a file by every detector.
 
     Args:
         path: Path as in the table.
         root: Folder that relative paths start from.
         frames: Maximum number of frames of a clip.
+        haar: Parameters of the cascades.
         with_smile: Search for smiles too.
     """
-    searcher = _detector_set(with_smile=with_smile)
+    searcher = _detector_set(haar, with_smile=with_smile)
     found: list[dict[Pass, PassResult]] = []
     times_s: list[float] = []
     shown, picture, face = 0, b"", None
@@ -194,7 +202,7 @@ def search_file(path: str, *, root: Path, frames: int, with_smile: bool) -> Dete
             times_s.append(frame.time_s)
             # The shown frame is the last with a face up to the middle, or else the first with one.
             if number <= frames // 2 or face is None:
-                cropped = _face(frame.image, found[-1])
+                cropped = _face(frame.image, found[-1][Pass.BLAZEFACE].boxes)
                 if cropped is not None or not picture:
                     shown, face = number, cropped
                     picture = jpeg(shrunk(frame.image, PICTURE_PX))
@@ -222,16 +230,60 @@ def film_strip(path: str, *, root: Path, frames: int) -> tuple[bytes, ...]:
     return tuple(pictures)
 
 
-def _face(image: Image, found: dict[Pass, PassResult]) -> bytes | None:
-    """Returns the crop of the largest face that BlazeFace found, as the model would see it."""
-    boxes = found[Pass.BLAZEFACE].boxes
+@dataclass(frozen=True, slots=True)
+class FirstFrame:
+    """The first frame of a clip, or a photograph.
+
+    Attributes:
+        path: Path as in the table.
+        picture: The whole frame as JPEG, at most `PICTURE_PX` wide and tall; None where the file
+            cannot be read.
+        face: The largest face in it as JPEG, at most `FACE_PX` squared; None without one.
+    """
+
+    path: str
+    picture: bytes | None
+    face: bytes | None = None
+
+
+def first_frame(path: str, *, root: Path, haar: HaarOptions, with_smile: bool) -> FirstFrame:
+    """Decodes the first frame of a file and cuts its largest face out.
+
+    Args:
+        path: Path as in the table.
+        root: Folder that relative paths start from.
+        haar: As `search_file` has them, so that both share a process's detectors.
+        with_smile: The same.
+    """
+    try:
+        if is_still(root / path):
+            image = read_image(root / path)
+        else:
+            with VideoFile(root / path, threads=1) as video:
+                image = next(iter(video.frames(_TimeSampler([0.0])))).image
+    except (SourceError, StopIteration):
+        return FirstFrame(path, None)
+    boxes = _detector_set(haar, with_smile=with_smile).blazeface(image).boxes
+    return FirstFrame(path, jpeg(shrunk(image, PICTURE_PX)), _face(image, boxes))
+
+
+def _face(image: Image, boxes: Sequence[Box]) -> bytes | None:
+    """Returns a square around the largest face, as far as the picture reaches.
+
+    Models see more where a face is near the edge: the edge repeated. That shows nothing of a face.
+    """
     if not boxes:
         return None
     height, width = image.shape[:2]
     box = max(boxes, key=lambda sides: (sides[2] - sides[0]) * (sides[3] - sides[1]))
     pixels = np.array(box, np.float32) * np.array([width, height] * 2, np.float32)
-    rgb = extract_crop(image, crop_region(pixels, CROP_SCALE), FACE_PX)
-    return jpeg(np.ascontiguousarray(rgb[:, :, ::-1]))
+    region = crop_region(pixels, CROP_SCALE)
+    side = min(region.side, width, height)
+    shift = (region.side - side) // 2
+    left = min(max(region.x0 + shift, 0), width - side)
+    top = min(max(region.y0 + shift, 0), height - side)
+    square = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return jpeg(shrunk(square, FACE_PX))
 
 
 def excerpt(path: str, *, root: Path, seconds: float = EXCERPT_S) -> bytes | None:

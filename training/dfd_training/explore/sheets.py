@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+import numpy as np
 import pandas as pd
 
-from dfd_training.explore.detectors import DETECTORS, Pass
-from dfd_training.explore.drawing import contact_sheet, draw_boxes, from_bytes, jpeg, png
-from dfd_training.explore.search import FACE_PX, PICTURE_PX, STRIP_PX, Detections, stratified
+from dfd_training.explore.detectors import DETECTORS, Pass, PassResult, faces_of
+from dfd_training.explore.drawing import (
+    MOST_ENLARGED,
+    contact_sheet,
+    draw_boxes,
+    enlarged,
+    from_bytes,
+    jpeg,
+    png,
+)
+from dfd_training.explore.search import (
+    FACE_PX,
+    PICTURE_PX,
+    STRIP_PX,
+    Detections,
+    FirstFrame,
+    stratified,
+)
 
 FACES_SHOWN = 24
+#: The sheet of pictures as they are has so many rows and columns.
+PICTURES_ACROSS = 5
+#: Clips of each label whose first frames are shown whole.
+FIRST_FRAMES = 4
 EXAMPLES = 4
 NOT_FOUND_SHOWN = 8
 
@@ -31,12 +51,24 @@ class Picture:
         label: Label of that file.
         jpeg: The picture.
         words: The caption, or "".
+        scale: Factor by which it may be enlarged.
     """
 
     path: str
     label: str
     jpeg: bytes
     words: str = ""
+    scale: int = MOST_ENLARGED
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return PurePath(self.path).name
+
+    @property
+    def widest(self) -> int:
+        """Width in pixels to which it may be enlarged."""
+        return self.scale * int(from_bytes(self.jpeg).shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +79,14 @@ class Sheet:
         name: Name of its file, without suffix.
         rows: The pictures.
         size: Side in pixels of the square that each is fitted into.
+        columns: Pictures in a row of the PNG, a multiple of those in the longest row if there are
+            several rows; by default as many as that has.
     """
 
     name: str
     rows: tuple[tuple[Picture, ...], ...]
     size: int
+    columns: int = 0
 
     @property
     def pictures(self) -> list[Picture]:
@@ -60,13 +95,15 @@ class Sheet:
 
     def png(self) -> bytes:
         """Returns the sheet as one PNG picture, with labels and captions."""
-        columns = max(len(row) for row in self.rows)
+        longest = max(len(row) for row in self.rows)
+        columns = self.columns or longest
         images, words = [], []
-        for picture in self.pictures:
-            images.append(from_bytes(picture.jpeg))
-            words.append(f"{picture.label} {picture.words or PurePath(picture.path).name}")
-        if len(self.rows) == 1:
-            columns = 6
+        for row in self.rows:
+            blank = longest - len(row)
+            images += [from_bytes(picture.jpeg) for picture in row]
+            words += [f"{picture.label} {picture.words or picture.name}".strip() for picture in row]
+            images += [np.full((1, 1, 3), 255, np.uint8)] * blank
+            words += [""] * blank
         return png(contact_sheet(images, words, columns=columns, cell=(self.size, self.size)))
 
 
@@ -79,9 +116,52 @@ def face_sheets(
     for label, rows in table[table["path"].isin(faces)].groupby("label"):
         chosen = stratified(rows, FACES_SHOWN, seed)
         pictures = tuple(Picture(path, str(label), faces[path]) for path in chosen)
-        name = f"faces_{str(label).lower()}"
-        sheets[str(label)] = Sheet(name, (pictures,), FACE_PX)
+        name = f"faces_{str(label).lower().replace(' ', '_')}"
+        sheets[str(label)] = Sheet(name, (pictures,), FACE_PX, columns=6)
     return sheets
+
+
+def picture_sheet(frames: Sequence[FirstFrame], labels: dict[str, str]) -> Sheet | None:
+    """Returns pictures as they are, and first frames of clips, in five columns."""
+    pictures = tuple(
+        Picture(frame.path, labels[frame.path], frame.picture)
+        for frame in frames
+        if frame.picture is not None
+    )
+    if not pictures:
+        return None
+    return Sheet("pictures", (pictures,), STRIP_PX, columns=PICTURES_ACROSS)
+
+
+def first_frame_sheet(frames: Sequence[FirstFrame], labels: dict[str, str]) -> Sheet | None:
+    """Returns whole first frames of clips, each with the face in it."""
+    rows = []
+    for frame in frames:
+        if frame.picture is None:
+            continue
+        row = [Picture(frame.path, labels[frame.path], frame.picture)]
+        if frame.face is not None:
+            row.append(Picture(frame.path, labels[frame.path], frame.face, "the face in it"))
+        rows.append(tuple(row))
+    return Sheet("first_frames", tuple(rows), PICTURE_PX // 2, columns=4) if rows else None
+
+
+def families_sheet(
+    families: Sequence[Sequence[str]], frames: dict[str, FirstFrame], labels: dict[str, str]
+) -> Sheet | None:
+    """Returns first frames of originals and of their fakes: a family in a row.
+
+    Args:
+        families: Paths of the original, where it is there, and of its fakes.
+        frames: The first frames, by path.
+        labels: Labels of the files, by path.
+    """
+    rows = []
+    for family in families:
+        shown = [(path, frames[path].picture) for path in family]
+        row = [Picture(path, labels[path], jpeg) for path, jpeg in shown if jpeg is not None]
+        rows += [tuple(row)] if row else []
+    return Sheet("fakes_of_originals", tuple(rows), STRIP_PX) if rows else None
 
 
 def family_sheet(strips: dict[str, tuple[bytes, ...]], labels: dict[str, str]) -> Sheet | None:
@@ -114,7 +194,10 @@ def comparison_sheets(
     sheets = {}
     for name, paths in (("drawn", drawn), ("differ", differ)):
         if paths:
-            rows = tuple(_compared(shown[path], labels[path]) for path in paths)
+            rows = tuple(
+                compared(path, labels[path], shown[path].picture, shown[path].found)
+                for path in paths
+            )
             sheets[name] = Sheet(f"detectors_{name}", rows, PICTURE_PX)
     return sheets
 
@@ -138,17 +221,20 @@ def not_found_sheet(
         chosen += stratified(table[table["path"].isin(some)], share, seed)
     if not chosen:
         return None
+    every = [item for passes in DETECTORS.values() for item in passes]
     pictures = []
     for path in chosen:
         file = by_path[path]
-        image = draw_boxes(from_bytes(file.picture), file.frames[file.shown], _faces_only())
         words = f"none by {', '.join(_short(name) for name in blind[path])}"
-        pictures.append(Picture(path, labels[path], jpeg(image), words))
-    return Sheet("no_face_found", (tuple(pictures),), PICTURE_PX)
+        picture = Picture(path, labels[path], file.picture, words)
+        pictures.append(_drawn(picture, file.found, every))
+    return Sheet("no_face_found", (tuple(pictures),), PICTURE_PX, columns=4)
 
 
-def _faces_only() -> list[Pass]:
-    return [item for passes in DETECTORS.values() for item in passes]
+def _drawn(picture: Picture, found: dict[Pass, PassResult], passes: Sequence[Pass]) -> Picture:
+    """Draws the detections of some passes into a picture; a small one is drawn larger."""
+    image = enlarged(from_bytes(picture.jpeg), PICTURE_PX)
+    return replace(picture, jpeg=jpeg(draw_boxes(image, found, passes)), scale=1)
 
 
 def _short(detector: str) -> str:
@@ -160,15 +246,23 @@ def _numbers(file: Detections) -> list[int]:
     return [faces[file.shown] for name in DETECTORS if (faces := file.faces(name))]
 
 
-def _compared(file: Detections, label: str) -> tuple[Picture, ...]:
-    found = file.frames[file.shown]
+def compared(
+    path: str, label: str, picture: bytes, found: dict[Pass, PassResult], when: str = ""
+) -> tuple[Picture, ...]:
+    """Returns a frame once for each detector that ran, with its detections and their number.
+
+    Args:
+        path: Path of the file.
+        label: Its label.
+        picture: The frame as JPEG.
+        found: Detections in it.
+        when: Stands before each caption.
+    """
     pictures = []
     for name, passes in _DRAWN.items():
-        faces = file.faces(name)
-        if not faces:
+        faces = faces_of(found, name)
+        if faces is None:
             continue
-        image = draw_boxes(from_bytes(file.picture), found, passes)
-        number = faces[file.shown]
-        words = f"{_short(name)}: {number} {'face' if number == 1 else 'faces'}"
-        pictures.append(Picture(file.path, label, jpeg(image), words))
+        words = f"{when}{_short(name)}: {len(faces)} {'face' if len(faces) == 1 else 'faces'}"
+        pictures.append(_drawn(Picture(path, label, picture, words), found, passes))
     return tuple(pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from dfd_edge.bundle.manifest import MANIFEST_NAME
 from dfd_edge.errors import UsageError
 from dfd_edge.sources.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dfd_training.data.splitting import related_groups, shares_with_later
 from dfd_training.data.table import COLUMNS, FAKE, REAL, check_rows, path_namer
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+#: Files that describe a folder which this project wrote, and keys that they have.
+_OUTPUTS = {
+    MANIFEST_NAME: {"frame", "probe"},
+    "evaluation.json": {"bundle", "verdicts"},
+    "explore.json": {"table", "options", "files"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,20 @@ def media_in(folder: Path) -> list[str]:
 def media_below(folder: Path) -> Iterator[Path]:
     """Yields the videos and pictures in a folder and below it, by their suffix, sorted.
 
+    As `files_below` does, without what this project wrote.
+
+    Raises:
+        UsageError: It is no folder, or a folder in it cannot be read.
+    """
+    return (path for path in files_below(folder) if path.suffix.lower() in MEDIA_SUFFIXES)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files in a folder and below it, sorted; hidden ones are left out.
+
+    Bundles, evaluations and explorations in folders below it are passed over: the picture that a
+    bundle is tested with, and drawn figures, are no data.
+
     Raises:
         UsageError: It is no folder, or a folder in it cannot be read.
     """
@@ -155,14 +178,26 @@ def media_below(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link that leads back
+        # A link may lead back.
+        if real in seen or (Path(parent) != folder and _is_output(Path(parent), names)):
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES:
-                yield Path(parent, name)
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _is_output(folder: Path, names: Sequence[str]) -> bool:
+    """Returns whether the project wrote a folder, by the file that describes it."""
+    for name, keys in _OUTPUTS.items():
+        if name in names:
+            try:
+                content = json.loads((folder / name).read_text("utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(content, dict) and keys <= content.keys():
+                return True
+    return False
 
 
 REAL_NAMES = ("real", "reals", "original", "originals", "genuine", "authentic", "pristine")
