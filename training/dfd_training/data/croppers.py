@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, Face, FaceDetector, FaceFinder
 from dfd_edge.faces.cropped import frontal_face
+from dfd_edge.sources.frames import Pixels, whole
 
 #: Longer side of the searched frames in pixels: dlib finds faces from 80 px on.
 SEARCHED_PX = 1280
@@ -74,7 +75,7 @@ class BlazeFaceCropper:
         """Its options."""
         return self._detector.options.to_dict()
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
         return self._detector.detect(frame, thorough=thorough)
 
@@ -99,9 +100,9 @@ class HaarCropper:
             "searched_px": SEARCHED_PX,
         }
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
-        small, scale = _searched(frame)
+        small, scale = _searched(whole(frame))
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         least = max(20, round(min(grey.shape) * _LEAST_SHARE))
         found = self._cascade.detectMultiScale(
@@ -135,9 +136,9 @@ class DlibCropper:
             self._detector.save(str(path))
             return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def detect(self, frame: NDArray[np.uint8], *, thorough: bool = False) -> list[Face]:
+    def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
-        small, scale = _searched(frame)
+        small, scale = _searched(whole(frame))
         found = self._detector(np.ascontiguousarray(small[:, :, ::-1]), 0)
         return _faces([(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found], scale)
 

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector
 from dfd_edge.sources import Image
 from dfd_training.data.croppers import cascade_file, dlib_is_there

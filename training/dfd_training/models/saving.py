@@ -118,12 +118,12 @@ def average_models(paths: Sequence[Path], out: Path) -> None:
     as much as one of them and generalises better ("model soups", Wortsman et al., ICML 2022).
 
     Args:
-        paths: `.keras` files of one architecture and crop scale, at least two.
+        paths: `.keras` files of one architecture, whose crops were cut alike, at least two.
         out: The new `.keras` file.
 
     Raises:
         UsageError: There are fewer than two, a file is no model, or the models differ in layers,
-            shapes or crop scale.
+            shapes, crop scale or face detector.
     """
     if len(paths) < 2:
         raise UsageError(f"{len(paths)} models to average; two or more")
@@ -131,11 +131,12 @@ def average_models(paths: Sequence[Path], out: Path) -> None:
     sums = [np.asarray(weights, np.float64) for weights in model.get_weights()]
     for path in paths[1:]:
         other = load_keras_file(path)
-        if crop_scale_of(other) != crop_scale_of(model):
-            raise UsageError(
-                f"{path}: crop scale {crop_scale_of(other)}, but {crop_scale_of(model)} in "
-                f"{paths[0]}; only models of the same crops can be averaged"
-            )
+        for name, of in (("crop scale", crop_scale_of), ("face detector", detector_of)):
+            if of(other) != of(model):
+                raise UsageError(
+                    f"{path}: {name} {of(other)}, but {of(model)} in {paths[0]}; only models of "
+                    "crops that were cut alike can be averaged"
+                )
         weights = other.get_weights()
         if [part.shape for part in weights] != [part.shape for part in sums]:
             raise UsageError(f"{path}: other layers than in {paths[0]}; they cannot be averaged")
