@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import platform
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,12 +29,17 @@ from dfd_edge.errors import BundleError, UnsupportedError, UsageError
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.selection import FacesOption
 from dfd_edge.judging.decision import Decision, judge_still
-from dfd_edge.judging.pipeline import judge_frames
+from dfd_edge.judging.recording import (
+    OnImage,
+    OnProgress,
+    OnResult,
+    Reading,
+    judge_recording,
+    plan_moments,
+    undecided,
+)
 from dfd_edge.judging.results import (
     Event,
-    EventKind,
-    FrameResult,
-    Label,
     Record,
     Verdict,
 )
@@ -49,7 +52,7 @@ from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.video import RawVideo, VideoFile
+from dfd_edge.sources.seeking import PartSampler
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
@@ -58,14 +61,8 @@ if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
-    from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.image import AnimatedWebP
 
 logger = logging.getLogger(__name__)
-
-OnResult = Callable[[FrameResult], None]
-OnImage = Callable[[Frame, FrameResult | None], None]
-OnProgress = Callable[[float, float | None], None]
 
 
 class Detector(Closing):
@@ -168,6 +165,16 @@ class Detector(Closing):
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
         check_kind("source", source, str, "a name for it")
+        return self._file_stream(source, None, rate_hz=rate_hz, faces=faces)
+
+    def _file_stream(
+        self,
+        source: str,
+        parts: PartSampler | None,
+        *,
+        rate_hz: float | None,
+        faces: FacesOption,
+    ) -> Stream:
         if self._closed:
             raise UsageError("the detector is closed; load another one", source=source)
         return Stream(
@@ -178,6 +185,7 @@ class Detector(Closing):
             decision=self.decision,
             batcher=self._batcher,
             judged_faces=faces,
+            parts=parts,
         )
 
     def analyze(
@@ -196,6 +204,7 @@ class Detector(Closing):
         stop: threading.Event | None = None,
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
+        max_frames: int | None = None,
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
@@ -204,6 +213,11 @@ class Detector(Closing):
         ends with the last of them, unless `on_image` needs all; the duration of the verdict is
         that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are `unsure`
         whatever their score, and `reason` says so.
+
+        With `max_frames` a film is judged at so many moments, one near the middle of each of so
+        many equal intervals, and decoded from the key frame before each instead of throughout. A
+        person is recognised from one moment to the next by looks. The verdict is not `complete`,
+        and its duration is the length that the moments are spread over.
 
         Args:
             source: Path of the file, or "-" for a video on standard input; the bytes of a file; an
@@ -224,6 +238,8 @@ class Detector(Closing):
                 input, and whether a limited process decodes (`sandbox`); by default those of a
                 `SourceItem`.
             faces: Which faces are judged, as in `stream`.
+            max_frames: Judge a film at this many moments; all of it where that takes no more
+                frames, and where its length is not known, which a note then says.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
@@ -233,6 +249,15 @@ class Detector(Closing):
         check_calls(on_frame=on_frame, on_image=on_image, on_progress=on_progress)
         if name is not None:
             check_kind("name", name, str, "a name for the source")
+        parts = None
+        if max_frames is not None:
+            parts = plan_moments(
+                max_frames,
+                self.bundle.manifest,
+                least=self.decision.spec.min_steps,
+                rate_hz=rate_hz,
+                duration_s=duration_s,
+            )
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(image, name or "array", on_frame, on_image, faces)
@@ -244,46 +269,19 @@ class Detector(Closing):
             return self._judge_image(image, item.name, on_frame, on_image, faces)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise UnsupportedError(item.name, "a live source", "use `watch`")
-        started_s = time.perf_counter()
-        stop = stop or threading.Event()
-        stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
-        video = open_file(item, stop, threads=self._threads)
-        if on_event is not None:
-            for note in video.notes:
-                on_event(Event(item.name, 0.0, EventKind.NOTE, note))
-
-        def report(result: FrameResult) -> None:
-            if on_frame is not None:
-                on_frame(result)
-            if on_progress is not None:
-                on_progress(result.time_s, video.duration_s)
-
-        judge_frames(
-            _file_frames(
-                video, stream, duration_s=duration_s, every=every_image and on_image is not None
-            ),
-            stream,
-            stop=stop,
-            on_result=report,
+        reading = Reading(
+            stop=stop or threading.Event(),
+            duration_s=duration_s,
+            on_frame=on_frame,
             on_image=on_image,
-            frame_bytes=3 * video.width * video.height,
+            every_image=every_image,
+            on_progress=on_progress,
+            on_event=on_event,
         )
-        elapsed_s = time.perf_counter() - started_s
-        if stop.is_set():
-            verdict = stream.verdict(complete=False, reason="stopped before its end")
-        elif duration_s is not None and video.end_s > duration_s:
-            reason = f"only the first {duration_s:g} s were asked for"
-            verdict = stream.verdict(duration_s=duration_s, complete=False, reason=reason)
-        else:
-            first_only = self.bundle.manifest.sequence.first_frames is not None
-            verdict = stream.verdict(
-                duration_s=None if first_only else video.end_s,
-                complete=video.complete,
-                reason=video.reason,
-            )
-        stream.close()
-        doubt = None if isinstance(video, RawVideo) else video.doubt
-        return _timed(verdict if doubt is None else _undecided(verdict, doubt), elapsed_s)
+        stream = self._file_stream(item.name, parts, rate_hz=rate_hz, faces=faces)
+        return judge_recording(
+            open_file(item, reading.stop, threads=self._threads), stream, reading
+        )
 
     def watch(
         self,
@@ -354,7 +352,7 @@ class Detector(Closing):
             wait=wait,
         )
 
-    def run_record(self, *, rate_hz: float | None = None) -> Record:
+    def run_record(self, *, rate_hz: float | None = None, max_frames: int | None = None) -> Record:
         """Returns the JSON Lines object that describes this run."""
         from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
@@ -381,6 +379,7 @@ class Detector(Closing):
             "precision": report.precision,
             "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
             "first_frames": bundle.manifest.sequence.first_frames,
+            "max_frames": max_frames,
         }
 
     def __reduce__(self) -> NoReturn:
@@ -425,24 +424,7 @@ class Detector(Closing):
             reason="; ".join(reasons) or None,
             logit=None if decisive is None else decisive.logit,
         )
-        return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
-
-
-def _file_frames(
-    video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource,
-    stream: Stream,
-    *,
-    duration_s: float | None,
-    every: bool,
-) -> Generator[Frame, None, None]:
-    """Yields the due frames of a file, or every frame, and closes it."""
-    with contextlib.closing(video):
-        for frame in video.frames(stream.sampler, every=every, bursts=stream.takes_bursts):
-            if duration_s is not None and frame.time_s >= duration_s:
-                return
-            yield frame
-            if stream.sampler.is_done and not every:
-                return
+        return undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
 
 def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
@@ -452,22 +434,6 @@ def _check_asked(duration_s: object, options: object, stop: threading.Event | No
         check_kind("options", options, SourceOptions, "SourceOptions")
     if stop is not None:
         check_kind("stop", stop, threading.Event, "a threading.Event")
-
-
-def _undecided(verdict: Verdict, doubt: str) -> Verdict:
-    """Returns the verdict without a decision, for pictures that do not allow one."""
-    if verdict.p_fake is None:
-        return verdict
-    reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
-    people = tuple(
-        dataclasses.replace(person, label=Label.UNSURE, intervals=()) for person in verdict.people
-    )
-    return dataclasses.replace(verdict, label=Label.UNSURE, people=people, reason=reason)
-
-
-def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
-    factor = verdict.duration_s / elapsed_s if elapsed_s > 0 else None
-    return dataclasses.replace(verdict, realtime_factor=factor)
 
 
 def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:

@@ -84,6 +84,8 @@ def judge(request: RunRequest) -> int:
 def _check(request: RunRequest, items: list[SourceItem]) -> None:
     """Refuses options that do not go with the sources, and outputs that cannot be written."""
     check_source_flags(request.source_options, items)
+    if request.max_frames is not None:
+        _check_moments(request, items)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
     outputs = {
@@ -98,6 +100,17 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
         from dfd_edge.report.page import check_report
 
         check_report(request.report_path)
+
+
+def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
+    """Refuses `--frames` where no film is given, or where every frame is wanted."""
+    asked = f"--frames {request.max_frames}"
+    if all(item.kind in (*LIVE_KINDS, SourceKind.IMAGE) for item in items):
+        raise UsageError(f"{asked} is for films in files: give one, or leave it out")
+    if request.save_video is not None:
+        raise UsageError(
+            f"--save-video shows every frame, and {asked} leaves most out: give one of them"
+        )
 
 
 def _open_sinks(
@@ -125,7 +138,7 @@ def _open_sinks(
         webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
         table = opened.enter_context(CsvFile(request.csv_path))
-    run = detector.run_record(rate_hz=request.rate_hz)
+    run = detector.run_record(rate_hz=request.rate_hz, max_frames=request.max_frames)
     if request.report_path is not None:
         from dfd_edge.report.page import Report  # its libraries take a while to load
 
