@@ -34,6 +34,8 @@ from dfd_edge.judging.recording import (
     OnProgress,
     OnResult,
     Reading,
+    Recording,
+    check_scan,
     judge_recording,
     plan_moments,
     undecided,
@@ -43,6 +45,7 @@ from dfd_edge.judging.results import (
     Record,
     Verdict,
 )
+from dfd_edge.judging.scanning import scan_recording
 from dfd_edge.judging.stream import Stream
 from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
@@ -205,6 +208,7 @@ class Detector(Closing):
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
         max_frames: int | None = None,
+        scan: bool = False,
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
@@ -240,6 +244,8 @@ class Detector(Closing):
             faces: Which faces are judged, as in `stream`.
             max_frames: Judge a film at this many moments; all of it where that takes no more
                 frames, and where its length is not known, which a note then says.
+            scan: Search a film for passages that look fake: at a moment every 2 s first, then
+                throughout round those that looked fake or unsure. Results come in two runs then.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
@@ -278,10 +284,24 @@ class Detector(Closing):
             on_progress=on_progress,
             on_event=on_event,
         )
-        stream = self._file_stream(item.name, parts, rate_hz=rate_hz, faces=faces)
-        return judge_recording(
-            open_file(item, reading.stop, threads=self._threads), stream, reading
+
+        def opened() -> Recording:
+            return open_file(item, reading.stop, threads=self._threads)
+
+        def judging(parts: PartSampler | None) -> Stream:
+            return self._file_stream(item.name, parts, rate_hz=rate_hz, faces=faces)
+
+        if not scan:
+            stream = judging(parts)
+            return judge_recording(opened(), stream, reading)
+        check_scan(
+            self.bundle.manifest,
+            max_frames=max_frames,
+            on_standard_input=item.kind is SourceKind.STANDARD_INPUT,
+            source=item.name,
         )
+        rate_hz = rate_hz or self.bundle.manifest.sequence.rate_hz
+        return scan_recording(opened, judging, reading, self.decision, rate_hz)
 
     def watch(
         self,
@@ -352,7 +372,9 @@ class Detector(Closing):
             wait=wait,
         )
 
-    def run_record(self, *, rate_hz: float | None = None, max_frames: int | None = None) -> Record:
+    def run_record(
+        self, *, rate_hz: float | None = None, max_frames: int | None = None, scan: bool = False
+    ) -> Record:
         """Returns the JSON Lines object that describes this run."""
         from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
@@ -380,6 +402,7 @@ class Detector(Closing):
             "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
             "first_frames": bundle.manifest.sequence.first_frames,
             "max_frames": max_frames,
+            "scan": scan,
         }
 
     def __reduce__(self) -> NoReturn:

@@ -152,6 +152,12 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Judge files at N moments spread over each, reached by seeking, instead of throughout.",
 )
 @click.option(
+    "--scan",
+    is_flag=True,
+    help="Search files for passages that look fake: a moment every 2 s, then all round what looked "
+    "fake or unsure.",
+)
+@click.option(
     "--faces",
     default="all",
     show_default=True,

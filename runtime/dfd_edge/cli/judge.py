@@ -84,7 +84,7 @@ def judge(request: RunRequest) -> int:
 def _check(request: RunRequest, items: list[SourceItem]) -> None:
     """Refuses options that do not go with the sources, and outputs that cannot be written."""
     check_source_flags(request.source_options, items)
-    if request.max_frames is not None:
+    if request.max_frames is not None or request.scan:
         _check_moments(request, items)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
@@ -103,8 +103,12 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
 
 
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
-    """Refuses `--frames` where no film is given, or where every frame is wanted."""
-    asked = f"--frames {request.max_frames}"
+    """Refuses `--frames` and `--scan` where no film is given, or where every frame is wanted."""
+    asked = "--scan" if request.scan else f"--frames {request.max_frames}"
+    if request.scan and request.max_frames is not None:
+        raise UsageError(
+            f"--scan chooses its frames itself: leave --frames {request.max_frames} out"
+        )
     if all(item.kind in (*LIVE_KINDS, SourceKind.IMAGE) for item in items):
         raise UsageError(f"{asked} is for films in files: give one, or leave it out")
     if request.save_video is not None:
@@ -138,7 +142,9 @@ def _open_sinks(
         webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
         table = opened.enter_context(CsvFile(request.csv_path))
-    run = detector.run_record(rate_hz=request.rate_hz, max_frames=request.max_frames)
+    run = detector.run_record(
+        rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
+    )
     if request.report_path is not None:
         from dfd_edge.report.page import Report  # its libraries take a while to load
 

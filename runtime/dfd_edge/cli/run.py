@@ -57,6 +57,7 @@ class RunRequest:
         max_staleness_ms: Live frames that waited longer are dropped.
         duration_s: Seconds of each source that are judged.
         max_frames: Moments at which each film in a file is judged; None for all of it.
+        scan: Whether films are searched for passages that look fake.
         jobs: Files judged at once; None for one a core.
         as_json: Whether JSON Lines go to standard output.
         csv_path: CSV file, or None.
@@ -82,6 +83,7 @@ class RunRequest:
     max_staleness_ms: float | None = None
     duration_s: float | None = None
     max_frames: int | None = None
+    scan: bool = False
     jobs: int | None = None
     as_json: bool = False
     csv_path: Path | None = None
@@ -323,6 +325,7 @@ class Run:
             duration_s=request.duration_s,
             faces=request.faces,
             max_frames=request.max_frames,
+            scan=request.scan,
             stop=self.stop,
         )
         if video is not None and not video.frames:

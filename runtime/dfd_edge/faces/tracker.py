@@ -158,9 +158,11 @@ COLOUR_COST = 1.5
 PATTERN_COST = 0.75
 #: Cost of another place in the picture, for a person who was not seen for long.
 PLACE_COST = 0.5
-#: The same for moments any time apart, and where there is one face and one person only.
-OTHER_APART = ((0.5, 0.5),)
-OTHER_LONE = ((0.7, 0.7),)
+#: The same for moments seconds apart, and where a frame has one face and there was one person only.
+#: Of 678 pairs of moments, 1 to 8 s apart in 64 clips, none went beyond either; of 47,400 pairs of
+#: people from different clips 91 % and 73 % did.
+OTHER_APART = ((0.4, 0.4),)
+OTHER_LONE = ((0.5, 0.5),)
 #: Above the cost of any pair of one person, so that fast motion ends no track.
 UNPAIRED_COST = 2.5
 #: Faces that overlap by more show parts of each other: their appearance is neither stored nor

@@ -92,11 +92,30 @@ def plan_moments(
     return PartSampler(Spread(count, within_s=duration_s), manifest.sequence.rate_hz)
 
 
+def check_scan(
+    manifest: Manifest, *, max_frames: object, on_standard_input: bool, source: str
+) -> None:
+    """Refuses a scan that does not go with the rest.
+
+    Raises:
+        UsageError: A number of frames was asked for too, the bundle judges the first frames alone,
+            or the source can be read once only.
+    """
+    if max_frames is not None:
+        raise UsageError(
+            f"a scan and {max_frames} frames were asked for: a scan chooses its frames itself; "
+            "leave the number out"
+        )
+    _check_sequence(manifest, "a scan was asked for")
+    if on_standard_input:
+        raise UsageError("a scan reads a film twice: give the file itself", source=source)
+
+
 def _check_sequence(manifest: Manifest, asked: str) -> None:
     if (first := manifest.sequence.first_frames) is not None:
         raise UsageError(
             f"{asked}, but model {manifest.name} judges each of the first {first} frames and no "
-            "others: leave the number out"
+            "others: leave that out"
         )
 
 

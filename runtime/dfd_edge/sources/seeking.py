@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: A moment lies at least this long behind its key frame, so that the burst that ends with it holds
 #: frames that were predicted, as nearly all frames of a film are.
 SETTLE_S = 0.25
-#: Share of its interval by which a moment may lie before the middle.
+#: Share of its interval by which a moment may lie off the middle.
 _MOVE_SHARE = 0.25
 #: Up to here packets are read on to the next part: seeking would save less than it costs.
 _NEAR_S = 4.0
@@ -41,21 +41,32 @@ class Part:
     """A part of a file that is looked at.
 
     Attributes:
-        earliest_s: The start may be moved back to this time where decoding then starts there.
         start_s: Where it starts, in seconds of the source.
         end_s: Where it ends.
+        back_s, on_s: The start may be moved by so many seconds, back and on, to where decoding it
+            costs little.
         single: Whether its first frame alone is due; otherwise frames at the sampling rate are.
     """
 
-    earliest_s: float
     start_s: float
     end_s: float
+    back_s: float = 0.0
+    on_s: float = 0.0
     single: bool = False
 
     def start_behind(self, key_s: float) -> float:
         """Returns the start where decoding begins with a key frame at this time."""
         settled_s = key_s + SETTLE_S
-        return settled_s if self.earliest_s <= settled_s <= self.start_s else self.start_s
+        near = self.start_s - self.back_s <= settled_s <= self.start_s + self.on_s
+        return settled_s if near else self.start_s
+
+    def latest_key_s(self, lead_s: float) -> float:
+        """Returns the latest time of a key frame from which it is decoded.
+
+        Args:
+            lead_s: Seconds before the start whose frames are needed too.
+        """
+        return self.start_s + self.on_s - SETTLE_S if self.single else self.start_s - lead_s
 
 
 def moments(count: int, length_s: float) -> tuple[Part, ...]:
@@ -63,9 +74,9 @@ def moments(count: int, length_s: float) -> tuple[Part, ...]:
     interval_s = length_s / count
     parts = []
     for number in range(count):
-        middle_s = (number + 0.5) * interval_s
-        earliest_s = middle_s - _MOVE_SHARE * interval_s
-        parts.append(Part(earliest_s, middle_s, (number + 1) * interval_s, single=True))
+        middle_s, end_s = (number + 0.5) * interval_s, (number + 1) * interval_s
+        back_s = _MOVE_SHARE * interval_s
+        parts.append(Part(middle_s, end_s, back_s, min(back_s, SETTLE_S), single=True))
     return tuple(parts)
 
 
@@ -77,7 +88,7 @@ def passages(spans_s: Iterable[tuple[float, float]]) -> tuple[Part, ...]:
             joined[-1] = joined[-1][0], max(joined[-1][1], end_s)
         else:
             joined.append((start_s, end_s))
-    return tuple(Part(start_s, start_s, end_s) for start_s, end_s in joined)
+    return tuple(Part(start_s, end_s) for start_s, end_s in joined)
 
 
 Plan = Callable[[float], tuple[Part, ...]]
@@ -264,7 +275,6 @@ class Seeker:
         self._packets = container.demux(stream)
         self._pending: deque[Packet[VideoStream]] = deque()  # read, and to be taken first
         self._jumped = False
-        self._ended = False
         self._read_s = 0.0  # the latest time that was read
         self._key_s = 0.0  # of the last key frame that was read
         self._group_s = 0.0  # longest time known to lie between two key frames
@@ -276,13 +286,15 @@ class Seeker:
         Raises:
             av.error.FFmpegError: Reading failed.
         """
-        while (part := self.parts.current) is not None and not self._ended:
-            latest_s = part.start_s - (SETTLE_S if part.single else self._lead_s)
+        while (part := self.parts.current) is not None:
+            latest_s = part.latest_key_s(self._lead_s)
             if self.fault is None and latest_s - self._read_s > max(_NEAR_S, self._group_s):
                 self._seek(latest_s)
             yield from self._read_to(part, latest_s)
             while self.parts.current is part and (packet := self._next()) is not None:
                 yield packet, self._is_needed(packet)
+            if self.parts.current is part:
+                return  # the file ended before it
 
     def is_early(self, pts_s: float) -> bool:
         """Returns whether a decoded frame is needed for others only: it comes before the part.
@@ -339,7 +351,6 @@ class Seeker:
             return self._pending.popleft()
         packet = next(self._packets, None)
         if packet is None:
-            self._ended = True
             return None
         time_s = self._time_of(packet)
         if time_s is not None:
@@ -356,7 +367,7 @@ class Seeker:
             wanted_s = max(0.0, latest_s - self._back_s)
             try:
                 found = self._land(wanted_s)
-            except (av.error.FFmpegError, OverflowError) as error:
+            except (av.error.FFmpegError, OSError, OverflowError) as error:
                 self.fault = str(getattr(error, "strerror", None) or error).lower()
                 return
             found_s = None if found is None else self._time_of(found)

@@ -1,0 +1,239 @@
+"""Scanning: a film is looked at here and there, then closely where it looked fake or unsure.
+
+A short forged passage hardly moves the score of a whole film. So the second look judges each
+passage by itself: by the bundle's own score over windows of a second and more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dfd_edge.judging.decision import Decision, StepSums, sigmoid
+from dfd_edge.judging.recording import OnResult, Reading, Recording, judge_recording
+from dfd_edge.judging.results import FrameResult, Interval, Label, PersonVerdict, Verdict
+from dfd_edge.judging.stream import Stream
+from dfd_edge.sources.frames import Frame
+from dfd_edge.sources.seeking import Chosen, PartSampler, Spread, passages
+
+#: Seconds between two moments of the first look; each doubtful one is looked at as far around.
+SPACING_S = 2.0
+#: Shortest passage that is called fake, in seconds, and the lengths of the windows over it.
+LEAST_S = 1.0
+_WINDOWS = (1, 2, 5, 10)
+#: A short passage has to be further beyond the threshold: by this share of the band between the
+#: thresholds for real and fake. A film has thousands of windows, and one of them looks worst.
+_STRICTER = 0.5
+
+
+@dataclass(slots=True)
+class _Look:
+    """Results of one look: the judged steps of each person, and their times."""
+
+    results: list[FrameResult] = field(default_factory=list)
+
+    def steps(self, decision: Decision) -> dict[int, list[tuple[float, float]]]:
+        """Returns the times and logits of the judged steps of each track."""
+        steps: dict[int, list[tuple[float, float]]] = {}
+        for result in self.results:
+            for person in result.people:
+                if person.frame_logit is not None and person.step_logit is not None:
+                    logit = decision.choose(person.frame_logit, person.step_logit)
+                    steps.setdefault(person.track, []).append((result.time_s, logit))
+        return steps
+
+
+def scan_recording(
+    open_recording: Callable[[], Recording],
+    open_stream: Callable[[PartSampler], Stream],
+    reading: Reading,
+    decision: Decision,
+    rate_hz: float,
+) -> Verdict:
+    """Scans a recording for passages that look fake.
+
+    Args:
+        open_recording: Opens it; called once for each look.
+        open_stream: Opens what judges the frames that a sampler picks.
+        reading: How far it is read, and what is called.
+        decision: The rules of the bundle.
+        rate_hz: Frames judged per second in the second look.
+
+    Returns:
+        The verdict of the first look, to which those are added, as people of their own, who look
+        fake in a passage; its seconds are their intervals, and the label is `fake` then.
+
+    Raises:
+        SourceError: It cannot be decoded.
+    """
+    started_s = time.perf_counter()
+    first, second = _Look(), _Look()
+    coarse = PartSampler(Spread(None, SPACING_S, reading.duration_s), rate_hz)
+    recording = open_recording()
+    verdict = judge_recording(
+        recording, open_stream(coarse), _heard(reading, first.results.append, part=0)
+    )
+    undecidable = getattr(recording, "doubt", None) is not None
+    if coarse.throughout or undecidable or reading.stop.is_set():
+        return verdict
+    parts = passages(
+        (max(0.0, time_s - SPACING_S), time_s + SPACING_S)
+        for time_s in _doubtful_s(first, decision)
+    )
+    people: list[PersonVerdict] = []
+    frames = verdict.frames
+    reason = f"{verdict.reason}; nothing in it was looked at closely"
+    if parts:
+        known = max((person.track for person in verdict.people), default=0)
+        looked = judge_recording(
+            open_recording(),
+            open_stream(PartSampler(Chosen(parts), rate_hz, apart=False)),
+            _heard(reading, second.results.append, part=1, after=known),
+        )
+        people = _fakes(looked, second, decision, rate_hz, after=known)
+        frames += looked.frames
+        close_s = sum(part.end_s - part.start_s for part in parts)
+        reason = f"{verdict.reason}; {close_s:.1f} s of it were looked at closely"
+    if reading.stop.is_set():
+        reason = "stopped before its end"
+    factor = verdict.duration_s / max(time.perf_counter() - started_s, 1e-9)
+    verdict = dataclasses.replace(verdict, frames=frames, reason=reason, realtime_factor=factor)
+    return _with_fakes(verdict, people)
+
+
+def _doubtful_s(look: _Look, decision: Decision) -> list[float]:
+    """Returns the times at which a face alone looks fake or leaves it open, in order."""
+
+    def is_doubtful(logit: float) -> bool:
+        alone = StepSums().and_one(logit, 1.0)
+        return decision.label(decision.p_person(alone)) is not Label.REAL
+
+    steps = look.steps(decision).values()
+    return sorted({time_s for own in steps for time_s, logit in own if is_doubtful(logit)})
+
+
+def _fakes(
+    verdict: Verdict, look: _Look, decision: Decision, rate_hz: float, *, after: int
+) -> list[PersonVerdict]:
+    """Returns the people of a close look who look fake in a passage, numbered after `after`."""
+    steps = look.steps(decision)
+    fakes = []
+    for person in verdict.people:
+        found = judge_passages(steps.get(person.track, []), decision, rate_hz)
+        if found is not None:
+            logit, intervals = found
+            fakes.append(
+                dataclasses.replace(
+                    person,
+                    track=person.track + after,
+                    label=Label.FAKE,
+                    p_fake=sigmoid(logit),
+                    logit=logit,
+                    intervals=intervals,
+                )
+            )
+    return fakes
+
+
+def judge_passages(
+    steps: Sequence[tuple[float, float]], decision: Decision, rate_hz: float
+) -> tuple[float, tuple[Interval, ...]] | None:
+    """Finds the passages in which a person looks fake.
+
+    Args:
+        steps: Times in seconds and logits of the person's judged steps, in order.
+        decision: The rules of the bundle.
+        rate_hz: Steps per second.
+
+    Returns:
+        The highest calibrated logit of a window that is called fake, and the seconds of all such
+        windows; None where there are none.
+    """
+    fake = _logit(decision.fake_threshold)
+    strict = fake + _STRICTER * (fake - _logit(decision.real_threshold))
+    highest = -math.inf
+    spans: list[tuple[float, float]] = []
+    for seconds in _WINDOWS:
+        count = max(decision.spec.min_steps, math.ceil(seconds * LEAST_S * rate_hz))
+        limit = fake if seconds * LEAST_S >= decision.spec.window_s else strict
+        for start_s, end_s, logit in _windows(steps, decision, count, rate_hz):
+            if logit >= limit:
+                highest = max(highest, logit)
+                spans.append((start_s, end_s))
+    if not spans:
+        return None
+    return highest, tuple(Interval(part.start_s, part.end_s) for part in passages(spans))
+
+
+def _windows(
+    steps: Sequence[tuple[float, float]], decision: Decision, count: int, rate_hz: float
+) -> Iterator[tuple[float, float, float]]:
+    """Yields start, end and calibrated logit of windows of so many steps that follow each other."""
+    running = [0.0]
+    for _, logit in steps:
+        running.append(running[-1] + logit)
+    for last in range(count, len(steps) + 1):
+        start_s, end_s = steps[last - count][0], steps[last - 1][0] + 1.0 / rate_hz
+        if end_s - start_s > 1.5 * count / rate_hz:
+            continue  # the face was not seen in between
+        total = running[last] - running[last - count]
+        sums = StepSums(count, float(count), total, steps[last - 1][1])
+        yield start_s, end_s, decision.logit_of(sums)
+
+
+def _heard(reading: Reading, keep: OnResult, *, part: int, after: int = 0) -> Reading:
+    """Returns how one look is read: results are kept too, and each look is half of the progress.
+
+    Args:
+        reading: How the recording is read.
+        keep: Gets each result.
+        part: 0 for the first look, 1 for the second.
+        after: Number after which the people of this look are numbered.
+    """
+
+    def renumbered(result: FrameResult) -> FrameResult:
+        people = tuple(dataclasses.replace(p, track=p.track + after) for p in result.people)
+        return dataclasses.replace(result, people=people)
+
+    def on_frame(result: FrameResult) -> None:
+        keep(result)
+        if reading.on_frame is not None:
+            reading.on_frame(renumbered(result))
+
+    def on_image(frame: Frame, result: FrameResult | None) -> None:
+        if reading.on_image is not None:
+            reading.on_image(frame, None if result is None else renumbered(result))
+
+    def on_progress(done_s: float, whole_s: float | None) -> None:
+        if reading.on_progress is not None and whole_s is not None:
+            reading.on_progress(0.5 * (part * whole_s + done_s), whole_s)
+
+    return dataclasses.replace(
+        reading,
+        on_frame=on_frame,
+        on_image=None if reading.on_image is None else on_image,
+        on_progress=on_progress,
+        on_event=reading.on_event if part == 0 else None,
+    )
+
+
+def _with_fakes(verdict: Verdict, people: Sequence[PersonVerdict]) -> Verdict:
+    """Returns a verdict to which people were added who look fake in a passage."""
+    if not people:
+        return verdict
+    known = [person for person in verdict.people if person.p_fake == verdict.p_fake]
+    worst = max((*people, *known), key=lambda person: person.p_fake or 0.0)
+    return dataclasses.replace(
+        verdict,
+        label=Label.FAKE,
+        p_fake=worst.p_fake,
+        logit=worst.logit,
+        people=(*verdict.people, *people),
+    )
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1.0 - probability))
