@@ -34,7 +34,6 @@ from dfd_edge.judging.recording import (
     OnProgress,
     OnResult,
     Reading,
-    Recording,
     check_scan,
     judge_recording,
     plan_moments,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
+    from dfd_edge.judging.recording import Recording
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dfd_edge.judging.decision import Decision, StepSums, sigmoid
-from dfd_edge.judging.recording import OnResult, Reading, Recording, judge_recording
+from dfd_edge.judging.recording import OnResult, Reading, judge_recording
 from dfd_edge.judging.results import FrameResult, Interval, Label, PersonVerdict, Verdict
 from dfd_edge.judging.stream import Stream
 from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.seeking import Chosen, PartSampler, Spread, passages
+
+if TYPE_CHECKING:
+    from dfd_edge.judging.recording import Recording
 
 #: Seconds between two moments of the first look; each doubtful one is looked at as far around.
 SPACING_S = 2.0
