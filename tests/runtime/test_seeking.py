@@ -185,7 +185,7 @@ class TestWhereItCannotSeek:
             "it cannot be sought in (it comes through a pipe): all of it was read",
         )
 
-    def test_a_file_that_refuses(self, film):
+    def test_a_file_that_refuses(self, face_film):
         class Stuck(io.BytesIO):
             stuck = False
 
@@ -194,13 +194,13 @@ class TestWhereItCannotSeek:
                     raise OSError(29, "Illegal seek")
                 return super().seek(offset, whence)
 
-        file = Stuck(film.read_bytes())
+        file = Stuck(face_film.read_bytes())
         with Counting(file, name="film") as video:
             sampler = PartSampler(Spread(4), RATE_HZ)
             sampler.place(video.duration_s)
             file.stuck = True
             frames = list(video.frames(sampler, bursts=True))
-        expect_same(film, frames)
+        expect_same(face_film, frames)
         expect_spread(frames, 4, LENGTH_S)
         assert video.notes == ("it cannot be sought in (illegal seek): all of it was read",)
 

@@ -33,6 +33,10 @@ _WINDOWS = (1, 2, 5, 10)
 _STRICTER = 0.5
 
 
+Steps = Sequence[tuple[float, float]]
+"""Times in seconds and logits of the judged steps of a person, in order."""
+
+
 @dataclass(slots=True)
 class _Look:
     """Results of one look: the judged steps of each person, and their times."""
@@ -110,13 +114,8 @@ def scan_recording(
 
 def _doubtful_s(look: _Look, decision: Decision) -> list[float]:
     """Returns the times at which a face alone looks fake or leaves it open, in order."""
-
-    def is_doubtful(logit: float) -> bool:
-        alone = StepSums().and_one(logit, 1.0)
-        return decision.label(decision.p_person(alone)) is not Label.REAL
-
     steps = look.steps(decision).values()
-    return sorted({time_s for own in steps for time_s, logit in own if is_doubtful(logit)})
+    return sorted({time_s for own in steps for time_s, x in own if _is_doubtful(x, decision)})
 
 
 def _fakes(
@@ -143,7 +142,7 @@ def _fakes(
 
 
 def judge_passages(
-    steps: Sequence[tuple[float, float]], decision: Decision, rate_hz: float
+    steps: Steps, decision: Decision, rate_hz: float
 ) -> tuple[float, tuple[Interval, ...]] | None:
     """Finds the passages in which a person looks fake.
 
@@ -163,29 +162,41 @@ def judge_passages(
     for seconds in _WINDOWS:
         count = max(decision.spec.min_steps, math.ceil(seconds * LEAST_S * rate_hz))
         limit = fake if seconds * LEAST_S >= decision.spec.window_s else strict
-        for start_s, end_s, logit in _windows(steps, decision, count, rate_hz):
+        for window, logit in _windows(steps, decision, count, rate_hz):
             if logit >= limit:
                 highest = max(highest, logit)
-                spans.append((start_s, end_s))
+                spans.append(_trimmed(window, decision, rate_hz))
     if not spans:
         return None
     return highest, tuple(Interval(part.start_s, part.end_s) for part in passages(spans))
 
 
 def _windows(
-    steps: Sequence[tuple[float, float]], decision: Decision, count: int, rate_hz: float
-) -> Iterator[tuple[float, float, float]]:
-    """Yields start, end and calibrated logit of windows of so many steps that follow each other."""
+    steps: Steps, decision: Decision, count: int, rate_hz: float
+) -> Iterator[tuple[Steps, float]]:
+    """Yields windows of so many steps that follow each other, with their calibrated logits."""
     running = [0.0]
     for _, logit in steps:
         running.append(running[-1] + logit)
     for last in range(count, len(steps) + 1):
-        start_s, end_s = steps[last - count][0], steps[last - 1][0] + 1.0 / rate_hz
-        if end_s - start_s > 1.5 * count / rate_hz:
+        window = steps[last - count : last]
+        if window[-1][0] - window[0][0] > 1.5 * (count - 1) / rate_hz:
             continue  # the face was not seen in between
         total = running[last] - running[last - count]
-        sums = StepSums(count, float(count), total, steps[last - 1][1])
-        yield start_s, end_s, decision.logit_of(sums)
+        yield window, decision.logit_of(StepSums(count, float(count), total, window[-1][1]))
+
+
+def _trimmed(window: Steps, decision: Decision, rate_hz: float) -> tuple[float, float]:
+    """Returns the seconds of a window without the steps at its ends that look real alone."""
+    times_s = [time_s for time_s, logit in window if _is_doubtful(logit, decision)]
+    times_s = times_s or [time_s for time_s, _ in window]
+    return times_s[0], times_s[-1] + 1.0 / rate_hz
+
+
+def _is_doubtful(logit: float, decision: Decision) -> bool:
+    """Returns whether a step alone looks fake or leaves it open."""
+    alone = StepSums().and_one(logit, 1.0)
+    return decision.label(decision.p_person(alone)) is not Label.REAL
 
 
 def _heard(reading: Reading, keep: OnResult, *, part: int, after: int = 0) -> Reading:
