@@ -200,9 +200,12 @@ class TestWhereItCannotSeek:
             sampler.place(video.duration_s)
             file.stuck = True
             frames = list(video.frames(sampler, bursts=True))
+        # FFmpeg may be anywhere in the file then: what comes is right, and the rest is missed.
+        assert 1 <= len(frames) <= 4
         expect_same(face_film, frames)
-        expect_spread(frames, 4, LENGTH_S)
-        assert video.notes == ("it cannot be sought in (illegal seek): all of it was read",)
+        (note,) = video.notes
+        assert note.startswith("it cannot be sought in (illegal seek)")
+        assert len(frames) == 4 or "of 4 parts lie behind" in video.reason
 
     def test_raw_h264_has_neither_times_nor_length(self, film, folder, tiny_bundle):
         path = folder / "untimed.h264"
