@@ -23,8 +23,11 @@ from dfd_edge.sources.seeking import Chosen, PartSampler, Spread, passages
 if TYPE_CHECKING:
     from dfd_edge.judging.recording import Recording
 
-#: Seconds between two moments of the first look; each doubtful one is looked at as far around.
+#: Seconds between two moments of the first look.
 SPACING_S = 2.0
+#: Seconds before and after a doubtful moment that are looked at: no passage of `LEAST_S` that holds
+#: the moment ends outside.
+AROUND_S = 1.2
 #: Shortest passage that is called fake, in seconds, and the lengths of the windows over it.
 LEAST_S = 1.0
 _WINDOWS = (1, 2, 5, 10)
@@ -88,8 +91,7 @@ def scan_recording(
     if coarse.throughout or undecidable or reading.stop.is_set():
         return verdict
     parts = passages(
-        (max(0.0, time_s - SPACING_S), time_s + SPACING_S)
-        for time_s in _doubtful_s(first, decision)
+        (max(0.0, time_s - AROUND_S), time_s + AROUND_S) for time_s in _doubtful_s(first, decision)
     )
     people: list[PersonVerdict] = []
     frames = verdict.frames

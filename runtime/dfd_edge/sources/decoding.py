@@ -74,7 +74,8 @@ class DecodedSource:
     left out.
 
     A recording that is skimmed is read some packets ahead, and frames that are neither due nor
-    referred to by another are not decoded: the due frames are the same, in less time.
+    referred to by another are not decoded: the due frames are the same, in less time. With a
+    sampler of parts only these are decoded, each from the key frame before it (`seeking`).
 
     Args:
         container: The container; closed here when it turns out to hold no video.
@@ -306,16 +307,24 @@ class DecodedSource:
         skimmer, seeker = self._skimmer, self._seeker
         for decoded in self._whole_pictures():
             pts_s = _pts_seconds(decoded)
-            if seeker is not None and pts_s is not None and seeker.is_early(pts_s):
-                self._packet_lost = decoded.is_corrupt or (
-                    self._packet_lost and not decoded.key_frame
-                )
+            if seeker is not None and not self._is_wanted_part(seeker, decoded, pts_s):
                 continue
             if skimmer is not None:
                 yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
             yield pts_s, decoded
         if skimmer is not None:
             yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(math.inf))
+
+    def _is_wanted_part(self, seeker: Seeker, decoded: VideoFrame, pts_s: float | None) -> bool:
+        """Returns whether a decoded frame may belong to a part, or only led there."""
+        if pts_s is None:
+            self._missing("frames without times were left out", kind="times")
+            return False
+        if not seeker.is_early(pts_s):
+            return True
+        lost = self._packet_lost and not decoded.key_frame
+        self._packet_lost = decoded.is_corrupt or lost
+        return False
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
