@@ -15,7 +15,7 @@ from dfd_training.data.cli import data, prepare_command
 from dfd_training.evaluation.cli import COMMANDS as EVALUATION_COMMANDS
 from dfd_training.evaluation.crops.cli import COMMANDS as CROP_COMMANDS
 from dfd_training.explore.cli import COMMANDS as EXPLORE_COMMANDS
-from dfd_training.fitting.cli import fit
+from dfd_training.fitting.cli import average_command, fit
 from dfd_training.recipes.cli import recipe
 from dfd_training.sequence.cli import fit_sequence_command
 
@@ -111,4 +111,5 @@ main.add_command(backbones_command)
 
 fit.add_command(fit_sequence_command)
 main.add_command(fit)
+main.add_command(average_command)
 main.add_command(calibrate_command)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from dfd_edge.errors import UsageError
 from dfd_edge.faces.signals import NAMES, SIGNALS_VERSION
 from dfd_training.cli import main
 from dfd_training.data.store import STORE_VERSION, CropStore, Shard
@@ -24,6 +26,13 @@ from dfd_training.evaluation.crops.crossfit import (
 )
 from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
+from dfd_training.models.saving import (
+    average_models,
+    crop_scale_of,
+    load_keras_file,
+    save_model,
+    with_crop_scale,
+)
 from dfd_training.sequence.probes import FamilyProbes, ProbeOptions, Texts, Truths
 
 
@@ -221,3 +230,68 @@ def test_crossfit_from_the_command_line(small_store: CropStore, tmp_path: Path) 
     again = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert "| landmark swap | 6 / 6 |" in again.output
     assert "epoch" not in again.output  # nothing is fitted twice
+
+
+@pytest.mark.slow
+def test_averages_of_fits_that_left_out_the_same(small_store: CropStore, tmp_path: Path) -> None:
+    def arguments(out: str, *more: str, left: str = "landmark swap") -> list[str]:
+        return [
+            "crossfit", str(small_store.path), "--out", str(tmp_path / out), "--leave-out", left,
+            *more,
+        ]  # fmt: skip
+
+    for seed in "12":
+        CliRunner().invoke(
+            main,
+            arguments(
+                seed, "--fit", "weights=none", "--fit", "backbone=meso4", "--fit", "steps=2",
+                "--fit", "epochs=1", "--fit", "batch_size=4", "--fit", "validation_pairs=4",
+                "--pairs", "input_size=48", "--pairs", "true_share=0.0", "--fit", f"seed={seed}",
+            ),
+            catch_exceptions=False,
+        )  # fmt: skip
+    members = ["--average", str(tmp_path / "1"), "--average", str(tmp_path / "2")]
+    done = CliRunner().invoke(main, arguments("mean", *members), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "epoch" not in done.output
+    one, two, mean = (
+        load_keras_file(tmp_path / run / "fit0" / "best.keras").get_weights()
+        for run in ("1", "2", "mean")
+    )
+    assert any(not np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    for a, b, c in zip(one, two, mean, strict=True):
+        np.testing.assert_allclose(c, (a + b) / 2, rtol=1e-6, atol=1e-7)
+    logits = [pd.read_csv(tmp_path / run / "scores.csv")["mean"] for run in ("1", "mean")]
+    assert not np.allclose(*logits)
+
+    written = (tmp_path / "mean" / "fit0" / "best.keras").stat().st_mtime_ns
+    CliRunner().invoke(main, arguments("mean", *members), catch_exceptions=False)
+    assert (tmp_path / "mean" / "fit0" / "best.keras").stat().st_mtime_ns == written
+
+    refused = CliRunner().invoke(main, arguments("other", *members, left="self-blended"))
+    assert refused.exit_code
+    (tmp_path / "2" / "fit0" / "run.json").unlink()
+    refused = CliRunner().invoke(main, arguments("again", *members))
+    assert isinstance(refused.exception, UsageError) or "no finished fit" in refused.output
+
+
+def test_only_models_of_one_shape_and_crop_scale_are_averaged(tmp_path: Path) -> None:
+    def saved(name: str, *, width: int = 3, scale: float = 1.5, fill: float = 1.0) -> Path:
+        image = keras.Input((4,))
+        model = with_crop_scale(keras.Model(image, keras.layers.Dense(width)(image)), scale)
+        model.set_weights([np.full_like(part, fill) for part in model.get_weights()])
+        save_model(model, tmp_path / f"{name}.keras")
+        return tmp_path / f"{name}.keras"
+
+    one, three = saved("one"), saved("three", fill=3.0)
+    average_models([one, three], tmp_path / "mean.keras")
+    mean = load_keras_file(tmp_path / "mean.keras")
+    assert crop_scale_of(mean) == 1.5
+    assert all((part == 2.0).all() for part in mean.get_weights())
+    with pytest.raises(UsageError, match="other layers"):
+        average_models([one, saved("wide", width=4)], tmp_path / "no.keras")
+    with pytest.raises(UsageError, match=r"crop scale 1\.25"):
+        average_models([one, saved("narrow", scale=1.25)], tmp_path / "no.keras")
+    with pytest.raises(UsageError, match="two or more"):
+        average_models([one], tmp_path / "no.keras")
+    assert not (tmp_path / "no.keras").exists()

@@ -222,6 +222,24 @@ def _run(store: Path, out: Path, options: FitFrameOptions, pairs: Any, *, resume
     click.echo(f"best weights: {best}")
 
 
+@click.command("average")
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The new model, a .keras file."
+)
+def average_command(models: tuple[Path, ...], out: Path) -> None:
+    """Average the weights of MODELS, frame models in .keras files, into one.
+
+    Fits from the same start with other settings, rates or seeds average well: the result costs as
+    much as one of them and generalises better. It is a new model: judge it before you trust it,
+    with crossfit --average.
+    """
+    from dfd_training.models.saving import average_models
+
+    average_models(models, out)
+    click.echo(f"model: {out}")
+
+
 def _native_size(backbone: str) -> int:
     if backbone == DEFAULT_BACKBONE:
         return _INPUT_SIZE

@@ -1,14 +1,15 @@
-"""Saving and loading models as `.keras` files, with the scale of the crops that they take."""
+"""Saving, loading and averaging `.keras` files, with the scale of the crops that they take."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from dfd_edge.errors import UsageError
 from dfd_edge.sinks.files import written_whole
@@ -96,3 +97,36 @@ def load_keras_file(path: Path) -> keras.Model:
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path}: not a Keras model that can be loaded ({reason})") from error
+
+
+def average_models(paths: Sequence[Path], out: Path) -> None:
+    """Saves a model whose weights are the mean of those of several models.
+
+    Models that were fitted from the same start with other settings average well: the result costs
+    as much as one of them and generalises better ("model soups", Wortsman et al., ICML 2022).
+
+    Args:
+        paths: `.keras` files of one architecture and crop scale, at least two.
+        out: The new `.keras` file.
+
+    Raises:
+        UsageError: There are fewer than two, a file is no model, or the models differ in layers,
+            shapes or crop scale.
+    """
+    if len(paths) < 2:
+        raise UsageError(f"{len(paths)} models to average; two or more")
+    model = load_keras_file(paths[0])
+    sums = [np.asarray(weights, np.float64) for weights in model.get_weights()]
+    for path in paths[1:]:
+        other = load_keras_file(path)
+        if crop_scale_of(other) != crop_scale_of(model):
+            raise UsageError(
+                f"{path}: crop scale {crop_scale_of(other)}, but {crop_scale_of(model)} in "
+                f"{paths[0]}; only models of the same crops can be averaged"
+            )
+        weights = other.get_weights()
+        if [part.shape for part in weights] != [part.shape for part in sums]:
+            raise UsageError(f"{path}: other layers than in {paths[0]}; they cannot be averaged")
+        sums = [total + part for total, part in zip(sums, weights, strict=True)]
+    model.set_weights([total / len(paths) for total in sums])
+    save_model(model, out)

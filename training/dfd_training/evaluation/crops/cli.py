@@ -224,6 +224,15 @@ def probe_command(
     metavar="NAME=VALUE",
     help="A setting of the probes on signals, such as families=no; an unknown name lists all.",
 )
+@click.option(
+    "--average",
+    "averaged",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RUN",
+    help="Fit nothing: judge the models whose weights are the mean of those of this crossfit and "
+    "others; repeat it.",
+)
 def crossfit_command(
     store: Path,
     out: Path,
@@ -234,6 +243,7 @@ def crossfit_command(
     widths: tuple[float, ...],
     pooling: str,
     probe_settings: tuple[str, ...],
+    averaged: tuple[Path, ...],
 ) -> None:
     """Judge families of fakes by frame models that were fitted without them.
 
@@ -281,6 +291,7 @@ def crossfit_command(
         pairs=pairs,
         widths=widths,
         probes=probes,
+        averaged=averaged,
         on_fit=begin,
         on_epoch=bars.tell,
         on_step=bars.step,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +35,11 @@ from dfd_training.evaluation.crops.selection import evenly
 from dfd_training.evaluation.pictures import draw_intervals, drawn
 from dfd_training.evaluation.report import write_json
 from dfd_training.evaluation.statistics import Estimate, GroupBootstrap, Scores
-from dfd_training.fitting.frame import fit_frame
+from dfd_training.fitting.frame import BEST_NAME, fit_frame
 from dfd_training.fitting.options import FitFrameOptions
 from dfd_training.fitting.pairs import PairOptions
-from dfd_training.fitting.record import FrameEpoch
+from dfd_training.fitting.record import RUN_NAME, FrameEpoch
+from dfd_training.models.saving import average_models
 from dfd_training.models.scoring import FrameModel, FrameScorer
 from dfd_training.sequence.probes import FEWEST_STEPS, PROBE_SHARE, FamilyProbes, ProbeOptions
 
@@ -106,6 +108,7 @@ def crossfit(
     pairs: PairOptions,
     widths: tuple[float, ...] = (),
     probes: ProbeOptions | None = None,
+    averaged: Sequence[Path] = (),
     on_fit: Callable[[tuple[str, ...]], None] = lambda _: None,
     on_epoch: Callable[[FrameEpoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -123,6 +126,8 @@ def crossfit(
         widths: Widths of the judged crops, in faces; the logits of several are averaged. The
             store's crop scale by default.
         probes: Options of the probes on signals.
+        averaged: Folders of other runs with the same families left out. Nothing is fitted then:
+            the models that are judged have the mean of the weights of theirs.
         on_fit: Called with the families left out before each fit.
         on_epoch: Called with each epoch's row of the history.
         on_step: Called after each batch, with the epoch.
@@ -135,7 +140,8 @@ def crossfit(
         its crops' logits, and `signals`, the probes' score of a clip; NaN where there is none.
 
     Raises:
-        UsageError: A family does not exist, or a folder holds a run with other settings.
+        UsageError: A family does not exist, a folder holds a run with other settings, or a model
+            to average was fitted with other families or another fold left out.
     """
     parts: list[pd.DataFrame] = []
     widths = widths or (store.crop_scale,)
@@ -144,23 +150,43 @@ def crossfit(
         on_fit(families)
         fold = number % len(FOLD_SHARES)
         folder = out / f"fit{number}"
-        best = fit_frame(
-            store,
-            folder,
-            options=dataclasses.replace(
-                options, without_families=families, holdout=fold, keep_last=True
-            ),
-            pairs=pairs,
-            resume=True,
-            on_epoch=on_epoch,
-            on_step=on_step,
-        )
+        own = dataclasses.replace(options, without_families=families, holdout=fold, keep_last=True)
+        if averaged:
+            best = folder / BEST_NAME
+            members = [_member(run / folder.name, own) for run in averaged]
+            if not best.is_file() or best.stat().st_mtime < max(p.stat().st_mtime for p in members):
+                average_models(members, best)
+        else:
+            best = fit_frame(
+                store,
+                folder,
+                options=own,
+                pairs=pairs,
+                resume=True,
+                on_epoch=on_epoch,
+                on_step=on_step,
+            )
         fitted, held = leave_out(rows, families, fold=fold)
         left = set(held["family"]) - set(fitted["family"])
         scores = _judged(store, held, left, best, widths).assign(fit=folder.name)
         signals = _signal_scores(store, fitted, held, scores["path"], probes or ProbeOptions())
         parts.append(scores.assign(signals=signals))
     return pd.concat(parts, ignore_index=True)
+
+
+def _member(folder: Path, options: FitFrameOptions) -> Path:
+    """Returns the model of a fit, checked to have left out what these options leave out."""
+    try:
+        fitted = json.loads((folder / RUN_NAME).read_text("utf-8"))["options"]
+        families, fold = tuple(fitted["without_families"]), fitted["holdout"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: no finished fit of crossfit ({error})") from error
+    if (families, fold) != (options.without_families, options.holdout):
+        raise UsageError(
+            f"{folder}: fitted without {', '.join(families) or 'nothing'} and fold {fold}, not "
+            f"without {', '.join(options.without_families)} and fold {options.holdout}"
+        )
+    return folder / BEST_NAME
 
 
 def judge_held_out(
