@@ -25,16 +25,11 @@ if TYPE_CHECKING:
 
 #: Seconds between two moments of the first look.
 SPACING_S = 2.0
-#: Seconds before and after a doubtful moment that are looked at: no passage of `LEAST_S` that holds
-#: the moment ends outside.
+#: Seconds before and after a doubtful moment that are looked at: a passage of one second that holds
+#: the moment does not end outside.
 AROUND_S = 1.2
-#: Shortest passage that is called fake, in seconds, and the lengths of the windows over it.
-LEAST_S = 1.0
-_WINDOWS = (1, 2, 5, 10)
-#: A short passage has to be further beyond the threshold: by this share of the band between the
-#: thresholds for real and fake. A film has thousands of windows, and one of them looks worst.
-_STRICTER = 0.5
-
+#: Lengths in seconds of the windows that are judged; a passage is as long as the first at least.
+_WINDOWS_S = (1.0, 2.0, 5.0, 10.0)
 
 Steps = Sequence[tuple[float, float]]
 """Times in seconds and logits of the judged steps of a person, in order."""
@@ -157,15 +152,12 @@ def judge_passages(
         The highest calibrated logit of a window that is called fake, and the seconds of all such
         windows; None where there are none.
     """
-    fake = _logit(decision.fake_threshold)
-    strict = fake + _STRICTER * (fake - _logit(decision.real_threshold))
     highest = -math.inf
     spans: list[tuple[float, float]] = []
-    for seconds in _WINDOWS:
-        count = max(decision.spec.min_steps, math.ceil(seconds * LEAST_S * rate_hz))
-        limit = fake if seconds * LEAST_S >= decision.spec.window_s else strict
+    for window_s in _WINDOWS_S:
+        count = max(decision.spec.min_steps, math.ceil(window_s * rate_hz))
         for window, logit in _windows(steps, decision, count, rate_hz):
-            if logit >= limit:
+            if decision.label(sigmoid(logit)) is Label.FAKE:
                 highest = max(highest, logit)
                 spans.append(_trimmed(window, decision, rate_hz))
     if not spans:
@@ -250,7 +242,3 @@ def _with_fakes(verdict: Verdict, people: Sequence[PersonVerdict]) -> Verdict:
         logit=worst.logit,
         people=(*verdict.people, *people),
     )
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1.0 - probability))
