@@ -298,7 +298,6 @@ class Detector(Closing):
             self.bundle.manifest,
             max_frames=max_frames,
             on_standard_input=item.kind is SourceKind.STANDARD_INPUT,
-            source=item.name,
         )
         rate_hz = rate_hz or self.bundle.manifest.sequence.rate_hz
         return scan_recording(opened, judging, reading, self.decision, rate_hz)

@@ -237,11 +237,12 @@ def test_few_seconds_are_read_whole():
     assert sum(sampler.is_due(number / 25) for number in range(150)) == 30
 
 
-class TestVerdict:
-    @pytest.fixture(scope="class")
-    def detector(self, signals_bundle):
-        return Detector.load(signals_bundle)
+@pytest.fixture(scope="module")
+def detector(signals_bundle):
+    return Detector.load(signals_bundle)
 
+
+class TestVerdict:
     @pytest.mark.parametrize("sandbox", [False, True])
     def test_says_how_little_was_seen(self, detector, face_film, sandbox):
         if sandbox and sys.platform == "win32":

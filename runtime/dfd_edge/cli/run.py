@@ -17,7 +17,7 @@ from dfd_edge.detector import Detector
 from dfd_edge.errors import DfdError, OutputError, SourceError, UsageError, source_error
 from dfd_edge.faces.selection import FacesOption
 from dfd_edge.inference.processor import usable_cores
-from dfd_edge.judging.recording import plan_moments
+from dfd_edge.judging.recording import check_scan, plan_moments
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
 from dfd_edge.judging.watch import Watch
 from dfd_edge.sinks.console import LiveLines, Printer
@@ -147,17 +147,18 @@ class Run:
             OutputError: Results cannot be printed any more.
         """
         if items:
-            self._check_options()
+            self._check_options(items)
         jobs = self._jobs(len(items))
         if jobs > 1:
-            left = judge_together(items, self._begin, self._sinks, jobs=jobs, stop=self.stop)
+            left = judge_together(items, self._judge_one, self._sinks, jobs=jobs, stop=self.stop)
         else:
             left = self._one_by_one(items)
         if left:
             self.failures += left
             self._printer.note(f"stopped; {left} of {len(items)} sources were not judged")
 
-    def _check_options(self) -> None:
+    def _check_options(self, items: list[SourceItem]) -> None:
+        """Refuses once what each of the files would be refused for."""
         request, detector = self._request, self._detector
         detector.stream(rate_hz=request.rate_hz, faces=request.faces).close()
         if request.max_frames is not None:
@@ -167,6 +168,9 @@ class Run:
                 least=detector.decision.spec.min_steps,
                 rate_hz=request.rate_hz,
             )
+        if request.scan:
+            piped = any(item.kind is SourceKind.STANDARD_INPUT for item in items)
+            check_scan(detector.bundle.manifest, max_frames=None, on_standard_input=piped)
 
     def _jobs(self, files: int) -> int:
         """Returns how many files are judged at once."""
@@ -179,10 +183,10 @@ class Run:
         for number, item in enumerate(items):
             if self.stop.is_set():
                 return len(items) - number
-            self._begin(item, self._sinks)
+            self._judge_one(item, self._sinks)
         return 0
 
-    def _begin(self, item: SourceItem, sink: Sink) -> None:
+    def _judge_one(self, item: SourceItem, sink: Sink) -> None:
         """Judges a file or an image, and reports whatever is raised as its error.
 
         Args:

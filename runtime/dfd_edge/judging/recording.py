@@ -92,9 +92,7 @@ def plan_moments(
     return PartSampler(Spread(count, within_s=duration_s), manifest.sequence.rate_hz)
 
 
-def check_scan(
-    manifest: Manifest, *, max_frames: object, on_standard_input: bool, source: str
-) -> None:
+def check_scan(manifest: Manifest, *, max_frames: object, on_standard_input: bool) -> None:
     """Refuses a scan that does not go with the rest.
 
     Raises:
@@ -108,7 +106,10 @@ def check_scan(
         )
     _check_sequence(manifest, "a scan was asked for")
     if on_standard_input:
-        raise UsageError("a scan reads a film twice: give the file itself", source=source)
+        raise UsageError(
+            "a scan was asked for, which reads a film twice, and standard input comes once: give "
+            "the file itself"
+        )
 
 
 def _check_sequence(manifest: Manifest, asked: str) -> None:

@@ -135,7 +135,7 @@ def test_stopped_in_its_second_look(detector, film):
 def test_what_does_not_go_with_it_is_refused(detector, film):
     with pytest.raises(UsageError, match="leave the number out"):
         detector.analyze(film, scan=True, max_frames=8)
-    with pytest.raises(UsageError, match="reads a film twice: give the file itself"):
+    with pytest.raises(UsageError, match="reads a film twice"):
         detector.analyze("-", scan=True)
 
 
@@ -155,6 +155,12 @@ def test_the_command(signals_bundle, film):
     assert first["max_frames"] is None
     assert last["record"] == "verdict"
     assert last["complete"] is False
-    refused = CliRunner().invoke(command, ["--scan", "--frames", "8", str(film)])
-    assert refused.exit_code == 2
-    assert "--scan chooses its frames itself" in refused.output
+    for arguments, cause in (
+        (["--frames", "8", str(film)], "--scan chooses its frames itself"),
+        (["-"], "reads a film twice"),
+    ):
+        refused = CliRunner().invoke(
+            command, ["--model", str(signals_bundle), "--scan", *arguments]
+        )
+        assert refused.exit_code == 2
+        assert cause in refused.output
