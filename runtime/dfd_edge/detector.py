@@ -168,9 +168,9 @@ class Detector(Closing):
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
         check_kind("source", source, str, "a name for it")
-        return self._file_stream(source, None, rate_hz=rate_hz, faces=faces)
+        return self._open_stream(source, None, rate_hz=rate_hz, faces=faces)
 
-    def _file_stream(
+    def _open_stream(
         self,
         source: str,
         parts: PartSampler | None,
@@ -289,7 +289,7 @@ class Detector(Closing):
             return open_file(item, reading.stop, threads=self._threads)
 
         def judging(parts: PartSampler | None) -> Stream:
-            return self._file_stream(item.name, parts, rate_hz=rate_hz, faces=faces)
+            return self._open_stream(item.name, parts, rate_hz=rate_hz, faces=faces)
 
         if not scan:
             stream = judging(parts)

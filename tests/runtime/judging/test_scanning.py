@@ -56,18 +56,25 @@ class Staged(Detector):
 
     fake_s = (31.0, 35.0)
 
-    def _file_stream(self, source, parts, *, rate_hz, faces):
-        stream = super()._file_stream(source, parts, rate_hz=rate_hz, faces=faces)
-        step, fake_s = stream._step, self.fake_s
+    def _open_stream(self, source, parts, *, rate_hz, faces):
+        stream = super()._open_stream(source, parts, rate_hz=rate_hz, faces=faces)
+        score, fake_s = stream.score, self.fake_s
 
-        def staged(people, time_s, features):
-            logit = FAKE if fake_s[0] <= time_s < fake_s[1] else REAL
-            return [
-                logit if found is not None else None for found in step(people, time_s, features)
-            ]
+        def staged(observations):
+            return [with_logits(result, fake_s) for result in score(observations)]
 
-        stream._step = staged
+        stream.score = staged
         return stream
+
+
+def with_logits(result, fake_s):
+    """A result whose people look fake in these seconds, and real in all others."""
+    logit = FAKE if fake_s[0] <= result.time_s < fake_s[1] else REAL
+    people = tuple(
+        dataclasses.replace(person, step_logit=logit if person.judged else None)
+        for person in result.people
+    )
+    return dataclasses.replace(result, people=people)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,7 @@ def test_the_verdict_names_the_passage(detector, film, sandbox):
     )
     assert verdict.label is Label.FAKE
     first, passage = verdict.people
-    assert first.label is Label.REAL
+    assert passage.label is Label.FAKE
     assert (first.track, passage.track) == (1, 2)
     (interval,) = passage.intervals
     # What lies beyond the last doubtful moment is not looked at.
@@ -114,7 +121,7 @@ def test_the_verdict_names_the_passage(detector, film, sandbox):
 def test_nothing_doubtful_is_not_looked_at_again(detector, film, monkeypatch):
     monkeypatch.setattr(Staged, "fake_s", (0.0, 0.0))
     verdict = detector.analyze(film, scan=True)
-    assert verdict.label is Label.REAL
+    assert len(verdict.people) == 1
     assert verdict.frames == 30
     assert verdict.reason.endswith("nothing in it was looked at closely")
 
