@@ -228,6 +228,8 @@ def test_an_older_store_has_its_clips_measured_and_keeps_its_photographs(
     photograph = out / "crops" / shard_name("hopper_0.png")
     assert photograph.stat().st_mtime_ns == 0, "it was read again"
     assert CropStore(out).settings == small_store.settings
+    assert list(CropStore(out).index) == list(small_store.index)
+    assert "original_here" not in small_store.index, "the table's, of which a store may hold less"
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0
     assert "read again" not in again.stderr

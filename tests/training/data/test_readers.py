@@ -84,7 +84,9 @@ def test_dfdc_pairs_fakes_with_originals_of_their_part(dfdc: Path) -> None:
     groups = table["group"]
     assert groups[f"{first}/a.mp4"] == groups[f"{first}/b.mp4"] == groups[f"{first}/c.mp4"]
     second = "dfdc_train_part_1"
-    assert table.loc[f"{second}/e.mp4", "original"] == ""
+    assert table.loc[f"{second}/e.mp4", "original"] == f"{second}/gone.mp4"
+    assert table["original_here"].value_counts().to_dict() == {"yes": 2, "no": 2, "": 2}
+    assert set(table["split"]) == {"train"}, "as metadata.json says"
     assert groups[f"{second}/e.mp4"] == groups[f"{second}/f.mp4"], "one missing original"
     assert set(table["dataset"]) == {"DFDC"}
 
@@ -174,7 +176,12 @@ def test_deepfake_faces_are_crops_already(faces: Path) -> None:
     table = imported("deepfake-faces", faces, faces / "table.csv")
     assert set(table["cropped"]) == {"yes"}
     assert table.loc["faces_224/b.jpg", "original"] == "faces_224/a.jpg"
-    assert table.loc["faces_224/c.jpg", "original"] == ""
+    assert table.loc["faces_224/c.jpg", "original"] == "faces_224/gone.mp4"
+    assert table["original_here"].to_dict() == {
+        "faces_224/a.jpg": "",
+        "faces_224/b.jpg": "yes",
+        "faces_224/c.jpg": "no",
+    }
     assert table.loc["faces_224/c.jpg", "group"] == "gone"
     told = run("deepfake-faces", faces, "--out", faces / "table.csv").stderr
     assert "in metadata.csv, but without a picture: 1, first 'd.mp4'" in told

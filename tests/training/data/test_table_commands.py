@@ -251,6 +251,32 @@ def test_a_sample_is_balanced_and_keeps_pairs(
     assert table["group"].equals(with_defaults(rows).loc[table.index, "group"])
 
 
+def test_a_sample_keeps_the_names_of_originals_that_are_elsewhere() -> None:
+    rows = make_rows(
+        [{"path": f"r{i}", "label": "REAL"} for i in range(3)]
+        + [{"path": f"f{i}", "label": "FAKE", "original": "away"} for i in range(3)]
+        + [{"path": "g", "label": "FAKE", "original": "r0"}]
+    )
+    sampled = sample_balanced(rows, per_class=3, seed=0)
+    table = sampled.table.set_index("path")
+    assert sampled.pairs == 1
+    assert table.loc["g", ["original", "original_here"]].tolist() == ["r0", "yes"]
+    away = table[table["original"] == "away"]
+    assert len(away) == 2
+    assert set(away["original_here"]) == {"no"}
+    assert set(away["group"]) == {"away"}, "fakes of one original stay together"
+    assert sampled.notes == ["2 fakes have no original among the rows: they stand alone"]
+
+
+def test_keeping_every_split_deals_nothing_and_says_so() -> None:
+    rows = make_rows([{"path": f"r{i}", "label": "REAL", "split": "train"} for i in range(3)])
+    dealt = split_table(rows, val=0.1, test=0.1, seed=0, keep=True)
+    assert set(dealt.table["split"]) == {"train"}
+    assert dealt.notes == [
+        "every row has a split: nothing was dealt; leave --keep out to deal anew"
+    ]
+
+
 def test_a_sample_says_what_it_could_not() -> None:
     rows = make_rows(
         [{"path": f"r{i}", "label": "REAL"} for i in range(9)]
@@ -454,9 +480,23 @@ def test_the_check_command_tells_and_fails(checked_set: Path, tmp_path: Path) ->
     assert result.exit_code == 1
     assert "rows without a file: 1\n  gone.png" in result.stdout
     assert "one content in two splits or under two labels: 1\n  p0.png, twin.png" in result.stdout
+    assert "originals without a row" not in result.stdout
     assert "val: 5 REAL, 0 FAKE, 5 groups" in result.stdout
     assert "11 rows, 6 to be mended" in result.stdout
     assert json.loads((tmp_path / "found.json").read_text())["check"]["missing"] == ["gone.png"]
+
+
+def test_originals_that_are_elsewhere_are_listed_but_no_fault(tmp_path: Path) -> None:
+    for name, value in (("a.png", 10), ("b.png", 90), ("c.png", 150)):
+        cv2.imwrite(str(tmp_path / name), np.full((24, 24, 3), value, np.uint8))
+    fakes = [{"path": f"{n}.png", "label": "FAKE", "original": "gone.png"} for n in "bc"]
+    write_rows(tmp_path / "t.csv", [{"path": "a.png", "label": "REAL"}, *fakes])
+    result = run("check", tmp_path / "t.csv")
+    assert result.exit_code == 0, result.output
+    assert "originals without a row: 1\n  gone.png\n" in result.stdout
+    assert "3 rows, 0 to be mended" in result.stdout
+    result = run("table", tmp_path / "t.csv", "--out", tmp_path / "out.csv")
+    assert "2 fakes name originals that are not in the table (1 in all): no pairs" in result.stdout
 
 
 def test_a_sound_set_passes_the_check(small_data: Path, tmp_path: Path) -> None:

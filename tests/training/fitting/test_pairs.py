@@ -177,6 +177,25 @@ def test_true_fakes_come_from_the_footage_of_their_real(
         assert fake == real.replace("_real", "_fake")
 
 
+def test_fakes_whose_original_is_elsewhere_are_not_drawn_and_named(
+    small_store: CropStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table may name originals that it does not have; a pair needs both."""
+    rows = small_store.index.copy()
+    fakes = sorted(set(rows["path"][(rows["label"] == "FAKE") & rows["judged"]]))
+    rows.loc[rows["path"] == fakes[0], "original"] = "elsewhere.mp4"
+    sampler = PairSampler(small_store, rows, PairOptions(input_size=64, true_share=1.0))
+    shards = {str(shard) for shard in rows["shard"][rows["path"] == fakes[0]]}
+    drawable = {file.shard for s in sampler._sources for own in s.fakes.values() for file in own}
+    assert drawable
+    assert not drawable & shards
+    assert "1 fake files are not drawn" in caplog.text
+    assert "(first: elsewhere.mp4); --pairs families=yes draws them" in caplog.text
+    caplog.clear()
+    PairSampler(small_store, rows, PairOptions(input_size=64, families=True))
+    assert not caplog.text
+
+
 def test_a_generators_fake_is_paired_with_the_crop_that_it_was_made_from(
     store_with_made_fakes: CropStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

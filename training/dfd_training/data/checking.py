@@ -31,6 +31,7 @@ class TableCheck:
         superfluous: Media files below the table's folder that no row names.
         duplicates: Paths of files of one content that stand in two splits or under two labels.
         repeated: Paths of files of one content within one split and label.
+        originals: Files that fakes name as their original and that no row names.
         classes: Faults of the classes of a split.
     """
 
@@ -39,11 +40,12 @@ class TableCheck:
     superfluous: list[str] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
     repeated: list[list[str]] = field(default_factory=list)
+    originals: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
 
     @property
     def faults(self) -> int:
-        """Number of faults to mend; superfluous and repeated files are none."""
+        """Number of faults to mend; `superfluous`, `repeated` and `originals` are none."""
         return len(self.missing) + len(self.unreadable) + len(self.duplicates) + len(self.classes)
 
 
@@ -82,6 +84,7 @@ def check_table(
         on_file()
     if not quick:
         _compare_contents(rows, {path: file_of[path] for path in readable}, found)
+    found.originals = sorted(set(rows["original"][rows["original_here"] == "no"]))
     found.superfluous = sorted(_unnamed(set(file_of.values()), root))
     for per_split in (False, True):
         try:

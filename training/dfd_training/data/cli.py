@@ -5,214 +5,31 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dfd_edge.errors import UsageError
+from dfd_training.data.readers.cli import COMMANDS as LAYOUT_COMMANDS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from dfd_training.data.readers.media import Imported
+    from dfd_training.data.lookup import RowFacts
 
 _FOLDER = click.Path(path_type=Path)
-_Command = Callable[..., Any]
-
-
-def _to_table(command: _Command) -> _Command:
-    """Adds the options of every command that makes a table from a layout."""
-    for option in (
-        click.option("--one-class", is_flag=True, help="Accept real footage or fakes alone."),
-        click.option("--name", default="", help="Name of the data set.  [default: the folder's]"),
-        click.option("--out", type=_FOLDER, required=True, help="The table, a CSV file."),
-    ):
-        command = option(command)
-    return command
-
-
-def _class_names(command: _Command) -> _Command:
-    """Adds the options that name the classes."""
-    for label in ("fake", "real"):
-        command = click.option(
-            f"--{label}",
-            f"{label}_names",
-            multiple=True,
-            metavar="NAME",
-            help=f"Name of the class {label.upper()}, instead of the known ones; repeatable.",
-        )(command)
-    return command
 
 
 @click.group()
 def data() -> None:
-    """Bring data sets into one table; check, merge, split and sample tables.
+    """Bring data sets into one table; check, merge, split, sample, look up and lay out tables.
 
-    Every command writes the table that prepare and evaluate read: path, label, original,
-    generator, model, group, split, source, dataset, cropped.
+    The table is what prepare and evaluate read: path, label, original, original_here, generator,
+    kind, model, group, split, source, dataset, cropped.
     """
 
 
-@data.command("dfdc")
-@click.argument("folders", nargs=-1, required=True, type=_FOLDER)
-@click.option("--by-part", is_flag=True, help="Never divide the files of a part.")
-@click.option(
-    "--unlabelled",
-    is_flag=True,
-    help="FOLDERS are test folders without labels: a table for `dfd-train submit` only.",
-)
-@_to_table
-def dfdc_command(
-    folders: tuple[Path, ...],
-    by_part: bool,
-    unlabelled: bool,
-    out: Path,
-    name: str,
-    one_class: bool,
-) -> None:
-    """Deepfake Detection Challenge: FOLDERS with a metadata.json, or folders of such parts."""
-    from dfd_training.data.readers.dfdc import read_dfdc, read_unlabelled
-    from dfd_training.data.readers.media import Imported
-
-    if not unlabelled:
-        found = read_dfdc(folders, by_part=by_part)
-    else:
-        tests = [read_unlabelled(folder) for folder in folders]
-        found = Imported([r for t in tests for r in t.rows], [n for t in tests for n in t.notes])
-    _write(found, out, name or "DFDC", one_class=one_class or unlabelled)
-
-
-@data.command("deepfake-faces")
-@click.argument("folder", type=_FOLDER)
-@click.option("--pictures", default="faces_224", show_default=True, help="Folder of the pictures.")
-@_class_names
-@_to_table
-def deepfake_faces_command(
-    folder: Path,
-    pictures: str,
-    real_names: tuple[str, ...],
-    fake_names: tuple[str, ...],
-    out: Path,
-    name: str,
-    one_class: bool,
-) -> None:
-    """deepfake-faces: FOLDER with metadata.csv beside faces_224, pictures that are face crops."""
-    from dfd_training.data.readers.deepfake_faces import read_deepfake_faces
-    from dfd_training.data.readers.media import LabelNames
-
-    names = LabelNames.exactly().replaced(real_names, fake_names)
-    found = read_deepfake_faces(folder, pictures=pictures, names=names)
-    _write(found, out, name or "deepfake-faces", one_class=one_class)
-
-
-@data.command("folders")
-@click.argument("folder", type=_FOLDER)
-@click.option("--cropped", is_flag=True, help="The pictures are face crops.")
-@click.option("--by-folder", is_flag=True, help="Each folder below a class is a group.")
-@_class_names
-@_to_table
-def folders_command(
-    folder: Path,
-    cropped: bool,
-    by_folder: bool,
-    real_names: tuple[str, ...],
-    fake_names: tuple[str, ...],
-    out: Path,
-    name: str,
-    one_class: bool,
-) -> None:
-    """Trees of folders named for classes and splits, such as Train/Real and Train/Fake.
-
-    Understood, in any case, as whole names of folders: real, original, genuine, authentic,
-    pristine; fake, deepfake, manipulated, forged, synthetic, synthesis, generated, swapped; their
-    plurals; and for splits train, training, val, valid, validation, test, testing. Not 0 and 1,
-    which mean either: give --real 0 --fake 1.
-    """
-    from dfd_training.data.readers.folders import read_folders
-    from dfd_training.data.readers.media import LabelNames
-
-    names = LabelNames().replaced(real_names, fake_names)
-    found = read_folders(folder, names=names, cropped=cropped, by_folder=by_folder)
-    _write(found, out, name or folder.resolve().name, one_class=one_class)
-
-
-@data.command("faceforensics")
-@click.argument("folder", type=_FOLDER)
-@click.option(
-    "--compression",
-    "compressions",
-    type=click.Choice(["raw", "c0", "c23", "c40"]),
-    multiple=True,
-    help="Clips to take; repeatable.  [default: all that are there]",
-)
-@click.option("--splits", type=_FOLDER, help="Folder with train.json, val.json and test.json.")
-@_to_table
-def faceforensics_command(
-    folder: Path,
-    compressions: tuple[str, ...],
-    splits: Path | None,
-    out: Path,
-    name: str,
-    one_class: bool,
-) -> None:
-    """FaceForensics++ and DeepFakeDetection: original_sequences and manipulated_sequences."""
-    from dfd_training.data.readers.faceforensics import read_faceforensics
-
-    found = read_faceforensics(folder, compressions=compressions, splits=splits)
-    _write(found, out, name or "FaceForensics++", one_class=one_class)
-
-
-@data.command("celeb-df")
-@click.argument("folder", type=_FOLDER)
-@click.option("--no-list", is_flag=True, help="Ignore List_of_testing_videos.txt.")
-@click.option(
-    "--by-footage",
-    is_flag=True,
-    help="Keep footage apart instead of people, as published figures for this set do.",
-)
-@_to_table
-def celeb_df_command(
-    folder: Path, no_list: bool, by_footage: bool, out: Path, name: str, one_class: bool
-) -> None:
-    """Celeb-DF: Celeb-real, Celeb-synthesis, YouTube-real and List_of_testing_videos.txt."""
-    from dfd_training.data.readers.celeb_df import read_celeb_df
-
-    found = read_celeb_df(folder, use_list=not no_list, by_footage=by_footage)
-    _write(found, out, name or "Celeb-DF", one_class=one_class)
-
-
-@data.command("table")
-@click.argument("file", type=_FOLDER)
-@click.option("--root", type=_FOLDER, help="Folder of relative paths.  [default: the table's]")
-@_class_names
-@_to_table
-def table_command(
-    file: Path,
-    root: Path | None,
-    real_names: tuple[str, ...],
-    fake_names: tuple[str, ...],
-    out: Path,
-    name: str,
-    one_class: bool,
-) -> None:
-    """A table of one's own, FILE: checked, its labels translated, its paths fit for --out."""
-    from dfd_training.data.readers.media import LabelNames
-    from dfd_training.data.table import COLUMNS, REQUIRED, check_rows, move_rows, read_csv_text
-
-    rows = read_csv_text(file)
-    if missing := [column for column in REQUIRED if column not in rows]:
-        raise UsageError(f"{file}: columns {missing} are missing; there are {list(rows)}")
-    if real_names or fake_names:
-        names = LabelNames.exactly().replaced(real_names, fake_names)
-        where = [f"{file}, row {line}" for line in range(2, len(rows) + 2)]
-        rows["label"] = list(map(names.read, where, rows["label"]))
-    rows = rows.reindex(columns=list(COLUMNS), fill_value="")
-    rows = check_rows(str(file), rows, root or file.parent)
-    moved = move_rows(rows, root or file.parent, out.parent)
-    named = moved["dataset"].where(moved["dataset"] != "", name or file.stem)
-    _finish(moved.assign(dataset=named), out, sources=[file], one_class=one_class)
+for _layout in LAYOUT_COMMANDS:
+    data.add_command(_layout)
 
 
 @data.command("merge")
@@ -220,9 +37,10 @@ def table_command(
 @click.option("--out", type=_FOLDER, required=True, help="The new table.")
 def merge_command(tables: tuple[Path, ...], out: Path) -> None:
     """Make one table of several; each keeps its splits."""
+    from dfd_training.data.output import finish
     from dfd_training.data.table import merge_tables
 
-    _finish(merge_tables(tables, out), out, sources=tables, one_class=True)
+    finish(merge_tables(tables, out), out, sources=tables, one_class=True)
 
 
 @data.command("split")
@@ -251,13 +69,14 @@ def split_command(
 
     Each split gets its share of every label in every data set, as far as that allows.
     """
+    from dfd_training.data.output import finish, report_notes
     from dfd_training.data.splitting import split_table
     from dfd_training.data.table import read_moved
 
     rows = read_moved(table, out.parent)
     dealt = split_table(rows, val=val, test=test, seed=seed, keep=keep, together=together)
-    _tell(dealt.notes)
-    _finish(dealt.table, out, sources=[table], one_class=False)
+    report_notes(dealt.notes)
+    finish(dealt.table, out, sources=[table], one_class=False)
 
 
 @data.command("sample")
@@ -284,6 +103,7 @@ def sample_command(
     """Draw as many reals as fakes from TABLE, fakes with their originals where it can."""
     import pandas as pd
 
+    from dfd_training.data.output import finish, refuse_own, report_notes
     from dfd_training.data.splitting import class_weights as weights_of
     from dfd_training.data.splitting import sample_balanced
     from dfd_training.data.table import read_moved, read_table
@@ -294,7 +114,7 @@ def sample_command(
         weights = weights_of(rows[rows["split"] == (split or "train")])
         click.echo(json.dumps(weights))
         if out is not None:
-            _refuse_own(out, [table])
+            refuse_own(out, [table])
             write_json(out, weights)
         return
     if out is None:
@@ -303,10 +123,10 @@ def sample_command(
     sides = rows["split"].where(rows["split"] != "", "train")
     inside = sides == split if split else pd.Series(True, index=rows.index)
     sampled = sample_balanced(rows[inside], per_class=per_class, seed=seed)
-    _tell(sampled.notes)
+    report_notes(sampled.notes)
     click.echo(f"{sampled.pairs} fakes stand with their original")
     kept = pd.concat([sampled.table, rows[~inside]]).sort_index()
-    _finish(kept, out, sources=[table], one_class=False)
+    finish(kept, out, sources=[table], one_class=False)
 
 
 @data.command("check")
@@ -322,9 +142,11 @@ def check_command(
     """Check TABLE against its files; exits with 1 when something must be mended.
 
     Rows without a file, files without a row, files that cannot be read, one content in two splits
-    or under two labels, classes that are missing.
+    or under two labels, classes that are missing; and originals that fakes name but no row has,
+    which costs pairs alone.
     """
     from dfd_training.data.checking import check_table
+    from dfd_training.data.output import refuse_own
     from dfd_training.data.splitting import tally
     from dfd_training.data.table import read_rows, read_table
     from dfd_training.evaluation.report import write_json
@@ -333,14 +155,15 @@ def check_command(
     with click.progressbar(length=len(rows), label="checking", file=sys.stderr) as bar:
         found = check_table(rows, root or table.parent, quick=quick, on_file=lambda: bar.update(1))
     if out is not None:
-        _refuse_own(out, [table])
+        refuse_own(out, [table])
         write_json(out, {"check": found})
     for what, lines in (
         ("rows without a file", found.missing),
         ("unreadable files", list(found.unreadable.values())),
-        ("one content in two splits or under two labels", _lists(found.duplicates)),
-        ("one content twice in a split", _lists(found.repeated)),
+        ("one content in two splits or under two labels", _lists(found.duplicates, show)),
+        ("one content twice in a split", _lists(found.repeated, show)),
         ("files without a row", found.superfluous),
+        ("originals without a row", found.originals),
         ("classes", found.classes),
     ):
         if lines:
@@ -352,6 +175,134 @@ def check_command(
         click.echo(line)
     click.echo(f"{len(rows)} rows, {found.faults} to be mended")
     context.exit(1 if found.faults else 0)
+
+
+@data.command("row")
+@click.argument("table", type=_FOLDER)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--root", type=_FOLDER, help="Folder of relative paths.  [default: the table's]")
+@click.option("--show", default=6, show_default=True, help="Most related files to list.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, a line a file.")
+def row_command(
+    table: Path, names: tuple[str, ...], root: Path | None, show: int, as_json: bool
+) -> None:
+    """Look files up in TABLE: their cells, the fakes of an original, the other fakes of it.
+
+    TABLE is a table, the metadata of DFDC or deepfake-faces, or a folder of a data set. A NAME is a
+    path, the name of a file, or that name without its suffix; originals that are not in the table
+    are found by the fakes that name them.
+    """
+    from dfd_training.data.lookup import look_up
+    from dfd_training.data.readers.any_layout import read_any
+
+    found = read_any(table, root=root)
+    facts = [fact for name in names for fact in look_up(found, name)]
+    for number, fact in enumerate(facts):
+        if as_json:
+            click.echo(
+                json.dumps(
+                    {
+                        **fact.cells,
+                        "listed": fact.listed,
+                        "file": fact.file,
+                        "fakes": fact.fakes,
+                        "siblings": fact.siblings,
+                    }
+                )
+            )
+            continue
+        if number:
+            click.echo()
+        _print_facts(fact, show)
+
+
+def _print_facts(fact: RowFacts, show: int) -> None:
+    path, *others = fact.cells.items()
+    there = "" if fact.file else "  (no such file)"
+    click.echo(f"{path[1]}{there}")
+    if not fact.listed:
+        click.echo("  not in the table")
+    width = max((len(column) for column, _ in others), default=0) + 2
+    for column, text in others:
+        click.echo(f"  {column + ':':<{width}}{text}")
+    for title, paths in (
+        ("fakes of it", fact.fakes),
+        ("other fakes of its original", fact.siblings),
+    ):
+        if paths:
+            more = ", …" if len(paths) > show else ""
+            click.echo(f"  {title}: {len(paths)}: {', '.join(paths[:show])}{more}")
+
+
+@data.command("to-folders")
+@click.argument("table", type=_FOLDER)
+@click.option("--root", type=_FOLDER, help="Folder of relative paths.  [default: the table's]")
+@click.option("--out", type=_FOLDER, required=True, help="A new folder, or an empty one.")
+@click.option(
+    "--copy/--link", default=True, help="Copy the files, or link to them.  [default: copy]"
+)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), help="Only the rows of this split."
+)
+@click.option("--by-split", is_flag=True, help="Train/Real, Train/Fake, Validation/Real …")
+@click.option("--skip-missing", is_flag=True, help="Leave out rows whose file is missing.")
+def to_folders_command(
+    table: Path,
+    root: Path | None,
+    out: Path,
+    copy: bool,
+    split: str | None,
+    by_split: bool,
+    skip_missing: bool,
+) -> None:
+    """Copy or link the files of TABLE into the folders Real and Fake.
+
+    So `keras.utils.image_dataset_from_directory` and notebooks read them. TABLE is a table or a
+    folder of a data set; rows without a split count as train. Writes labels.csv beside the folders:
+    the same rows with their new paths. Nothing is overwritten, and an interrupted run leaves
+    nothing behind.
+    """
+    from dfd_training.data.class_folders import (
+        KERAS_SUFFIXES,
+        check_new_folder,
+        write_class_folders,
+    )
+    from dfd_training.data.output import report_notes
+    from dfd_training.data.readers.any_layout import read_any
+    from dfd_training.data.splitting import tally
+
+    check_new_folder(out)
+    found = read_any(table, root=root)
+    report_notes(found.notes)
+    rows = found.rows
+    if split is not None:
+        rows = rows[rows["split"].where(rows["split"] != "", "train") == split]
+    if skip_missing:
+        there = rows["path"].map(lambda path: (found.root / path).is_file()).astype(bool)
+        if not there.all():
+            click.echo(f"left out, since their file is missing: {(~there).sum()}", err=True)
+        rows = rows[there]
+    if rows.empty:
+        raise UsageError(f"{table}: no row is left{f' of split {split}' if split else ''}")
+    if others := sum(Path(path).suffix.lower() not in KERAS_SUFFIXES for path in rows["path"]):
+        click.echo(
+            f"{others} of {len(rows)} files are not {', '.join(KERAS_SUFFIXES)}: "
+            "image_dataset_from_directory passes over them",
+            err=True,
+        )
+    label = "copying" if copy else "linking"
+    with click.progressbar(length=len(rows), label=label, file=sys.stderr) as bar:
+        written = write_class_folders(
+            rows,
+            found.root,
+            out,
+            link=not copy,
+            by_split=by_split,
+            on_file=lambda: bar.update(1),
+        )
+    click.echo(f"{len(written)} files in {out}")
+    for line in tally(written):
+        click.echo(f"  {line}")
 
 
 @click.command("prepare")
@@ -427,44 +378,5 @@ def prepare_command(
         click.echo(f"  skipped {count}: {reason}")
 
 
-def _write(found: Imported, out: Path, name: str, *, one_class: bool) -> None:
-    from dfd_training.data.readers.media import to_table
-
-    _tell(found.notes)
-    table = to_table(str(out), found.rows, out.parent, name)
-    _finish(table, out, sources=[row.file for row in found.rows], one_class=one_class)
-
-
-def _finish(
-    table: pd.DataFrame, out: Path, *, sources: list[Path] | tuple[Path, ...], one_class: bool
-) -> None:
-    from dfd_training.data.splitting import tally
-    from dfd_training.data.table import check_classes, check_sides, with_defaults, write_table
-
-    _refuse_own(out, sources)
-    if not one_class:
-        try:
-            check_classes(str(out), table)
-        except UsageError as error:
-            raise UsageError(f"{error}; --one-class accepts that") from error
-    check_sides(str(out), with_defaults(table))
-    write_table(table, out)
-    click.echo(f"{len(table)} rows in {out}")
-    for line in tally(table):
-        click.echo(f"  {line}")
-
-
-def _refuse_own(out: Path, sources: list[Path] | tuple[Path, ...]) -> None:
-    if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder; name a file")
-    if out.resolve() in {source.resolve() for source in sources if source.name == out.name}:
-        raise UsageError(f"--out {out}: would replace a file that is read; give another name")
-
-
-def _tell(notes: list[str]) -> None:
-    for note in notes:
-        click.echo(note, err=True)
-
-
-def _lists(paths: list[list[str]]) -> list[str]:
-    return [", ".join(same) for same in paths]
+def _lists(paths: list[list[str]], show: int) -> list[str]:
+    return [", ".join(same[:show]) + (", …" if len(same) > show else "") for same in paths]

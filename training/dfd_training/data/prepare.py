@@ -370,6 +370,8 @@ def _write_index(table: pd.DataFrame, results: list[Prepared], out: Path) -> Non
     parts: list[pd.DataFrame] = []
     optional = [name for name in ("dataset", "kind", "cropped") if name in table]
     rows = table.drop(columns=[name for name in optional if (table[name] == "").all()])
+    # It holds for the table. The store may lack files, and generated fakes join it later.
+    rows = rows.drop(columns="original_here", errors="ignore")
     columns = rows.columns
     rows = rows.set_index("path", drop=False)
     for result in sorted(results, key=lambda item: item.path):

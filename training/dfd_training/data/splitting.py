@@ -10,7 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
-from dfd_training.data.table import FAKE, LABELS, REAL, SPLITS, is_fake, with_defaults
+from dfd_training.data.table import (
+    FAKE,
+    LABELS,
+    REAL,
+    SPLITS,
+    is_fake,
+    mark_originals,
+    with_defaults,
+)
 
 
 class DisjointSets:
@@ -137,6 +145,8 @@ def split_table(
         notes.append(f"{joined} groups were joined with others that they share files with")
     split_of = _kept(rows, groups) if keep else {}
     free = rows[~groups.isin(split_of.keys())]
+    if keep and free.empty:
+        notes.append("every row has a split: nothing was dealt; leave --keep out to deal anew")
     if not keep and (marked := int((rows["split"] != "").sum())):
         notes.append(f"the splits of {marked} rows were dealt anew; --keep keeps them")
     if not free.empty:
@@ -279,7 +289,7 @@ def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> SampleR
         seed: Seed of the draw.
 
     Returns:
-        The rows; what loses its original keeps its group.
+        The rows; a fake whose original is not drawn still names it, and keeps its group.
 
     Raises:
         UsageError: For a number below 1, or an empty class.
@@ -306,9 +316,10 @@ def sample_balanced(rows: pd.DataFrame, *, per_class: int, seed: int) -> SampleR
         others = rng.permutation(np.flatnonzero(side & ~chosen))
         chosen[others[: count - len(pairs)]] = True
     table = with_defaults(rows)[chosen].assign(split=rows["split"][chosen])
-    lost = ~table["original"].isin(set(table["path"])) & (table["original"] != "")
-    table["original"] = table["original"].where(~lost, "")
-    paired = int((table["original"] != "").sum())
+    lost = mark_originals(rows)["original_here"][chosen] == "yes"
+    table = mark_originals(table)
+    lost &= table["original_here"] == "no"
+    paired = int((table["original_here"] == "yes").sum())
     if lost.any():
         notes.append(f"{lost.sum()} fakes stand without their original")
     if alone := count - paired:

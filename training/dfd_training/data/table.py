@@ -17,6 +17,7 @@ from dfd_edge.sinks.files import written_whole
 REQUIRED = ("path", "label")
 OPTIONAL = (
     "original",
+    "original_here",
     "generator",
     "kind",
     "model",
@@ -37,11 +38,12 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
     """Reads and checks a table of labelled files (CSV), and fills in what it leaves out.
 
     Columns: `path` (relative to the table's folder, or absolute) and `label` (REAL or FAKE);
-    optional `original` (for a fake, the file it was made from), `generator`, `kind` (of a fake,
-    such as swap, lip sync or talking head), `model`, `group` (files that share footage or a
-    person; by default the group of the original, or the file itself), `split` (train, val or
-    test; by default train), `source` (by default the parent folder, for a fake its original's),
-    `dataset` and `cropped` (yes where the picture is a face crop already).
+    optional `original` (for a fake, the file it was made from, which need not be in the table),
+    `generator`, `kind` (of a fake, such as swap, lip sync or talking head), `model`, `group` (files
+    that share footage or a person; by default the group of the original, or the file itself),
+    `split` (train, val or test; by default train), `source` (by default the parent folder, for a
+    fake its original's), `dataset` and `cropped` (yes where the picture is a face crop already).
+    `original_here` (yes or no) is worked out anew, whatever the file says: see `mark_originals`.
 
     Args:
         path: The table.
@@ -53,8 +55,8 @@ def read_table(path: Path, *, root: Path | None = None, unlabelled: bool = False
 
     Raises:
         UsageError: For a missing file or column, an unknown label or split, a file listed twice
-            (also once by its absolute and once by its relative path), a fake without its original
-            in the table or in another split than it, or a group on both sides of a split.
+            (also once by its absolute and once by its relative path), a fake whose original stands
+            in another split, or a group on both sides of a split.
     """
     table = with_defaults(read_rows(path, root=root, unlabelled=unlabelled))
     check_sides(str(path), table)
@@ -112,7 +114,8 @@ def check_rows(
         unlabelled: Rows may be without a label.
 
     Returns:
-        The rows, each `original` spelt as the `path` of its row.
+        The rows, each `original` spelt as the `path` of its row where it has one; one that has none
+        stays as it is.
 
     Raises:
         UsageError: As `read_rows` does.
@@ -131,12 +134,29 @@ def check_rows(
     path_of = dict(zip(places, table["path"], strict=True))
     known = set(table["path"])
     spelling = {
-        original: original if original in known else path_of.get(place(original), "")
+        original: original if original in known else path_of.get(place(original), original)
         for original in set(table["original"]) - {""}
     }
-    if orphans := sorted(original for original, path in spelling.items() if not path):
-        raise UsageError(f"{name}: original {orphans[0]!r} is not in the table")
-    return table.assign(original=table["original"].map(lambda text: spelling.get(text, "")))
+    return mark_originals(
+        table.assign(original=table["original"].map(lambda text: spelling.get(text, "")))
+    )
+
+
+def mark_originals(table: pd.DataFrame) -> pd.DataFrame:
+    """Fills in `original_here`: whether the original that a row names is a row of the table.
+
+    A data set may name footage that it does not contain, as most fakes of DFDC's sample do. What
+    compares a fake with its original can use the rows marked "yes" only.
+
+    Args:
+        table: Columns `path` and `original`, spelt alike.
+
+    Returns:
+        The rows with "yes" or "no", and "" where a row names no original.
+    """
+    named = table["original"] != ""
+    here = table["original"].isin(set(table["path"])).map({True: "yes", False: "no"})
+    return table.assign(original_here=here.where(named, "").astype(object))
 
 
 def _check_values(name: str, table: pd.DataFrame, *, unlabelled: bool) -> None:
@@ -198,7 +218,7 @@ def check_sides(name: str, table: pd.DataFrame) -> None:
         group = per_group.index[per_group > 1][0]
         raise UsageError(f"{name}: group {group!r} stands on both sides of the split")
     split_of = dict(zip(table["path"], table["split"], strict=True))
-    made = table[table["original"] != ""]
+    made = table[table["original"].isin(split_of.keys())]
     apart = made["original"].map(split_of) != made["split"]
     if apart.any():
         row = made[apart].iloc[0]

@@ -391,15 +391,20 @@ def _fakes_of(
 ) -> dict[str, list[CropFile]]:
     """Returns the true fakes of each real file, by the real file's shard."""
     found: dict[str, list[CropFile]] = {}
-    alone = 0
+    alone: list[str] = []
     for row in facts[facts["label"] == "FAKE"].itertuples():
         original = shard_of.get(str(row.original))
         if original is None:
-            alone += 1
+            alone.append(str(row.original or "none named"))
         else:
             found.setdefault(original, []).append(files[str(row.shard)])
     if alone and not families:
-        logger.warning("%d fake files have no original among the rows and are not drawn", alone)
+        logger.warning(
+            "%d fake files are not drawn: their original is not among the rows (first: %s); "
+            "--pairs families=yes draws them beside other real faces",
+            len(alone),
+            alone[0],
+        )
     return found
 
 

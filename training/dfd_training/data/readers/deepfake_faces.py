@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
@@ -18,6 +17,8 @@ def read_deepfake_faces(
     folder: Path, *, pictures: str = PICTURES, names: LabelNames | None = None
 ) -> Imported:
     """Reads metadata.csv (videoname, label, original) and the pictures of the same stem.
+
+    An original without a picture keeps the clip's name that metadata.csv gives it.
 
     Args:
         folder: Holds metadata.csv and the folder of pictures.
@@ -62,7 +63,7 @@ def read_deepfake_faces(
             MediaRow(
                 place / file_of[stem],
                 label,
-                original=place / file_of[made_from] if made_from in file_of else None,
+                original=place / file_of.get(made_from, original) if made_from else None,
                 generator="DFDC" if label == FAKE else "",
                 keys=(made_from or stem,),
                 source="DFDC faces",
@@ -72,14 +73,4 @@ def read_deepfake_faces(
     result.note(f"in {METADATA}, but without a picture", absent)
     result.note(f"pictures without a row in {METADATA}", sorted(set(file_of) - stems))
     result.note("originals of fakes without a picture", sorted(set(lost)))
-    return _without_unlisted_originals(result)
-
-
-def _without_unlisted_originals(found: Imported) -> Imported:
-    """Drops originals that have a picture but no row: they are no originals in the table."""
-    rows = {row.file for row in found.rows}
-    found.rows = [
-        row if row.original is None or row.original in rows else replace(row, original=None)
-        for row in found.rows
-    ]
-    return found
+    return result

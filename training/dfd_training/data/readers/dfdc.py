@@ -1,14 +1,14 @@
 """The Deepfake Detection Challenge's layout (Dolhansky et al., 2020): folders with metadata.json.
 
 Each entry of `metadata.json` is `"name.mp4": {"label": "FAKE", "split": "train", "original":
-"other.mp4"}`; that of a real clip has no original, or null. An original is in the same part.
+"other.mp4"}`; that of a real clip has no original, or null. An original is in the same part of the
+whole set; the public sample of 400 clips lacks most.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,27 @@ METADATA = "metadata.json"
 SAMPLE = "sample_submission.csv"
 
 
-def read_dfdc(folders: Sequence[Path], *, by_part: bool = False) -> Imported:
+def read_dfdc(
+    folders: Sequence[Path], *, by_part: bool = False, missing_too: bool = False
+) -> Imported:
     """Reads parts of DFDC: each folder, or the folders below it, that hold a metadata.json.
 
-    Files that are in the folder or in metadata.json only are reported and left out, and so is an
-    original that is missing: its fakes still share a group.
+    Files that are in the folder or in metadata.json only are reported and left out. `original` and
+    `split` are kept as metadata.json gives them; most originals of the public sample are in other
+    parts. Fakes of one original share a group even if it is missing.
 
     Args:
         folders: One or more.
         by_part: Files of one part share a group. DFDC names no people; those of one part may
             appear in several of its clips.
+        missing_too: Keep the files that are in metadata.json only.
 
     Raises:
         UsageError: There is no metadata.json, or one that is not what it should be.
     """
     parts: list[Path] = []
     for folder in folders:
-        found = _parts(folder)
+        found = metadata_below(folder)
         if not found:
             raise UsageError(
                 f"{folder}: no {METADATA} in it or below; --unlabelled makes a table of a test "
@@ -46,14 +50,16 @@ def read_dfdc(folders: Sequence[Path], *, by_part: bool = False) -> Imported:
         parts += [part for part in found if part not in parts]
     result = Imported()
     for part in parts:
-        _read_part(part, by_part, result)
-    if {row.split for row in result.rows} == {"train"}:
-        # All of it is "train" in the parts that are public: that divides nothing.
-        result.rows = [replace(row, split="") for row in result.rows]
+        _read_part(part, by_part, missing_too, result)
     return result
 
 
-def _parts(folder: Path) -> list[Path]:
+def metadata_below(folder: Path) -> list[Path]:
+    """Returns the folders that hold a metadata.json: this one, or else all below it, sorted.
+
+    Raises:
+        UsageError: It is no folder.
+    """
     if (folder / METADATA).is_file():
         return [folder]
     if not folder.is_dir():
@@ -61,30 +67,40 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob(METADATA))
 
 
-def _read_part(part: Path, by_part: bool, result: Imported) -> None:
-    entries = read_metadata(part / METADATA)
+def _read_part(part: Path, by_part: bool, missing_too: bool, result: Imported) -> None:
     there = set(media_in(part))
+    entries = read_metadata(part / METADATA)
     result.note(f"{part}: in {METADATA}, but not there", sorted(set(entries) - there))
     result.note(f"{part}: there, but not in {METADATA}", sorted(there - set(entries)))
-    lost: list[str] = []
-    for name in sorted(set(entries) & there):
-        entry = entries[name]
-        original = entry["original"]
-        present = original in there and original in entries
-        if original and not present:
-            lost.append(original)
-        result.rows.append(
-            MediaRow(
-                part / name,
-                entry["label"],
-                original=part / original if present else None,
-                generator="DFDC" if entry["label"] == FAKE else "",
-                keys=(f"part {part.name}",) if by_part else (original or name,),
-                split=entry["split"],
-                source=part.name,
-            )
+    kept = set(entries) if missing_too else set(entries) & there
+    rows = rows_of(entries, part, by_part=by_part)
+    result.rows += [row for row in rows if row.file.name in kept]
+    named = {entries[name]["original"] for name in kept} - {""}
+    result.note(f"{part}: originals of fakes that are not there", sorted(named - there))
+
+
+def rows_of(
+    entries: dict[str, dict[str, str]], part: Path, *, by_part: bool = False
+) -> list[MediaRow]:
+    """Returns the rows of a metadata.json, whether their files are there or not, sorted by name.
+
+    Args:
+        entries: As `read_metadata` gives them.
+        part: The folder of the files.
+        by_part: See `read_dfdc`.
+    """
+    return [
+        MediaRow(
+            part / name,
+            entry["label"],
+            original=part / entry["original"] if entry["original"] else None,
+            generator="DFDC" if entry["label"] == FAKE else "",
+            keys=(f"part {part.name}",) if by_part else (entry["original"] or name,),
+            split=entry["split"],
+            source=part.name,
         )
-    result.note(f"{part}: originals of fakes that are not there", sorted(set(lost)))
+        for name, entry in sorted(entries.items())
+    ]
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:

@@ -24,7 +24,8 @@ class MediaRow:
     Attributes:
         file: Its path.
         label: REAL or FAKE; empty where it is not known.
-        original: For a fake, the file that it was made from, where there is one.
+        original: For a fake, the file that it was made from, as far as the set names it; the file
+            need not be there.
         generator: The tool that made it.
         model: The identity that it was given.
         keys: People or footage that it shares with other files; by default itself.
@@ -97,6 +98,7 @@ def to_table(name: str, rows: Iterable[MediaRow], folder: Path, dataset: str) ->
             spelt(row.file),
             row.label,
             "" if row.original is None else spelt(row.original),
+            "",  # original_here, which check_rows fills in
             row.generator,
             "",
             row.model,
