@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import platform
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,15 +30,22 @@ from dfd_edge.faces.cropped import CroppedFaces
 from dfd_edge.faces.detector import MAX_FACES
 from dfd_edge.faces.selection import FacesOption
 from dfd_edge.judging.decision import Decision, judge_still
-from dfd_edge.judging.pipeline import judge_frames
+from dfd_edge.judging.recording import (
+    OnImage,
+    OnProgress,
+    OnResult,
+    Reading,
+    check_scan,
+    judge_recording,
+    plan_moments,
+    undecided,
+)
 from dfd_edge.judging.results import (
     Event,
-    EventKind,
-    FrameResult,
-    Label,
     Record,
     Verdict,
 )
+from dfd_edge.judging.scanning import scan_recording
 from dfd_edge.judging.stream import Stream
 from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
@@ -50,7 +55,7 @@ from dfd_edge.sources.image import Colour, as_bgr
 from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
-from dfd_edge.sources.video import RawVideo, VideoFile
+from dfd_edge.sources.seeking import PartSampler
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
@@ -59,14 +64,9 @@ if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
-    from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.image import AnimatedWebP
+    from dfd_edge.judging.recording import Recording
 
 logger = logging.getLogger(__name__)
-
-OnResult = Callable[[FrameResult], None]
-OnImage = Callable[[Frame, FrameResult | None], None]
-OnProgress = Callable[[float, float | None], None]
 
 
 class Detector(Closing):
@@ -168,7 +168,8 @@ class Detector(Closing):
         Raises:
             UsageError: The detector is closed, or the rate or `faces` is out of range.
         """
-        return self._stream(source, self._faces, rate_hz=rate_hz, faces=faces)
+        check_kind("source", source, str, "a name for it")
+        return self._open_stream(source, self._faces, rate_hz=rate_hz, faces=faces)
 
     def analyze(
         self,
@@ -187,6 +188,8 @@ class Detector(Closing):
         options: SourceOptions | None = None,
         faces: FacesOption = "all",
         cropped: bool = False,
+        max_frames: int | None = None,
+        scan: bool = False,
     ) -> Verdict:
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
@@ -197,6 +200,11 @@ class Detector(Closing):
         ends with the last of them, unless `on_image` needs all; the duration of the verdict is
         that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are `unsure`
         whatever their score, and `reason` says so.
+
+        With `max_frames` a film is judged at so many moments, one near the middle of each of so
+        many equal intervals, and decoded from the key frame before each instead of throughout. A
+        person is recognised from one moment to the next by looks. The verdict is not `complete`,
+        and its duration is the length that the moments are spread over.
 
         Args:
             source: Path of the file, or "-" for a video on standard input; the bytes of a file; an
@@ -220,6 +228,10 @@ class Detector(Closing):
             cropped: Whether an image is a face crop already. Its face is then searched for with
                 more effort, and where none is found, the image itself is judged as one: such an
                 image is never `no_face`.
+            max_frames: Judge a film at this many moments; all of it where that takes no more
+                frames, and where its length is not known, which a note then says.
+            scan: Search a film for passages that look fake: at a moment every 2 s first, then
+                throughout round those that looked fake or unsure. Results come in two runs then.
 
         Raises:
             SourceError: The source cannot be read; the message names it and the cause.
@@ -231,6 +243,15 @@ class Detector(Closing):
         if name is not None:
             check_kind("name", name, str, "a name for the source")
         check_kind("cropped", cropped, bool, "True or False")
+        parts = None
+        if max_frames is not None:
+            parts = plan_moments(
+                max_frames,
+                self.bundle.manifest,
+                least=self.decision.spec.min_steps,
+                rate_hz=rate_hz,
+                duration_s=duration_s,
+            )
         if isinstance(source, np.ndarray):
             image = as_bgr(source, colour)
             return self._judge_image(
@@ -248,46 +269,34 @@ class Detector(Closing):
             raise UsageError("cropped is for images, this is none: leave it out", source=item.name)
         if item.kind in (SourceKind.CAMERA, SourceKind.ADDRESS):
             raise UnsupportedError(item.name, "a live source", "use `watch`")
-        started_s = time.perf_counter()
-        stop = stop or threading.Event()
-        stream = self.stream(item.name, rate_hz=rate_hz, faces=faces)
-        video = open_file(item, stop, threads=self._threads)
-        if on_event is not None:
-            for note in video.notes:
-                on_event(Event(item.name, 0.0, EventKind.NOTE, note))
-
-        def report(result: FrameResult) -> None:
-            if on_frame is not None:
-                on_frame(result)
-            if on_progress is not None:
-                on_progress(result.time_s, video.duration_s)
-
-        judge_frames(
-            _file_frames(
-                video, stream, duration_s=duration_s, every=every_image and on_image is not None
-            ),
-            stream,
-            stop=stop,
-            on_result=report,
+        reading = Reading(
+            stop=stop or threading.Event(),
+            duration_s=duration_s,
+            on_frame=on_frame,
             on_image=on_image,
-            frame_bytes=3 * video.width * video.height,
+            every_image=every_image,
+            on_progress=on_progress,
+            on_event=on_event,
         )
-        elapsed_s = time.perf_counter() - started_s
-        if stop.is_set():
-            verdict = stream.verdict(complete=False, reason="stopped before its end")
-        elif duration_s is not None and video.end_s > duration_s:
-            reason = f"only the first {duration_s:g} s were asked for"
-            verdict = stream.verdict(duration_s=duration_s, complete=False, reason=reason)
-        else:
-            first_only = self.bundle.manifest.sequence.first_frames is not None
-            verdict = stream.verdict(
-                duration_s=None if first_only else video.end_s,
-                complete=video.complete,
-                reason=video.reason,
+
+        def opened() -> Recording:
+            return open_file(item, reading.stop, threads=self._threads)
+
+        def judging(parts: PartSampler | None) -> Stream:
+            return self._open_stream(
+                item.name, self._faces, parts=parts, rate_hz=rate_hz, faces=faces
             )
-        stream.close()
-        doubt = None if isinstance(video, RawVideo) else video.doubt
-        return _timed(verdict if doubt is None else _undecided(verdict, doubt), elapsed_s)
+
+        if not scan:
+            stream = judging(parts)
+            return judge_recording(opened(), stream, reading)
+        check_scan(
+            self.bundle.manifest,
+            max_frames=max_frames,
+            on_standard_input=item.kind is SourceKind.STANDARD_INPUT,
+        )
+        rate_hz = rate_hz or self.bundle.manifest.sequence.rate_hz
+        return scan_recording(opened, judging, reading, self.decision, rate_hz)
 
     def watch(
         self,
@@ -358,7 +367,9 @@ class Detector(Closing):
             wait=wait,
         )
 
-    def run_record(self, *, rate_hz: float | None = None) -> Record:
+    def run_record(
+        self, *, rate_hz: float | None = None, max_frames: int | None = None, scan: bool = False
+    ) -> Record:
         """Returns the JSON Lines object that describes this run."""
         from dfd_edge.inference.installation import installed_wheels  # noqa: PLC0415
 
@@ -385,6 +396,8 @@ class Detector(Closing):
             "precision": report.precision,
             "rate_hz": rate_hz or bundle.manifest.sequence.rate_hz,
             "first_frames": bundle.manifest.sequence.first_frames,
+            "max_frames": max_frames,
+            "scan": scan,
         }
 
     def __reduce__(self) -> NoReturn:
@@ -394,15 +407,15 @@ class Detector(Closing):
         """Refuses new streams; open ones go on. Safe to call twice."""
         self._closed = True
 
-    def _stream(
+    def _open_stream(
         self,
         source: str,
         finder: FaceFinder | None,
         *,
+        parts: PartSampler | None = None,
         rate_hz: float | None = None,
         faces: FacesOption = "all",
     ) -> Stream:
-        check_kind("source", source, str, "a name for it")
         if self._closed:
             raise UsageError("the detector is closed; load another one", source=source)
         return Stream(
@@ -413,6 +426,7 @@ class Detector(Closing):
             decision=self.decision,
             batcher=self._batcher,
             judged_faces=faces,
+            parts=parts,
         )
 
     @property
@@ -436,7 +450,8 @@ class Detector(Closing):
         cropped: bool,
     ) -> Verdict:
         """Judges an image, which has no sequence: each face has one frame score."""
-        stream = self._stream(name, self._faces_of_crops if cropped else self._faces, faces=faces)
+        finder = self._faces_of_crops if cropped else self._faces
+        stream = self._open_stream(name, finder, faces=faces)
         (scored,) = stream.score([stream.observe(image, 0.0, thorough=True)])
         result, people, decisive = judge_still(scored, self.decision.for_stills())
         if on_frame is not None:
@@ -459,24 +474,7 @@ class Detector(Closing):
             reason="; ".join(reasons) or None,
             logit=None if decisive is None else decisive.logit,
         )
-        return _undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
-
-
-def _file_frames(
-    video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource,
-    stream: Stream,
-    *,
-    duration_s: float | None,
-    every: bool,
-) -> Generator[Frame, None, None]:
-    """Yields the due frames of a file, or every frame, and closes it."""
-    with contextlib.closing(video):
-        for frame in video.frames(stream.sampler, every=every, bursts=stream.takes_bursts):
-            if duration_s is not None and frame.time_s >= duration_s:
-                return
-            yield frame
-            if stream.sampler.is_done and not every:
-                return
+        return undecided(verdict, FEW_COLOURS) if few_colours(image) else verdict
 
 
 def _check_asked(duration_s: object, options: object, stop: threading.Event | None = None) -> None:
@@ -486,22 +484,6 @@ def _check_asked(duration_s: object, options: object, stop: threading.Event | No
         check_kind("options", options, SourceOptions, "SourceOptions")
     if stop is not None:
         check_kind("stop", stop, threading.Event, "a threading.Event")
-
-
-def _undecided(verdict: Verdict, doubt: str) -> Verdict:
-    """Returns the verdict without a decision, for pictures that do not allow one."""
-    if verdict.p_fake is None:
-        return verdict
-    reason = doubt if verdict.reason is None else f"{verdict.reason}; {doubt}"
-    people = tuple(
-        dataclasses.replace(person, label=Label.UNSURE, intervals=()) for person in verdict.people
-    )
-    return dataclasses.replace(verdict, label=Label.UNSURE, people=people, reason=reason)
-
-
-def _timed(verdict: Verdict, elapsed_s: float) -> Verdict:
-    factor = verdict.duration_s / elapsed_s if elapsed_s > 0 else None
-    return dataclasses.replace(verdict, realtime_factor=factor)
 
 
 def _load_faces(bundle: Bundle, threads: int) -> FaceDetector | None:

@@ -39,7 +39,7 @@ from dfd_edge.judging.people import Observation
 from dfd_edge.judging.results import FrameResult
 from dfd_edge.judging.stream import Stream
 from dfd_edge.sinks.text import json_line
-from dfd_edge.sources.frames import FirstFrames, Frame, Sampler
+from dfd_edge.sources.frames import DueFrames, Foreseeable, Frame
 from dfd_edge.sources.video import VideoFile
 
 #: Decoded frames that are held in memory for the stages behind the decoder.
@@ -80,9 +80,7 @@ class WholeTimes:
 class _RecordingSampler:
     """Samples the due frames; each ends the lap of decoding and begins that of converting."""
 
-    def __init__(
-        self, sampler: Sampler | FirstFrames, decode: StageTimer, convert: StageTimer
-    ) -> None:
+    def __init__(self, sampler: Foreseeable, decode: StageTimer, convert: StageTimer) -> None:
         self._sampler = sampler
         self._decode, self._convert = decode, convert
 
@@ -94,7 +92,7 @@ class _RecordingSampler:
             self._convert.start()
         return due
 
-    def foresee(self) -> Sampler | FirstFrames:
+    def foresee(self) -> DueFrames:
         """Returns the sampler that the decoder asks about frames to come: some need no decoding."""
         return self._sampler.foresee()
 

@@ -21,6 +21,7 @@ from dfd_edge.cli.options import (
 )
 from dfd_edge.errors import BrokenOutput, DfdError
 from dfd_edge.inference.machine_settings import settings_flag
+from dfd_edge.inference.threads import MAX_THREADS
 from dfd_edge.judging.results import Label
 from dfd_edge.libraries import check_opencv, import_advice
 from dfd_edge.version import version_of
@@ -144,6 +145,19 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Judge only the first S seconds of each source.",
 )
 @click.option(
+    "--frames",
+    "max_frames",
+    type=int,
+    metavar="N",
+    help="Judge files at N moments spread over each, reached by seeking, instead of throughout.",
+)
+@click.option(
+    "--scan",
+    is_flag=True,
+    help="Search files for passages that look fake: a moment every 2 s, then all round what looked "
+    "fake or unsure.",
+)
+@click.option(
     "--faces",
     default="all",
     show_default=True,
@@ -156,6 +170,12 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Images are face crops already: one in which no face is found is judged as it is.",
 )
 @source_flags
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1, max=MAX_THREADS),
+    metavar="N",
+    help="Files judged at once, in the order given; by default one for each core.",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output.")
 @click.option(
     "--csv",

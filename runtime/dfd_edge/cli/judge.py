@@ -86,6 +86,8 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
     check_source_flags(request.source_options, items)
     if request.cropped and all(item.kind is not SourceKind.IMAGE for item in items):
         raise UsageError("--cropped is for images that are face crops: give one")
+    if request.max_frames is not None or request.scan:
+        _check_moments(request, items)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
     outputs = {
@@ -100,6 +102,21 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
         from dfd_edge.report.page import check_report
 
         check_report(request.report_path)
+
+
+def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
+    """Refuses `--frames` and `--scan` where no film is given, or where every frame is wanted."""
+    asked = "--scan" if request.scan else f"--frames {request.max_frames}"
+    if request.scan and request.max_frames is not None:
+        raise UsageError(
+            f"--scan chooses its frames itself: leave --frames {request.max_frames} out"
+        )
+    if all(item.kind in (*LIVE_KINDS, SourceKind.IMAGE) for item in items):
+        raise UsageError(f"{asked} is for films in files: give one, or leave it out")
+    if request.save_video is not None:
+        raise UsageError(
+            f"--save-video shows every frame, and {asked} leaves most out: give one of them"
+        )
 
 
 def _open_sinks(
@@ -127,7 +144,9 @@ def _open_sinks(
         webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
         table = opened.enter_context(CsvFile(request.csv_path))
-    run = detector.run_record(rate_hz=request.rate_hz)
+    run = detector.run_record(
+        rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
+    )
     if request.report_path is not None:
         from dfd_edge.report.page import Report  # its libraries take a while to load
 

@@ -1,4 +1,4 @@
-"""A run of `dfd-edge`: files are judged one after the other, live sources together."""
+"""A run of `dfd-edge`: files are judged in their order, live sources together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfd_edge.cli.together import judge_together
 from dfd_edge.closing import native_calls
 from dfd_edge.detector import Detector
 from dfd_edge.errors import DfdError, OutputError, SourceError, UsageError, source_error
 from dfd_edge.faces.selection import FacesOption
+from dfd_edge.inference.processor import usable_cores
+from dfd_edge.judging.recording import check_scan, plan_moments
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
 from dfd_edge.judging.watch import Watch
 from dfd_edge.sinks.console import LiveLines, Printer
@@ -54,6 +57,9 @@ class RunRequest:
         policy: "every", "latest", or None for the default of the source.
         max_staleness_ms: Live frames that waited longer are dropped.
         duration_s: Seconds of each source that are judged.
+        max_frames: Moments at which each film in a file is judged; None for all of it.
+        scan: Whether films are searched for passages that look fake.
+        jobs: Files judged at once; None for one a core.
         as_json: Whether JSON Lines go to standard output.
         csv_path: CSV file, or None.
         save_video: Annotated video, or None.
@@ -78,6 +84,9 @@ class RunRequest:
     policy: str | None = None
     max_staleness_ms: float | None = None
     duration_s: float | None = None
+    max_frames: int | None = None
+    scan: bool = False
+    jobs: int | None = None
     as_json: bool = False
     csv_path: Path | None = None
     save_video: Path | None = None
@@ -126,32 +135,76 @@ class Run:
         self._sinks = sinks
         self._printer = printer
         self._settings = ViewSettings()
+        self._lock = threading.Lock()
 
     def files(self, items: list[SourceItem]) -> None:
-        """Judges files and images one after the other until all are done or `stop` is set.
+        """Judges files and images, in their order, until all are done or `stop` is set.
 
-        Whatever is raised while one of them is judged is reported as that file's error.
+        Several are judged at once, one a core or as `jobs` says, and their results still come one
+        file after the other; with windows and annotated videos it is one at a time. Whatever is
+        raised while one of them is judged is reported as that file's error.
 
         Raises:
             UsageError: The rate or the faces do not go with the bundle.
             OutputError: Results cannot be printed any more.
         """
         if items:
-            rate_hz, faces = self._request.rate_hz, self._request.faces
-            self._detector.stream(rate_hz=rate_hz, faces=faces).close()
+            self._check_options(items)
+        jobs = self._jobs(len(items))
+        if jobs > 1:
+            left = judge_together(items, self._judge_one, self._sinks, jobs=jobs, stop=self.stop)
+        else:
+            left = self._one_by_one(items)
+        if left:
+            self.failures += left
+            self._printer.note(f"stopped; {left} of {len(items)} sources were not judged")
+
+    def _check_options(self, items: list[SourceItem]) -> None:
+        """Refuses once what each of the files would be refused for."""
+        request, detector = self._request, self._detector
+        detector.stream(rate_hz=request.rate_hz, faces=request.faces).close()
+        if request.max_frames is not None:
+            plan_moments(
+                request.max_frames,
+                detector.bundle.manifest,
+                least=detector.decision.spec.min_steps,
+                rate_hz=request.rate_hz,
+            )
+        if request.scan:
+            piped = any(item.kind is SourceKind.STANDARD_INPUT for item in items)
+            check_scan(detector.bundle.manifest, max_frames=None, on_standard_input=piped)
+
+    def _jobs(self, files: int) -> int:
+        """Returns how many files are judged at once."""
+        if self._request.window or self._request.save_video is not None:
+            return 1
+        return min(files, self._request.jobs or max(1, int(usable_cores())))
+
+    def _one_by_one(self, items: list[SourceItem]) -> int:
+        """Judges files one after the other; returns how many were not begun."""
         for number, item in enumerate(items):
             if self.stop.is_set():
-                left = len(items) - number
-                self.failures += left
-                self._printer.note(f"stopped; {left} of {len(items)} sources were not judged")
-                return
-            self._sinks.begin(item.name, live=False)
-            try:
-                self._file(item)
-            except OutputError:
-                raise
-            except Exception as error:
-                self._fail(item.name, source_error(item.name, error))
+                return len(items) - number
+            self._judge_one(item, self._sinks)
+        return 0
+
+    def _judge_one(self, item: SourceItem, sink: Sink) -> None:
+        """Judges a file or an image, and reports whatever is raised as its error.
+
+        Args:
+            item: The file.
+            sink: Receives its results.
+
+        Raises:
+            OutputError: Results cannot be printed any more.
+        """
+        sink.begin(item.name, live=False)
+        try:
+            self._file(item, sink)
+        except OutputError:
+            raise
+        except Exception as error:
+            self._fail(item.name, source_error(item.name, error), sink)
 
     def live(self, items: list[SourceItem]) -> None:
         """Watches live sources together until all have ended or `stop` is set.
@@ -236,7 +289,7 @@ class Run:
         if opened and (view.error is None or verdict.frames):
             self._decided(verdict)
 
-    def _file(self, item: SourceItem) -> None:
+    def _file(self, item: SourceItem, sink: Sink) -> None:
         """Judges a file or an image.
 
         Raises:
@@ -244,15 +297,20 @@ class Run:
                 is printed all the same where there is one.
         """
         with contextlib.ExitStack() as last, contextlib.ExitStack() as outputs:
-            verdict = self._judged(item, outputs)
-            last.callback(self._decided, verdict)
+            verdict = self._judged(item, outputs, sink)
+            last.callback(self._decided, verdict, sink)
 
-    def _judged(self, item: SourceItem, outputs: contextlib.ExitStack) -> Verdict:
+    def _judged(
+        self,
+        item: SourceItem,
+        outputs: contextlib.ExitStack,
+        sink: Sink,
+    ) -> Verdict:
         """Judges a file or an image while it is shown and drawn."""
         request = self._request
         video = self._video(outputs)
         windows = outputs.enter_context(self._windows()) if request.window else None
-        sinks = Sinks(*(sink for sink in (self._sinks, video, windows) if sink is not None))
+        sinks = Sinks(*(one for one in (sink, video, windows) if one is not None))
         overlay = self._overlay(item)
         paused_s = 0.0
 
@@ -267,12 +325,14 @@ class Run:
             on_frame=sinks.frame,
             on_image=show if sinks.images else None,
             every_image=sinks.images is Images.EVERY,
-            on_progress=self._printer.progress.update,
-            on_event=self._sinks.event,
+            on_progress=sink.progress,
+            on_event=sink.event,
             rate_hz=request.rate_hz,
             duration_s=request.duration_s,
             faces=request.faces,
             cropped=request.cropped and item.kind is SourceKind.IMAGE,
+            max_frames=request.max_frames,
+            scan=request.scan,
             stop=self.stop,
         )
         if video is not None and not video.frames:
@@ -319,13 +379,15 @@ class Run:
     def _is_over(self) -> bool:
         return self.stop.is_set() or self._printer.error is not None
 
-    def _fail(self, source: str, error: DfdError) -> None:
-        self.failures += 1
-        self._sinks.event(failure_event(source, error))
+    def _fail(self, source: str, error: DfdError, sink: Sink | None = None) -> None:
+        with self._lock:
+            self.failures += 1
+        (sink or self._sinks).event(failure_event(source, error))
 
-    def _decided(self, verdict: Verdict) -> None:
-        self.verdicts.append(verdict)
-        self._sinks.verdict(verdict)
+    def _decided(self, verdict: Verdict, sink: Sink | None = None) -> None:
+        with self._lock:
+            self.verdicts.append(verdict)
+        (sink or self._sinks).verdict(verdict)
 
 
 @dataclass(slots=True, eq=False)

@@ -157,6 +157,13 @@ VELOCITY_WEIGHT = 0.6
 #: Costs of a change of colours, and of pattern up to 1, relative to a shift by one face size.
 COLOUR_COST = 1.5
 PATTERN_COST = 0.75
+#: Cost of another place in the picture, for a person who was not seen for long.
+PLACE_COST = 0.5
+#: The same for moments seconds apart, and where a frame has one face and there was one person only.
+#: Of 678 pairs of moments, 1 to 8 s apart in 64 clips, none went beyond either; of 47,400 pairs of
+#: people from different clips 91 % and 73 % did.
+OTHER_APART = ((0.4, 0.4),)
+OTHER_LONE = ((0.5, 0.5),)
 #: Above the cost of any pair of one person, so that fast motion ends no track.
 UNPAIRED_COST = 2.5
 #: Faces that overlap by more show parts of each other: their appearance is neither stored nor
@@ -207,10 +214,17 @@ class Tracker:
     predicted place is less than `MAX_SHIFT` sizes away and whose size is within `MAX_GROWTH`,
     unless it looks like another person: so a track ends at a cut to another person. Tracks unseen
     for `max_gap_s` end, and a person who returns later gets a new number.
+
+    Args:
+        max_gap_s: Seconds after which an unseen track ends.
+        apart: Whether the frames lie any time apart, as moments of a film do. Then no track ends:
+            after `max_gap_s` a person is known again by looks and size of picture, wherever the
+            face is.
     """
 
-    def __init__(self, *, max_gap_s: float = MAX_GAP_S) -> None:
+    def __init__(self, *, max_gap_s: float = MAX_GAP_S, apart: bool = False) -> None:
         self._max_gap_s = max_gap_s
+        self._apart = apart
         self._tracks: list[_Track] = []
         self._last_number = 0
 
@@ -228,9 +242,8 @@ class Tracker:
         Returns:
             The tracked faces, in the order of `faces`.
         """
-        self._tracks = [
-            track for track in self._tracks if 0.0 <= time_s - track.time_s <= self._max_gap_s
-        ]
+        if not self._apart:
+            self._tracks = [track for track in self._tracks if self._is_recent(track, time_s)]
         looks = [None if frame is None else Appearance.of(frame, face.box) for face in faces]
         alone = [
             all(
@@ -241,6 +254,13 @@ class Tracker:
         ]
         costs = np.full((len(faces), len(self._tracks)), np.inf)
         for column, track in enumerate(self._tracks):
+            if not self._is_recent(track, time_s):
+                lone = len(faces) == len(self._tracks) == 1
+                costs[:, column] = [
+                    _cost_apart(track, face, look, lone=lone)
+                    for face, look in zip(faces, looks, strict=True)
+                ]
+                continue
             expected = track.expected(time_s)
             for row, face in enumerate(faces):
                 look = looks[row]
@@ -254,6 +274,9 @@ class Tracker:
             track_of = None if column_of is None else known[column_of]
             tracked.append(self._follow(track_of, face, look, time_s, alone=alone[row]))
         return tracked
+
+    def _is_recent(self, track: _Track, time_s: float) -> bool:
+        return 0.0 <= time_s - track.time_s <= self._max_gap_s
 
     def _follow(
         self,
@@ -271,7 +294,9 @@ class Tracker:
             self._tracks.append(track)
             return TrackedFace(track=track.number, face=face)
         passed_s = time_s - track.time_s
-        if passed_s > 0.0:
+        if not self._is_recent(track, time_s):
+            track.box, track.velocity = face.box, None
+        elif passed_s > 0.0:
             velocity = (centre - track.centre) / passed_s
             if track.velocity is not None:
                 velocity = track.velocity + VELOCITY_WEIGHT * (velocity - track.velocity)
@@ -318,6 +343,26 @@ def _cost(
     return min(
         cost + COLOUR_COST * colours + PATTERN_COST * min(pattern, 1.0), 0.99 * UNPAIRED_COST
     )
+
+
+def _cost_apart(track: _Track, face: Face, look: Appearance | None, *, lone: bool) -> float:
+    """Returns the cost of assigning a face to a track that was not seen for long.
+
+    Args:
+        track: The track.
+        face: The face.
+        look: What it looks like, if that was measured.
+        lone: Whether there is no other face and no other track.
+    """
+    # People keep their places in a picture more often than they change them.
+    cost = PLACE_COST * min(_distance(track.box, face), 1.0)
+    if look is None or track.look is None:
+        return cost
+    colours, pattern = look.colour_change(track.look), look.pattern_change(track.look)
+    limits = OTHER_LONE if lone else OTHER_APART
+    if any(colours > c and pattern > p for c, p in limits):
+        return math.inf
+    return cost + COLOUR_COST * colours + PATTERN_COST * min(pattern, 1.0)
 
 
 def _smoothed(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -74,16 +74,22 @@ class Observer:
         finder: The face detector, or None for models that judge whole frames.
         frame: Crop geometry and input size of the frame model.
         faces: Which faces are judged.
+        apart: Whether the frames may lie any time apart: people are then known again by looks.
     """
 
     def __init__(
-        self, finder: FaceFinder | None, frame: FrameSpec, *, faces: FacesOption = "all"
+        self,
+        finder: FaceFinder | None,
+        frame: FrameSpec,
+        *,
+        faces: FacesOption = "all",
+        apart: bool = False,
     ) -> None:
         self._finder = finder
         self._size = frame.input_size
         self._crop_scale = frame.crop_scale
         self._resize = frame.resize
-        self._tracker = Tracker()
+        self._tracker = Tracker(apart=apart)
         self._choice = FaceChoice(faces)
 
     def observe(

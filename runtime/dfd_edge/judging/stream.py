@@ -30,6 +30,7 @@ from dfd_edge.judging.results import (
 from dfd_edge.judging.steps import CarriedState, SequenceSteps, Step
 from dfd_edge.sources.bursts import ForeseenBursts
 from dfd_edge.sources.frames import Burst, FirstFrames, Pixels, Sampler
+from dfd_edge.sources.seeking import PartSampler
 from dfd_edge.sources.timing import MAX_CLOCK_S
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Stream(Closing):
         batcher: Runs the frame model on the crops of several streams together; by default
             this stream's go alone.
         judged_faces: Which faces are judged, as in `FaceChoice`.
+        parts: Picks frames in parts of the source, in place of a rate.
 
     Attributes:
         takes_bursts: Whether the bundle compares consecutive frames: sources are to give bursts.
@@ -161,15 +163,19 @@ class Stream(Closing):
         decision: Decision | None = None,
         batcher: Batcher | None = None,
         judged_faces: FacesOption = "all",
+        parts: PartSampler | None = None,
     ) -> None:
         manifest = session.bundle.manifest
         self.source = source
-        self.sampler = _sampler(manifest, rate_hz, source)
+        self.sampler: Sampler | FirstFrames | PartSampler
+        self.sampler = parts or _sampler(manifest, rate_hz, source)
         self._session = session
         self.takes_bursts = manifest.sequence.signals is not None
         self._steps = SequenceSteps(session)
         self._decision = decision or Decision(session.decision)
-        self._observer = Observer(faces, manifest.frame, faces=judged_faces)
+        self._observer = Observer(
+            faces, manifest.frame, faces=judged_faces, apart=parts is not None and parts.apart
+        )
         self._people: dict[int, _Person] = {}
         self._left: list[PersonVerdict] = []
         self._counts = _Counts()
@@ -490,6 +496,8 @@ class Stream(Closing):
 
         So memory and time per frame grow with the length of a live stream by these verdicts only.
         """
+        if isinstance(self.sampler, PartSampler) and self.sampler.apart:
+            return  # people are seen again after any time, and there are few frames
         min_steps = self._decision.spec.min_steps
         for track, person in list(self._people.items()):
             if time_s - person.last_seen_s > FORGET_AFTER_S:

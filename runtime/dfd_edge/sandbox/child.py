@@ -25,6 +25,7 @@ from dfd_edge.sandbox.messages import (
 
 if TYPE_CHECKING:
     from dfd_edge.sources.frames import Burst, DueFrames, Foreseeable, Pixels
+    from dfd_edge.sources.seeking import PartSampler
 
 #: Times of frames that are not sent go together, at least this often.
 _REPORT_S = 0.1
@@ -203,6 +204,12 @@ class _ReportingSampler:
 
     def foresee(self) -> DueFrames:
         return self._sampler.foresee()
+
+    @property
+    def parts(self) -> PartSampler | None:
+        from dfd_edge.sources.seeking import PartSampler  # noqa: PLC0415 - as in `_answer`
+
+        return self._sampler if isinstance(self._sampler, PartSampler) else None
 
 
 if __name__ == "__main__":

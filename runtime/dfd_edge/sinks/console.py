@@ -143,7 +143,7 @@ class Console(Sink):
     Args:
         printer: Standard output and standard error.
         as_json: Whether JSON Lines go to standard output: then only errors are printed here.
-        files: How many files the run judges one after the other, for the line of progress.
+        files: How many files the run judges, for the line of progress.
     """
 
     def __init__(self, printer: Printer, *, as_json: bool = False, files: int = 1) -> None:
@@ -158,6 +158,10 @@ class Console(Sink):
             self._begun += 1
             place = f"{self._begun}/{self._files} " if self._files > 1 else ""
             self.printer.progress.start(f"{place}{Path(source).name}")
+
+    def progress(self, done_s: float, whole_s: float | None) -> None:
+        """Draws the progress of a file."""
+        self.printer.progress.update(done_s, whole_s)
 
     def event(self, event: Event) -> None:
         """Prints an event; drops only where no live display counts them."""

@@ -67,6 +67,14 @@ class Sink(Closing):
     def image(self, scene: Scene) -> None:
         """Receives a decoded frame together with the newest result."""
 
+    def progress(self, done_s: float, whole_s: float | None) -> None:
+        """Receives how far a file is judged.
+
+        Args:
+            done_s: Seconds of it that are done.
+            whole_s: Its length in seconds, or None.
+        """
+
     def event(self, event: Event) -> None:
         """Receives an event; one of kind `error` means that the source could not be judged."""
 
@@ -107,6 +115,11 @@ class Sinks(Sink):
         """Passes on a decoded frame to the sinks that need any, which get all that one needs."""
         for take in self._on_image:
             take(scene)
+
+    def progress(self, done_s: float, whole_s: float | None) -> None:
+        """Passes on how far a file is judged."""
+        for sink in self._sinks:
+            sink.progress(done_s, whole_s)
 
     def event(self, event: Event) -> None:
         """Passes on an event."""

@@ -32,6 +32,7 @@ from dfd_edge.sources.frames import (
     Pixels,
     check_size,
 )
+from dfd_edge.sources.seeking import PartSampler, PicksParts, Seeker, length_of
 from dfd_edge.sources.skimming import CODECS, Skimmer
 from dfd_edge.sources.timing import MAX_CLOCK_S, Backlog, Timeline
 
@@ -74,7 +75,8 @@ class DecodedSource:
     left out.
 
     A recording that is skimmed is read some packets ahead, and frames that are neither due nor
-    referred to by another are not decoded: the due frames are the same, in less time.
+    referred to by another are not decoded: the due frames are the same, in less time. With a
+    sampler of parts only these are decoded, each from the key frame before it (`seeking`).
 
     Args:
         container: The container; closed here when it turns out to hold no video.
@@ -133,6 +135,7 @@ class DecodedSource:
         self._packet_lost = False
         self._skim = skim and finite
         self._skimmer: Skimmer | None = None
+        self._seeker: Seeker | None = None
         self._recent: RecentFrames[VideoFrame] | None = None
         self._deinterlacer = Deinterlacer(threads)
         try:
@@ -181,9 +184,7 @@ class DecodedSource:
             raise SourceError(self.name, "already read", "open it again for a second pass")
         self._consumed = True
         self._recent = RecentFrames(self._converter.luma) if bursts else None
-        timeline = self._timeline()
-        if self._skim and not every and isinstance(sampler, Foreseeable):
-            self._skimmer = self._start_skimming(sampler, timeline)
+        timeline = self._start(sampler, every=every)
         untimed = not self.finite and self._container.format.name in _UNTIMED_FORMATS
         awaited = False
         for index, (pts_s, decoded) in enumerate(self._in_order()):
@@ -210,15 +211,11 @@ class DecodedSource:
                     yield Frame(pixels, time_s, index, due, self._burst() if due else None)
         if not self.finite:
             return
-        if not self._decoded_frames:
-            cause = f" ({self.reason})" if self.reason else ""
-            mend = self._mend
-            if not self.width:  # no size was stated, and what the decoder found it may not say
-                mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
-            # Not from FFmpeg's error: its text may hold an address with its password.
-            memory = MemoryError() if self._no_memory else None
-            raise NotMediaError(self.name, f"no frame could be decoded{cause}", mend) from memory
-        self._check_end()
+        self._check_decoded()
+        if self._seeker is None:
+            self._check_end()
+        else:
+            self._check_parts(self._seeker)
 
     @property
     def doubt(self) -> str | None:
@@ -236,8 +233,66 @@ class DecodedSource:
             self.duration_s if self.finite else None,
         )
 
-    def _start_skimming(self, sampler: Foreseeable, timeline: Timeline) -> Skimmer | None:
+    def _start(self, sampler: DueFrames, *, every: bool) -> Timeline:
+        """Chooses how packets are read; returns what gives the frames their times."""
+        parts = self._placed(sampler)
+        timeline = self._timeline()
+        if parts is not None:
+            self._seeker = self._start_seeking(parts)
+        elif not every:
+            self._skimmer = self._start_skimming(sampler, timeline)
+        return timeline
+
+    def _placed(self, sampler: DueFrames) -> PartSampler | None:
+        """Returns the sampler of parts where only parts of the source are wanted.
+
+        A file that states no length is measured by its packets.
+        """
+        parts = sampler.parts if isinstance(sampler, PicksParts) else None
+        if parts is None:
+            return None
+        origin_s = _start_s(self._stream)
+        if self.duration_s is None and self._no_seeking() is None and origin_s is not None:
+            self.duration_s = length_of(self._container, self._stream, origin_s)
+            if self.duration_s is not None:
+                parts.place(self.duration_s)
+        return None if parts.throughout else parts
+
+    def _no_seeking(self) -> str | None:
+        """Returns why the source cannot be sought in; None where that can be tried."""
+        if not self._skim:
+            return "it comes through a pipe"
+        if self._container.format.name in _UNTIMED_FORMATS or _start_s(self._stream) is None:
+            return "its frames carry no times"
+        return None
+
+    def _start_seeking(self, parts: PartSampler) -> Seeker | None:
+        origin_s, time_base = _start_s(self._stream), self._stream.time_base
+        if origin_s is None or not time_base:
+            return None
+        return Seeker(
+            self._container,
+            self._stream,
+            parts,
+            origin_s=origin_s,
+            time_base=time_base,
+            bursts=self._recent is not None,
+            on_jump=self._start_anew,
+            fault=self._no_seeking(),
+        )
+
+    def _start_anew(self) -> None:
+        """Drops what the decoder and its filters hold of the frames before a jump."""
+        self._stream.codec_context.flush_buffers()
+        for _ in self._deinterlacer.flush():
+            pass
+        self._interrupt()
+        self._packet_lost = True  # unless it begins with a key frame
+
+    def _start_skimming(self, sampler: DueFrames, timeline: Timeline) -> Skimmer | None:
         stream = self._stream
+        if not self._skim or not isinstance(sampler, Foreseeable):
+            return None
         if stream.codec_context.name not in CODECS or not stream.time_base:
             return None
         packets = self._container.demux(stream)
@@ -250,14 +305,27 @@ class DecodedSource:
 
     def _in_order(self) -> Iterator[tuple[float | None, VideoFrame | None]]:
         """Yields all frames in display order with their times; None for one that was left out."""
-        skimmer = self._skimmer
+        skimmer, seeker = self._skimmer, self._seeker
         for decoded in self._whole_pictures():
             pts_s = _pts_seconds(decoded)
+            if seeker is not None and not self._is_wanted_part(seeker, decoded, pts_s):
+                continue
             if skimmer is not None:
                 yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
             yield pts_s, decoded
         if skimmer is not None:
             yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(math.inf))
+
+    def _is_wanted_part(self, seeker: Seeker, decoded: VideoFrame, pts_s: float | None) -> bool:
+        """Returns whether a decoded frame may belong to a part, or only led there."""
+        if pts_s is None:
+            self._missing("frames without times were left out", kind="times")
+            return False
+        if not seeker.is_early(pts_s):
+            return True
+        lost = self._packet_lost and not decoded.key_frame
+        self._packet_lost = decoded.is_corrupt or lost
+        return False
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
@@ -281,7 +349,7 @@ class DecodedSource:
                 return
             if not self.finite and not self._is_wanted(packet, asked_s):
                 continue
-            context.skip_frame = "DEFAULT" if needed else "NONREF"
+            context.skip_frame = "DEFAULT" if needed or context.name not in CODECS else "NONREF"
             doubted = self._doubt(packet, doubted)
             try:
                 decoded = packet.decode()
@@ -308,6 +376,8 @@ class DecodedSource:
 
     def _packets(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
         """Returns the packets in decoding order, each with whether its frame is needed."""
+        if self._seeker is not None:
+            return iter(self._seeker)
         if self._skimmer is not None:
             return iter(self._skimmer)
         return ((packet, True) for packet in self._container.demux(self._stream))
@@ -414,6 +484,27 @@ class DecodedSource:
         if first:
             self.height, self.width = pixels.shape[:2]
         return pixels
+
+    def _check_decoded(self) -> None:
+        """Refuses a recording of which nothing could be decoded."""
+        if self._decoded_frames:
+            return
+        cause = f" ({self.reason})" if self.reason else ""
+        mend = self._mend
+        if not self.width:  # no size was stated, and what the decoder found it may not say
+            mend += f", or frames of more than {self._max_pixels:,} pixels (see --max-pixels)"
+        # Not from FFmpeg's error: its text may hold an address with its password.
+        memory = MemoryError() if self._no_memory else None
+        raise NotMediaError(self.name, f"no frame could be decoded{cause}", mend) from memory
+
+    def _check_parts(self, seeker: Seeker) -> None:
+        """Reports parts that were not reached, and seeking that did not work."""
+        if seeker.parts.left:
+            reached = f"{seeker.parts.left} of {seeker.parts.planned} parts lie behind"
+            self._missing(f"cut off: {reached} {self.end_s:.1f} s, where the last frame ends")
+        if seeker.fault is not None:
+            note = f"it cannot be sought in ({seeker.fault}): all of it was read"
+            self.notes = (*self.notes, note)
 
     def _check_end(self) -> None:
         """Reports a recording as cut off where everything that the container states says so.
