@@ -1,4 +1,4 @@
-"""One reader for any data set that somebody points at: a table, its metadata alone, or a folder.
+"""One reader for any data set: a table, its metadata alone, or a folder.
 
 `dfd-train data` has a command for each layout, with its options, and writes a table to train on.
 `read_any` finds the layout by itself, accepts files without labels and rows without files, and
