@@ -68,11 +68,6 @@ class FoundTable:
     layout: Layout
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def labelled(self) -> bool:
-        """Whether any row has a label."""
-        return bool((self.rows["label"] != "").any())
-
 
 def read_any(path: Path, *, root: Path | None = None) -> FoundTable:
     """Reads a data set in whatever form it is.
