@@ -1,4 +1,4 @@
-"""Whatever somebody points at is read as a table, and DFDC's sample gives its published figures."""
+"""Any layout is read as a table, and DFDC's sample gives its published figures."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_a_tight_face_crop_gives_a_crop(tight_crops: Path, tmp_path: Path) -> No
 
 
 def test_the_runtime_cuts_a_face_crop_as_prepare_did(tight_crops: Path, tmp_path: Path) -> None:
-    """What a model learns from a face crop is what it is shown of it later."""
+    """A face crop is cut alike for fitting and for judging."""
     table = read_table(tight_crops / "labels.csv")
     prepare(table, tight_crops, tmp_path, options=PrepareOptions(crop_scale=1.0))
     store = CropStore(tmp_path)
