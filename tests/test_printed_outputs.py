@@ -1,4 +1,4 @@
-"""What the pages print is what the commands print with the bundle that ships.
+"""Outputs on the pages are those that the commands print with the bundle that ships.
 
 Scores may differ a little from one processor to the next; hashes, sizes and labels may not.
 """
@@ -44,7 +44,7 @@ def block_of(name: str, command: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def records() -> list[dict[str, Any]]:
-    """What `dfd-edge --json samples` prints."""
+    """The output of `dfd-edge --json samples`."""
     done = subprocess.run(
         [sys.executable, "-m", "dfd_edge", "--json", "samples"],
         cwd=ROOT,
@@ -220,7 +220,7 @@ def _plain(line: str) -> str:
 
 
 def terminal_lines() -> list[str]:
-    """What a terminal of 72 columns shows of two samples at their end."""
+    """A terminal of 72 columns at the end of two samples."""
     detector = Detector.load()
     now_s = [0.0]
     view = TerminalView(sys.stdout, now=lambda: now_s[0], colour=False)

@@ -89,7 +89,7 @@ _FOREIGN = (
     cls=GroupedOption,
     group=_FOREIGN,
     type=click.Choice(["none", "0..1", "-1..1", "torch", "caffe"]),
-    help="What was done to pixels of 0..255 before the model.",
+    help="Scaling of the pixels, from 0..255, before the model.",
 )
 @click.option(
     "--channels",

@@ -194,12 +194,11 @@ class Detector(Closing):
         """Judges a video file or an image: a path, the bytes, an open file, or an image's pixels.
 
         Decoding, face detection and the models overlap. The scores are those of pushing the frames
-        one by one to a `Stream`, but that faces are found in a copy that was shrunk before it was
-        converted to BGR: boxes differ by about a hundredth of a face, scores with them. With a
-        bundle that judges only the first frames, decoding
-        ends with the last of them, unless `on_image` needs all; the duration of the verdict is
-        that of the judged frames. Pictures of few colours (GIF, palettes, 1 bit) are `unsure`
-        whatever their score, and `reason` says so.
+        one by one to a `Stream`, except that faces are found in a copy that was shrunk before it
+        was converted to BGR: boxes differ by about a hundredth of a face, scores with them. With a
+        bundle that judges only the first frames, decoding ends with the last of them, unless
+        `on_image` needs all; the duration of the verdict is that of the judged frames. Pictures of
+        few colours (GIF, palettes, 1 bit) are `unsure` whatever their score, and `reason` says so.
 
         With `max_frames` a film is judged at so many moments, one near the middle of each of so
         many equal intervals, and decoded from the key frame before each instead of throughout. A

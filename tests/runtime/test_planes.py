@@ -172,7 +172,7 @@ def encoded(path: Path, *options: str, size: tuple[int, int] = (960, 720)) -> Pa
     ],
 )
 def test_decoded_frames(options: tuple[str, ...], tmp_path: Path) -> None:
-    """What a file states of its colours, its siting and its fields holds for its parts too."""
+    """Colours, siting and fields as a file states them hold for its parts too."""
     path = encoded(tmp_path / "clip.mkv", *options)
     with VideoFile(path) as video:
         frames = list(video.frames(AllFrames()))

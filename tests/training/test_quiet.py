@@ -1,4 +1,4 @@
-"""What TensorFlow writes about itself while it loads stays off the terminal; its errors do not."""
+"""Commands start light, and TensorFlow's notes stay off the terminal; its errors do not."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def run(code: str, *, folder: Path | None = None) -> subprocess.CompletedProcess
     lines += ["from dfd_training.quiet import quiet_tensorflow", "quiet_tensorflow()", code]
     command = [sys.executable, "-c", "\n".join(lines)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_list_of_commands_needs_no_library() -> None:
+    code = "import sys, dfd_training.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"av", "cv2", "keras", "matplotlib", "numpy", "onnxruntime", "pandas", "tensorflow"}
+    assert not heavy & set(done.stdout.split())
 
 
 def test_tensorflow_loads_without_a_word() -> None:

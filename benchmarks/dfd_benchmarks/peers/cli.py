@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Of every engine; with --loop of the runtime, and TensorFlow has all cores.",
+    help="Threads of every engine; with --loop of the runtime, and TensorFlow has all cores.",
 )
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Also int8.")
 @RUNS

@@ -74,7 +74,7 @@ def draw_chart(
 
     Args:
         paths: Files that `--json` wrote; each has a colour.
-        patterns: Which figures; see `chart_rows`.
+        patterns: Names of the figures; see `chart_rows`.
         out: A PNG file.
         title: The title.
 

@@ -150,7 +150,7 @@ def _share(text: str) -> float:
     "figures",
     multiple=True,
     metavar="NAME",
-    help="Which figures, * standing for anything. Repeatable; all in one unit. Without, the course "
+    help="Figures, * standing for anything. Repeatable; all in one unit. Without, the course "
     "of one soak is drawn.",
 )
 @click.option(
@@ -159,7 +159,7 @@ def _share(text: str) -> float:
     required=True,
     help="The picture, a PNG file; of a soak also SVG.",
 )
-@click.option("--title", default="", help="What stands above.")
+@click.option("--title", default="", help="Title of the chart.")
 def chart(results: tuple[Path, ...], figures: tuple[str, ...], out: Path, title: str) -> None:
     """Draws figures of results as bars, or the course of a soak."""
     from dfd_benchmarks.results.chart import draw_chart

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     "--target-latency",
     type=float,
     metavar="MS",
-    help="What p99 of server and multi-stream keeps, milliseconds.  [default: server's 100]",
+    help="Limit of p99 for server and multi-stream, milliseconds.  [default: server's 100]",
 )
 @click.option(
     "--out",

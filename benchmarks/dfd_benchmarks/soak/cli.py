@@ -32,7 +32,7 @@ def soak() -> None:
 @soak.command()
 @click.argument("clip", type=click.Path(path_type=Path), required=False)
 @click.option("--frames", default=1_000_000, show_default=True, help="Frames to push.")
-@click.option("--size", default="160x120", show_default=True, help="Of the pictures.")
+@click.option("--size", default="160x120", show_default=True, help="Size of the pictures.")
 @click.option("--fps", default=25, show_default=True, help="Frames per second of video.")
 @MODEL
 @PRECISION
@@ -82,7 +82,7 @@ def pushed(
     show_default=True,
     help="One stream each. Repeatable.",
 )
-@click.option("--size", default="320x240", show_default=True, help="Of the pictures.")
+@click.option("--size", default="320x240", show_default=True, help="Size of the pictures.")
 @click.option("--fps", default=25, show_default=True, help="Frames per second.")
 @click.option("--up", default=23.0, show_default=True, help="Seconds that a sender lives.")
 @click.option("--down", default=7.0, show_default=True, help="Seconds until the next one.")

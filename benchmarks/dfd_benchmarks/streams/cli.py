@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("clip", type=click.Path(path_type=Path), required=False)
-@click.option("--size", default="1280x720", show_default=True, help="Of the pictures.")
+@click.option("--size", default="1280x720", show_default=True, help="Size of the pictures.")
 @click.option("--fps", default=30, show_default=True, help="Frames per second.")
 @click.option(
     "--staleness", default=250.0, show_default=True, help="Bound on its p99, milliseconds."
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sender",
     type=click.Choice(["packets", "ffmpeg"]),
-    help="What sends: footage encoded before, from one process, or a real ffmpeg a stream, which "
+    help="Sender: footage encoded before, from one process, or a real ffmpeg a stream, which "
     "encodes as it sends.  [default: packets]",
 )
 @click.option("--duration", default=20.0, show_default=True, help="Seconds measured at each count.")
@@ -93,7 +93,7 @@ def streams(
 
 @click.command()
 @click.argument("clip", type=click.Path(path_type=Path), required=False)
-@click.option("--size", default="1280x720", show_default=True, help="Of the pictures.")
+@click.option("--size", default="1280x720", show_default=True, help="Size of the pictures.")
 @click.option("--minutes", default=60, show_default=True, help="Minutes of video.")
 @MODEL
 @PRECISION

@@ -25,7 +25,7 @@ from dfd_benchmarks.options import JSON, RUNS, prepare, print_result
     default="auto",
     show_default=True,
     metavar="NAME[,NAME]",
-    help="What to try; auto tries all that run here.",
+    help="Those to try; auto tries all that run here.",
 )
 @click.option(
     "--precisions",

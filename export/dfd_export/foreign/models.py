@@ -47,7 +47,7 @@ NOT_MEASURED = (
     "own logit, and `fake` starts at one half. How often it is wrong is not known."
 )
 USUAL_RATE_HZ = 30.0
-"""Frames a second of the clips of a model that judges the first frames, where nobody says."""
+"""Frames a second of the clips of a model that judges the first frames, unless `--rate` says."""
 
 
 def unmeasured_card(sources: Sequence[str], facts: Sequence[str], *, own: bool) -> CardInfo:
@@ -103,7 +103,7 @@ class BundleModels:
         crop_scale: Side of the square crop over the longer side of the face's box.
         face: The face detector; None to take that of the crops.
         rate_hz: Steps a second; None to take that of the crops.
-        person_score: Which logits a person's score is made of.
+        person_score: The logits from which a person's score is computed.
         first_frames: How many frames of a clip are judged; None to go on for as long as it lasts.
         resize: How a cut square comes to the size of the crops.
         sources: Each file, a phrase.

@@ -120,22 +120,22 @@ def ask(questions: Sequence[MissingOption], path: Path, *, interactive: bool) ->
     Args:
         questions: The options that are missing.
         path: The model file, for messages.
-        interactive: Whether somebody is there.
+        interactive: Whether questions can be answered.
 
     Returns:
         Answers by name of the option.
 
     Raises:
-        UsageError: Nobody is there; the message lists all options that are missing.
+        UsageError: They cannot; the message lists all options that are missing.
     """
     if not questions:
         return {}
     if not interactive:
         raise UsageError(
-            f"{path}: a model file does not tell everything; give also "
+            f"{path}: a model file does not say everything; give also "
             + "; ".join(str(question) for question in questions)
         )
-    click.echo(f"{path} does not tell everything:")
+    click.echo(f"{path} does not say everything:")
     answers: dict[str, object] = {}
     for question in questions:
         if question.unless is None or answers.get(question.unless[0]) != question.unless[1]:

@@ -29,7 +29,6 @@ RESIZE_SCHEMA_VERSION = 4
 """The version of a manifest whose `frame.resize` is not the usual one."""
 _VERSIONS = (SCHEMA_VERSION, FIRST_FRAMES_VERSION, SIGNALS_SCHEMA_VERSION, RESIZE_SCHEMA_VERSION)
 MANIFEST_NAME = "manifest.json"
-"""Names of the variants of the frame graph."""
 
 _MAX_CROP_SCALE = 16.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")

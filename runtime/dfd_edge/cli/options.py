@@ -83,7 +83,7 @@ _PROVIDER_FLAGS = (
         type=click.Choice(PROVIDER_CHOICES),
         default="auto",
         show_default=True,
-        help="What the frame model runs on. A named one never falls back.",
+        help="Provider that runs the frame model. A named one never falls back.",
     ),
     click.option(
         "--precision",

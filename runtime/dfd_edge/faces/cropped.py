@@ -49,7 +49,7 @@ class CroppedFaces:
 
         Args:
             frame: As of `FaceDetector.detect`.
-            thorough: Of no effect: the face is large.
+            thorough: Without effect: the face is large.
         """
         picture = whole(frame)
         if faces := _plausible(self._finder.detect(picture), picture):

@@ -218,7 +218,7 @@ class Tracker:
     Args:
         max_gap_s: Seconds after which an unseen track ends.
         apart: Whether the frames lie any time apart, as moments of a film do. Then no track ends:
-            after `max_gap_s` a person is known again by looks and size of picture, wherever the
+            after `max_gap_s` a person is recognised by looks and size of picture, wherever the
             face is.
     """
 

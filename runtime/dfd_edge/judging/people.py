@@ -74,7 +74,7 @@ class Observer:
         finder: The face detector, or None for models that judge whole frames.
         frame: Crop geometry and input size of the frame model.
         faces: Which faces are judged.
-        apart: Whether the frames may lie any time apart: people are then known again by looks.
+        apart: Whether the frames may lie any time apart: people are then recognised by looks.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class _Seen:
     """A decoded frame on its way.
 
     Attributes:
-        frame: None where nobody is to be shown it, so that it takes no memory meanwhile.
+        frame: None where frames are not shown, so that it takes no memory meanwhile.
         observation: None where it was not due.
     """
 

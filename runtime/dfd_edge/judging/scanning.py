@@ -37,7 +37,7 @@ Steps = Sequence[tuple[float, float]]
 
 @dataclass(slots=True)
 class _Look:
-    """Results of one look: the judged steps of each person, and their times."""
+    """Results of one look."""
 
     results: list[FrameResult] = field(default_factory=list)
 

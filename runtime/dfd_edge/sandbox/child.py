@@ -146,7 +146,7 @@ class _Sender:
         """Sends a frame, with its burst if it has one, or a still; planes as they are."""
         import numpy as np  # noqa: PLC0415 - after the network is gone
 
-        from dfd_edge.sources.frames import Picture  # noqa: PLC0415
+        from dfd_edge.sources.frames import whole  # noqa: PLC0415
         from dfd_edge.sources.planes import PlanePicture  # noqa: PLC0415
 
         message: dict[str, Any] = dict(frame)
@@ -155,7 +155,7 @@ class _Sender:
             pictures = list(pixels.planes)
         else:
             message["shape"] = pixels.shape[:2]
-            pictures = [pixels.image if isinstance(pixels, Picture) else pixels]
+            pictures = [whole(pixels)]
         if burst is not None:
             message["burst"] = burst.planes[0].shape
             pictures += burst.planes

@@ -307,7 +307,7 @@ class Converter:
     def convert(self, decoded: VideoFrame) -> Pixels:
         """Returns the picture, HDR and wide gamut as SDR.
 
-        Where a part of it can be converted without the rest, that is left to who looks at it.
+        Where parts can be converted without the rest, none is converted yet.
 
         Raises:
             av.error.FFmpegError: The frame states colours that FFmpeg does not convert.

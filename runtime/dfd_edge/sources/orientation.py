@@ -100,8 +100,8 @@ def orientation_of(decoded: VideoFrame) -> Orientation:
     try:
         found.__init__(decoded)  # type: ignore[misc]
     except ValueError:
-        # FFmpeg knows more kinds of side data than this PyAV. It names each as it lists them: those
-        # before the unknown one are there. Of those behind it there is the turn, without a mirror.
+        # FFmpeg has more kinds of side data than this PyAV, which stops at the first that it has no
+        # name for: those before it are there, and from those behind it the turn, without a mirror.
         known = False
     else:
         known = True

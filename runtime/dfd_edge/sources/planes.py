@@ -121,7 +121,7 @@ class PlanePicture(Picture):
     """A picture on the planes of a decoded frame, for which `has_parts` holds.
 
     Args:
-        decoded: The frame; nobody changes it.
+        decoded: The frame; not to be changed afterwards.
         orientation: How it is stored.
         lock: Held while FFmpeg converts the frame: PyAV changes what it states meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Whatever somebody points at is read as a table, and DFDC's sample gives its published figures."""
+"""Any layout is read as a table, and DFDC's sample gives its published figures."""
 
 from __future__ import annotations
 
@@ -114,7 +114,6 @@ def test_a_folder_is_read_by_what_is_in_it(
     assert found.rows["label"].tolist() == labels
     assert set(found.rows["path"]) == set(names)
     assert list(found.rows) == list(COLUMNS)
-    assert found.labelled == any(labels)
     assert found.root == tmp_path
 
 
@@ -138,11 +137,12 @@ def test_a_test_folder_keeps_the_order_of_its_submission(tmp_path: Path) -> None
     write_media(folder, "a.mp4", "b.mp4")
     (tmp_path / "sample_submission.csv").write_text("filename,label\nb.mp4,0.5\na.mp4,0.5\n")
     found = read_any(folder)
-    assert (found.layout, found.labelled) == (Layout.UNLABELLED, False)
+    assert found.layout is Layout.UNLABELLED
+    assert set(found.rows["label"]) == {""}
     assert found.rows["path"].tolist() == ["b.mp4", "a.mp4"]
     names = read_any(tmp_path / "sample_submission.csv")
     assert names.rows["path"].tolist() == ["b.mp4", "a.mp4"]
-    assert not names.labelled
+    assert set(names.rows["label"]) == {""}
 
 
 def test_tables_and_single_files(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_tables_and_single_files(tmp_path: Path) -> None:
     table = read_any(tmp_path).rows.assign(label=["REAL", ""], note="x")
     write_table(table, tmp_path / "labels.csv")
     found = read_any(tmp_path)
-    assert (found.layout, found.labelled) == (Layout.TABLE, True)
+    assert found.layout is Layout.TABLE
     assert found.rows["label"].tolist() == ["REAL", ""], "a label may be missing"
     assert "note" in found.raw, "columns of one's own stay"
     (tmp_path / "elsewhere").mkdir()

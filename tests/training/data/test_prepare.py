@@ -24,6 +24,7 @@ from dfd_edge.sources.frames import Sampler
 from dfd_training.augment.jitter import NO_JITTER, to_input, work_crop
 from dfd_training.cli import main
 from dfd_training.data import croppers
+from dfd_training.data.names import CropperName
 from dfd_training.data.prepare import PrepareOptions, prepare
 from dfd_training.data.store import CropStore, Shard, shard_name
 from dfd_training.data.table import read_table
@@ -133,7 +134,7 @@ def test_a_tight_face_crop_gives_a_crop(tight_crops: Path, tmp_path: Path) -> No
 
 
 def test_the_runtime_cuts_a_face_crop_as_prepare_did(tight_crops: Path, tmp_path: Path) -> None:
-    """What a model learns from a face crop is what it is shown of it later."""
+    """A face crop is cut alike for fitting and for judging."""
     table = read_table(tight_crops / "labels.csv")
     prepare(table, tight_crops, tmp_path, options=PrepareOptions(crop_scale=1.0))
     store = CropStore(tmp_path)
@@ -200,7 +201,7 @@ def test_faces_can_be_cut_by_the_notebooks_detectors(
 def test_a_cropper_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(croppers, "dlib_is_there", lambda: False)
     with pytest.raises(UsageError, match=r"dlib is not installed: pip install 'dfd-edge\[dlib\]'"):
-        croppers.open_cropper(croppers.CropperName.DLIB)
+        croppers.open_cropper(CropperName.DLIB)
 
 
 def test_test_rows_are_left_to_evaluation(small_data: Path, tmp_path: Path) -> None:

@@ -267,6 +267,11 @@ def test_averages_of_fits_that_left_out_the_same(small_store: CropStore, tmp_pat
     written = (tmp_path / "mean" / "fit0" / "best.keras").stat().st_mtime_ns
     CliRunner().invoke(main, arguments("mean", *members), catch_exceptions=False)
     assert (tmp_path / "mean" / "fit0" / "best.keras").stat().st_mtime_ns == written
+    twice = [*members, "--average", str(tmp_path / "1")]
+    CliRunner().invoke(main, arguments("mean", *twice), catch_exceptions=False)
+    other = load_keras_file(tmp_path / "mean" / "fit0" / "best.keras").get_weights()
+    for a, b, c in zip(one, two, other, strict=True):
+        np.testing.assert_allclose(c, (2 * a + b) / 3, rtol=1e-6, atol=1e-7)
 
     refused = CliRunner().invoke(main, arguments("other", *members, left="self-blended"))
     assert refused.exit_code

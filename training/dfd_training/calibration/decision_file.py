@@ -15,7 +15,7 @@ def uncalibrated(person_score: PersonScore) -> DecisionSpec:
     Its thresholds rest on no group of footage (`n` is 0), which marks it.
 
     Args:
-        person_score: The logits that a person's score is made of.
+        person_score: The logits from which a person's score is computed.
     """
     half = Threshold(probability=0.5, target_rate=1.0, rate=0.0, n=0, upper_bound=1.0)
     return DecisionSpec(

@@ -1,6 +1,6 @@
 """Folders `Real` and `Fake` of the files of a table, for programs that read labels from folders.
 
-`keras.utils.image_dataset_from_directory` and notebooks want one folder a class. The folders appear
+`keras.utils.image_dataset_from_directory` and notebooks read one folder a class. The folders appear
 whole or not at all: they are filled under a temporary name and renamed at the end.
 """
 
@@ -26,7 +26,7 @@ from dfd_training.data.table import (
 CLASS_NAMES = {REAL: "Real", FAKE: "Fake"}
 SPLIT_FOLDERS = {"": "Train", "train": "Train", "val": "Validation", "test": "Test"}
 TABLE_NAME = "labels.csv"
-# Files that Keras 3 reads, and those with any other suffix it passes over without a word.
+# Files that Keras 3 reads; it leaves out those with any other suffix, without a message.
 KERAS_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 

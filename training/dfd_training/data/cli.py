@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfd_edge.errors import UsageError
-from dfd_training.data.croppers import CropperName
+from dfd_training.data.names import CropperName
 from dfd_training.data.readers.cli import COMMANDS as LAYOUT_COMMANDS
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def to_folders_command(
     type=click.Choice([name.value for name in CropperName]),
     default=CropperName.BLAZEFACE.value,
     show_default=True,
-    help="What finds the faces: the runtime's detector, or for comparison OpenCV's Haar cascade or "
+    help="Detector of the faces: the runtime's own, or for comparison OpenCV's Haar cascade or "
     "dlib. Models fitted on crops of the latter two cannot be exported.",
 )
 @click.option(

@@ -11,34 +11,30 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import DETECTOR_NAME, Face, FaceDetector, FaceFinder
 from dfd_edge.faces.cropped import frontal_face
-from dfd_edge.sources.frames import Pixels, whole
+from dfd_edge.sources.frames import Image, Pixels, whole
+from dfd_training.data.names import CropperName
 
 #: Longer side of the searched frames in pixels: dlib finds faces from 80 px on.
 SEARCHED_PX = 1280
 
 _SCALE_STEP = 1.2
 _NEIGHBOURS = 5
-#: The smallest face that the cascade searches for, over the frame's shorter side.
+#: The smallest face that a cascade searches for, over the frame's shorter side, and the side of the
+#: windows that the face cascades were trained on, in pixels.
 _LEAST_SHARE = 1 / 12
+LEAST_PX = 20
 
-
-class CropperName(StrEnum):
-    """Detectors by their names on the command line."""
-
-    BLAZEFACE = "blazeface"
-    HAAR = "haar"
-    DLIB = "dlib"
+Corners = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the searched picture."""
 
 
 class Cropper(FaceFinder, Protocol):
@@ -90,9 +86,9 @@ class HaarCropper:
     name = "haar_frontalface_default"
 
     def __init__(self) -> None:
-        path = cascade_file("frontalface_default")
-        self._cascade = cv2.CascadeClassifier(str(path))
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        name = "frontalface_default"
+        self._cascade = open_cascade(name)
+        self.sha256 = hashlib.sha256(_cascade_file(name).read_bytes()).hexdigest()
         self.settings: dict[str, float] = {
             "scale_step": _SCALE_STEP,
             "neighbours": _NEIGHBOURS,
@@ -102,13 +98,13 @@ class HaarCropper:
 
     def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
-        small, scale = _searched(whole(frame))
-        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-        least = max(20, round(min(grey.shape) * _LEAST_SHARE))
+        image = whole(frame)
+        grey = np.asarray(cv2.cvtColor(shrunk(image, SEARCHED_PX), cv2.COLOR_BGR2GRAY), np.uint8)
+        least = least_face_px(grey)
         found = self._cascade.detectMultiScale(
             grey, _SCALE_STEP, _NEIGHBOURS, minSize=(least, least)
         )
-        return _faces([(x, y, x + w, y + h) for x, y, w, h in found], scale)
+        return _faces([(x, y, x + w, y + h) for x, y, w, h in found], image)
 
 
 class DlibCropper:
@@ -121,11 +117,7 @@ class DlibCropper:
     name = "dlib_hog"
 
     def __init__(self) -> None:
-        if not dlib_is_there():
-            raise UsageError("detector dlib: dlib is not installed: pip install 'dfd-edge[dlib]'")
-        import dlib  # noqa: PLC0415 - optional
-
-        self._detector: Any = dlib.get_frontal_face_detector()
+        self._detector = open_dlib()
         self.settings: dict[str, float] = {"searched_px": SEARCHED_PX}
 
     @property
@@ -138,9 +130,8 @@ class DlibCropper:
 
     def detect(self, frame: Pixels, *, thorough: bool = False) -> list[Face]:
         """Returns the faces of a frame, uint8 [height, width, 3], BGR, the largest first."""
-        small, scale = _searched(whole(frame))
-        found = self._detector(np.ascontiguousarray(small[:, :, ::-1]), 0)
-        return _faces([(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found], scale)
+        image = whole(frame)
+        return _faces(dlib_faces(self._detector, shrunk(image, SEARCHED_PX)), image)
 
 
 _CROPPERS: dict[CropperName, type[Cropper]] = {
@@ -182,12 +173,50 @@ def dlib_is_there() -> bool:
     return importlib.util.find_spec("dlib") is not None
 
 
-def cascade_file(name: str) -> Path:
-    """Returns the file of one of OpenCV's cascades.
+def open_dlib() -> Any:  # noqa: ANN401 - dlib is optional and untyped
+    """Opens dlib's detector for faces seen from the front.
+
+    Raises:
+        UsageError: dlib is not installed.
+    """
+    if not dlib_is_there():
+        raise UsageError("detector dlib: dlib is not installed: pip install 'dfd-edge[dlib]'")
+    import dlib  # noqa: PLC0415 - optional
+
+    return dlib.get_frontal_face_detector()
+
+
+def dlib_faces(detector: Any, image: Image) -> list[Corners]:  # noqa: ANN401 - as of `open_dlib`
+    """Returns the boxes that dlib's detector finds in a picture, uint8 BGR."""
+    found = detector(np.ascontiguousarray(image[:, :, ::-1]), 0)
+    return [(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
+
+
+def open_cascade(name: str) -> cv2.CascadeClassifier:
+    """Opens one of OpenCV's cascades.
 
     Raises:
         UsageError: OpenCV was installed without it.
     """
+    return cv2.CascadeClassifier(str(_cascade_file(name)))
+
+
+def least_face_px(grey: Image) -> int:
+    """Returns the smallest face that a cascade searches for in a picture by default, in pixels."""
+    side: int = min(grey.shape)
+    return max(LEAST_PX, round(side * _LEAST_SHARE))
+
+
+def shrunk(image: Image, longest: int) -> Image:
+    """Returns the picture scaled down to a longer side of at most `longest` pixels."""
+    scale = longest / max(image.shape[:2])
+    if scale >= 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _cascade_file(name: str) -> Path:
     path = Path(cv2.__file__).parent / "data" / f"haarcascade_{name}.xml"
     if not path.is_file():
         raise UsageError(
@@ -197,17 +226,9 @@ def cascade_file(name: str) -> Path:
     return path
 
 
-def _searched(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """Returns a frame no larger than `SEARCHED_PX`, and its size over the original one."""
-    scale = min(1.0, SEARCHED_PX / max(frame.shape[:2]))
-    if scale == 1.0:
-        return frame, scale
-    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8), scale
-
-
-def _faces(corners: list[tuple[int, int, int, int]], scale: float) -> list[Face]:
+def _faces(corners: list[Corners], image: Image) -> list[Face]:
     """Returns faces in pixels of the original frame, the largest first; score 1."""
-    boxes = [np.array(box, np.float32) / np.float32(scale) for box in corners]
+    scale = np.float32(min(1.0, SEARCHED_PX / max(image.shape[:2])))
+    boxes = [np.array(box, np.float32) / scale for box in corners]
     faces = [frontal_face(box, 1.0) for box in boxes]
     return sorted(faces, key=lambda face: face.size, reverse=True)

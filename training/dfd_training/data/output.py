@@ -1,4 +1,4 @@
-"""Writing of the tables that `dfd-train data` brings about: last checks, the file, its counts."""
+"""Writing of the tables of `dfd-train data`: last checks, the file, its counts."""
 
 from __future__ import annotations
 

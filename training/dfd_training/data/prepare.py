@@ -33,7 +33,8 @@ from dfd_edge.faces.signals import SIGNALS_VERSION, measure
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.frames import Burst, Sampler
-from dfd_training.data.croppers import Cropper, CropperName, open_cropper
+from dfd_training.data.croppers import Cropper, open_cropper
+from dfd_training.data.names import CropperName
 from dfd_training.data.store import (
     MAX_SIDE,
     REGION_SCALE,

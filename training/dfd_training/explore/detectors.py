@@ -19,17 +19,21 @@ import numpy as np
 from dfd_edge.errors import UsageError
 from dfd_edge.faces import FaceDetector
 from dfd_edge.sources import Image
-from dfd_training.data.croppers import cascade_file, dlib_is_there
+from dfd_training.data.croppers import (
+    LEAST_PX,
+    dlib_faces,
+    dlib_is_there,
+    least_face_px,
+    open_cascade,
+    open_dlib,
+    shrunk,
+)
 
 DLIB_MISSING = "dlib is not installed, so it is left out: pip install 'dfd-edge[dlib]'"
 
 #: Longer side of the searched frames in pixels.
 SEARCHED_PX = 640
 
-#: The smallest face that the cascades search for by default, over the frame's shorter side, and the
-#: side of the windows that the face cascades were trained on, in pixels.
-_LEAST_SHARE = 1 / 12
-_LEAST_PX = 20
 #: Smiles are accepted at this multiple of the neighbours that faces need.
 _SMILE_FACTOR = 4
 #: Two boxes that overlap by more than this intersection over union are one face.
@@ -74,7 +78,7 @@ class HaarOptions:
         ranges: dict[str, tuple[float | None, float, float]] = {
             "--haar-scale": (self.scale, 1.01, 3.0),
             "--haar-neighbours": (self.neighbours, 1, 100),
-            "--haar-size": (self.least_px, _LEAST_PX, SEARCHED_PX),
+            "--haar-size": (self.least_px, LEAST_PX, SEARCHED_PX),
         }
         for option, (value, least, most) in ranges.items():
             if value is not None and not least <= value <= most:
@@ -118,16 +122,12 @@ class DetectorSet:
 
     def __init__(self, *, with_smile: bool = False, haar: HaarOptions | None = None) -> None:
         self._haar = haar or HaarOptions()
-        self._frontal = _cascade("frontalface_default")
-        self._profile = _cascade("profileface")
-        self._eye = _cascade("eye")
-        self._smile = _cascade("smile") if with_smile else None
+        self._frontal = open_cascade("frontalface_default")
+        self._profile = open_cascade("profileface")
+        self._eye = open_cascade("eye")
+        self._smile = open_cascade("smile") if with_smile else None
         self._blazeface = FaceDetector(threads=1)
-        self._dlib: Any = None
-        if dlib_is_there():
-            import dlib  # noqa: PLC0415 - optional
-
-            self._dlib = dlib.get_frontal_face_detector()
+        self._dlib = open_dlib() if dlib_is_there() else None
         optional = {Pass.SMILE: self._smile, Pass.DLIB: self._dlib}
         self.passes = tuple(item for item in Pass if optional.get(item, item) is not None)
 
@@ -137,7 +137,7 @@ class DetectorSet:
         Args:
             image: uint8 [height, width, 3], BGR.
         """
-        small = _searched(image)
+        small = shrunk(image, SEARCHED_PX)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
         frontal = _timed(lambda: self._faces(self._frontal, grey), grey)
         profile = _timed(lambda: self._profiles(grey), grey)
@@ -156,11 +156,11 @@ class DetectorSet:
 
     def blazeface(self, image: Image) -> PassResult:
         """Runs the runtime's detector alone over a frame, as `search` does."""
-        small = _searched(image)
+        small = shrunk(image, SEARCHED_PX)
         return _timed(lambda: self._blazeface_faces(small), small[:, :, 0])
 
     def _faces(self, cascade: cv2.CascadeClassifier, grey: Image) -> list[Box]:
-        least = self._haar.least_px or max(_LEAST_PX, round(min(grey.shape) * _LEAST_SHARE))
+        least = self._haar.least_px or least_face_px(grey)
         found = cascade.detectMultiScale(
             grey, self._haar.scale, self._haar.neighbours, minSize=(least, least)
         )
@@ -204,7 +204,7 @@ class DetectorSet:
             y0 = round(max(0.0, fy0 + rows[0] * tall) * height)
             y1 = round(min(1.0, fy0 + rows[1] * tall) * height)
             band = np.ascontiguousarray(grey[y0:y1, x0:x1])
-            if min(band.shape, default=0) < 20:
+            if min(band.shape, default=0) < LEAST_PX:
                 continue
             found = cascade.detectMultiScale(band, scale, neighbours)
             boxes += [_box(x0 + a, y0 + b, x0 + c, y0 + d) for a, b, c, d in _corners(found)]
@@ -214,17 +214,7 @@ class DetectorSet:
         return [_box(*(float(side) for side in f.box)) for f in self._blazeface.detect(small)]
 
     def _dlib_faces(self, small: Image) -> list[Box]:
-        found = self._dlib(np.ascontiguousarray(small[:, :, ::-1]), 0)
-        return [_box(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
-
-
-def _searched(image: Image) -> Image:
-    """Returns a frame scaled down to `SEARCHED_PX` where it is larger."""
-    scale = SEARCHED_PX / max(image.shape[:2])
-    if scale >= 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return [_box(*(float(side) for side in box)) for box in dlib_faces(self._dlib, small)]
 
 
 def faces_of(found: dict[Pass, PassResult], detector: str) -> list[Box] | None:
@@ -265,7 +255,3 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Box:
 
 def _corners(found: Any) -> list[Box]:  # noqa: ANN401 - an empty tuple or an array [n, 4]
     return [_box(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
-
-
-def _cascade(name: str) -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(str(cascade_file(name)))

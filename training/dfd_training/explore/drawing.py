@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from dfd_edge.report.pictures import MOST_ENLARGED
 from dfd_edge.sources import Image
 from dfd_training.explore.detectors import Box, Pass, PassResult
 
@@ -36,21 +37,10 @@ _WORDS = {
 _DARK: Colour = (24, 24, 24)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _JPEG_QUALITY = 82
-#: Most that a small picture is enlarged: further, nothing but its pixels is to be seen.
-MOST_ENLARGED = 2
 #: Half of a drawn line's width: as far from the edge of the picture a box is visible.
 _EDGE_PX = 2
 #: Space between the pictures of a sheet, height of a caption's line and of its letters.
 _GAP_PX, _LINE_PX, _LETTER_PX = 8, 15, 11
-
-
-def shrunk(image: Image, longest: int) -> Image:
-    """Returns the picture scaled down to a longer side of at most `longest` pixels."""
-    scale = longest / max(image.shape[:2])
-    if scale >= 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def enlarged(image: Image, longest: int) -> Image:

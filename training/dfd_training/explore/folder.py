@@ -35,7 +35,7 @@ def read_folder(paths: Iterable[str], root: Path) -> FolderFiles:
     files, bundles, evaluations and explorations are left out.
 
     Args:
-        paths: Of the files that are there, as in the table; at least one.
+        paths: Paths of the files that are there, as in the table; at least one.
         root: The folder that relative paths start from.
 
     Raises:

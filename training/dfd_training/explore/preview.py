@@ -14,8 +14,9 @@ from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sources import Frame, Image, VideoFile
 from dfd_edge.sources.frames import Sampler
+from dfd_training.data.croppers import shrunk
 from dfd_training.explore.detectors import DetectorSet, HaarOptions, Pass, PassResult
-from dfd_training.explore.drawing import contact_sheet, draw_boxes, jpeg, png, shrunk
+from dfd_training.explore.drawing import contact_sheet, draw_boxes, jpeg, png
 from dfd_training.explore.figures import DetectorRow, detector_rows
 from dfd_training.explore.page import make_folder
 from dfd_training.explore.search import PICTURE_PX, Detections, is_still, spaced_frames

@@ -19,8 +19,9 @@ from dfd_edge.faces.crop import CROP_SCALE
 from dfd_edge.sources import Frame, Image, SourceItem, SourceKind, VideoFile, read_image
 from dfd_edge.sources.containers import IMAGE_SUFFIXES
 from dfd_edge.sources.frames import Sampler
+from dfd_training.data.croppers import shrunk
 from dfd_training.explore.detectors import Box, DetectorSet, HaarOptions, Pass, PassResult, faces_of
-from dfd_training.explore.drawing import jpeg, shrunk
+from dfd_training.explore.drawing import jpeg
 
 #: Decoded length of a clip, from its start: decoding an hour would take too long.
 MAX_SECONDS = 10.0

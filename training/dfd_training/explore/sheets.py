@@ -9,9 +9,9 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
+from dfd_edge.report.pictures import MOST_ENLARGED
 from dfd_training.explore.detectors import DETECTORS, Pass, PassResult, faces_of
 from dfd_training.explore.drawing import (
-    MOST_ENLARGED,
     contact_sheet,
     draw_boxes,
     enlarged,

@@ -118,7 +118,14 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class FileWork:
-    """The work on files, in processes."""
+    """The work on files, in processes.
+
+    Attributes:
+        root: Folder that relative paths start from.
+        options: Options of the exploration.
+        workers: The processes.
+        stage: Shows the progress of each stage.
+    """
 
     root: Path
     options: ExploreOptions

@@ -34,7 +34,7 @@ def recipe() -> None:
     help="imagenet, none (random), or a file of weights.",
 )
 @click.option(
-    "--frames", default=_DEFAULT.frames, show_default=True, help="Of a clip, from its start."
+    "--frames", default=_DEFAULT.frames, show_default=True, help="Frames of a clip, from its start."
 )
 @click.option(
     "--size", default=_DEFAULT.size, show_default=True, help="Side of the pictures, pixels."
@@ -44,7 +44,12 @@ def recipe() -> None:
     "--patience", default=_DEFAULT.patience, show_default=True, help="Epochs without a lower loss."
 )
 @click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True, help="Clips a batch.")
-@click.option("--learning-rate", default=_DEFAULT.learning_rate, show_default=True, help="Of Adam.")
+@click.option(
+    "--learning-rate",
+    default=_DEFAULT.learning_rate,
+    show_default=True,
+    help="Learning rate of Adam.",
+)
 @click.option("--dropout", default=_DEFAULT.dropout, show_default=True)
 @click.option(
     "--head",

@@ -1,4 +1,4 @@
-"""One reader for any data set that somebody points at: a table, its metadata alone, or a folder.
+"""One reader for any data set: a table, its metadata alone, or a folder.
 
 `dfd-train data` has a command for each layout, with its options, and writes a table to train on.
 `read_any` finds the layout by itself, accepts files without labels and rows without files, and
@@ -67,11 +67,6 @@ class FoundTable:
     root: Path
     layout: Layout
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether any row has a label."""
-        return bool((self.rows["label"] != "").any())
 
 
 def read_any(path: Path, *, root: Path | None = None) -> FoundTable:

@@ -41,6 +41,7 @@ from dfd_training.fitting.pairs import PairOptions
 from dfd_training.fitting.record import RUN_NAME, FrameEpoch
 from dfd_training.models.saving import average_models
 from dfd_training.models.scoring import FrameModel, FrameScorer
+from dfd_training.sequence.feature_cache import hash_of
 from dfd_training.sequence.probes import FEWEST_STEPS, PROBE_SHARE, FamilyProbes, ProbeOptions
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ MAX_CROPS = 12
 _CHUNK = 256
 _FEWEST_PAIRS = 3
 _UPPER = 0.75
+#: Beside the mean of several models: the SHA-256 of each, a line each.
+_AVERAGED_NAME = "averaged.txt"
 _UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 0)
 
 
@@ -152,10 +155,7 @@ def crossfit(
         folder = out / f"fit{number}"
         own = dataclasses.replace(options, without_families=families, holdout=fold, keep_last=True)
         if averaged:
-            best = folder / BEST_NAME
-            members = [_member(run / folder.name, own) for run in averaged]
-            if not best.is_file() or best.stat().st_mtime < max(p.stat().st_mtime for p in members):
-                average_models(members, best)
+            best = _mean_of([_member(run / folder.name, own) for run in averaged], folder)
         else:
             best = fit_frame(
                 store,
@@ -181,12 +181,25 @@ def _member(folder: Path, options: FitFrameOptions) -> Path:
         families, fold = tuple(fitted["without_families"]), fitted["holdout"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder}: no finished fit of crossfit ({error})") from error
+    if not (folder / BEST_NAME).is_file():
+        raise UsageError(f"{folder}: no finished fit of crossfit (it has no {BEST_NAME})")
     if (families, fold) != (options.without_families, options.holdout):
         raise UsageError(
             f"{folder}: fitted without {', '.join(families) or 'nothing'} and fold {fold}, not "
             f"without {', '.join(options.without_families)} and fold {options.holdout}"
         )
     return folder / BEST_NAME
+
+
+def _mean_of(members: Sequence[Path], folder: Path) -> Path:
+    """Returns the mean of some models, from an earlier run where that was of the same ones."""
+    best, record = folder / BEST_NAME, folder / _AVERAGED_NAME
+    hashes = "".join(f"{hash_of(member)}\n" for member in members)
+    if not (best.is_file() and record.is_file() and record.read_text("utf-8") == hashes):
+        record.unlink(missing_ok=True)
+        average_models(members, best)
+        record.write_text(hashes, "utf-8")
+    return best
 
 
 def judge_held_out(
