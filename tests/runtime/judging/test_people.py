@@ -153,9 +153,10 @@ class TestCuts:
     def test_a_broadcast_with_cuts(self, detector, development_data):
         """A spectator in the dark, a singer from 2.8 s on, and other spectators from 7.2 s on."""
         path = development_data / "clips/real/face_recognition_short_hamilton_clip.mp4"
-        seen = {}
+        seen, judged_s = {}, []
 
         def keep(result):
+            judged_s.append(result.time_s)
             for person in result.people:
                 seen.setdefault(person.track, []).append(result.time_s)
 
@@ -164,7 +165,10 @@ class TestCuts:
         for track, times_s in seen.items():
             inside = [start <= times_s[0] <= times_s[-1] < end for start, end in shots]
             assert any(inside), f"track {track} goes on over a cut: {times_s}"
-        assert max(len(times_s) for times_s in seen.values()) == 22, "the singer stays one person"
+        of_singer = sum(2.7 < time_s < 7.1 for time_s in judged_s)  # the file may end before 7.2 s
+        assert of_singer >= 10
+        longest = max(len(times_s) for times_s in seen.values())
+        assert longest == of_singer, "the singer stays one person"
 
 
 class TestWhichFaces:
