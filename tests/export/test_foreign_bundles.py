@@ -67,7 +67,7 @@ def judge(detector: Detector, clip: Path) -> tuple[list[np.ndarray], list[FrameR
     assert verdict.label in (Label.REAL, Label.FAKE)
     stream = detector.stream()
     with VideoFile(str(clip)) as video:
-        seen = [stream.observe(f.image, f.time_s).judged for f in video.frames(stream.sampler)]
+        seen = [stream.observe(f.pixels, f.time_s).judged for f in video.frames(stream.sampler)]
     results = [result for result, judged in zip(results, seen, strict=True) if judged]
     return [judged[0].crop for judged in seen if judged], results
 

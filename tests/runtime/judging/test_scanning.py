@@ -56,8 +56,8 @@ class Staged(Detector):
 
     fake_s = (31.0, 35.0)
 
-    def _open_stream(self, source, parts, *, rate_hz, faces):
-        stream = super()._open_stream(source, parts, rate_hz=rate_hz, faces=faces)
+    def _open_stream(self, source, finder, **options):
+        stream = super()._open_stream(source, finder, **options)
         score, fake_s = stream.score, self.fake_s
 
         def staged(observations):

@@ -14,6 +14,7 @@ import dfd_edge
 from dfd_edge.bundle.manifest import Calibrator, DecisionSpec, PersonScore, Threshold
 from dfd_edge.faces import FaceDetector
 from dfd_edge.faces.signals import NAMES, measure
+from dfd_edge.inference.names import Resize
 from dfd_edge.inference.session import FrameOutputs, SequenceOutputs
 from dfd_edge.judging.stream import FORGET_AFTER_S, Stream
 from dfd_edge.report.words import signals_words
@@ -44,7 +45,7 @@ class FakeSession:
             state_width=2,
             signals=SimpleNamespace(names=list(NAMES)) if signals else None,
         )
-        frame = SimpleNamespace(input_size=32, crop_scale=1.5)
+        frame = SimpleNamespace(input_size=32, crop_scale=1.5, resize=Resize.AREA)
         manifest = SimpleNamespace(name="fake", frame=frame, sequence=sequence)
         self.bundle = SimpleNamespace(path="fake", manifest=manifest)
         self.steps: list[dict[str, np.ndarray]] = []
