@@ -95,7 +95,7 @@ def growth_mb(bundle, clip, *, leaking=False):
                 for frame in video.frames(Sampler(5.0), bursts=stream.takes_bursts):
                     time_s = 5.0 * turn + frame.time_s
                     assert stream.is_due(time_s)
-                    stream.score([stream.observe(frame.image, time_s, burst=frame.burst)])
+                    stream.score([stream.observe(frame.pixels, time_s, burst=frame.burst)])
                     if leaking:
                         kept.append(frame.image.copy())
             measured.append(own_mb())

@@ -137,7 +137,7 @@ def _largest_mb(frames: Iterator[Frame], stream: Stream, until_s: float) -> floa
     largest_mb = 0.0
     look_s = until_s - 60.0
     for frame in frames:
-        stream.score([stream.observe(frame.image, frame.time_s)])
+        stream.score([stream.observe(frame.pixels, frame.time_s)])
         if frame.time_s >= look_s:
             largest_mb = max(largest_mb, resident_mb())
             look_s += 60.0 / _LOOKS
