@@ -324,7 +324,8 @@ class TestWrittenWhole:
     def test_after_ctrl_c_it_says_how_far_it_came(self, tiny_bundle, face_clip, tmp_path):
         clip = write_clip(tmp_path / "long.mp4", face_frames(1500))
         path = tmp_path / "out.html"
-        options = ["--model", str(tiny_bundle), "--json", "--rate", "25", "--report", str(path)]
+        options = ["--model", str(tiny_bundle), "--json", "--rate", "25", "--jobs", "1"]
+        options += ["--report", str(path)]
         process = subprocess.Popen(
             [*COMMAND, *options, str(clip), str(face_clip)], stdout=subprocess.PIPE, text=True
         )
