@@ -160,7 +160,7 @@ PATTERN_COST = 0.75
 #: Cost of another place in the picture, for a person who was not seen for long.
 PLACE_COST = 0.5
 #: The same for moments seconds apart, and where a frame has one face and there was one person only.
-#: Of 678 pairs of moments, 1 to 8 s apart in 64 clips, none went beyond either; of 47,400 pairs of
+#: None of 678 pairs of moments, 1 to 8 s apart in 64 clips, went beyond either; of 47,400 pairs of
 #: people from different clips 91 % and 73 % did.
 OTHER_APART = ((0.4, 0.4),)
 OTHER_LONE = ((0.5, 0.5),)
