@@ -11,6 +11,7 @@ its real clips, each several times, with forged passages between them, and looks
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def there_and_back(frames: Sequence[Image], count: int) -> list[Image]:
 
 
 class Film:
-    """A film that is being written.
+    """A film that is cut together from parts, each of which is encoded once.
 
     Args:
         container: Where it is written.
@@ -134,27 +135,43 @@ class Film:
     def __init__(self, container: av.container.OutputContainer) -> None:
         self._container = container
         self._stream = container.add_stream("libx264", rate=RATE)
-        self._stream.width, self._stream.height = WIDTH, HEIGHT
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "20", "preset": "veryfast", "g": str(KEY_FRAMES)}
-        self._written = 0
+        _set_up(self._stream.codec_context)
+        self._frames = 0
 
     @property
     def now_s(self) -> float:
         """Its length so far in seconds."""
-        return self._written / RATE
+        return self._frames / RATE
 
-    def write(self, frames: Sequence[Image]) -> None:
-        """Appends frames."""
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            frame.pts, frame.time_base = self._written, Fraction(1, RATE)
-            self._container.mux(self._stream.encode(frame))
-            self._written += 1
+    def append(self, part: Sequence[tuple[int, int, bool, bytes]]) -> None:
+        """Appends an encoded part."""
+        for pts, dts, is_keyframe, data in part:
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = self._stream, Fraction(1, RATE)
+            packet.pts, packet.dts = self._frames + pts, self._frames + dts
+            packet.is_keyframe = is_keyframe
+            self._container.mux(packet)
+        self._frames += len(part)
 
-    def finish(self) -> None:
-        """Writes what the encoder still holds."""
-        self._container.mux(self._stream.encode(None))
+
+def _set_up(encoder: av.VideoCodecContext) -> None:
+    encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    encoder.framerate, encoder.time_base = Fraction(RATE), Fraction(1, RATE)
+    encoder.options = {"crf": "20", "preset": "veryfast", "g": str(KEY_FRAMES)}
+    encoder.flags |= av.codec.context.Flags.global_header
+
+
+def encoded(frames: Sequence[Image]) -> list[tuple[int, int, bool, bytes]]:
+    """Returns pts, dts, whether it is a key frame, and the bytes of each packet."""
+    encoder = av.CodecContext.create("libx264", "w")
+    _set_up(encoder)
+    packets = []
+    for number, image in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+        frame.pts, frame.time_base = number, Fraction(1, RATE)
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    return [(p.pts or 0, p.dts or 0, p.is_keyframe, bytes(p)) for p in packets]
 
 
 def compose(rows: pd.DataFrame, root: Path, out: Path, *, length_s: float) -> list[Passage]:
@@ -163,18 +180,18 @@ def compose(rows: pd.DataFrame, root: Path, out: Path, *, length_s: float) -> li
     fakes = [root / path for path in rows[rows["label"] == "FAKE"]["path"]]
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(fakes))[:10]
+    part = functools.cache(lambda path: encoded(pictures(path)))
     passages: list[Passage] = []
     with av.open(str(out), "w") as container:
         film = Film(container)
         for number in range(11):
             until_s = length_s * min(1.0, (number + 0.5) / 10)
             while film.now_s < until_s:
-                film.write(pictures(real[int(rng.integers(len(real)))]))
+                film.append(part(real[int(rng.integers(len(real)))]))
             if number < 10:
                 passages.append(Passage(film.now_s, LENGTHS_S[number % 4]))
                 frames = pictures(fakes[int(drawn[number])])
-                film.write(there_and_back(frames, LENGTHS_S[number % 4] * RATE))
-        film.finish()
+                film.append(encoded(there_and_back(frames, LENGTHS_S[number % 4] * RATE)))
     return passages
 
 
