@@ -45,14 +45,11 @@ from dfd_edge.judging.results import (
     Record,
     Verdict,
 )
-from dfd_edge.judging.scanning import scan_recording
 from dfd_edge.judging.stream import Stream
-from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
 from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.image import Colour, as_bgr
-from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.seeking import PartSampler
@@ -65,6 +62,8 @@ if TYPE_CHECKING:
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
     from dfd_edge.judging.recording import Recording
+    from dfd_edge.judging.watch import Watch
+    from dfd_edge.sources.live import FrameSource, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -294,6 +293,8 @@ class Detector(Closing):
             max_frames=max_frames,
             on_standard_input=item.kind is SourceKind.STANDARD_INPUT,
         )
+        from dfd_edge.judging.scanning import scan_recording  # noqa: PLC0415 - few runs need it
+
         rate_hz = rate_hz or self.bundle.manifest.sequence.rate_hz
         return scan_recording(opened, judging, reading, self.decision, rate_hz)
 
@@ -338,6 +339,9 @@ class Detector(Closing):
             UsageError: The bundle judges the first frames of a clip alone, or an argument is of
                 another kind, or out of range.
         """
+        from dfd_edge.judging.watch import Watch  # noqa: PLC0415 - files need none of the two
+        from dfd_edge.sources.live import Policy  # noqa: PLC0415
+
         _check_asked(duration_s, options)
         check_calls(on_event=on_event, on_image=on_image)
         if policy is not None:

@@ -266,6 +266,9 @@ def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typ
 def main() -> None:
     """Entry point of the console script."""
     _fill_descriptors()
+    # NumPy's OpenBLAS starts a thread for each core as it is loaded, which costs a fifth of the
+    # processor time of all imports; nothing here multiplies matrices large enough for two.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.stdout is None:
         _complain(
             "standard output is closed, and verdicts go there: redirect it, to /dev/null where "

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from dfd_edge.cli.options import check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
@@ -18,16 +17,10 @@ from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.inference.threads import set_up_libraries
 from dfd_edge.judging.results import Event
 from dfd_edge.sinks.console import Console, Printer
-from dfd_edge.sinks.csv_file import CsvFile
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
 from dfd_edge.sinks.sink import Sink, Sinks
-from dfd_edge.sinks.video_file import check_suffix
 from dfd_edge.sources import SourceItem, SourceKind, expand
-from dfd_edge.view.window import display_fault
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
@@ -97,6 +90,8 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
     }
     check_outputs(outputs, read)
     if request.save_video is not None:
+        from dfd_edge.sinks.video_file import check_suffix
+
         check_suffix(request.save_video)
     if request.report_path is not None:
         from dfd_edge.report.page import check_report
@@ -143,15 +138,20 @@ def _open_sinks(
         endpoint = Endpoint.parse(request.webhook)
         webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
-        table = opened.enter_context(CsvFile(request.csv_path))
-    run = detector.run_record(
-        rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
-    )
-    if request.report_path is not None:
-        from dfd_edge.report.page import Report  # its libraries take a while to load
+        from dfd_edge.sinks.csv_file import CsvFile
 
-        report = opened.enter_context(Report(request.report_path, detector, items, run))
-    lines = JsonLines(console.printer, run) if request.as_json else None
+        table = opened.enter_context(CsvFile(request.csv_path))
+    lines: Sink | None = None
+    if request.as_json or request.report_path is not None:
+        run = detector.run_record(
+            rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
+        )
+        if request.report_path is not None:
+            from dfd_edge.report.page import Report  # its libraries take a while to load
+
+            report = opened.enter_context(Report(request.report_path, detector, items, run))
+        if request.as_json:
+            lines = JsonLines(console.printer, run)
     sinks = (report, lines, table, webhook, console)
     return [sink for sink in sinks if sink is not None]
 
@@ -175,6 +175,8 @@ def _wants_window(request: RunRequest, live: list[SourceItem], printer: Printer)
     wanted = request.window
     if wanted is False or (wanted is None and (not live or request.as_json)):
         return False
+    from dfd_edge.view.window import display_fault
+
     fault = display_fault()
     if fault is not None and wanted:
         raise UsageError(f"--window: {fault}; leave it out, or use --save-video")

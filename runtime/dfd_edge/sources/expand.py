@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import os
@@ -31,6 +30,8 @@ from dfd_edge.sources.options import SourceOptions
 logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
+#: Characters of the patterns that are expanded here.
+_WILDCARDS = frozenset("*?[")
 #: Names of files that hold pictures one after the other; under any other, the first is a still.
 _PICTURE_SERIES = frozenset([".mjpeg", ".mjpg"])
 
@@ -207,7 +208,9 @@ def _expand_readable(
     path = Path(text)
     if path.is_dir():
         yield from _files(_media_below(path, errors, report), errors)
-    elif not path.exists() and glob.has_magic(text):
+    elif not path.exists() and _WILDCARDS & set(text):
+        import glob  # noqa: PLC0415 - shells expand most patterns themselves
+
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
         if not media:

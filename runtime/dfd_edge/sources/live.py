@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -340,6 +339,8 @@ class LiveReader(threading.Thread):
 
     def _next_pause_s(self, pause_s: float, lost_s: float) -> float:
         """Returns the pause before the next try: spread a little, with one try at the limit."""
+        import random  # noqa: PLC0415 - it hashes to seed itself
+
         pause_s *= random.uniform(0.8, 1.2)
         if self._reconnect_s is None:
             return pause_s
