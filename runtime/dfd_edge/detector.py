@@ -278,6 +278,8 @@ class Detector(Closing):
         )
 
         def opened() -> Recording:
+            if item.ahead is not None:
+                return item.ahead.take()
             return open_file(item, reading.stop, threads=self._threads)
 
         def judging(parts: PartSampler | None) -> Stream:

@@ -93,14 +93,8 @@ class Bundle:
             BundleError: It is missing, damaged, or does not keep the contract. The message names
                 the file, what was found and what was expected.
         """
-        folder = DEFAULT_BUNDLE if path is None else Path(path)
-        text = _read_manifest(folder)
-        try:
-            manifest = Manifest.from_json(text.decode("utf-8"))
-        except (SchemaError, UnicodeDecodeError) as error:
-            raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
-        _check_signals(folder / MANIFEST_NAME, manifest.sequence.signals)
-        bundle = cls(folder, manifest, hashlib.sha256(text).hexdigest())
+        bundle = cls.described(path)
+        folder, manifest = bundle.path, bundle.manifest
         contract = graph_contract(manifest)
         identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
         _check_sizes(folder / MANIFEST_NAME, contract)
@@ -113,6 +107,25 @@ class Bundle:
                 graph = check_graph(folder / name, data, *contract[name], extra=extra)
                 _check_identity(folder / name, graph.metadata, identity[name])
         return bundle
+
+    @classmethod
+    def described(cls, path: Path | str | None = None) -> Bundle:
+        """Reads the manifest alone, for a caller that has `load` check the files later.
+
+        Args:
+            path: As in `load`.
+
+        Raises:
+            BundleError: The manifest is missing, damaged, or for another program.
+        """
+        folder = DEFAULT_BUNDLE if path is None else Path(path)
+        text = _read_manifest(folder)
+        try:
+            manifest = Manifest.from_json(text.decode("utf-8"))
+        except (SchemaError, UnicodeDecodeError) as error:
+            raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
+        _check_signals(folder / MANIFEST_NAME, manifest.sequence.signals)
+        return cls(folder, manifest, hashlib.sha256(text).hexdigest())
 
     def read(self, name: str) -> bytes:
         """Returns one file, checked against the manifest.

@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from dfd_edge.bundle import Bundle
 from dfd_edge.cli.options import check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
 from dfd_edge.detector import Detector
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.inference.threads import set_up_libraries
+from dfd_edge.inference.installation import quiet_onnxruntime
+from dfd_edge.inference.threads import set_opencv_threads
 from dfd_edge.judging.results import Event
 from dfd_edge.sinks.console import Console, Printer
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
 from dfd_edge.sinks.sink import Sink, Sinks
 from dfd_edge.sources import SourceItem, SourceKind, expand
+from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.opening import ReadAhead
 
 EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
@@ -50,25 +54,28 @@ def judge(request: RunRequest) -> int:
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
     _check(request, items)
-    set_up_libraries(request.threads, quiet=not request.verbose)
-    detector = Detector.load(
-        request.model,
-        provider=request.provider,
-        precision=request.precision,
-        threads=request.threads,
-        options=request.provider_options,
-    )
-    stop = threading.Event()
-    # Around the outputs: what was judged until Ctrl-C is still written.
-    with stopped_by_signals(stop), contextlib.ExitStack() as opened:
-        sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
-        _note_settings(request, detector, printer)
-        _report_missing(sinks, errors, events)
-        window = _wants_window(request, live, printer)
-        run = Run(detector, dataclasses.replace(request, window=window), sinks, printer, stop=stop)
-        run.files(files)
-        if live and not stop.is_set():
-            run.live(live)
+    set_opencv_threads(request.threads)
+    with _begun(request, files) as files:
+        if not request.verbose:
+            quiet_onnxruntime()
+        detector = Detector.load(
+            request.model,
+            provider=request.provider,
+            precision=request.precision,
+            threads=request.threads,
+            options=request.provider_options,
+        )
+        stop = threading.Event()
+        # Around the outputs: what was judged until Ctrl-C is still written.
+        with stopped_by_signals(stop), contextlib.ExitStack() as opened:
+            sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
+            _note_settings(request, detector, printer)
+            _report_missing(sinks, errors, events)
+            request = dataclasses.replace(request, window=_wants_window(request, live, printer))
+            run = Run(detector, request, sinks, printer, stop=stop)
+            run.files(files)
+            if live and not stop.is_set():
+                run.live(live)
     if any(verdict.label in request.fail_on for verdict in run.verdicts):
         return EXIT_MATCHED
     return EXIT_SOURCE_FAILED if run.failures or errors else 0
@@ -97,6 +104,31 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
         from dfd_edge.report.page import check_report
 
         check_report(request.report_path)
+
+
+@contextlib.contextmanager
+def _begun(request: RunRequest, files: list[SourceItem]) -> Iterator[list[SourceItem]]:
+    """Opens the first file and decodes its beginning in a thread, while the models are loaded.
+
+    Not where its frames are sought for, all wanted, or decoded in a child process, nor for models
+    that judge the first frames alone, which their sampler counts.
+
+    Raises:
+        BundleError: The manifest is missing, damaged, or for another program.
+    """
+    apart = request.max_frames is not None or request.scan or request.save_video is not None
+    if not files or apart or request.window or request.source_options.sandbox:
+        yield files
+        return
+    first, *others = files
+    sequence = Bundle.described(request.model).manifest.sequence
+    if first.kind is not SourceKind.VIDEO or sequence.first_frames is not None:
+        yield files
+        return
+    sampler = Sampler(sequence.rate_hz if request.rate_hz is None else request.rate_hz)
+    bursts = sequence.signals is not None
+    with ReadAhead(first, sampler, bursts=bursts, threads=request.threads) as ahead:
+        yield [dataclasses.replace(first, ahead=ahead), *others]
 
 
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:

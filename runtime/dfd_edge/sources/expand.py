@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from dfd_edge.arguments import check_name
 from dfd_edge.errors import SourceError, SourceNotFoundError, UsageError
@@ -26,6 +26,9 @@ from dfd_edge.sources.containers import (
 )
 from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
+
+if TYPE_CHECKING:
+    from dfd_edge.sources.opening import ReadAhead
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +65,14 @@ class SourceItem:
         location: Path, address, camera index or open file.
         name: What messages and records call it; credentials are taken out of addresses.
         options: How it is to be opened.
+        ahead: A video file that was opened and begun already; None opens it when it is read.
     """
 
     kind: SourceKind
     location: str | int | BinaryIO
     name: str
     options: SourceOptions = field(default_factory=SourceOptions)
+    ahead: ReadAhead | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, source: Source) -> SourceItem:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfd_edge.closing import Closing, native_calls
 from dfd_edge.errors import UnsupportedError, UsageError
 from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
 from dfd_edge.sources.expand import SourceItem, SourceKind
@@ -17,7 +18,7 @@ from dfd_edge.sources.video import RawVideo, VideoFile, open_standard_input
 
 if TYPE_CHECKING:
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.frames import Image
+    from dfd_edge.sources.frames import DueFrames, Image
     from dfd_edge.sources.image import AnimatedWebP
     from dfd_edge.sources.live import FrameSource
 
@@ -70,6 +71,58 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
         max_pixels=max_pixels,
         stream=item.options.stream,
     )
+
+
+class ReadAhead(Closing):
+    """A video file that is opened, and its first due frames decoded, while models are loaded.
+
+    Args:
+        item: The file.
+        sampler: Says which frames are due.
+        bursts: Whether due frames carry their `Burst`.
+        threads: Threads that FFmpeg may use.
+    """
+
+    def __init__(self, item: SourceItem, sampler: DueFrames, *, bursts: bool, threads: int) -> None:
+        self._enough = threading.Event()
+        self._video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(
+            target=self._read,
+            args=(item, sampler, bursts, threads),
+            name="dfd-edge reading ahead",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def take(self) -> VideoFile | RawVideo | AnimatedWebP | SandboxedSource:
+        """Ends the reading ahead and returns the file: to be read on, and closed, by the caller.
+
+        Raises:
+            SourceError: It cannot be opened.
+        """
+        self._enough.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._video is not None  # the thread has ended without an error
+        return self._video
+
+    def close(self) -> None:
+        """Ends the reading ahead and closes the file. Safe to call twice."""
+        self._enough.set()
+        self._thread.join()
+        if self._video is not None:
+            self._video.close()
+
+    def _read(self, item: SourceItem, sampler: DueFrames, bursts: bool, threads: int) -> None:
+        try:
+            with native_calls():
+                self._video = open_file(item, self._enough, threads=threads)
+                if isinstance(self._video, VideoFile):
+                    self._video.read_ahead(sampler, bursts=bursts, enough=self._enough)
+        except Exception as error:  # raised again where the file is taken
+            self._error = error
 
 
 def read_still(item: SourceItem) -> Image:

@@ -8,6 +8,8 @@ import stat
 import struct
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 
 _POLL_S = 0.05
+#: Due frames that are decoded while the models are loaded, and the most bytes of them as BGR.
+_MOST_AHEAD = 16
+_AHEAD_BYTES = 128 * 2**20
 
 
 class PipeReader:
@@ -137,6 +142,9 @@ class VideoFile(DecodedSource, Closing):
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the file; by default the film that players show.
 
+    Attributes:
+        ahead_s: Seconds that `read_ahead` took.
+
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
             too large or too small, or no video.
@@ -163,6 +171,49 @@ class VideoFile(DecodedSource, Closing):
             max_pixels=max_pixels,
             stream=stream,
         )
+        self.ahead_s = 0.0
+        self._ahead: deque[Frame] = deque()
+        self._rest: Iterator[Frame] | None = None
+        self._fault: Exception | None = None
+
+    def read_ahead(self, sampler: DueFrames, *, bursts: bool, enough: threading.Event) -> None:
+        """Decodes the first due frames, which `frames` then yields before the others.
+
+        Ends after `_MOST_AHEAD` frames, fewer of large ones, or with the next one once `enough` is
+        set. An error is kept for `frames`.
+
+        Args:
+            sampler: Says which frames are due, here and in `frames`.
+            bursts: Whether they carry their `Burst`.
+            enough: Ends it.
+        """
+        started_s = time.perf_counter()
+        frame_bytes = 3 * max(1, self.width * self.height)
+        most = max(1, min(_MOST_AHEAD, _AHEAD_BYTES // frame_bytes))
+        self._rest = super().frames(sampler, bursts=bursts)
+        try:
+            for frame in self._rest:
+                self._ahead.append(frame)
+                if enough.is_set() or len(self._ahead) >= most:
+                    break
+        except Exception as error:
+            self._fault = error
+        self.ahead_s = time.perf_counter() - started_s
+
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
+        """As in `DecodedSource`; after `read_ahead` those that it began, and no others."""
+        if self._rest is None:
+            return super().frames(sampler, every=every, bursts=bursts)
+        return self._begun(self._rest)
+
+    def _begun(self, rest: Iterator[Frame]) -> Iterator[Frame]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        if self._fault is not None:
+            raise self._fault
+        yield from rest
 
 
 def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputContainer:
