@@ -243,7 +243,10 @@ def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typ
         check_opencv()
         from dfd_edge.faces.selection import parse_faces
 
-        source_options = take_source_flags(options)
+        on_nvidia = options["provider"] in {"cuda", "tensorrt"}
+        source_options = take_source_flags(
+            options, device=provider_options.device_number if on_nvidia else 0
+        )
         options["faces"] = parse_faces(options["faces"])
         from dfd_edge.cli.judge import judge
         from dfd_edge.cli.run import RunRequest

@@ -23,6 +23,7 @@ from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
 from dfd_edge.sinks.sink import Sink, Sinks
 from dfd_edge.sources import SourceItem, SourceKind, expand
+from dfd_edge.sources.decoder import choose_decoder
 from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.opening import ReadAhead
 
@@ -82,8 +83,15 @@ def judge(request: RunRequest) -> int:
 
 
 def _check(request: RunRequest, items: list[SourceItem]) -> None:
-    """Refuses options that do not go with the sources, and outputs that cannot be written."""
+    """Refuses options that do not go with the sources, and outputs that cannot be written.
+
+    Raises:
+        ProviderError: The decoder asked for cannot run.
+        UsageError: An option does not fit.
+    """
     check_source_flags(request.source_options, items)
+    # Now, for its exit code: later it would be the fault of each source.
+    choose_decoder(request.source_options.decoder, request.source_options.decoder_device)
     if request.cropped and all(item.kind is not SourceKind.IMAGE for item in items):
         raise UsageError("--cropped is for images that are face crops: give one")
     if request.max_frames is not None or request.scan:

@@ -223,8 +223,7 @@ class LiveReader(threading.Thread):
         with self._changed:
             self.start_s = time.monotonic()
             self._changed.notify_all()
-        for note in getattr(source, "notes", ()):
-            self._on_event(EventKind.NOTE, 0.0, note)
+        self._report_notes(source, 0)
         while not self._closed.is_set():
             lost = self._read(source)
             if self._closed.is_set() or source.finite:
@@ -255,11 +254,13 @@ class LiveReader(threading.Thread):
             return self._closed.is_set() or self._is_due(time_s)
 
         sampler = _ConnectionSampler(is_due, self._foresee, offset_s, report_silence)
+        said = len(getattr(source, "notes", ()))
         try:
             frames = source.frames(sampler, every=self._every_image, bursts=self._bursts)
             for frame in frames:
                 if self._closed.is_set():
                     break
+                said = self._report_notes(source, said)
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._report_skipped(skipped_s, time_s)
@@ -272,6 +273,13 @@ class LiveReader(threading.Thread):
         finally:
             source.close()
         return None
+
+    def _report_notes(self, source: FrameSource, said: int) -> int:
+        """Reports the notes after the first `said` ones; returns how many there are."""
+        notes: tuple[str, ...] = getattr(source, "notes", ())
+        for note in notes[said:]:
+            self._on_event(EventKind.NOTE, 0.0, note)
+        return len(notes)
 
     def _report_silence(self, from_s: float, to_s: float, missing: str) -> None:
         self.gaps += 1

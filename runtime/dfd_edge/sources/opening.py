@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dfd_edge.closing import Closing, native_calls
 from dfd_edge.errors import UnsupportedError, UsageError
 from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
+from dfd_edge.sources.decoder import choose_decoder
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.video import RawVideo, VideoFile, open_standard_input
@@ -53,6 +54,7 @@ def open_file(
         name=item.name,
         max_pixels=item.options.frame_pixels,
         stream=item.options.stream,
+        decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
     )
 
 
@@ -70,6 +72,7 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
         name=item.name,
         max_pixels=max_pixels,
         stream=item.options.stream,
+        decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
     )
 
 
@@ -172,6 +175,7 @@ def open_live(
             rtsp_transport=item.options.rtsp_transport,
             max_pixels=item.options.frame_pixels,
             stream=item.options.stream,
+            decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
         )
     if item.kind is SourceKind.VIDEO:
         return _open_recording(item, threads)
@@ -208,6 +212,12 @@ def _is_sandboxed(item: SourceItem) -> bool:
         return False
     if wanted is None and item.kind is not SourceKind.ADDRESS:
         return False
+    if item.options.decoder == "cuda":
+        raise UsageError(
+            "decoder cuda: addresses are decoded in a sandbox, which opens no device; give "
+            "--no-sandbox too, or --decoder cpu",
+            source=item.name,
+        )
     from dfd_edge.sandbox.source import unavailable  # noqa: PLC0415
 
     why_not = unavailable()

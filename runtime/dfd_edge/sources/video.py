@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import av.error
 import cv2
@@ -33,6 +33,7 @@ from dfd_edge.sources.containers import (
     open_container,
     read_head,
 )
+from dfd_edge.sources.decoder import ON_CPU, DecoderReport, open_on
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.frames import MAX_FRAME_PIXELS, DueFrames, Frame, Image, check_size
 from dfd_edge.sources.headers import HeaderError, check_fragments
@@ -141,6 +142,7 @@ class VideoFile(DecodedSource, Closing):
         name: What messages call the source; the path by default.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the file; by default the film that players show.
+        decoder: What decodes it.
 
     Attributes:
         ahead_s: Seconds that `read_ahead` took.
@@ -148,6 +150,7 @@ class VideoFile(DecodedSource, Closing):
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
             too large or too small, or no video.
+        ProviderError: It is to be decoded on a device, which cannot.
     """
 
     def __init__(
@@ -158,11 +161,15 @@ class VideoFile(DecodedSource, Closing):
         name: str | None = None,
         max_pixels: int = MAX_FRAME_PIXELS,
         stream: int | None = None,
+        decoder: DecoderReport = ON_CPU,
     ) -> None:
         whole = isinstance(path, str | Path) or is_file_object(path)
         name = name or (str(path) if isinstance(path, str | Path) else "standard input")
+        container, decoder = open_on(
+            decoder, lambda hwaccel: _open(path, name, max_pixels, hwaccel)
+        )
         super().__init__(
-            _open(path, name, max_pixels),
+            container,
             name,
             finite=True,
             threads=threads,
@@ -170,6 +177,7 @@ class VideoFile(DecodedSource, Closing):
             skim=whole,
             max_pixels=max_pixels,
             stream=stream,
+            decoder=decoder,
         )
         self.ahead_s = 0.0
         self._ahead: deque[Frame] = deque()
@@ -216,7 +224,12 @@ class VideoFile(DecodedSource, Closing):
         yield from rest
 
 
-def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputContainer:
+def _open(
+    path: str | Path | Readable,
+    name: str,
+    max_pixels: int,
+    hwaccel: Any,  # noqa: ANN401 - PyAV's settings
+) -> InputContainer:
     options = {"format_whitelist": FORMAT_WHITELIST, "protocol_whitelist": "file,pipe"}
     location: str | Readable = path if not isinstance(path, str | Path) else ""
     head = b""
@@ -239,7 +252,7 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
     # By default FFmpeg takes pictures one after the other for numbered stills.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
-        return open_container(location, options, form=form, max_pixels=max_pixels)
+        return open_container(location, options, form=form, max_pixels=max_pixels, hwaccel=hwaccel)
     except av.error.FFmpegError as error:
         if is_mp4(head):
             raise NotMediaError(
