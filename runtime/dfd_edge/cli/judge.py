@@ -118,25 +118,30 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
 def _begun(request: RunRequest, files: list[SourceItem]) -> Iterator[list[SourceItem]]:
     """Opens the first file and decodes its beginning in a thread, while the models are loaded.
 
-    Not where its frames are sought for, all wanted, or decoded in a child process, nor for models
-    that judge the first frames alone, which their sampler counts.
-
     Raises:
         BundleError: The manifest is missing, damaged, or for another program.
     """
-    apart = request.max_frames is not None or request.scan or request.save_video is not None
-    if not files or apart or request.window or request.source_options.sandbox:
+    if not _is_begun(request, files):
+        yield files
+        return
+    sequence = Bundle.described(request.model).manifest.sequence
+    if sequence.first_frames is not None:  # each stream has to count them itself
         yield files
         return
     first, *others = files
-    sequence = Bundle.described(request.model).manifest.sequence
-    if first.kind is not SourceKind.VIDEO or sequence.first_frames is not None:
-        yield files
-        return
     sampler = Sampler(sequence.rate_hz if request.rate_hz is None else request.rate_hz)
     bursts = sequence.signals is not None
     with ReadAhead(first, sampler, bursts=bursts, threads=request.threads) as ahead:
         yield [dataclasses.replace(first, ahead=ahead), *others]
+
+
+def _is_begun(request: RunRequest, files: list[SourceItem]) -> bool:
+    """Returns whether the first file is read from its start, in this process, due frames alone."""
+    sought = request.max_frames is not None or request.scan
+    every = request.save_video is not None or bool(request.window)
+    if sought or every or request.source_options.sandbox:
+        return False
+    return bool(files) and files[0].kind is SourceKind.VIDEO
 
 
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:

@@ -70,10 +70,9 @@ class DecoderReport:
             ProviderError: The device was asked for by name: there is no falling back from it.
         """
         if self.requested == "cuda":
-            mend = f"{fault.mend}, or use" if fault.mend else "use"
+            mend = f"{fault.mend}, or " if fault.mend else ""
             raise ProviderError(
-                f"decoder cuda cannot run: {fault.cause}: {mend} --decoder auto, which falls back "
-                "to the CPU"
+                f"decoder cuda cannot run: {fault.cause}: {mend}leave --decoder cuda out"
             )
         return dataclasses.replace(self, actual="cpu", reason=fault.cause)
 

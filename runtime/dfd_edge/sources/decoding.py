@@ -346,6 +346,9 @@ class DecodedSource:
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
+            if self.decoder.actual == "cuda" and not is_on_device(decoded):
+                name = self._stream.codec_context.name
+                self._leave_device(f"the device does not decode this kind of {name}")
             if decoded.interlaced_frame:
                 self._stop_skimming()  # deinterlacing needs the neighbouring frames
             filtered = self._deinterlacer.used or decoded.interlaced_frame
@@ -390,8 +393,6 @@ class DecodedSource:
                 continue
             if decoded:
                 bad_in_a_row = 0
-                if self.decoder.actual == "cuda" and not is_on_device(decoded[0]):
-                    self._leave_device(f"the device does not decode this kind of {context.name}")
             yield from decoded
 
     def _on_host(self, decoded: VideoFrame | None) -> VideoFrame | None:
