@@ -343,4 +343,5 @@ def test_a_file_is_opened_for_the_decoder_of_its_options(
     with open_file(item, threading.Event(), threads=1) as video:
         assert video.decoder.device == 2
         assert video.decoder.requested == "auto"
-    assert open_file(SourceItem.of(face_clip), threading.Event(), threads=1).decoder == ON_CPU
+    with open_file(SourceItem.of(face_clip), threading.Event(), threads=1) as video:
+        assert video.decoder == ON_CPU
