@@ -93,7 +93,7 @@ class Detector(Closing):
     @classmethod
     def load(
         cls,
-        path: str | Path | None = None,
+        path: str | Path | Bundle | None = None,
         *,
         provider: str = "auto",
         precision: str = "auto",
@@ -103,7 +103,8 @@ class Detector(Closing):
         """Loads a bundle and its face detector.
 
         Args:
-            path: Folder of the bundle; the shipped one by default.
+            path: Folder of the bundle, or a `Bundle`, which is checked; the shipped one by
+                default.
             provider: "auto" (may fall back; `provider` reports it), or one that must run:
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
             precision: "fp32", "fp16" or "int8" if the bundle has it, or "auto" to choose by
@@ -124,11 +125,14 @@ class Detector(Closing):
         from dfd_edge.inference.session import Session  # noqa: PLC0415
 
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
-        check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
+        check_kind("path", path, (str, os.PathLike, Bundle), "the folder of a bundle")
         check_kind("options", options, ProviderOptions, "ProviderOptions")
-        if path is not None:
-            check_name("path", os.fspath(path))
-        bundle = Bundle.load(None if path is None else Path(path), keep=True)
+        if not isinstance(path, Bundle):
+            if path is not None:
+                check_name("path", os.fspath(path))
+            path = Bundle.described(None if path is None else Path(path))
+        bundle = path
+        bundle.check(keep=True)
         session = Session.open(
             bundle,
             provider=provider,

@@ -94,23 +94,12 @@ class Bundle:
                 the file, what was found and what was expected.
         """
         bundle = cls.described(path)
-        folder, manifest = bundle.path, bundle.manifest
-        contract = graph_contract(manifest)
-        identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
-        _check_sizes(folder / MANIFEST_NAME, contract)
-        for name in manifest.files:
-            data = bundle.read(name)
-            if keep:
-                bundle._kept[name] = data
-            if name in contract:
-                extra = frozenset() if name in _portable(manifest) else OPTIMISER_OPERATORS
-                graph = check_graph(folder / name, data, *contract[name], extra=extra)
-                _check_identity(folder / name, graph.metadata, identity[name])
+        bundle.check(keep=keep)
         return bundle
 
     @classmethod
     def described(cls, path: Path | str | None = None) -> Bundle:
-        """Reads the manifest alone, for a caller that has `load` check the files later.
+        """Reads the manifest alone, for a caller that has `check` look at the files later.
 
         Args:
             path: As in `load`.
@@ -126,6 +115,28 @@ class Bundle:
             raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
         _check_signals(folder / MANIFEST_NAME, manifest.sequence.signals)
         return cls(folder, manifest, hashlib.sha256(text).hexdigest())
+
+    def check(self, *, keep: bool = False) -> None:
+        """Checks the files: paths, hashes, and what each graph declares, as `load` does.
+
+        Args:
+            keep: As in `load`.
+
+        Raises:
+            BundleError: A file is missing, damaged, or does not keep the contract.
+        """
+        folder, manifest = self.path, self.manifest
+        contract = graph_contract(manifest)
+        identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
+        _check_sizes(folder / MANIFEST_NAME, contract)
+        for name in manifest.files:
+            data = self.read(name)
+            if keep:
+                self._kept[name] = data
+            if name in contract:
+                extra = frozenset() if name in _portable(manifest) else OPTIMISER_OPERATORS
+                graph = check_graph(folder / name, data, *contract[name], extra=extra)
+                _check_identity(folder / name, graph.metadata, identity[name])
 
     def read(self, name: str) -> bytes:
         """Returns one file, checked against the manifest.

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import SequenceSpec
 from dfd_edge.cli.options import check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
 from dfd_edge.detector import Detector
@@ -56,11 +57,12 @@ def judge(request: RunRequest) -> int:
         return EXIT_SOURCE_FAILED
     _check(request, items)
     set_opencv_threads(request.threads)
-    with _begun(request, files) as files:
+    bundle = Bundle.described(request.model)
+    with _begun(request, files, bundle.manifest.sequence) as files:
         if not request.verbose:
             quiet_onnxruntime()
         detector = Detector.load(
-            request.model,
+            bundle,
             provider=request.provider,
             precision=request.precision,
             threads=request.threads,
@@ -115,17 +117,14 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
 
 
 @contextlib.contextmanager
-def _begun(request: RunRequest, files: list[SourceItem]) -> Iterator[list[SourceItem]]:
+def _begun(
+    request: RunRequest, files: list[SourceItem], sequence: SequenceSpec
+) -> Iterator[list[SourceItem]]:
     """Opens the first file and decodes its beginning in a thread, while the models are loaded.
 
-    Raises:
-        BundleError: The manifest is missing, damaged, or for another program.
+    Not for models that judge the first frames alone: each stream has to count them itself.
     """
-    if not _is_begun(request, files):
-        yield files
-        return
-    sequence = Bundle.described(request.model).manifest.sequence
-    if sequence.first_frames is not None:  # each stream has to count them itself
+    if sequence.first_frames is not None or not _is_begun(request, files):
         yield files
         return
     first, *others = files
