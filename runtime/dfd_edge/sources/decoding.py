@@ -167,6 +167,7 @@ class DecodedSource:
                 threads = 1  # the device decodes; more threads would only hold more of its memory
             else:
                 self._leave_device(f"the device does not decode {context.name}")
+                self._has_device = False
         context.thread_count = threads
         context.thread_type = threading if threads > 1 else "NONE"
         context.options = {"max_pixels": str(self._max_pixels)}
