@@ -21,6 +21,13 @@ PROVIDER = click.option("--provider", default="auto", show_default=True, help="A
 PRECISION = click.option(
     "--precision", default="auto", show_default=True, help="Variant of the frame graph."
 )
+DECODER = click.option(
+    "--decoder",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Decoder of the films; cuda is refused where it does not run.",
+)
 RUNS = click.option(
     "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements."
 )

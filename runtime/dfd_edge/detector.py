@@ -45,14 +45,11 @@ from dfd_edge.judging.results import (
     Record,
     Verdict,
 )
-from dfd_edge.judging.scanning import scan_recording
 from dfd_edge.judging.stream import Stream
-from dfd_edge.judging.watch import Watch
 from dfd_edge.sources.conversion import FEW_COLOURS, few_colours
 from dfd_edge.sources.expand import Source, SourceItem, SourceKind
 from dfd_edge.sources.frames import Frame
 from dfd_edge.sources.image import Colour, as_bgr
-from dfd_edge.sources.live import FrameSource, Policy
 from dfd_edge.sources.opening import connector, open_file, open_live, read_still
 from dfd_edge.sources.options import SourceOptions
 from dfd_edge.sources.seeking import PartSampler
@@ -65,6 +62,8 @@ if TYPE_CHECKING:
     from dfd_edge.inference.providers import ProviderReport
     from dfd_edge.inference.session import Session
     from dfd_edge.judging.recording import Recording
+    from dfd_edge.judging.watch import Watch
+    from dfd_edge.sources.live import FrameSource, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class Detector(Closing):
     @classmethod
     def load(
         cls,
-        path: str | Path | None = None,
+        path: str | Path | Bundle | None = None,
         *,
         provider: str = "auto",
         precision: str = "auto",
@@ -104,7 +103,8 @@ class Detector(Closing):
         """Loads a bundle and its face detector.
 
         Args:
-            path: Folder of the bundle; the shipped one by default.
+            path: Folder of the bundle, or a `Bundle`, which is checked; the shipped one by
+                default.
             provider: "auto" (may fall back; `provider` reports it), or one that must run:
                 "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml".
             precision: "fp32", "fp16" or "int8" if the bundle has it, or "auto" to choose by
@@ -125,11 +125,14 @@ class Detector(Closing):
         from dfd_edge.inference.session import Session  # noqa: PLC0415
 
         threads = check_whole("threads", threads, least=1, most=MOST_THREADS)
-        check_kind("path", path, (str, os.PathLike), "the folder of a bundle")
+        check_kind("path", path, (str, os.PathLike, Bundle), "the folder of a bundle")
         check_kind("options", options, ProviderOptions, "ProviderOptions")
-        if path is not None:
-            check_name("path", os.fspath(path))
-        bundle = Bundle.load(None if path is None else Path(path), keep=True)
+        if not isinstance(path, Bundle):
+            if path is not None:
+                check_name("path", os.fspath(path))
+            path = Bundle.described(None if path is None else Path(path))
+        bundle = path
+        bundle.check(keep=True)
         session = Session.open(
             bundle,
             provider=provider,
@@ -279,6 +282,8 @@ class Detector(Closing):
         )
 
         def opened() -> Recording:
+            if item.ahead is not None:
+                return item.ahead.take()
             return open_file(item, reading.stop, threads=self._threads)
 
         def judging(parts: PartSampler | None) -> Stream:
@@ -294,6 +299,8 @@ class Detector(Closing):
             max_frames=max_frames,
             on_standard_input=item.kind is SourceKind.STANDARD_INPUT,
         )
+        from dfd_edge.judging.scanning import scan_recording  # noqa: PLC0415 - few runs need it
+
         rate_hz = rate_hz or self.bundle.manifest.sequence.rate_hz
         return scan_recording(opened, judging, reading, self.decision, rate_hz)
 
@@ -338,6 +345,9 @@ class Detector(Closing):
             UsageError: The bundle judges the first frames of a clip alone, or an argument is of
                 another kind, or out of range.
         """
+        from dfd_edge.judging.watch import Watch  # noqa: PLC0415 - files need none of the two
+        from dfd_edge.sources.live import Policy  # noqa: PLC0415
+
         _check_asked(duration_s, options)
         check_calls(on_event=on_event, on_image=on_image)
         if policy is not None:

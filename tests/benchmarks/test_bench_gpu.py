@@ -15,6 +15,9 @@ from dfd_benchmarks.gpu.measure import (
     batches_up_to,
     calls_of,
     crop_outputs,
+    decode_ms,
+    decoders_of,
+    decoding_figures,
     figures_of_runs,
     refuse_cpu,
     time_turns,
@@ -27,6 +30,8 @@ from dfd_edge.inference.installation import load_onnxruntime
 from dfd_edge.inference.names import Provider
 from dfd_edge.inference.providers import open_session
 from dfd_edge.inference.session import Session
+from dfd_edge.sources import decoder as decoder_module
+from dfd_edge.sources.decoder import ON_CPU, Fault
 
 needs_no_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in load_onnxruntime().get_available_providers(),
@@ -148,3 +153,34 @@ def test_rates_are_those_of_the_best_batch() -> None:
     assert figures["bare_rate"].values == (1000.0, 1000.0)
     assert figures["runtime_rate"].values == (1600.0, 1600.0)
     assert figures["runtime_over_bare"].reached
+
+
+def test_a_decoder_that_does_not_run_gives_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "_device_fault", lambda device: Fault("no such device"))
+    for command in (["gpu"], ["streams", "--count", "1"]):
+        result = CliRunner().invoke(main, [*command, "--decoder", "cuda"])
+        assert result.exit_code == 4, result.output
+        assert result.stderr.splitlines()[-1].startswith(
+            "error: decoder cuda cannot run: no such device"
+        )
+        assert "ms" not in result.stdout
+
+
+def test_decoders_are_compared_where_the_device_decodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(decoder_module, "_device_fault", lambda device: None)
+    assert decoders_of("cpu", 0) == {}
+    compared = decoders_of("cuda", 1)
+    assert {name: report.actual for name, report in compared.items()} == {
+        "cuda": "cuda",
+        "cpu": "cpu",
+    }
+    assert compared["cuda"].device == 1
+    sample = Path(__file__).resolve().parents[2] / "samples" / "real_astronaut.mp4"
+    assert decode_ms(sample, ON_CPU) > 0.0
+    figures = decoding_figures([{"cuda": 1.0, "cpu": 3.0}, {"cuda": 2.0, "cpu": 4.0}])
+    assert [(f.name, f.values) for f in figures] == [
+        ("decode.cuda", (1.0, 2.0)),
+        ("decode.cpu", (3.0, 4.0)),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_startup_measures_every_part(tiny_bundle, tmp_path):
     assert found["import.ratio"] == found["import.all"] / found["import.libraries"]
     assert found["verdict"] * 1e3 > found["load"]
     assert found["peak"] > 50
+    assert os.name == "nt" or found["verdict.cpu"] > found["import.libraries"] / 1e3
     assert record["details"]["file_cache"] == "warm"
     assert record["details"]["modules"] > 20
 

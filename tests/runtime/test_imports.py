@@ -10,6 +10,17 @@ import pytest
 
 import dfd_edge
 
+#: What a run that judges a film and prints its verdict does without.
+NOT_NEEDED = (
+    *("dfd_edge.view", "dfd_edge.report", "dfd_edge.sandbox", "dfd_edge.judging.watch"),
+    *("dfd_edge.judging.scanning", "dfd_edge.sinks.webhook", "dfd_edge.sinks.video_file"),
+    *("dfd_edge.sinks.csv_file", "dfd_edge.sources.live", "dfd_edge.sources.camera"),
+    *("dfd_edge.sources.network", "dfd_edge.bundle.graph_trial", "jsonschema", "jinja2", "PIL"),
+    *("importlib.metadata", "email", "http", "ssl", "socket", "subprocess", "concurrent"),
+    *("tempfile", "random", "tomllib", "multiprocessing", "asyncio"),
+)
+#: Modules of the package in such a run: each costs about 0.6 ms.
+MOST_MODULES = 75
 HEAVY = ("tensorflow", "keras", "pandas", "torch", "sklearn", "matplotlib")
 
 
@@ -35,6 +46,35 @@ def test_the_runtime_never_loads_the_training_libraries(module):
     loaded = set(run(code))
     others = {"dfd_training", "dfd_export", "dfd_benchmarks"}
     assert not loaded & {*HEAVY, *others, "onnxruntime"}
+
+
+def test_a_plain_run_imports_what_it_needs(face_clip):
+    """Windows, drawings, tables, videos, live sources, reports: loaded by runs that use them."""
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', *sys.modules))\n"
+        f"sys.argv = ['dfd-edge', {str(face_clip)!r}]\n"
+        "from dfd_edge.cli.command import main\n"
+        "main()"
+    )
+    printed = run(code)
+    loaded = set(printed[printed.index("loaded:") :])
+    assert "dfd_edge.judging.recording" in loaded, "nothing was judged"
+    assert not {name for name in loaded if name.startswith(NOT_NEEDED)}
+    own = {name for name in loaded if name.partition(".")[0] == "dfd_edge"}
+    assert len(own) <= MOST_MODULES, sorted(own)
+
+
+def test_judging_imports_few_modules(face_clip):
+    code = (
+        "import sys\n"
+        "from dfd_edge import Detector\n"
+        f"Detector.load().analyze({str(face_clip)!r})\n"
+        "print(*(name for name in sys.modules if name.partition('.')[0] == 'dfd_edge'))"
+    )
+    loaded = run(code)
+    assert not {name for name in loaded if name.startswith((*NOT_NEEDED, "dfd_edge.cli"))}
+    assert len(loaded) <= MOST_MODULES
 
 
 def test_every_public_name_is_there():

@@ -7,6 +7,8 @@ and a run on the CPU is refused.
 from __future__ import annotations
 
 import statistics
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from dfd_benchmarks.results.nvidia import GpuSampler, spreads
 from dfd_benchmarks.results.schema import Figure, Result, RunInfo
 from dfd_benchmarks.results.timing import wall_seconds
+from dfd_benchmarks.streams.footage import make_footage
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import ProviderError, UsageError
 from dfd_edge.inference.graph import BucketedGraph
@@ -27,6 +30,9 @@ from dfd_edge.inference.precision import graph_file
 from dfd_edge.inference.provider_options import FrameHints, ProviderOptions
 from dfd_edge.inference.providers import open_graph
 from dfd_edge.inference.session import Session
+from dfd_edge.sources.decoder import DecoderName, DecoderReport, choose_decoder
+from dfd_edge.sources.frames import AllFrames
+from dfd_edge.sources.video import VideoFile
 
 MOST = 256
 #: Of the runtime over a bare loop of `session.run`, each at its best batch.
@@ -156,6 +162,7 @@ def measure_gpu(
     precision: str = "auto",
     device: int = 0,
     max_batch: int = MOST,
+    decoder: DecoderName = "cpu",
     runs: int = 5,
     on_run: Callable[[], object] = lambda: None,
 ) -> Result:
@@ -167,6 +174,7 @@ def measure_gpu(
         precision: A variant of the frame graph.
         device: Number of the GPU.
         max_batch: The largest batch, a power of two up to `MOST`.
+        decoder: "cuda" measures decoding on the device and on the CPU too.
         runs: How often everything is measured.
         on_run: Called after each run.
 
@@ -175,6 +183,7 @@ def measure_gpu(
         UsageError: A value out of range.
     """
     batches = batches_up_to(max_batch)
+    decoders = decoders_of(decoder, device)
     named = ProviderOptions(device=device) if provider == "cuda" else ProviderOptions()
     runtime = Session.open(
         Bundle.load(model), provider=provider, precision=precision, options=named
@@ -198,9 +207,14 @@ def measure_gpu(
             left_out = f"batch {batch} and more do not run ({str(error).splitlines()[0]})"
             break
     taken: list[dict[int, dict[str, float]]] = []
-    with GpuSampler(device) as sampler:
+    decoded: list[dict[str, float]] = []
+    with GpuSampler(device) as sampler, tempfile.TemporaryDirectory(prefix="dfd-bench-") as folder:
+        film = Path(folder) / "film.ts"
+        if decoders:
+            make_footage(None, film, size=(1280, 720), fps=30)
         for _ in range(runs):
             taken.append({batch: time_turns(by_name) for batch, by_name in calls.items()})
+            decoded.append({name: decode_ms(film, report) for name, report in decoders.items()})
             on_run()
     return Result(
         benchmark="gpu",
@@ -208,10 +222,11 @@ def measure_gpu(
             "model": None if model is None else str(model),
             "device": device,
             "max_batch": max_batch,
+            "decoder": decoder,
             "runs": runs,
         },
         ran=RunInfo.of(runtime, precision=precision),
-        figures=figures_of_runs(taken),
+        figures=[*figures_of_runs(taken), *decoding_figures(decoded)],
         details={
             "gpu_meanwhile": {name: asdict(s) for name, s in spreads(sampler.rows).items()},
             "samples": len(sampler.rows),
@@ -219,6 +234,45 @@ def measure_gpu(
             "cuda_graphs": opened.graphs is not None,
         },
     )
+
+
+def decoders_of(decoder: DecoderName, device: int) -> dict[str, DecoderReport]:
+    """Returns the decoders that are compared, by name; none where the CPU decodes anyway.
+
+    Raises:
+        ProviderError: The device cannot decode.
+    """
+    if decoder == "cpu":
+        return {}
+    return {"cuda": choose_decoder("cuda", device), "cpu": choose_decoder("cpu")}
+
+
+def decode_ms(film: Path, decoder: DecoderReport) -> float:
+    """Returns the milliseconds of a film's frame, decoded and in the host's memory.
+
+    Raises:
+        ProviderError: The device does not decode it.
+    """
+    frames = 0
+    start_s = time.perf_counter()
+    with VideoFile(film, decoder=decoder) as video:
+        for _ in video.frames(AllFrames()):
+            frames += 1
+    return (time.perf_counter() - start_s) * 1e3 / frames
+
+
+def decoding_figures(decoded: list[dict[str, float]]) -> list[Figure]:
+    """Figures of milliseconds a frame by decoder, one entry a run."""
+    return [
+        Figure(
+            f"decode.{name}",
+            f"a 720p frame decoded by {name}, in the host's memory",
+            "ms",
+            "lower",
+            tuple(run[name] for run in decoded),
+        )
+        for name in decoded[0]
+    ]
 
 
 def figures_of_runs(taken: list[dict[int, dict[str, float]]]) -> list[Figure]:

@@ -223,10 +223,16 @@ def _round(clip: Path, options: StartOptions, own: Sequence[str]) -> dict[str, A
 
 
 def _judge(clip: Path, options: StartOptions) -> dict[str, Any]:
-    """Starts the command line: seconds until it prints its verdict, and the peak of its memory."""
+    """Starts the command line.
+
+    Returns:
+        Seconds until it prints its verdict, its processor time to its end (0 on Windows), and the
+        peak of its memory.
+    """
     arguments = [str(clip), "--provider", options.provider, "--precision", options.precision]
     if options.model is not None:
         arguments += ["--model", str(options.model)]
+    before = os.times()
     start_s = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", _JUDGE, *arguments],
@@ -242,8 +248,11 @@ def _judge(clip: Path, options: StartOptions) -> dict[str, Any]:
         rest, errors = child.stdout.read(), child.stderr.read()
     if child.returncode:
         raise DfdError(_last_line(errors))
+    after = os.times()
+    cpu_s = after.children_user + after.children_system
     return {
         "verdict_s": verdict_s,
+        "cpu_s": cpu_s - before.children_user - before.children_system,
         "peak_bytes": json.loads(_last_line(rest))["peak_bytes"],
     }
 
@@ -308,6 +317,7 @@ def _figures(rounds: Sequence[dict[str, Any]], sizes: dict[str, int]) -> list[Fi
             each("verdict", "verdict_s", 1.0),
             VERDICT_BAR_S,
         ),
+        Figure("verdict.cpu", "its CPU time", "s", "lower", each("verdict", "cpu_s", 1.0)),
     ]
     if all(one["verdict"]["peak_bytes"] is not None for one in rounds):
         peaks = each("verdict", "peak_bytes", 1e-6)

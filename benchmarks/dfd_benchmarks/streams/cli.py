@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfd_benchmarks.options import JSON, MODEL, PRECISION, PROVIDER, prepare, print_result
+from dfd_benchmarks.options import (
+    DECODER,
+    JSON,
+    MODEL,
+    PRECISION,
+    PROVIDER,
+    prepare,
+    print_result,
+)
 
 if TYPE_CHECKING:
     from dfd_benchmarks.streams.senders import Protocol, SenderKind
+    from dfd_edge.sources.decoder import DecoderName
 
 
 @click.command()
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 @MODEL
 @PROVIDER
 @PRECISION
+@DECODER
 @JSON
 def streams(
     clip: Path | None,
@@ -50,6 +60,7 @@ def streams(
     model: Path | None,
     provider: str,
     precision: str,
+    decoder: DecoderName,
     json_file: Path | None,
 ) -> None:
     """Measure live streams of CLIP over loopback: staleness, and how many are carried.
@@ -70,6 +81,7 @@ def streams(
         protocol=protocol,
         sender=sender or "packets",
         duration_s=duration,
+        decoder=decoder,
     )
     machine = prepare()
     with streams_report.Progress(options) as progress:

@@ -21,6 +21,7 @@ from dfd_benchmarks.streams.senders import Protocol, SenderCost, SenderKind, Sen
 from dfd_edge import Detector
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.inference.processor import usable_cores
+from dfd_edge.sources.decoder import DecoderName, choose_decoder
 
 #: A stream keeps up when it judges this share of the frames that are due.
 MIN_RATE_SHARE = 0.98
@@ -101,6 +102,7 @@ class StreamsReport:
         bitrate_kbps: Bit rate of a stream in 1000 bits per second.
         protocol: How it was sent.
         sender: Kind of sender: `packets` or `ffmpeg`.
+        decoder: What decoded the streams.
         ran: The bundle, provider and precision that ran.
         due_hz: Frames per second of a stream that are to be judged.
         limit_ms: Bound on the 99th percentile of staleness.
@@ -117,6 +119,7 @@ class StreamsReport:
     bitrate_kbps: float
     protocol: str
     sender: str
+    decoder: str
     ran: RunInfo
     due_hz: float
     limit_ms: float
@@ -138,6 +141,7 @@ class StreamsOptions:
         protocol: `http`, `udp` or `rtsp`.
         sender: `packets` or `ffmpeg`.
         duration_s: Seconds measured at each count.
+        decoder: Decoder of the streams; "cuda" never falls back.
 
     Raises:
         UsageError: A value out of range.
@@ -150,6 +154,7 @@ class StreamsOptions:
     protocol: Protocol = "http"
     sender: SenderKind = "packets"
     duration_s: float = 20.0
+    decoder: DecoderName = "cpu"
 
     def __post_init__(self) -> None:
         if self.count is not None and not 1 <= self.count <= _MOST:
@@ -187,7 +192,9 @@ def measure_streams(
         UsageError: An option is out of range.
         SourceError: The clip cannot be read or shows no face that can be judged, or a stream
             cannot be opened or ended.
+        ProviderError: The provider or the decoder asked for cannot run.
     """
+    choose_decoder(options.decoder)  # refuses one that cannot run, before anything is sent
     detector = Detector.load(model, provider=provider, precision=precision)
     manifest = detector.bundle.manifest
     due_hz = min(manifest.sequence.rate_hz, options.fps)
@@ -219,6 +226,7 @@ def measure_streams(
         bitrate_kbps=footage.bitrate_kbps,
         protocol=options.protocol,
         sender=options.sender,
+        decoder=options.decoder,
         ran=RunInfo.of(detector, precision=precision),
         due_hz=due_hz,
         limit_ms=options.limit_ms,
@@ -269,6 +277,7 @@ def _measure(
             duration_s=options.duration_s,
             on_second=on_second,
             sender_s=senders.cpu_s,
+            decoder=options.decoder,
         )
     assert senders.cost is not None
     point = load_point(

@@ -12,7 +12,9 @@ from dfd_benchmarks.streams.senders import FrameClock
 from dfd_benchmarks.streams.stamps import read_stamp
 from dfd_edge import Detector, FrameResult, SourceError
 from dfd_edge.judging.watch import Watch
+from dfd_edge.sources.decoder import DecoderName
 from dfd_edge.sources.frames import Frame
+from dfd_edge.sources.options import SourceOptions
 
 #: ffmpeg takes a moment to listen.
 _OPEN_S = 20.0
@@ -53,6 +55,7 @@ class Receiver(threading.Thread):
         detector: Shared by all streams.
         address: Where the stream is.
         clock: Knows when its frames were sent.
+        decoder: What decodes it; a device only in this process.
 
     Attributes:
         verdicts: The judged frames so far.
@@ -62,6 +65,7 @@ class Receiver(threading.Thread):
     detector: Detector
     address: str
     clock: FrameClock
+    decoder: DecoderName = "cpu"
     verdicts: list[Verdict] = field(default_factory=list)
     error: Exception | None = None
 
@@ -99,9 +103,13 @@ class Receiver(threading.Thread):
 
     def _open(self) -> Watch:
         deadline_s = time.monotonic() + _OPEN_S
+        apart = None if self.decoder == "cpu" else False  # a sandbox opens no device
+        options = SourceOptions(decoder=self.decoder, sandbox=apart)
         while True:
             try:
-                return self.detector.watch(self.address, on_image=self._show, every_image=False)
+                return self.detector.watch(
+                    self.address, on_image=self._show, every_image=False, options=options
+                )
             except SourceError:
                 if time.monotonic() > deadline_s or self._closed.wait(_RETRY_S):
                     raise
@@ -148,6 +156,7 @@ def receive(
     duration_s: float,
     on_second: Callable[[], object],
     sender_s: Callable[[], float],
+    decoder: DecoderName = "cpu",
 ) -> tuple[list[Received], Busy]:
     """Watches streams together; what comes before all of them run calmly is left out.
 
@@ -158,6 +167,7 @@ def receive(
         duration_s: Seconds that are measured.
         on_second: Called once a second meanwhile.
         sender_s: Returns the CPU seconds of the processes that send, which are left out.
+        decoder: What decodes them.
 
     Returns:
         What came of each stream, and how busy the cores were meanwhile.
@@ -165,7 +175,7 @@ def receive(
     Raises:
         SourceError: A stream cannot be opened, or ended.
     """
-    receivers = [Receiver(detector, address, clock) for address, clock in sources]
+    receivers = [Receiver(detector, address, clock, decoder) for address, clock in sources]
     for receiver in receivers:
         receiver.start()
     try:

@@ -40,7 +40,8 @@ def streams_lines(report: StreamsReport) -> Iterator[str]:
         + ("one process" if report.sender == "packets" else "an ffmpeg a stream")
     )
     yield (
-        f"bundle {report.ran.bundle}, {report.ran.precision} on {report.ran.provider}; "
+        f"bundle {report.ran.bundle}, {report.ran.precision} on {report.ran.provider}, decoded by "
+        f"{report.decoder}; "
         f"{report.duration_s:g} s at each count; staleness in ms, from the sender's clock"
     )
     yield _HEADER.rstrip()
@@ -106,6 +107,7 @@ def streams_result(report: StreamsReport) -> Result:
             "fps": report.fps,
             "protocol": report.protocol,
             "sender": report.sender,
+            "decoder": report.decoder,
             "staleness_ms": report.limit_ms,
             "duration_s": report.duration_s,
             "count": report.points[0].count if report.capacity is None else None,

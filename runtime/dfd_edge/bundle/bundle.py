@@ -93,6 +93,20 @@ class Bundle:
             BundleError: It is missing, damaged, or does not keep the contract. The message names
                 the file, what was found and what was expected.
         """
+        bundle = cls.described(path)
+        bundle.check(keep=keep)
+        return bundle
+
+    @classmethod
+    def described(cls, path: Path | str | None = None) -> Bundle:
+        """Reads the manifest alone, for a caller that has `check` look at the files later.
+
+        Args:
+            path: As in `load`.
+
+        Raises:
+            BundleError: The manifest is missing, damaged, or for another program.
+        """
         folder = DEFAULT_BUNDLE if path is None else Path(path)
         text = _read_manifest(folder)
         try:
@@ -100,19 +114,29 @@ class Bundle:
         except (SchemaError, UnicodeDecodeError) as error:
             raise BundleError(f"{folder / MANIFEST_NAME}: {error}") from error
         _check_signals(folder / MANIFEST_NAME, manifest.sequence.signals)
-        bundle = cls(folder, manifest, hashlib.sha256(text).hexdigest())
+        return cls(folder, manifest, hashlib.sha256(text).hexdigest())
+
+    def check(self, *, keep: bool = False) -> None:
+        """Checks the files: paths, hashes, and what each graph declares, as `load` does.
+
+        Args:
+            keep: As in `load`.
+
+        Raises:
+            BundleError: A file is missing, damaged, or does not keep the contract.
+        """
+        folder, manifest = self.path, self.manifest
         contract = graph_contract(manifest)
         identity = graph_identity(manifest.name, manifest.frame, manifest.sequence, manifest.face)
         _check_sizes(folder / MANIFEST_NAME, contract)
         for name in manifest.files:
-            data = bundle.read(name)
+            data = self.read(name)
             if keep:
-                bundle._kept[name] = data
+                self._kept[name] = data
             if name in contract:
                 extra = frozenset() if name in _portable(manifest) else OPTIMISER_OPERATORS
                 graph = check_graph(folder / name, data, *contract[name], extra=extra)
                 _check_identity(folder / name, graph.metadata, identity[name])
-        return bundle
 
     def read(self, name: str) -> bytes:
         """Returns one file, checked against the manifest.

@@ -243,7 +243,10 @@ def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typ
         check_opencv()
         from dfd_edge.faces.selection import parse_faces
 
-        source_options = take_source_flags(options)
+        on_nvidia = options["provider"] in {"cuda", "tensorrt"}
+        source_options = take_source_flags(
+            options, device=provider_options.device_number if on_nvidia else 0
+        )
         options["faces"] = parse_faces(options["faces"])
         from dfd_edge.cli.judge import judge
         from dfd_edge.cli.run import RunRequest
@@ -266,6 +269,9 @@ def command(doctor: bool, **options: Any) -> None:  # noqa: ANN401 - each is typ
 def main() -> None:
     """Entry point of the console script."""
     _fill_descriptors()
+    # NumPy's OpenBLAS starts a thread for each core as it is loaded, which costs a fifth of the
+    # processor time of all imports; nothing here multiplies matrices large enough for two.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.stdout is None:
         _complain(
             "standard output is closed, and verdicts go there: redirect it, to /dev/null where "

@@ -9,25 +9,24 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
+from dfd_edge.bundle import Bundle
+from dfd_edge.bundle.manifest import SequenceSpec
 from dfd_edge.cli.options import check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
 from dfd_edge.detector import Detector
 from dfd_edge.errors import SourceError, UsageError
-from dfd_edge.inference.threads import set_up_libraries
+from dfd_edge.inference.installation import quiet_onnxruntime
+from dfd_edge.inference.threads import set_opencv_threads
 from dfd_edge.judging.results import Event
 from dfd_edge.sinks.console import Console, Printer
-from dfd_edge.sinks.csv_file import CsvFile
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
 from dfd_edge.sinks.sink import Sink, Sinks
-from dfd_edge.sinks.video_file import check_suffix
 from dfd_edge.sources import SourceItem, SourceKind, expand
-from dfd_edge.view.window import display_fault
-
-if TYPE_CHECKING:
-    pass
+from dfd_edge.sources.decoder import choose_decoder
+from dfd_edge.sources.frames import Sampler
+from dfd_edge.sources.opening import ReadAhead
 
 EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
@@ -57,33 +56,44 @@ def judge(request: RunRequest) -> int:
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
     _check(request, items)
-    set_up_libraries(request.threads, quiet=not request.verbose)
-    detector = Detector.load(
-        request.model,
-        provider=request.provider,
-        precision=request.precision,
-        threads=request.threads,
-        options=request.provider_options,
-    )
-    stop = threading.Event()
-    # Around the outputs: what was judged until Ctrl-C is still written.
-    with stopped_by_signals(stop), contextlib.ExitStack() as opened:
-        sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
-        _note_settings(request, detector, printer)
-        _report_missing(sinks, errors, events)
-        window = _wants_window(request, live, printer)
-        run = Run(detector, dataclasses.replace(request, window=window), sinks, printer, stop=stop)
-        run.files(files)
-        if live and not stop.is_set():
-            run.live(live)
+    set_opencv_threads(request.threads)
+    bundle = Bundle.described(request.model)
+    with _begun(request, files, bundle.manifest.sequence) as files:
+        if not request.verbose:
+            quiet_onnxruntime()
+        detector = Detector.load(
+            bundle,
+            provider=request.provider,
+            precision=request.precision,
+            threads=request.threads,
+            options=request.provider_options,
+        )
+        stop = threading.Event()
+        # Around the outputs: what was judged until Ctrl-C is still written.
+        with stopped_by_signals(stop), contextlib.ExitStack() as opened:
+            sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
+            _note_settings(request, detector, printer)
+            _report_missing(sinks, errors, events)
+            request = dataclasses.replace(request, window=_wants_window(request, live, printer))
+            run = Run(detector, request, sinks, printer, stop=stop)
+            run.files(files)
+            if live and not stop.is_set():
+                run.live(live)
     if any(verdict.label in request.fail_on for verdict in run.verdicts):
         return EXIT_MATCHED
     return EXIT_SOURCE_FAILED if run.failures or errors else 0
 
 
 def _check(request: RunRequest, items: list[SourceItem]) -> None:
-    """Refuses options that do not go with the sources, and outputs that cannot be written."""
+    """Refuses options that do not go with the sources, and outputs that cannot be written.
+
+    Raises:
+        ProviderError: The decoder asked for cannot run.
+        UsageError: An option does not fit.
+    """
     check_source_flags(request.source_options, items)
+    # Now, for its exit code: later it would be the fault of each source.
+    choose_decoder(request.source_options.decoder, request.source_options.decoder_device)
     if request.cropped and all(item.kind is not SourceKind.IMAGE for item in items):
         raise UsageError("--cropped is for images that are face crops: give one")
     if request.max_frames is not None or request.scan:
@@ -97,11 +107,40 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
     }
     check_outputs(outputs, read)
     if request.save_video is not None:
+        from dfd_edge.sinks.video_file import check_suffix
+
         check_suffix(request.save_video)
     if request.report_path is not None:
         from dfd_edge.report.page import check_report
 
         check_report(request.report_path)
+
+
+@contextlib.contextmanager
+def _begun(
+    request: RunRequest, files: list[SourceItem], sequence: SequenceSpec
+) -> Iterator[list[SourceItem]]:
+    """Opens the first file and decodes its beginning in a thread, while the models are loaded.
+
+    Not for models that judge the first frames alone: each stream has to count them itself.
+    """
+    if sequence.first_frames is not None or not _is_begun(request, files):
+        yield files
+        return
+    first, *others = files
+    sampler = Sampler(sequence.rate_hz if request.rate_hz is None else request.rate_hz)
+    bursts = sequence.signals is not None
+    with ReadAhead(first, sampler, bursts=bursts, threads=request.threads) as ahead:
+        yield [dataclasses.replace(first, ahead=ahead), *others]
+
+
+def _is_begun(request: RunRequest, files: list[SourceItem]) -> bool:
+    """Returns whether the first file is read from its start, in this process, due frames alone."""
+    sought = request.max_frames is not None or request.scan
+    every = request.save_video is not None or bool(request.window)
+    if sought or every or request.source_options.sandbox:
+        return False
+    return bool(files) and files[0].kind is SourceKind.VIDEO
 
 
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
@@ -143,15 +182,20 @@ def _open_sinks(
         endpoint = Endpoint.parse(request.webhook)
         webhook = opened.enter_context(Webhook(endpoint, note=console.printer.note))
     if request.csv_path is not None:
-        table = opened.enter_context(CsvFile(request.csv_path))
-    run = detector.run_record(
-        rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
-    )
-    if request.report_path is not None:
-        from dfd_edge.report.page import Report  # its libraries take a while to load
+        from dfd_edge.sinks.csv_file import CsvFile
 
-        report = opened.enter_context(Report(request.report_path, detector, items, run))
-    lines = JsonLines(console.printer, run) if request.as_json else None
+        table = opened.enter_context(CsvFile(request.csv_path))
+    lines: Sink | None = None
+    if request.as_json or request.report_path is not None:
+        run = detector.run_record(
+            rate_hz=request.rate_hz, max_frames=request.max_frames, scan=request.scan
+        )
+        if request.report_path is not None:
+            from dfd_edge.report.page import Report  # its libraries take a while to load
+
+            report = opened.enter_context(Report(request.report_path, detector, items, run))
+        if request.as_json:
+            lines = JsonLines(console.printer, run)
     sinks = (report, lines, table, webhook, console)
     return [sink for sink in sinks if sink is not None]
 
@@ -175,6 +219,8 @@ def _wants_window(request: RunRequest, live: list[SourceItem], printer: Printer)
     wanted = request.window
     if wanted is False or (wanted is None and (not live or request.as_json)):
         return False
+    from dfd_edge.view.window import display_fault
+
     fault = display_fault()
     if fault is not None and wanted:
         raise UsageError(f"--window: {fault}; leave it out, or use --save-video")

@@ -47,6 +47,14 @@ _SOURCE_FLAGS = (
         "one that players show.",
     ),
     click.option(
+        "--decoder",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Decoder of films: the CPU, or an NVIDIA device; auto falls back and says why, cuda "
+        "never.",
+    ),
+    click.option(
         "--reconnect",
         "reconnect_s",
         type=click.FloatRange(min=0),
@@ -134,8 +142,12 @@ def source_flags(command: _Command) -> _Command:
     return command
 
 
-def take_source_flags(values: dict[str, Any]) -> SourceOptions:
+def take_source_flags(values: dict[str, Any], *, device: int = 0) -> SourceOptions:
     """Removes the values of these options from the arguments of a command.
+
+    Args:
+        values: The arguments.
+        device: Number of the NVIDIA device that was named, for decoding on it.
 
     Raises:
         UsageError: A value is malformed or out of range.
@@ -159,6 +171,8 @@ def take_source_flags(values: dict[str, Any]) -> SourceOptions:
         stream=values.pop("stream"),
         sandbox=values.pop("sandbox"),
         sandbox_memory_mb=values.pop("sandbox_memory_mb"),
+        decoder=values.pop("decoder"),
+        decoder_device=device,
     )
 
 
@@ -180,6 +194,11 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
         raise UsageError("--camera-size, -fps and -format are for cameras: give --webcam too")
     if options.stream is not None and not kinds & with_streams:
         raise UsageError(f"--stream {options.stream} is for video files and addresses: give one")
+    if options.decoder != "cpu" and (options.raw is not None or not kinds & with_streams):
+        raise UsageError(
+            f"--decoder {options.decoder} is for video files and addresses: give one, or leave it "
+            "out"
+        )
 
 
 def provider_flags(command: _Command) -> _Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -19,17 +20,16 @@ from dfd_edge.faces.selection import FacesOption
 from dfd_edge.inference.processor import usable_cores
 from dfd_edge.judging.recording import check_scan, plan_moments
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
-from dfd_edge.judging.watch import Watch
 from dfd_edge.sinks.console import LiveLines, Printer
 from dfd_edge.sinks.sink import Images, Sink, Sinks, SourceState
-from dfd_edge.sinks.video_file import AnnotatedVideo
 from dfd_edge.sources import Frame, SourceItem, SourceKind, SourceOptions
-from dfd_edge.view.overlay import Overlay, ViewSettings
-from dfd_edge.view.terminal import LiveTerminal, terminal_for_views
-from dfd_edge.view.window import Windows
 
 if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.judging.watch import Watch
+    from dfd_edge.sinks.video_file import AnnotatedVideo
+    from dfd_edge.view.overlay import Overlay, ViewSettings
+    from dfd_edge.view.window import Windows
 
 LIVE_KINDS = (SourceKind.CAMERA, SourceKind.ADDRESS)
 
@@ -134,7 +134,6 @@ class Run:
         self._request = request
         self._sinks = sinks
         self._printer = printer
-        self._settings = ViewSettings()
         self._lock = threading.Lock()
 
     def files(self, items: list[SourceItem]) -> None:
@@ -311,11 +310,12 @@ class Run:
         video = self._video(outputs)
         windows = outputs.enter_context(self._windows()) if request.window else None
         sinks = Sinks(*(one for one in (sink, video, windows) if one is not None))
-        overlay = self._overlay(item)
+        overlay = self._overlay(item) if sinks.images else None
         paused_s = 0.0
 
         def show(frame: Frame, result: FrameResult | None) -> None:
             nonlocal paused_s
+            assert overlay is not None  # pictures were asked for
             sinks.image(overlay.scene(frame.image, frame.time_s, result))
             if windows is not None:
                 paused_s += self._hold(windows)
@@ -355,14 +355,26 @@ class Run:
         path, threads = self._request.save_video, self._request.threads
         if path is None:
             return None
+        from dfd_edge.sinks.video_file import AnnotatedVideo
+
         return outputs.enter_context(AnnotatedVideo(path, self._settings, threads=threads))
 
+    @functools.cached_property
+    def _settings(self) -> ViewSettings:
+        from dfd_edge.view.overlay import ViewSettings
+
+        return ViewSettings()
+
     def _overlay(self, item: SourceItem) -> Overlay:
+        from dfd_edge.view.overlay import Overlay
+
         decision = self._detector.decision
         return Overlay(decision.fake_threshold, decision.real_threshold, source=item.name)
 
     def _display(self, opened: contextlib.ExitStack) -> Sink:
         """Opens what shows live sources: a terminal, or lines of text, and windows."""
+        from dfd_edge.view.terminal import LiveTerminal, terminal_for_views
+
         as_json = self._request.as_json
         terminal = None if self._request.window else terminal_for_views(as_json=as_json)
         if terminal is not None:
@@ -373,6 +385,8 @@ class Run:
         return Sinks(*shown)
 
     def _windows(self) -> Windows:
+        from dfd_edge.view.window import Windows
+
         self._settings.paused = False
         return Windows(self._settings, stop=self.stop, note=self._printer.note)
 

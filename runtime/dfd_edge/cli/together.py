@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dfd_edge.judging.results import Event, FrameResult, Verdict
 from dfd_edge.sinks.sink import Sink
 from dfd_edge.sources import SourceItem
-from dfd_edge.view.overlay import Scene
+
+if TYPE_CHECKING:
+    from dfd_edge.view.overlay import Scene
 
 #: Results of a file that wait for their turn; a file that has more waits itself. An hour at 5 Hz
 #: has 18,000.

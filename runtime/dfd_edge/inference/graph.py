@@ -15,9 +15,8 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,9 @@ from numpy.typing import NDArray
 from dfd_edge.errors import BundleError, DfdError, ProviderError, is_out_of_memory
 from dfd_edge.inference.installation import load_onnxruntime, reason_of
 from dfd_edge.inference.names import Provider
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _PORTABLE = 1  # CU_MEMHOSTREGISTER_PORTABLE: for every context of the process
 _DONE = 0  # CUDA_SUCCESS
@@ -139,7 +141,7 @@ class BucketedGraph:
         self._memory = memory
         self._device = device
         self._cuda_graphs = cuda_graphs
-        self._worker = ThreadPoolExecutor(1, "dfd-edge CUDA graphs") if cuda_graphs else None
+        self._worker = _one_thread() if cuda_graphs else None
         self._in_worker(self._warm_up, buckets)
 
     def run(self, crops: NDArray[np.uint8]) -> list[Any]:
@@ -218,6 +220,12 @@ class BucketedGraph:
             return [value.numpy() for value in outputs.values()]
 
         return run
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for CUDA graphs alone
+
+    return ThreadPoolExecutor(1, "dfd-edge CUDA graphs")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

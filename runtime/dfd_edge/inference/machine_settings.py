@@ -13,8 +13,6 @@ The file is TOML. `dfd-bench sweep --settings FILE` writes it; by hand it is wri
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,6 +94,8 @@ class MachineSettings:
         Raises:
             UsageError: It cannot be read, is no TOML, has an unknown key or a value out of range.
         """
+        import tomllib  # noqa: PLC0415 - few starts read such a file
+
         try:
             found = tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
@@ -122,7 +122,9 @@ class MachineSettings:
         Raises:
             UsageError: The file cannot be written.
         """
-        from dfd_edge.sinks.files import written_whole  # noqa: PLC0415 - only `dfd-bench` writes
+        import json  # noqa: PLC0415 - only `dfd-bench` writes
+
+        from dfd_edge.sinks.files import written_whole  # noqa: PLC0415
 
         values = asdict(self)
         lines = [f"{name} = {json.dumps(values[name])}" for name in self.options]

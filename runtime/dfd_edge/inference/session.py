@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from dfd_edge.arguments import MOST_THREADS, check_one_of, check_whole
 from dfd_edge.bundle import DEFAULT_BUNDLE, Bundle
-from dfd_edge.bundle.graph_trial import BATCH, STEPS, check_cost
 from dfd_edge.bundle.manifest import DecisionSpec, FrameSpec
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.inference.graph import BucketedGraph, Graph, all_finite, finite_rows
@@ -139,8 +138,7 @@ class Session:
             file = graph_file(variants[choice.precision], actual, version)
             name = str(bundle.path / file)
             data = bundle.read(file)
-            side = manifest.frame.input_size
-            _check_cost(bundle, file, data, {"image": ("uint8", (BATCH, side, side, 3))})
+            _check_cost(bundle, file, data)
             opened = open_graph(
                 data,
                 actual,
@@ -155,15 +153,7 @@ class Session:
         (frame, opened, choice), actual, reason = open_best(wanted, open_frame)
         name = str(bundle.path / manifest.sequence.file)
         data = bundle.read(manifest.sequence.file)
-        steps = {
-            "features": ("float32", (BATCH, STEPS, manifest.frame.feature_width)),
-            "lengths": ("int32", (BATCH,)),
-            "state": ("float32", (BATCH, manifest.sequence.state_width)),
-        }
-        if (signals := manifest.sequence.signals) is not None:
-            steps["signals"] = ("float32", (BATCH, STEPS, signals.width))
-            steps["measured"] = ("float32", (BATCH, STEPS))
-        _check_cost(bundle, manifest.sequence.file, data, steps)
+        _check_cost(bundle, manifest.sequence.file, data)
         sequence = open_session(data, Provider.CPU, threads=threads, name=name)
         report = ProviderReport(
             requested=wanted.value,
@@ -328,16 +318,30 @@ def _check_signals(signals: Float32, measured: Float32) -> None:
         )
 
 
-def _check_cost(
-    bundle: Bundle, file: str, data: bytes, inputs: dict[str, tuple[str, tuple[int, ...]]]
-) -> None:
+def _check_cost(bundle: Bundle, file: str, data: bytes) -> None:
     """Checks the cost of a graph; those that ship with this program are trusted.
 
     Raises:
         BundleError: It costs more.
     """
-    if bundle.path != DEFAULT_BUNDLE:
-        check_cost(str(bundle.path / file), data, bundle.manifest.files[file].sha256, inputs)
+    if bundle.path == DEFAULT_BUNDLE:
+        return
+    from dfd_edge.bundle.graph_trial import BATCH, STEPS, check_cost  # noqa: PLC0415 - see above
+
+    frame, sequence = bundle.manifest.frame, bundle.manifest.sequence
+    inputs: dict[str, tuple[str, tuple[int, ...]]]
+    if file == sequence.file:
+        inputs = {
+            "features": ("float32", (BATCH, STEPS, frame.feature_width)),
+            "lengths": ("int32", (BATCH,)),
+            "state": ("float32", (BATCH, sequence.state_width)),
+        }
+        if sequence.signals is not None:
+            inputs["signals"] = ("float32", (BATCH, STEPS, sequence.signals.width))
+            inputs["measured"] = ("float32", (BATCH, STEPS))
+    else:
+        inputs = {"image": ("uint8", (BATCH, frame.input_size, frame.input_size, 3))}
+    check_cost(str(bundle.path / file), data, bundle.manifest.files[file].sha256, inputs)
 
 
 def _bucketed(graph: Graph, frame: FrameSpec, options: ProviderOptions) -> Graph:

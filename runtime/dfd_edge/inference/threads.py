@@ -18,23 +18,6 @@ MAX_THREADS = 64
 """Threads that the command line lets a library have."""
 
 
-def set_up_libraries(threads: int, *, quiet: bool = True) -> None:
-    """Sets what holds for the whole process: for the command line only.
-
-    Args:
-        threads: Threads that OpenCV uses, 1 or more.
-        quiet: Keep onnxruntime from writing to standard error.
-
-    Raises:
-        ProviderError: onnxruntime cannot be imported.
-    """
-    set_opencv_threads(threads)
-    if quiet:
-        from dfd_edge.inference.installation import quiet_onnxruntime  # noqa: PLC0415
-
-        quiet_onnxruntime()
-
-
 def set_opencv_threads(threads: int) -> None:
     """Sets the threads that OpenCV uses in this process, for every part of it.
 

@@ -157,7 +157,7 @@ def judge_recording(video: Recording, stream: Stream, reading: Reading) -> Verdi
         on_image=reading.on_image,
         frame_bytes=3 * video.width * video.height,
     )
-    elapsed_s = time.perf_counter() - started_s
+    elapsed_s = time.perf_counter() - started_s + getattr(video, "ahead_s", 0.0)
     if parts is not None and not placed and video.duration_s is not None:
         parts.place(video.duration_s)  # its length was found by reading its packets
     _report_notes(video, reading.on_event, said)

@@ -80,7 +80,8 @@ def _answer(control: int, sender: _Sender, network: bool) -> None:
     confining.limit(request.memory_mb)
     confining.read_only(files)
     sender.start()
-    item = dataclasses.replace(item, options=dataclasses.replace(item.options, sandbox=False))
+    options = dataclasses.replace(item.options, sandbox=False, decoder="cpu")
+    item = dataclasses.replace(item, options=options)
     if item.kind is SourceKind.IMAGE:
         sender.send_picture(read_still(item))
         return

@@ -86,6 +86,7 @@ def open_container(
     form: str | None = None,
     timeout: tuple[float, float] | None = None,
     max_pixels: int | None = None,
+    hwaccel: Any = None,  # noqa: ANN401 - PyAV's settings
 ) -> InputContainer:
     """Opens a container for reading, with any version of PyAV.
 
@@ -96,6 +97,7 @@ def open_container(
         timeout: Seconds that opening and each reading may take.
         max_pixels: Larger frames are not decoded while FFmpeg looks for what is not stated; with
             PyAV 17.0 and older they are.
+        hwaccel: PyAV's settings for decoding on a device; None decodes on the CPU.
 
     Raises:
         av.error.FFmpegError: It cannot be opened.
@@ -110,6 +112,7 @@ def open_container(
         options=limits,
         container_options=options or {},
         timeout=timeout,
+        hwaccel=hwaccel,
         **_TOLERANT,
     )
     return container

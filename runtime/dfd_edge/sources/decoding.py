@@ -22,6 +22,7 @@ from dfd_edge.sources.conversion import (
     Converter,
     Deinterlacer,
 )
+from dfd_edge.sources.decoder import ON_CPU, DecoderReport, Fault, downloaded, is_on_device
 from dfd_edge.sources.frames import (
     BURST_FRAMES,
     MAX_FRAME_PIXELS,
@@ -88,6 +89,7 @@ class DecodedSource:
         skim: Whether a recording may be read ahead; a pipe may not.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the container; by default the film that players show.
+        decoder: What the container was opened for.
 
     Attributes:
         width, height: Size of the upright frames in pixels.
@@ -98,9 +100,11 @@ class DecodedSource:
         end_s: Time at which the last decoded frame ends, in seconds.
         notes: Remarks for the reader of the verdict, a line each.
         backlog: How far a live stream lags behind; decides which packets are decoded.
+        decoder: What decodes it; known for certain once the first frame was decoded.
 
     Raises:
         SourceError: No video, no decoder for it, no such stream, or too large or small.
+        ProviderError: It is to be decoded on a device, which does not decode it.
     """
 
     def __init__(
@@ -115,8 +119,11 @@ class DecodedSource:
         skim: bool = False,
         max_pixels: int = MAX_FRAME_PIXELS,
         stream: int | None = None,
+        decoder: DecoderReport = ON_CPU,
     ) -> None:
         self.name = name
+        self.decoder = decoder
+        self._has_device = decoder.actual == "cuda"  # frames may lie in its memory
         self.finite = finite
         self.complete = True
         self.reason: str | None = None
@@ -135,11 +142,14 @@ class DecodedSource:
         self._packet_lost = False
         self._skim = skim and finite
         self._skimmer: Skimmer | None = None
+        self._spare = False  # whether the frame in hand was decoded for others only
         self._seeker: Seeker | None = None
         self._recent: RecentFrames[VideoFrame] | None = None
         self._deinterlacer = Deinterlacer(threads)
         try:
             self._stream, self.notes = choose_stream(container, name, stream)
+            if decoder.reason is not None:
+                self._note_decoder()
             self._configure(threads, threading)
         except BaseException:
             container.close()
@@ -152,6 +162,12 @@ class DecodedSource:
             raise UnsupportedError(
                 self.name, "no decoder for this video codec", "re-encode as H.264"
             )
+        if self._has_device:
+            if context.is_hwaccel:
+                threads = 1  # the device decodes; more threads would only hold more of its memory
+            else:
+                self._leave_device(f"the device does not decode {context.name}")
+                self._has_device = False
         context.thread_count = threads
         context.thread_type = threading if threads > 1 else "NONE"
         context.options = {"max_pixels": str(self._max_pixels)}
@@ -200,13 +216,14 @@ class DecodedSource:
                 self._stop_skimming()
                 continue
             self._whole_frames += 1
-            self._remember(decoded, time_s, lost=lost)
+            frame = self._on_host(decoded)
+            self._remember(frame, time_s, lost=lost)
             due = sampler.is_due(time_s) or awaited
-            awaited = due and decoded is None
+            awaited = due and frame is None
             if awaited:
                 self._stop_skimming()  # the copy was wrong: the next frame stands in for it
-            if (due or every) and decoded is not None:
-                pixels = self._convert(decoded, first=self._whole_frames == 1)
+            if (due or every) and frame is not None:
+                pixels = self._convert(frame, first=self._whole_frames == 1)
                 if pixels is not None:
                     yield Frame(pixels, time_s, index, due, self._burst() if due else None)
         if not self.finite:
@@ -311,6 +328,7 @@ class DecodedSource:
             if seeker is not None and not self._is_wanted_part(seeker, decoded, pts_s):
                 continue
             if skimmer is not None:
+                self._spare = skimmer.is_spare(pts_s)
                 yield from ((left_out_s, None) for left_out_s in skimmer.left_out_before(pts_s))
             yield pts_s, decoded
         if skimmer is not None:
@@ -329,9 +347,13 @@ class DecodedSource:
 
     def _whole_pictures(self) -> Iterator[VideoFrame]:
         for decoded in self._decode():
+            if self.decoder.actual == "cuda" and not is_on_device(decoded):
+                name = self._stream.codec_context.name
+                self._leave_device(f"the device does not decode this kind of {name}")
             if decoded.interlaced_frame:
                 self._stop_skimming()  # deinterlacing needs the neighbouring frames
-            yield from self._deinterlacer.feed(decoded)
+            filtered = self._deinterlacer.used or decoded.interlaced_frame
+            yield from self._deinterlacer.feed(self._fetched(decoded) if filtered else decoded)
         yield from self._deinterlacer.flush()
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -373,6 +395,47 @@ class DecodedSource:
             if decoded:
                 bad_in_a_row = 0
             yield from decoded
+
+    def _on_host(self, decoded: VideoFrame | None) -> VideoFrame | None:
+        """Returns a frame in the host's memory; None for one that was decoded for others only.
+
+        Such a frame is downloaded from no device, and left alone where it is in memory already.
+        """
+        if self._spare and decoded is not None and self._is_on_device(decoded):
+            return None
+        return None if decoded is None else self._fetched(decoded)
+
+    def _is_on_device(self, decoded: VideoFrame) -> bool:
+        return self._has_device and is_on_device(decoded)
+
+    def _fetched(self, decoded: VideoFrame) -> VideoFrame:
+        """Returns a frame in the host's memory.
+
+        Raises:
+            SourceError: The device fails.
+        """
+        if not self._is_on_device(decoded):
+            return decoded
+        try:
+            return downloaded(decoded)
+        except av.error.FFmpegError as error:
+            raise SourceError(
+                self.name,
+                f"device {self.decoder.device} failed while it was decoded ({cause_of(error)})",
+                "use --decoder cpu",
+            ) from None
+
+    def _leave_device(self, cause: str) -> None:
+        """Notes that the CPU decodes after all.
+
+        Raises:
+            ProviderError: The device was asked for by name.
+        """
+        self.decoder = self.decoder.without_device(Fault(cause))
+        self._note_decoder()
+
+    def _note_decoder(self) -> None:
+        self.notes = (*self.notes, f"decoded on the CPU: {self.decoder.reason}")
 
     def _packets(self) -> Iterator[tuple[Packet[VideoStream], bool]]:
         """Returns the packets in decoding order, each with whether its frame is needed."""

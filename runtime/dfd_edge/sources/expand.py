@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import os
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from dfd_edge.arguments import check_name
 from dfd_edge.errors import SourceError, SourceNotFoundError, UsageError
@@ -28,9 +27,14 @@ from dfd_edge.sources.containers import (
 from dfd_edge.sources.headers import is_animation
 from dfd_edge.sources.options import SourceOptions
 
+if TYPE_CHECKING:
+    from dfd_edge.sources.opening import ReadAhead
+
 logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
+#: Characters of the patterns that are expanded here.
+_WILDCARDS = frozenset("*?[")
 #: Names of files that hold pictures one after the other; under any other, the first is a still.
 _PICTURE_SERIES = frozenset([".mjpeg", ".mjpg"])
 
@@ -61,12 +65,14 @@ class SourceItem:
         location: Path, address, camera index or open file.
         name: What messages and records call it; credentials are taken out of addresses.
         options: How it is to be opened.
+        ahead: A video file that was opened and begun already; None opens it when it is read.
     """
 
     kind: SourceKind
     location: str | int | BinaryIO
     name: str
     options: SourceOptions = field(default_factory=SourceOptions)
+    ahead: ReadAhead | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, source: Source) -> SourceItem:
@@ -207,7 +213,9 @@ def _expand_readable(
     path = Path(text)
     if path.is_dir():
         yield from _files(_media_below(path, errors, report), errors)
-    elif not path.exists() and glob.has_magic(text):
+    elif not path.exists() and _WILDCARDS & set(text):
+        import glob  # noqa: PLC0415 - shells expand most patterns themselves
+
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         media = [match for match in matches if not match.is_dir()]
         if not media:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -224,8 +223,7 @@ class LiveReader(threading.Thread):
         with self._changed:
             self.start_s = time.monotonic()
             self._changed.notify_all()
-        for note in getattr(source, "notes", ()):
-            self._on_event(EventKind.NOTE, 0.0, note)
+        self._report_notes(source, 0)
         while not self._closed.is_set():
             lost = self._read(source)
             if self._closed.is_set() or source.finite:
@@ -256,11 +254,13 @@ class LiveReader(threading.Thread):
             return self._closed.is_set() or self._is_due(time_s)
 
         sampler = _ConnectionSampler(is_due, self._foresee, offset_s, report_silence)
+        said = len(getattr(source, "notes", ()))
         try:
             frames = source.frames(sampler, every=self._every_image, bursts=self._bursts)
             for frame in frames:
                 if self._closed.is_set():
                     break
+                said = self._report_notes(source, said)
                 time_s = offset_s + frame.time_s
                 if skipped_s := backlog.take_skipped_s():
                     self._report_skipped(skipped_s, time_s)
@@ -273,6 +273,13 @@ class LiveReader(threading.Thread):
         finally:
             source.close()
         return None
+
+    def _report_notes(self, source: FrameSource, said: int) -> int:
+        """Reports the notes after the first `said` ones; returns how many there are."""
+        notes: tuple[str, ...] = getattr(source, "notes", ())
+        for note in notes[said:]:
+            self._on_event(EventKind.NOTE, 0.0, note)
+        return len(notes)
 
     def _report_silence(self, from_s: float, to_s: float, missing: str) -> None:
         self.gaps += 1
@@ -340,6 +347,8 @@ class LiveReader(threading.Thread):
 
     def _next_pause_s(self, pause_s: float, lost_s: float) -> float:
         """Returns the pause before the next try: spread a little, with one try at the limit."""
+        import random  # noqa: PLC0415 - it hashes to seed itself
+
         pause_s *= random.uniform(0.8, 1.2)
         if self._reconnect_s is None:
             return pause_s

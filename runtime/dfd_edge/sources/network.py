@@ -9,6 +9,7 @@ import av.error
 from dfd_edge.errors import UnreachableError, UnsupportedError
 from dfd_edge.sources.address import PROTOCOLS, redact, scheme_of
 from dfd_edge.sources.containers import FORMAT_WHITELIST, open_container
+from dfd_edge.sources.decoder import ON_CPU, DecoderReport, open_on
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.frames import MAX_FRAME_PIXELS
 from dfd_edge.sources.options import RtspTransport
@@ -34,8 +35,10 @@ class NetworkStream(DecodedSource):
         rtsp_transport: How RTSP carries its packets.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the container; by default the film that players show.
+        decoder: What decodes it.
 
     Raises:
+        ProviderError: It is to be decoded on a device, which cannot.
         SourceError: The address cannot be reached, or is no video.
     """
 
@@ -47,6 +50,7 @@ class NetworkStream(DecodedSource):
         rtsp_transport: RtspTransport = "tcp",
         max_pixels: int = MAX_FRAME_PIXELS,
         stream: int | None = None,
+        decoder: DecoderReport = ON_CPU,
     ) -> None:
         name = redact(address)
         scheme = scheme_of(address) or ""
@@ -65,11 +69,15 @@ class NetworkStream(DecodedSource):
         address = scheme + address[len(scheme) :]
         start_s = time.monotonic()
         try:
-            container = open_container(
-                address,
-                options,
-                timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
-                max_pixels=max_pixels,
+            container, decoder = open_on(
+                decoder,
+                lambda hwaccel: open_container(
+                    address,
+                    options,
+                    timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
+                    max_pixels=max_pixels,
+                    hwaccel=hwaccel,
+                ),
             )
         except av.error.FFmpegError as error:
             cause = cause_of(error)
@@ -86,4 +94,5 @@ class NetworkStream(DecodedSource):
             threading="SLICE",
             max_pixels=max_pixels,
             stream=stream,
+            decoder=decoder,
         )

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfd_edge.closing import Closing, native_calls
 from dfd_edge.errors import UnsupportedError, UsageError
 from dfd_edge.sources.containers import head_of, image_format, is_file_object, read_head
+from dfd_edge.sources.decoder import choose_decoder
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.image import read_image
 from dfd_edge.sources.video import RawVideo, VideoFile, open_standard_input
 
 if TYPE_CHECKING:
     from dfd_edge.sandbox.source import SandboxedSource
-    from dfd_edge.sources.frames import Image
+    from dfd_edge.sources.frames import DueFrames, Image
     from dfd_edge.sources.image import AnimatedWebP
     from dfd_edge.sources.live import FrameSource
 
@@ -52,6 +54,7 @@ def open_file(
         name=item.name,
         max_pixels=item.options.frame_pixels,
         stream=item.options.stream,
+        decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
     )
 
 
@@ -69,7 +72,60 @@ def _open_recording(item: SourceItem, threads: int) -> VideoFile | AnimatedWebP:
         name=item.name,
         max_pixels=max_pixels,
         stream=item.options.stream,
+        decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
     )
+
+
+class ReadAhead(Closing):
+    """A video file that is opened, and its first due frames decoded, while models are loaded.
+
+    Args:
+        item: The file.
+        sampler: Says which frames are due.
+        bursts: Whether due frames carry their `Burst`.
+        threads: Threads that FFmpeg may use.
+    """
+
+    def __init__(self, item: SourceItem, sampler: DueFrames, *, bursts: bool, threads: int) -> None:
+        self._enough = threading.Event()
+        self._video: VideoFile | RawVideo | AnimatedWebP | SandboxedSource | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(
+            target=self._read,
+            args=(item, sampler, bursts, threads),
+            name="dfd-edge reading ahead",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def take(self) -> VideoFile | RawVideo | AnimatedWebP | SandboxedSource:
+        """Ends the reading ahead and returns the file: to be read on, and closed, by the caller.
+
+        Raises:
+            SourceError: It cannot be opened.
+        """
+        self._enough.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._video is not None  # the thread has ended without an error
+        return self._video
+
+    def close(self) -> None:
+        """Ends the reading ahead and closes the file. Safe to call twice."""
+        self._enough.set()
+        self._thread.join()
+        if self._video is not None:
+            self._video.close()
+
+    def _read(self, item: SourceItem, sampler: DueFrames, bursts: bool, threads: int) -> None:
+        try:
+            with native_calls():
+                self._video = open_file(item, self._enough, threads=threads)
+                if isinstance(self._video, VideoFile):
+                    self._video.read_ahead(sampler, bursts=bursts, enough=self._enough)
+        except Exception as error:  # raised again where the file is taken
+            self._error = error
 
 
 def read_still(item: SourceItem) -> Image:
@@ -119,6 +175,7 @@ def open_live(
             rtsp_transport=item.options.rtsp_transport,
             max_pixels=item.options.frame_pixels,
             stream=item.options.stream,
+            decoder=choose_decoder(item.options.decoder, item.options.decoder_device),
         )
     if item.kind is SourceKind.VIDEO:
         return _open_recording(item, threads)
@@ -155,6 +212,12 @@ def _is_sandboxed(item: SourceItem) -> bool:
         return False
     if wanted is None and item.kind is not SourceKind.ADDRESS:
         return False
+    if item.options.decoder == "cuda":
+        raise UsageError(
+            "decoder cuda: addresses are decoded in a sandbox, which opens no device; give "
+            "--no-sandbox too, or --decoder cpu",
+            source=item.name,
+        )
     from dfd_edge.sandbox.source import unavailable  # noqa: PLC0415
 
     why_not = unavailable()

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from dfd_edge.arguments import check_kind, check_number, check_one_of, check_whole
 from dfd_edge.errors import UsageError
+from dfd_edge.sources.decoder import DECODERS, DecoderName
 from dfd_edge.sources.frames import (
     MAX_FRAME_PIXELS,
     MAX_PIXELS,
@@ -26,6 +27,7 @@ MAX_RATE_HZ = 1000.0
 #: Memory of a process that decodes in a sandbox, in mebibytes: enough for 8K films.
 SANDBOX_MEMORY_MB = 2048
 _MOST_STREAMS = 65_535
+_MOST_DEVICES = 63
 _MOST_SANDBOX_MEMORY_MB = 1 << 20
 LEAST_SANDBOX_MEMORY_MB = 256
 _BYTES_PER_PIXEL = {"bgr24": 3.0, "rgb24": 3.0, "gray": 1.0, "yuv420p": 1.5, "nv12": 1.5}
@@ -152,6 +154,9 @@ class SourceOptions:
         sandbox: Whether a child process decodes, which is limited; by default for addresses only.
             Cameras are read in this process.
         sandbox_memory_mb: Memory that the child may allocate.
+        decoder: What decodes films: "cpu"; "cuda", an NVIDIA device, which never falls back; or
+            "auto", the device where it decodes the film. A sandbox opens no device.
+        decoder_device: Number of the device.
 
     Raises:
         UsageError: A value out of range.
@@ -165,6 +170,8 @@ class SourceOptions:
     stream: int | None = None
     sandbox: bool | None = None
     sandbox_memory_mb: int = SANDBOX_MEMORY_MB
+    decoder: DecoderName = "cpu"
+    decoder_device: int = 0
 
     def __post_init__(self) -> None:
         check_kind("camera", self.camera, CameraOptions, "CameraOptions")
@@ -187,6 +194,10 @@ class SourceOptions:
             least=LEAST_SANDBOX_MEMORY_MB,
             most=_MOST_SANDBOX_MEMORY_MB,
         )
+        check_one_of("decoder", self.decoder, DECODERS)
+        check_whole("decoder_device", self.decoder_device, least=0, most=_MOST_DEVICES)
+        if self.decoder == "cuda" and self.sandbox:
+            raise UsageError("decoder cuda: a sandbox opens no device; leave one of them out")
 
     @property
     def still_pixels(self) -> int:

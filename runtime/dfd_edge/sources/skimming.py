@@ -96,6 +96,10 @@ class Skimmer:
         """Leaves nothing out from here on."""
         self._stopped = True
 
+    def is_spare(self, pts_s: float | None) -> bool:
+        """Returns whether a frame was decoded for others only; ask before `left_out_before`."""
+        return pts_s in self._left_out and not self._stopped
+
     def left_out_before(self, pts_s: float | None) -> Iterator[float]:
         """Yields the times that were left out before a decoded frame; infinity stands for the end.
 

@@ -8,9 +8,11 @@ import stat
 import struct
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import av.error
 import cv2
@@ -31,6 +33,7 @@ from dfd_edge.sources.containers import (
     open_container,
     read_head,
 )
+from dfd_edge.sources.decoder import ON_CPU, DecoderReport, open_on
 from dfd_edge.sources.decoding import DecodedSource, cause_of
 from dfd_edge.sources.frames import MAX_FRAME_PIXELS, DueFrames, Frame, Image, check_size
 from dfd_edge.sources.headers import HeaderError, check_fragments
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 
 
 _POLL_S = 0.05
+#: Due frames that are decoded while the models are loaded, and the most bytes of them as BGR.
+_MOST_AHEAD = 16
+_AHEAD_BYTES = 128 * 2**20
 
 
 class PipeReader:
@@ -136,10 +142,15 @@ class VideoFile(DecodedSource, Closing):
         name: What messages call the source; the path by default.
         max_pixels: Larger frames are refused before they are decoded.
         stream: Number of the stream in the file; by default the film that players show.
+        decoder: What decodes it.
+
+    Attributes:
+        ahead_s: Seconds that `read_ahead` took.
 
     Raises:
         SourceError: The file is missing, a folder, unreadable, empty, a playlist, sound only,
             too large or too small, or no video.
+        ProviderError: It is to be decoded on a device, which cannot.
     """
 
     def __init__(
@@ -150,11 +161,15 @@ class VideoFile(DecodedSource, Closing):
         name: str | None = None,
         max_pixels: int = MAX_FRAME_PIXELS,
         stream: int | None = None,
+        decoder: DecoderReport = ON_CPU,
     ) -> None:
         whole = isinstance(path, str | Path) or is_file_object(path)
         name = name or (str(path) if isinstance(path, str | Path) else "standard input")
+        container, decoder = open_on(
+            decoder, lambda hwaccel: _open(path, name, max_pixels, hwaccel)
+        )
         super().__init__(
-            _open(path, name, max_pixels),
+            container,
             name,
             finite=True,
             threads=threads,
@@ -162,10 +177,59 @@ class VideoFile(DecodedSource, Closing):
             skim=whole,
             max_pixels=max_pixels,
             stream=stream,
+            decoder=decoder,
         )
+        self.ahead_s = 0.0
+        self._ahead: deque[Frame] = deque()
+        self._rest: Iterator[Frame] | None = None
+        self._fault: Exception | None = None
+
+    def read_ahead(self, sampler: DueFrames, *, bursts: bool, enough: threading.Event) -> None:
+        """Decodes the first due frames, which `frames` then yields before the others.
+
+        Ends after `_MOST_AHEAD` frames, fewer of large ones, or with the next one once `enough` is
+        set. An error is kept for `frames`.
+
+        Args:
+            sampler: Says which frames are due, here and in `frames`.
+            bursts: Whether they carry their `Burst`.
+            enough: Ends it.
+        """
+        started_s = time.perf_counter()
+        frame_bytes = 3 * max(1, self.width * self.height)
+        most = max(1, min(_MOST_AHEAD, _AHEAD_BYTES // frame_bytes))
+        self._rest = super().frames(sampler, bursts=bursts)
+        try:
+            for frame in self._rest:
+                self._ahead.append(frame)
+                if enough.is_set() or len(self._ahead) >= most:
+                    break
+        except Exception as error:
+            self._fault = error
+        self.ahead_s = time.perf_counter() - started_s
+
+    def frames(
+        self, sampler: DueFrames, *, every: bool = False, bursts: bool = False
+    ) -> Iterator[Frame]:
+        """As in `DecodedSource`; after `read_ahead` those that it began, and no others."""
+        if self._rest is None:
+            return super().frames(sampler, every=every, bursts=bursts)
+        return self._begun(self._rest)
+
+    def _begun(self, rest: Iterator[Frame]) -> Iterator[Frame]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        if self._fault is not None:
+            raise self._fault
+        yield from rest
 
 
-def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputContainer:
+def _open(
+    path: str | Path | Readable,
+    name: str,
+    max_pixels: int,
+    hwaccel: Any,  # noqa: ANN401 - PyAV's settings
+) -> InputContainer:
     options = {"format_whitelist": FORMAT_WHITELIST, "protocol_whitelist": "file,pipe"}
     location: str | Readable = path if not isinstance(path, str | Path) else ""
     head = b""
@@ -188,7 +252,7 @@ def _open(path: str | Path | Readable, name: str, max_pixels: int) -> InputConta
     # By default FFmpeg takes pictures one after the other for numbered stills.
     form = "mjpeg" if image_format(head) == "jpeg" else None
     try:
-        return open_container(location, options, form=form, max_pixels=max_pixels)
+        return open_container(location, options, form=form, max_pixels=max_pixels, hwaccel=hwaccel)
     except av.error.FFmpegError as error:
         if is_mp4(head):
             raise NotMediaError(
