@@ -88,8 +88,9 @@ class Observer:
         apart: bool = False,
     ) -> None:
         self._finder = finder
-        followed = isinstance(finder, FaceDetector) and finder.followed
-        self._follower = FaceFollower(finder) if followed else None
+        self._follower: FaceFollower | None = None
+        if isinstance(finder, FaceDetector) and finder.followed:
+            self._follower = FaceFollower(finder)
         self._size = frame.input_size
         self._crop_scale = frame.crop_scale
         self._resize = frame.resize

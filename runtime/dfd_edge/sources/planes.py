@@ -16,6 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from dfd_edge.sources.bursts import scaler
 from dfd_edge.sources.frames import MOST_PIXELS, Image, Picture, halved
 from dfd_edge.sources.orientation import Orientation
 
@@ -172,7 +173,7 @@ class PlanePicture(Picture):
             same = plane.shape == luma.shape
             pixels = plane if same else cv2.resize(plane, (width, height), interpolation=method)
             _samples(target)[:] = pixels
-        return self._orientation.apply(_to_bgr(small, size))
+        return self._orientation.apply(_to_bgr(small, "small", size))
 
     @property
     def image(self) -> Image:
@@ -180,7 +181,7 @@ class PlanePicture(Picture):
         with self._lock:
             if self._image is None:
                 self._parts.clear()
-                self._image = self._orientation.apply(_to_bgr(self._decoded))
+                self._image = self._orientation.apply(_to_bgr(self._decoded, "whole"))
             return self._image
 
     @classmethod
@@ -255,7 +256,7 @@ class PlanePicture(Picture):
         for whole, cut, (across, down) in planes:
             pixels = _samples(whole)[y0 // down :, x0 // across :]
             _samples(cut)[:] = pixels[: cut.height, : cut.width]
-        return _to_bgr(part)
+        return _to_bgr(part, "part")
 
 
 def shrunk_square(image: Image, size: int) -> Image:
@@ -275,17 +276,22 @@ def shrunk_square(image: Image, size: int) -> Image:
     frame = VideoFrame(image.shape[1], image.shape[0], "yuv444p")
     for plane, channel in zip(frame.planes, cv2.split(image), strict=True):
         _samples(plane)[:] = channel
-    small = frame.reformat(width=size, height=size, interpolation="AREA", threads=1)
+    small = scaler("square").reformat(
+        frame, width=size, height=size, interpolation="AREA", threads=1
+    )
     channels = [np.ascontiguousarray(_samples(plane)) for plane in reversed(small.planes)]
     return np.asarray(cv2.merge(channels), np.uint8)
 
 
-def _to_bgr(decoded: VideoFrame, size: tuple[int, int] | None = None) -> Image:
-    width, height = size or (decoded.width, decoded.height)
-    image = decoded.to_ndarray(
-        format="bgr24", width=width, height=height, interpolation="AREA", threads=1
-    )
-    return np.asarray(image, np.uint8)
+def _to_bgr(decoded: VideoFrame, use: str, size: tuple[int, int] | None = None) -> Image:
+    if size is None:
+        converted = scaler(use).reformat(decoded, format="bgr24", threads=1)
+    else:
+        width, height = size
+        converted = scaler(use).reformat(
+            decoded, width=width, height=height, format="bgr24", interpolation="AREA", threads=1
+        )
+    return np.asarray(converted.to_ndarray(), np.uint8)
 
 
 def _samples(plane: VideoPlane) -> NDArray[np.uint8]:
