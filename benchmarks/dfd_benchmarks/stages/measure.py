@@ -31,6 +31,7 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.faces import DetectorOptions, Face, FaceDetector
 from dfd_edge.faces.crop import assess, crop_region, extract_crop, middle_square
+from dfd_edge.faces.follower import FaceFollower
 from dfd_edge.faces.signals import measure
 from dfd_edge.faces.tracker import TrackedFace, Tracker
 from dfd_edge.inference.processor import usable_cores
@@ -216,9 +217,10 @@ class StageBench:
 
     def _detect(self, laps: StageTimer) -> list[list[Face]]:
         found = []
+        follower = None if self._faces is None else FaceFollower(self._faces)
         for frame in self.held:
             laps.start()
-            found.append([] if self._faces is None else self._faces.detect(frame.pixels))
+            found.append([] if follower is None else follower.detect(frame.pixels, frame.time_s))
             laps.stop()
         return found
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfd_edge.faces import Face, FaceDetector
-
 if TYPE_CHECKING:
+    from dfd_edge.faces import Face
     from dfd_edge.inference.session import FrameOutputs, SequenceOutputs, Session
     from dfd_edge.sources.frames import Pixels
 
@@ -24,7 +23,7 @@ SequenceInputs = tuple[
 ]
 
 
-class KnownFaces(FaceDetector):
+class KnownFaces:
     """Gives the faces that were found before.
 
     Args:

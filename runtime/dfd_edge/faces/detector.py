@@ -8,6 +8,9 @@ grid, a box and six key points relative to the cell's centre, and a score.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +25,18 @@ from dfd_edge.sources.frames import Image, Picture, Pixels, resized, whole
 DETECTOR_NAME = "blazeface_full_range"
 DETECTOR_FILE = f"{DETECTOR_NAME}.onnx"
 
-_INPUT_SIZE = 192
-_GRID = 48
+#: The same weights for inputs of any size whose sides are multiples of `WINDOW_STEP`.
+WINDOWS_FILE = f"{DETECTOR_NAME}_windows.onnx"
+
+#: Side of the model's input in pixels.
+INPUT_SIZE = 192
+#: The model halves its input so often: shifted by multiples of this, a picture has the same cells.
+WINDOW_STEP = 32
+_CELL = 4
+#: Input values by grey level.
+_TO_INPUT = np.arange(256, dtype=np.float32) * np.float32(1.0 / 127.5) - np.float32(1.0)
+#: Rounding of a score's logit: what comes so near the least one is looked at exactly.
+_LOGIT_SLACK = 1e-3
 _SCORE_LOGIT_LIMIT = 100.0
 #: Share of the model's input that a frame with a border takes up.
 _BORDERED_SHARE = 0.5
@@ -67,6 +80,35 @@ class Face:
     def size(self) -> float:
         """The longer side of the box in pixels."""
         return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shrunk:
+    """A frame at the size at which it is searched.
+
+    Attributes:
+        square: uint8 [192, 192, 3], BGR; the frame in the middle of a black square.
+        scale: Pixels of the square per pixel of the frame.
+        left, top: Where the frame begins in the square.
+    """
+
+    square: NDArray[np.uint8]
+    scale: float
+    left: int
+    top: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """The faces of a frame.
+
+    Attributes:
+        faces: The largest first.
+        at_once: Whether a single look at the whole frame found them all.
+    """
+
+    faces: list[Face]
+    at_once: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +161,14 @@ class FaceFinder(Protocol):
 
 
 class FaceDetector:
-    """Finds faces in a frame; may be shared between threads."""
+    """Finds faces in a frame; may be shared between threads.
+
+    Attributes:
+        followed: Whether streams may search less than whole frames (`FaceFollower`).
+    """
 
     name = DETECTOR_NAME
+    followed = True
 
     def __init__(self, *, options: DetectorOptions | None = None, threads: int = 1) -> None:
         """Opens the model.
@@ -135,11 +182,12 @@ class FaceDetector:
             BundleError: When the model file is missing or unreadable.
         """
         self.options = options or DetectorOptions()
+        self._threads = threads
         self._session: Any = open_face_model(DETECTOR_FILE, threads=threads)
         self._input = self._session.get_inputs()[0].name
-        centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * (_INPUT_SIZE / _GRID)
-        grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
-        self._anchors = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+        self._least_logit = math.log(self.options.min_score / (1.0 - self.options.min_score))
+        self._windows: Any = None
+        self._lock = threading.Lock()
 
     @property
     def sha256(self) -> str:
@@ -159,13 +207,24 @@ class FaceDetector:
                 it is searched in tiles.
             thorough: Whether to search as long as a still is worth: up to a second.
         """
-        faces = self._detect_once(frame) or self._detect_once(frame, share=_BORDERED_SHARE)
+        return self.search(frame, self.shrunk(frame), thorough=thorough).faces
+
+    def search(self, frame: Pixels, shrunk: Shrunk, *, thorough: bool = False) -> Search:
+        """Searches a frame, as `detect` does.
+
+        Args:
+            frame: As of `detect`.
+            shrunk: The same frame.
+            thorough: As of `detect`.
+        """
+        faces = self.search_shrunk(shrunk)
+        at_once = bool(faces)
+        faces = faces or self.search_shrunk(self.shrunk(frame, share=_BORDERED_SHARE))
         if not faces and max(frame.shape[:2]) >= self.options.tile_min_side:
             found: list[Face] = []
             image = whole(frame)
             for x0, y0, side in _tiles(frame.shape[1], frame.shape[0]):
-                tile = np.ascontiguousarray(image[y0 : y0 + side, x0 : x0 + side])
-                found += [_shifted(face, x0, y0) for face in self._detect_once(tile)]
+                found += self._search_tile(image, x0, y0, side)
             faces = _merge(found, self.options.max_overlap)
         longer = max(frame.shape[:2])
         share = max((face.size for face in faces), default=0.0) / longer
@@ -174,50 +233,101 @@ class FaceDetector:
         if longer > _FINE_TILE and (crowd or (thorough and share < _LARGE_SHARE)):
             most = _MAX_FINE_TILES if thorough and small else _MAX_CROWD_TILES
             faces = self._detect_small(whole(frame), faces, most)
-        return sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
+            at_once = False
+        faces = sorted(faces, key=lambda face: face.size, reverse=True)[:MAX_FACES]
+        return Search(faces, at_once)
+
+    def shrunk(self, frame: Pixels, *, share: float = 1.0) -> Shrunk:
+        """Returns a frame whose longer side takes up this share of the model's input."""
+        height, width = frame.shape[:2]
+        scale = share * INPUT_SIZE / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = frame.shrunk(size) if isinstance(frame, Picture) else resized(frame, size)
+        left, top = (INPUT_SIZE - size[0]) // 2, (INPUT_SIZE - size[1]) // 2
+        square = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+        square[top : top + size[1], left : left + size[0]] = small
+        return Shrunk(square, scale, left, top)
+
+    def search_shrunk(self, shrunk: Shrunk) -> list[Face]:
+        """Runs the model on a whole frame, and returns the faces in pixels of the frame."""
+        return self._run(self._session, shrunk, (0, 0), INPUT_SIZE)
+
+    def search_window(self, shrunk: Shrunk, corner: tuple[int, int], side: int) -> list[Face]:
+        """Runs the model on a square of the shrunken frame alone.
+
+        Args:
+            shrunk: The frame.
+            corner: x and y of the square in it, multiples of `WINDOW_STEP`.
+            side: Side of the square, a multiple of `WINDOW_STEP`.
+
+        Returns:
+            The faces in pixels of the frame.
+
+        Raises:
+            BundleError: When the model file is missing or unreadable.
+        """
+        with self._lock:
+            if self._windows is None:
+                self._windows = open_face_model(WINDOWS_FILE, threads=self._threads)
+        return self._run(self._windows, shrunk, corner, side)
+
+    def _search_tile(self, frame: Image, x0: int, y0: int, side: int) -> list[Face]:
+        tile = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side])
+        return [_shifted(face, x0, y0) for face in self.search_shrunk(self.shrunk(tile))]
 
     def _detect_small(self, frame: Image, known: list[Face], most_tiles: int) -> list[Face]:
         """Adds the faces that are found in tiles, without those that a tile's edge may cut."""
         height, width = frame.shape[:2]
         found = list(known)
         for x0, y0, side in _fine_tiles(width, height, most_tiles):
-            tile = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side])
-            for face in self._detect_once(tile):
-                shifted = _shifted(face, x0, y0)
+            for shifted in self._search_tile(frame, x0, y0, side):
                 if not _is_cut(shifted.box, (x0, y0, x0 + side, y0 + side), (width, height)):
                     found.append(shifted)
         return _without_doubles(found)
 
-    def _detect_once(self, frame: Pixels, *, share: float = 1.0) -> list[Face]:
-        """Searches a frame whose longer side takes up this share of the model's input."""
-        height, width = frame.shape[:2]
-        scale = share * _INPUT_SIZE / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = frame.shrunk(size) if isinstance(frame, Picture) else resized(frame, size)
-        left, top = (_INPUT_SIZE - size[0]) // 2, (_INPUT_SIZE - size[1]) // 2
-        square = np.zeros((1, _INPUT_SIZE, _INPUT_SIZE, 3), np.float32)
-        square[0, top : top + size[1], left : left + size[0]] = small[:, :, ::-1]
-        square *= 1.0 / 127.5
-        square -= 1.0
-        raw, logits = run_face_model(self._session, self._input, square)
-        logits = np.clip(logits[0, :, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
-        scores = 1.0 / (1.0 + np.exp(-logits))
-        kept = np.flatnonzero(scores >= self.options.min_score)
+    def _run(
+        self,
+        session: Any,  # noqa: ANN401 - onnxruntime has no types
+        shrunk: Shrunk,
+        corner: tuple[int, int],
+        side: int,
+    ) -> list[Face]:
+        x, y = corner
+        part = shrunk.square[y : y + side, x : x + side]
+        rgb = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+        image = np.asarray(cv2.LUT(rgb, _TO_INPUT), np.float32)[None]
+        raw, logits = run_face_model(session, self._input, image)
+        likely = np.flatnonzero(logits[0, :, 0] >= self._least_logit - _LOGIT_SLACK)
+        if not likely.size:
+            return []
+        limited = np.clip(logits[0, likely, 0], -_SCORE_LOGIT_LIMIT, _SCORE_LOGIT_LIMIT)
+        scores = 1.0 / (1.0 + np.exp(-limited))
+        kept = likely[scores >= self.options.min_score]
+        scores = scores[scores >= self.options.min_score]
         if not kept.size:
             return []
+        anchors = _anchors(side)[kept] + np.array(corner, np.float32)
         points = raw[0, kept].reshape(-1, 8, 2).astype(np.float32)
-        points[:, 0] += self._anchors[kept]
-        points[:, 2:] += self._anchors[kept, None]
-        offset = np.array([left, top], np.float32)
-        centre = (points[:, 0] - offset) / scale
-        half = points[:, 1] / (2.0 * scale)
-        keypoints = (points[:, 2:] - offset) / scale
+        points[:, 0] += anchors
+        points[:, 2:] += anchors[:, None]
+        offset = np.array([shrunk.left, shrunk.top], np.float32)
+        centre = (points[:, 0] - offset) / shrunk.scale
+        half = points[:, 1] / (2.0 * shrunk.scale)
+        keypoints = (points[:, 2:] - offset) / shrunk.scale
         boxes = np.concatenate([centre - half, centre + half], axis=1)
         faces = [
             Face(box=box, keypoints=keys, score=float(score))
-            for box, keys, score in zip(boxes, keypoints, scores[kept], strict=True)
+            for box, keys, score in zip(boxes, keypoints, scores, strict=True)
         ]
         return _merge(faces, self.options.max_overlap)
+
+
+@functools.cache
+def _anchors(side: int) -> NDArray[np.float32]:
+    """Returns x and y of the centres of the cells of an input, row by row."""
+    centres = (np.arange(side // _CELL, dtype=np.float32) + 0.5) * _CELL
+    grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
+    return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int]]:
@@ -307,7 +417,7 @@ def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
     merged: list[Face] = []
     while left:
         best = left[0]
-        overlaps = [box_overlap(best.box, face.box) for face in left]
+        overlaps = _overlaps(best.box, np.stack([face.box for face in left]))
         cluster = [face for face, iou in zip(left, overlaps, strict=True) if iou > max_overlap]
         cluster = cluster or [best]
         left = [
@@ -325,6 +435,16 @@ def _merge(faces: list[Face], max_overlap: float) -> list[Face]:
             )
         )
     return merged
+
+
+def _overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> list[float]:
+    """Returns the `box_overlap` of a box with each of others, float32 [n, 4]."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared = np.prod(np.maximum(sides, 0.0), axis=1).astype(np.float64)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).astype(np.float64)
+    total = float((box[2] - box[0]) * (box[3] - box[1])) + areas - shared
+    overlaps: list[float] = np.divide(shared, total, out=shared, where=shared > 0.0).tolist()
+    return overlaps
 
 
 def box_overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -375,11 +495,11 @@ class FaceMesh:
         right_eye, left_eye = face.keypoints[0], face.keypoints[1]
         angle = np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
         centre = (face.box[:2] + face.box[2:]) / 2.0
-        scale = _INPUT_SIZE / (face.size * _REGION_SCALE)
+        scale = INPUT_SIZE / (face.size * _REGION_SCALE)
         cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
         to_input = np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0]], np.float64)
-        to_input[:, 2] = _INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
-        region = cv2.warpAffine(frame, to_input, (_INPUT_SIZE, _INPUT_SIZE), flags=cv2.INTER_LINEAR)
+        to_input[:, 2] = INPUT_SIZE / 2.0 - to_input[:, :2] @ centre
+        region = cv2.warpAffine(frame, to_input, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
         image = region[None, :, :, ::-1].astype(np.float32) / 255.0
         raw, presence = run_face_model(self._session, self._input, image)
         if float(np.ravel(presence)[0]) < _MIN_PRESENCE_LOGIT:

@@ -121,7 +121,7 @@ def measure(
         levels = [pair.levels(region) for pair in fresh]
         values += [sum(level) / len(fresh) for level in zip(*levels, strict=True)]
         values += [math.log(region.mean(cells) + _DETAIL_FLOOR) for cells in sharpness]
-    values += [_correlation(pairs, regions[name]) for name in ("face", "background")]
+    values += [_correlation(pairs, regions[name], window.cell) for name in ("face", "background")]
     values.append(math.log(regions["face"].deviation(shown[-1], window.cell) + _CONTRAST_FLOOR))
     return np.array(values, np.float32)
 
@@ -252,7 +252,7 @@ class _Pair:
         calmness: `change` smoothed over neighbouring cells: the lower, the calmer.
         moving: Share of pixels that differ by more than `_MOVING`.
         noise: Mean absolute high-pass of the difference.
-        residual: int16 [rows, columns, cell, cell], that high-pass, in 1 / `_SCALE`.
+        residual: int16, pixels of the window, that high-pass in 1 / `_SCALE`.
         repeated: Whether both are the same picture.
     """
 
@@ -269,16 +269,17 @@ class _Pair:
         apart = cv2.absdiff(after, before)
         scaled = np.subtract(after, before, dtype=np.int16)
         scaled *= np.int16(_SCALE)
-        residual = scaled - np.asarray(cv2.blur(scaled, (3, 3)), np.int16)
+        residual = np.asarray(cv2.blur(scaled, (3, 3)), np.int16)
+        np.subtract(scaled, residual, out=residual)
+        loudness = np.abs(residual, out=scaled)
         moving = cv2.threshold(apart, _MOVING, 1, cv2.THRESH_BINARY)[1]
         change = _cells(apart, cell)
-        rows, columns = change.shape
         return cls(
             change=change,
             calmness=np.asarray(cv2.blur(change, (3, 3)), np.float32),
             moving=_cells(moving, cell),
-            noise=_cells(np.abs(residual), cell) / np.float32(_SCALE),
-            residual=residual.reshape(rows, cell, columns, cell).swapaxes(1, 2),
+            noise=_cells(loudness, cell) / np.float32(_SCALE),
+            residual=residual,
             repeated=1.0 - cv2.countNonZero(apart) / apart.size >= _REPEATED,
         )
 
@@ -309,18 +310,20 @@ def _cells(pixels: NDArray[Any], cell: int) -> Cells:
     return np.asarray(means, np.float32) / np.float32(cell)
 
 
-def _correlation(pairs: list[_Pair], region: _Region) -> float:
+def _correlation(pairs: list[_Pair], region: _Region, cell: int) -> float:
     """Returns the mean correlation of one difference's high-pass with the next one's."""
     found = []
     for first, second in pairwise(pairs):
         if first.repeated or second.repeated:
             continue
         calm = region.calm(first)
-        where = calm.mask.view(np.bool_)
-        a, b = (p.residual[calm.rows, calm.columns][where].reshape(-1) for p in (first, second))
+        where = np.repeat(np.repeat(calm.mask, cell, axis=1), cell, axis=0)
+        y, x = (slice(side.start * cell, side.stop * cell) for side in (calm.rows, calm.columns))
+        a, b = (cv2.copyTo(pair.residual[y, x], where) for pair in (first, second))
         # Sums of squares of whole numbers are exact; a product is half of what they differ by.
-        of_a, of_b, of_both = (cv2.norm(part, cv2.NORM_L2SQR) for part in (a, b, a + b))
+        of_a, of_b, of_both = (cv2.norm(part, cv2.NORM_L2SQR) for part in (a, b, cv2.add(a, b)))
         power = math.sqrt(of_a * of_b)
         # Less than 1 / 16 grey level is rounding.
-        found.append((of_both - of_a - of_b) / 2 / power if power > a.size else 0.0)
+        least = cv2.countNonZero(calm.mask) * cell**2
+        found.append((of_both - of_a - of_b) / 2 / power if power > least else 0.0)
     return sum(found) / len(found) if found else 0.0

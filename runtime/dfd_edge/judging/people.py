@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfd_edge.faces.crop import Quality, assess, crop_region, extract_crop, middle_square
+from dfd_edge.faces.detector import FaceDetector
+from dfd_edge.faces.follower import FaceFollower
 from dfd_edge.faces.selection import FaceChoice, FacesOption
 from dfd_edge.faces.signals import measure
 from dfd_edge.faces.tracker import Tracker
@@ -86,6 +88,9 @@ class Observer:
         apart: bool = False,
     ) -> None:
         self._finder = finder
+        self._follower: FaceFollower | None = None
+        if isinstance(finder, FaceDetector) and finder.followed:
+            self._follower = FaceFollower(finder)
         self._size = frame.input_size
         self._crop_scale = frame.crop_scale
         self._resize = frame.resize
@@ -115,7 +120,11 @@ class Observer:
         if finder is None:
             return Observation(time_s, (self._whole(frame),), captured_s)
         faces = []
-        people = self._tracker.update(finder.detect(frame, thorough=thorough), time_s, frame)
+        if self._follower is not None:
+            found = self._follower.detect(frame, time_s, thorough=thorough)
+        else:
+            found = finder.detect(frame, thorough=thorough)
+        people = self._tracker.update(found, time_s, frame)
         refusals = self._choice.refusals(people, time_s)
         for tracked, refusal in zip(people, refusals, strict=True):
             region = crop_region(tracked.face.box, self._crop_scale)

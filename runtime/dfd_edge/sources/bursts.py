@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from dfd_edge.sources.frames import (
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 Plane = NDArray[np.uint8]
 
@@ -33,6 +35,33 @@ T = TypeVar("T")
 #: Steps ahead at which a sampler is asked whether a frame will be due: the next two frames, and a
 #: quarter of a step for those that come late.
 _STEPS_AHEAD = (1.0, 2.0, 2.25)
+
+
+class _Scalers(threading.local):
+    """The scalers of one thread, by use."""
+
+    def __init__(self) -> None:
+        self.by_use: dict[str, VideoReformatter] = {}
+
+
+_SCALERS = _Scalers()
+
+
+def scaler(use: str) -> VideoReformatter:
+    """Returns this thread's scaler of FFmpeg's for one use.
+
+    A scaler keeps the filters for the last sizes and formats. Each frame's own computes them anew,
+    which takes as long as it then takes to shrink a 720p frame's luma.
+
+    Args:
+        use: Name of the use: each has sizes and formats of its own.
+    """
+    found = _SCALERS.by_use.get(use)
+    if found is None:
+        from av.video.reformatter import VideoReformatter  # noqa: PLC0415 - as `luma_of_image`
+
+        found = _SCALERS.by_use[use] = VideoReformatter()
+    return found
 
 
 def shrunk_luma(decoded: VideoFrame, width: int, height: int) -> Plane:
@@ -48,19 +77,23 @@ def shrunk_luma(decoded: VideoFrame, width: int, height: int) -> Plane:
     Raises:
         av.error.FFmpegError: The frame states colours that FFmpeg does not convert.
     """
+    from av.video.reformatter import Colorspace  # noqa: PLC0415 - as `luma_of_image`
+
     scale = min(1.0, BURST_SIDE / max(width, height))
     # FFmpeg dithers where it drops bits, which looks like noise of the frame.
     deep = decoded.format.components[0].bits > 8
-    luma: NDArray[Any] = decoded.to_ndarray(
+    small = scaler("luma").reformat(
+        decoded,
         format="gray16le" if deep else "gray",
         width=max(1, round(width * scale)),
         height=max(1, round(height * scale)),
         # With another matrix FFmpeg converts to RGB first, and the noise of the colours gets in.
-        src_colorspace="ITU601",
-        dst_colorspace="ITU601",
+        src_colorspace=Colorspace.ITU601,
+        dst_colorspace=Colorspace.ITU601,
         interpolation="AREA",
         threads=1,
     )
+    luma: NDArray[Any] = small.to_ndarray()
     if deep:
         luma = cv2.convertScaleAbs(luma, alpha=255.0 / 65535.0)
     return np.ascontiguousarray(luma, np.uint8)

@@ -600,9 +600,10 @@ class DecodedSource:
 
 def _pts_seconds(decoded: VideoFrame) -> float | None:
     """Returns the presentation time of a frame in seconds of its stream's clock, or None."""
-    if decoded.pts is None or not decoded.time_base:
+    base = decoded.time_base
+    if decoded.pts is None or not base:
         return None
-    return float(decoded.pts * decoded.time_base)
+    return int(decoded.pts) * base.numerator / base.denominator  # rounded once, as a Fraction is
 
 
 def _frame_rate(stream: VideoStream) -> float:

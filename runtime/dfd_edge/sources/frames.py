@@ -90,12 +90,18 @@ def resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     OpenCV has vector instructions for the mean of two by two pixels and none for that of areas
     with fractions of pixels: 1280x720 to 192x108 takes a third of the time in two steps.
     """
-    while min(frame.shape[1] // size[0], frame.shape[0] // size[1]) >= _HALVED_FROM:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+    frame = halved(frame, size)
     shrinks = size[0] < frame.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8)
+
+
+def halved(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns a picture or plane of bytes, halved while it is much larger than this."""
+    while min(frame.shape[1] // size[0], frame.shape[0] // size[1]) >= _HALVED_FROM:
+        half = (frame.shape[1] // 2, frame.shape[0] // 2)
+        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return frame
 
 
 Pixels = Image | Picture
@@ -263,7 +269,9 @@ class Sampler:
 
     def foresee(self) -> Sampler:
         """Returns an independent copy, to ask about frames that are still to come."""
-        return copy.copy(self)
+        ahead = Sampler.__new__(Sampler)  # as `copy.copy`, in a quarter of the time
+        ahead.__dict__.update(self.__dict__)
+        return ahead
 
     @property
     def is_done(self) -> bool:

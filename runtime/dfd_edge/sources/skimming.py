@@ -139,7 +139,8 @@ class Skimmer:
         if stamp is None:
             self.stop()
             return None
-        pts_s = float(stamp * self._time_base)
+        base = self._time_base
+        pts_s = stamp * base.numerator / base.denominator
         at = bisect.bisect_left(self._coming, pts_s)
         if pts_s <= self._asked_s or self._coming[at : at + 1] == [pts_s]:
             self.stop()

@@ -54,6 +54,8 @@ class ShiftedFaces(FaceDetector):
         options: Options of the detector.
     """
 
+    followed = False  # which would search without displacing boxes
+
     def __init__(self, share: float, angle: float, *, options: DetectorOptions) -> None:
         super().__init__(options=options)
         self._move = share * np.array([math.cos(angle), math.sin(angle)] * 2, np.float32)
