@@ -148,9 +148,19 @@ class Program:
     """`dfd-edge serve` as a process of its own, on a free port."""
 
     def __init__(self, data: Path, *options: str) -> None:
-        code = "import sys; from dfd_edge.cli import main; sys.argv[0] = 'dfd-edge'; main()"
+
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", "--data", str(data), *options],
+            [
+                sys.executable,
+                "-m",
+                "dfd_edge",
+                "serve",
+                "--port",
+                "0",
+                "--data",
+                str(data),
+                *options,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

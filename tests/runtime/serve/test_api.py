@@ -222,7 +222,9 @@ def test_pages_of_the_list_follow_each_other(client):
     made = [submit(client, text=f"real {n}", name=f"{n}.mp4") for n in range(7)]
     seen, before = [], None
     for _ in range(4):
-        page = client.get("/v1/judgements", params={"limit": 3} | ({"before": before} if before else {}))
+        page = client.get(
+            "/v1/judgements", params={"limit": 3} | ({"before": before} if before else {})
+        )
         seen += [one["id"] for one in page.json()["judgements"]]
         before = page.json()["next"]
         if before is None:
