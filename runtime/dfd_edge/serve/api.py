@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mimetypes
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import PurePath
@@ -16,14 +15,22 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from pydantic import ValidationError
 
 from dfd_edge.judging.results import Label
-from dfd_edge.serve import addresses
+from dfd_edge.serve.fetching import Fetcher
 from dfd_edge.serve.hub import HEADERS, ServerEvent, Subscription, as_stream
 from dfd_edge.serve.models import Address, JudgementList, JudgementModel, Note, ProblemModel
 from dfd_edge.serve.problems import MEDIA_TYPE, Problem
 from dfd_edge.serve.queue import ALL
 from dfd_edge.serve.service import Service
 from dfd_edge.serve.store import Judgement, State, Upload
-from dfd_edge.serve.uploads import Incoming, receive_multipart, receive_raw, too_large
+from dfd_edge.serve.uploads import (
+    HEAD_BYTES,
+    UNKNOWN_TYPE,
+    Incoming,
+    media_type,
+    receive_multipart,
+    receive_raw,
+    too_large,
+)
 
 EVENT_STREAM = "text/event-stream"
 JSON_LINES = "application/jsonl"
@@ -32,8 +39,6 @@ MAX_WAIT_S = 60.0
 _MAX_JSON = 1 << 16
 _MAX_LISTED = 200
 _WAIT = re.compile(r"\bwait=(\d{1,6})\b")
-#: What browsers may show of an original; everything else is offered as a download.
-_SHOWN = ("video/", "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif")
 _PROBLEM: dict[str, Any] = {"model": ProblemModel, "content": {MEDIA_TYPE: {}}}
 
 
@@ -61,6 +66,7 @@ def api_routes(service: Service) -> APIRouter:
     """Returns the routes below `/v1`."""
     router = APIRouter(prefix="/v1", tags=["judgements"])
     settings, hub, store = service.settings, service.hub, service.store
+    fetcher = Fetcher(settings)
 
     @router.post(
         "/judgements",
@@ -85,7 +91,7 @@ def api_routes(service: Service) -> APIRouter:
         answers with 200 where it has come.
         """
         service.check_room()
-        upload = await _receive(request, service, name)
+        upload = await _receive(request, service, fetcher, name)
         judgement, new = service.submit(upload, again=again)
         headers = {"Location": f"/v1/judgements/{judgement.id}"}
         wait_s = _wanted_wait_s(prefer)
@@ -175,18 +181,14 @@ def api_routes(service: Service) -> APIRouter:
         if judgement.media is None or not path.is_file():
             kept = f"originals are kept for {settings.keep_days:g} days"
             raise Problem("media-removed", f"{judgement.name}: {kept}; its results are still here")
-        guessed = mimetypes.guess_type(judgement.name)[0] or ""
-        shown = guessed.startswith(_SHOWN)
+        with path.open("rb") as file:
+            kind = media_type(file.read(HEAD_BYTES))
         return FileResponse(
             path,
-            media_type=guessed if shown else "application/octet-stream",
+            media_type=kind,
             filename=judgement.name,
-            content_disposition_type="inline" if shown else "attachment",
-            headers={
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "private, max-age=3600",
-                "Content-Security-Policy": "default-src 'none'; sandbox",
-            },
+            content_disposition_type="attachment" if kind == UNKNOWN_TYPE else "inline",
+            headers={"Cache-Control": "private, no-cache"},  # asked for again: it may be deleted
         )
 
     @router.get("/judgements/{id}/report", responses=_problems(404, 409))
@@ -218,7 +220,9 @@ def api_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _receive(request: Request, service: Service, name: str | None) -> Upload:
+async def _receive(
+    request: Request, service: Service, fetcher: Fetcher, name: str | None
+) -> Upload:
     """Receives the file of a submission, whatever way it comes.
 
     Raises:
@@ -227,7 +231,7 @@ async def _receive(request: Request, service: Service, name: str | None) -> Uplo
     settings = service.settings
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return await asyncio.to_thread(addresses.fetch, await _address(request), settings)
+        return await fetcher.fetch(await _address(request))
     length = request.headers.get("content-length", "")
     room = settings.max_bytes + (_MAX_JSON if kind == "multipart/form-data" else 0)
     if length.isdigit() and int(length) > room:
