@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from dfd_edge.serve.api import api_routes
+from dfd_edge.serve.events import event_routes
 from dfd_edge.serve.guard import check_exposure, install_guard
 from dfd_edge.serve.metrics import MEDIA_TYPE, Metrics
 from dfd_edge.serve.pages import pages_routes
 from dfd_edge.serve.problems import install_problems
 from dfd_edge.serve.service import MakeWorkers, Service, process_workers
+from dfd_edge.serve.submissions import submission_routes
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ def create_app(settings: ServiceSettings, make_workers: MakeWorkers = process_wo
     )
     app.state.service = service
     install_problems(app)
-    app.include_router(api_routes(service))
-    app.include_router(pages_routes(service))
+    for routes in (submission_routes, api_routes, event_routes, pages_routes):
+        app.include_router(routes(service))
     _add_health(app, service)
     install_guard(app, settings)
     app.add_middleware(RequestCounter, metrics=service.metrics)

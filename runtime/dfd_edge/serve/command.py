@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,8 +195,11 @@ def command(
 
 
 def _check_libraries() -> None:
+    """Refuses to start where a library is missing, or the system lacks what children need."""
     from importlib import import_module
 
+    if os.name != "posix":
+        raise UsageError("serve runs on Linux and macOS: use WSL or a container on Windows")
     for library in _LIBRARIES:
         try:
             import_module(library)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 _MAX_WAITING = 1000
 _HEARTBEAT_S = 15.0
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +19,18 @@ class ServerEvent:
         name: Its type: `state`, `progress` or `record`.
         data: A line of JSON.
         number: Its `id`, by which a client that was cut off goes on; None for none.
+        final: Whether a judgement has ended with it.
     """
 
     name: str
     data: str
     number: int | None = None
+    final: bool = False
 
     @classmethod
-    def of(cls, name: str, value: object, number: int | None = None) -> ServerEvent:
+    def of(cls, name: str, value: object, *, final: bool = False) -> ServerEvent:
         """Returns an event whose data is this value as JSON."""
-        return cls(name, json.dumps(value, allow_nan=False), number)
+        return cls(name, json.dumps(value, allow_nan=False), final=final)
 
     def encode(self) -> bytes:
         """Returns it as `text/event-stream`."""
@@ -102,9 +103,3 @@ class Hub:
         for listeners in self._topics.values():
             for subscription in listeners:
                 subscription.put(None)
-
-
-async def as_stream(events: AsyncIterator[ServerEvent | None]) -> AsyncIterator[bytes]:
-    """Yields events as bytes, and a comment where nothing came for a while."""
-    async for event in events:
-        yield b": \n\n" if event is None else event.encode()

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dfd_edge.serve.problems import MEDIA_TYPE
 from dfd_edge.serve.store import Judgement, State
 
 
@@ -24,6 +25,12 @@ class ProblemModel(BaseModel):
     title: str
     detail: str
     status: int | None = None
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the errors of a route, for OpenAPI."""
+    described = {"model": ProblemModel, "content": {MEDIA_TYPE: {}}}
+    return {status: described for status in statuses}  # noqa: C420 - one object for all is meant
 
 
 class JudgementError(BaseModel):

@@ -29,6 +29,8 @@ ALL = ""
 """Topic of the events of every judgement."""
 _RESTART_S = (0.0, 1.0, 5.0, 30.0)
 """Pauses before a process that died is started again; the last one holds from then on."""
+_FAULT_S = 5.0
+"""Pause after a fault of the queue itself."""
 _REMEMBERED = 50
 """Judgements whose times tell how long one takes."""
 
@@ -180,7 +182,7 @@ class Queue:
             return None
         mean_s = sum(self._took_s) / len(self._took_s)
         running = sum(
-            max(0.0, mean_s - (time.monotonic() - r.begun_s)) for r in self.running.values()
+            max(0.0, mean_s - (time.monotonic() - r.begun_s)) for r in list(self.running.values())
         )
         return round((mean_s * (position - 1) + running) / max(1, len(self._workers)), 1)
 
@@ -195,18 +197,19 @@ class Queue:
         deaths = 0
         while not self._ending:
             self._wake.clear()
-            judgement = self._store.claim()
-            if judgement is None:
-                await self._wake.wait()
-                continue
             try:
-                await self._judge(judgement, worker)
-                deaths = 0
-            except WorkerDied as error:
-                logger.warning("%s: %s", judgement.id, error, extra={"judgement": judgement.id})
-                self._metrics.deaths.inc()
+                judgement = self._store.claim()
+                if judgement is None:
+                    await self._wake.wait()
+                elif await self._judge(judgement, worker):
+                    deaths = 0
+                else:
+                    await self._restart(worker, deaths)
+                    deaths += 1
+            except Exception:  # the disk is full, say: the next try may succeed
+                logger.exception("the queue has a fault; it goes on in %g s", _FAULT_S)
+                await asyncio.sleep(_FAULT_S)
                 await self._restart(worker, deaths)
-                deaths += 1
 
     async def _restart(self, worker: Worker, deaths: int) -> None:
         self.alive -= 1
@@ -221,33 +224,39 @@ class Queue:
                 self.alive += 1
                 return
 
-    async def _judge(self, judgement: Judgement, worker: Worker) -> None:
-        """Judges a file and stores how it ended.
-
-        Raises:
-            WorkerDied: The worker has to be started again.
-        """
+    async def _judge(self, judgement: Judgement, worker: Worker) -> bool:
+        """Judges a file and stores how it ended; returns whether the worker still lives."""
         running = Running(judgement, worker)
         self.running[judgement.id] = running
-        self._announce(judgement)
-        path = self._settings.media / (judgement.media or "")
         slow = asyncio.get_running_loop().call_later(
             self._settings.max_seconds, self._stop, running, "too-slow"
         )
-        writer = self._results.writer(judgement.id)
+        answer: dict[str, Any] | None = None
         try:
-            with writer:
+            self._announce(judgement)
+            path = self._settings.media / (judgement.media or "")
+            with self._results.writer(judgement.id) as writer:
                 answer = await worker.judge(
                     str(path), judgement.name, lambda message: self._take(running, writer, message)
                 )
-        except BaseException as error:
-            if running.ended_as is None and isinstance(error, WorkerDied):
-                self._retry(running, str(error))
-            else:
+        except WorkerDied as error:
+            if running.ended_as is not None:
                 self._end(running, None)
+            else:
+                logger.warning("%s: %s", judgement.id, error, extra={"judgement": judgement.id})
+                self._metrics.deaths.inc()
+                self._retry(running, str(error))
+            return False
+        except asyncio.CancelledError:
+            self._end(running, None)
+            raise
+        except Exception as error:
+            detail = f"{judgement.name}: its results cannot be kept ({error}); see the log"
+            self._end(running, {"failed": {"name": "fault", "detail": detail}})
             raise
         else:
             self._end(running, answer)
+            return True
         finally:
             slow.cancel()
 
@@ -294,7 +303,7 @@ class Queue:
         judgement = running.judgement
         del self.running[judgement.id]
         if running.ended_as == "ending" or (running.ended_as is None and answer is None):
-            self._store.requeue(judgement.id)
+            self._store.requeue(judgement.id, uncounted=True)
         elif running.ended_as == "too-slow":
             limit = self._settings.max_seconds
             detail = (
@@ -349,8 +358,14 @@ class Queue:
             self._stops.add(stop)
             stop.add_done_callback(self._stops.discard)
 
+    def deleted(self, judgement: Judgement) -> None:
+        """Says that a judgement was deleted."""
+        event = ServerEvent.of("deleted", {"id": judgement.id}, final=True)
+        self._hub.publish(judgement.id, event)
+        self._hub.publish(ALL, event)
+
     def _announce(self, judgement: Judgement) -> None:
         if self.describe is not None:
-            event = ServerEvent.of("state", self.describe(judgement))
+            event = ServerEvent.of("state", self.describe(judgement), final=judgement.state.final)
             self._hub.publish(judgement.id, event)
             self._hub.publish(ALL, event)

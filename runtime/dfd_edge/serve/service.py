@@ -193,7 +193,27 @@ class Service:
         self.store.delete(judgement.id)
         self.queue.forget_media(judgement)
         self.results.delete(judgement.id)
+        self.queue.deleted(judgement)
         logger.info("%s: deleted", judgement.id, extra={"judgement": judgement.id})
+
+    async def ended(self, judgement: Judgement, within_s: float) -> Judgement:
+        """Waits until a judgement has ended, or for so many seconds; returns how it is then.
+
+        Raises:
+            Problem: It was deleted meanwhile.
+        """
+        subscription = self.hub.subscribe(judgement.id)
+        try:
+            async with asyncio.timeout(within_s):
+                if not self.get(judgement.id).state.final:
+                    async for event in subscription:
+                        if event is not None and event.final:
+                            break
+        except TimeoutError:
+            pass
+        finally:
+            self.hub.leave(judgement.id, subscription)
+        return self.get(judgement.id)
 
     def describe(self, judgement: Judgement) -> dict[str, Any]:
         """Returns a judgement as the API gives it."""

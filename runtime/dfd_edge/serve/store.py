@@ -317,12 +317,21 @@ class Store(Closing):
             )
             return self.get(id_)
 
-    def requeue(self, id_: str) -> Judgement | None:
-        """Puts a judgement that was begun back to its place in the queue."""
+    def requeue(self, id_: str, *, uncounted: bool = False) -> Judgement | None:
+        """Puts a judgement that was begun back to its place in the queue.
+
+        Args:
+            id_: Its name.
+            uncounted: Whether this try does not count, since the file had no part in its end.
+
+        Returns:
+            The judgement; None where it was deleted.
+        """
         with self._transaction():
             self._database.execute(
-                "UPDATE judgements SET state = ?, started_at = NULL WHERE id = ? AND state = ?",
-                (State.QUEUED, id_, State.RUNNING),
+                "UPDATE judgements SET state = ?, started_at = NULL, tries = tries - ?"
+                " WHERE id = ? AND state = ?",
+                (State.QUEUED, int(uncounted), id_, State.RUNNING),
             )
             return self.get(id_)
 
