@@ -35,7 +35,8 @@ def login_routes(settings: ServiceSettings) -> list[Route]:
     async def show(request: Request) -> Response:
         if session is None or session.admits(request):
             return RedirectResponse(next_of(request.query_params.get("next", "")), 303)
-        return pages.render(request, "login.html", next=next_of(request.query_params.get("next")))
+        target = next_of(request.query_params.get("next"))
+        return pages.render(request, "login.html", next=target, wrong=False)
 
     async def take(request: Request) -> Response:
         fields = await _form(request)

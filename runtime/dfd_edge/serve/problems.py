@@ -40,6 +40,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     # Errors of judgements, whose requests were fine.
     "not-judged": (200, "The file could not be judged"),
     "too-long": (200, "The film is too long"),
+    "too-many-faces": (200, "The film has too many faces"),
     "too-slow": (200, "The judgement took too long"),
     "crashed": (200, "The process that judged has died"),
 }
