@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Any
@@ -16,13 +15,12 @@ from dfd_edge.serve.models import JudgementList, JudgementModel, Note, problems
 from dfd_edge.serve.problems import Problem
 from dfd_edge.serve.service import Service
 from dfd_edge.serve.store import State
+from dfd_edge.serve.uploads import HEAD_BYTES, UNKNOWN_TYPE, media_type
 
 JSON_LINES = "application/jsonl"
 _CANCEL_S = 10.0
 """Longest wait for the end of a judgement that is cancelled."""
 _MAX_LISTED = 200
-#: What browsers may show of an original; everything else is offered as a download.
-_SHOWN = ("video/", "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif")
 
 
 def api_routes(service: Service) -> APIRouter:
@@ -94,18 +92,14 @@ def api_routes(service: Service) -> APIRouter:
         if judgement.media is None or not path.is_file():
             kept = f"originals are kept for {settings.keep_days:g} days"
             raise Problem("media-removed", f"{judgement.name}: {kept}; its results are still here")
-        guessed = mimetypes.guess_type(judgement.name)[0] or ""
-        shown = guessed.startswith(_SHOWN)
+        with path.open("rb") as file:
+            kind = media_type(file.read(HEAD_BYTES))
         return FileResponse(
             path,
-            media_type=guessed if shown else "application/octet-stream",
+            media_type=kind,
             filename=judgement.name,
-            content_disposition_type="inline" if shown else "attachment",
-            headers={
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "private, max-age=3600",
-                "Content-Security-Policy": "default-src 'none'; sandbox",
-            },
+            content_disposition_type="attachment" if kind == UNKNOWN_TYPE else "inline",
+            headers={"Cache-Control": "private, no-cache"},  # asked for again: it may be deleted
         )
 
     @router.get("/judgements/{id}/report", responses=problems(404, 409))

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dfd_edge.serve.api import api_routes
 from dfd_edge.serve.events import event_routes
-from dfd_edge.serve.guard import install_guard
+from dfd_edge.serve.guard import check_exposure, install_guard
 from dfd_edge.serve.metrics import MEDIA_TYPE, Metrics
 from dfd_edge.serve.pages import pages_routes
 from dfd_edge.serve.problems import install_problems
@@ -41,6 +41,7 @@ def create_app(settings: ServiceSettings, make_workers: MakeWorkers = process_wo
     Raises:
         UsageError: The folder cannot be used, or another service works in it.
     """
+    check_exposure(settings)
     service = Service(settings, make_workers)
 
     @contextlib.asynccontextmanager

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from dfd_edge.view.overlay import Scene
 
 _PROGRESS_S = 0.25
+_JUDGING_MB = 2048
+"""Memory that a process which judges may allocate beside that of decoding."""
+_MAX_ROWS = 1_000_000
+"""Rows of one judgement, one for each person in each frame: two hours of 25 people."""
 _MAX_EVIDENCE = 20_000
 """Evidence maps of one judgement that are kept: more than an hour of one face at 5 Hz."""
 
@@ -60,11 +64,21 @@ class Outbox(Sink):
         self._name = item.name
         self._told_s = 0.0
         self._maps = 0
+        self._rows = 0
         send({"record": run})
         send({"crop": {"still": item.kind is SourceKind.IMAGE}})
 
     def frame(self, result: FrameResult) -> None:
-        """Sends the record of a frame, and the evidence of its faces."""
+        """Sends the record of a frame, and the evidence of its faces.
+
+        Raises:
+            TooManyRowsError: There are more people and moments than a judgement keeps.
+        """
+        self._rows += 1 + len(result.people)
+        if self._rows > _MAX_ROWS:
+            raise TooManyRowsError(
+                self._name, f"more than {_MAX_ROWS} faces in all", "cut out the part in question"
+            )
         self._send({"record": result.to_record()})
         for person in result.people:
             if person.evidence is None or self._maps >= _MAX_EVIDENCE:
@@ -121,8 +135,19 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
+class TooManyRowsError(SourceError):
+    """The film has more faces and moments than the service keeps."""
+
+
 class TooLongError(SourceError):
     """The film is longer than the service allows."""
+
+
+#: Problems of films that are refused while they are judged.
+_KINDS: dict[type[Exception], str] = {
+    TooLongError: "too-long",
+    TooManyRowsError: "too-many-faces",
+}
 
 
 class Judging:
@@ -153,7 +178,7 @@ class Judging:
         try:
             self._judge(path, name, send, stop)
         except Exception as error:
-            kind = "too-long" if isinstance(error, TooLongError) else "not-judged"
+            kind = _KINDS.get(type(error), "not-judged")
             send({"failed": {"name": kind, "detail": str(source_error(name, error))}})
         else:
             send({"done": True})
@@ -230,6 +255,7 @@ def load(settings: dict[str, Any]) -> tuple[Judging, dict[str, Any]]:
 def main(lifeline: int) -> None:
     """Judges what is asked for until standard input ends."""
     confining.end_with_parent(lifeline)
+    confining.die_first()
     # What libraries print must not get between the messages.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)
@@ -245,6 +271,9 @@ def main(lifeline: int) -> None:
     except DfdError as error:
         send({"refused": {"detail": str(error), "exit_code": error.exit_code}})
         return
+    if about["run"]["provider"]["actual"] == "cpu":
+        # Providers of graphics cards reserve far more than they use.
+        confining.limit_data(settings["memory_mb"] + _JUDGING_MB)
     send({"ready": about})
     tasks: queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None] = queue.SimpleQueue()
 

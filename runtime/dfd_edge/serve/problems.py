@@ -29,15 +29,18 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "media-removed": (410, "The original is no longer kept"),
     "too-large": (413, "The file is too large"),
     "wrong-type": (415, "This kind of body is not read"),
+    "too-slow-upload": (408, "The body of the request stands still"),
     "bad-host": (421, "The service is not known by this name"),
     "invalid": (422, "A value of the request is not valid"),
     "queue-full": (429, "Too many judgements are waiting"),
     "fault": (500, "The service has a fault"),
     "address-failed": (502, "The address could not be fetched"),
+    "busy": (503, "The service has too much to do"),
     "ending": (503, "The service is ending"),
     # Errors of judgements, whose requests were fine.
     "not-judged": (200, "The file could not be judged"),
     "too-long": (200, "The film is too long"),
+    "too-many-faces": (200, "The film has too many faces"),
     "too-slow": (200, "The judgement took too long"),
     "crashed": (200, "The process that judged has died"),
 }

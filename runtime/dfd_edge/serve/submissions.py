@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
-from dfd_edge.serve import addresses
+from dfd_edge.serve.fetching import Fetcher
 from dfd_edge.serve.models import Address, JudgementModel, problems
 from dfd_edge.serve.problems import Problem
 from dfd_edge.serve.service import Service
@@ -26,6 +25,7 @@ _WAIT = re.compile(r"\bwait=(\d{1,6})\b")
 def submission_routes(service: Service) -> APIRouter:
     """Returns the route that takes files."""
     router = APIRouter(prefix="/v1", tags=["judgements"])
+    fetcher = Fetcher(service.settings)
 
     @router.post(
         "/judgements",
@@ -50,7 +50,7 @@ def submission_routes(service: Service) -> APIRouter:
         answers with 200 where it has come.
         """
         service.check_room()
-        upload = await _receive(request, service, name)
+        upload = await _receive(request, service, fetcher, name)
         judgement, new = service.submit(upload, again=again)
         headers = {"Location": f"/v1/judgements/{judgement.id}"}
         wait_s = _wanted_wait_s(prefer)
@@ -79,7 +79,9 @@ def _body() -> dict[str, Any]:
     }
 
 
-async def _receive(request: Request, service: Service, name: str | None) -> Upload:
+async def _receive(
+    request: Request, service: Service, fetcher: Fetcher, name: str | None
+) -> Upload:
     """Receives the file of a submission, whatever way it comes.
 
     Raises:
@@ -88,7 +90,7 @@ async def _receive(request: Request, service: Service, name: str | None) -> Uplo
     settings = service.settings
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return await asyncio.to_thread(addresses.fetch, await _address(request), settings)
+        return await fetcher.fetch(await _address(request))
     length = request.headers.get("content-length", "")
     room = settings.max_bytes + (_MAX_JSON if kind == "multipart/form-data" else 0)
     if length.isdigit() and int(length) > room:

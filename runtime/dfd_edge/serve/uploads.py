@@ -20,6 +20,15 @@ _BLOCK_BYTES = 1 << 20
 _MAX_NAME = 200
 _MAX_HEADER = 8192
 _UNNAMED = "upload"
+#: Type of files that are offered for saving, and never shown.
+UNKNOWN_TYPE = "application/octet-stream"
+#: Pictures that browsers show. SVG is none: it holds scripts, and is no media that is judged.
+_PICTURES = {
+    **{"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "bmp": "image/bmp"},
+    **{"avif": "image/avif", "heif": "image/heic"},
+}
+_STARTS = ((b"GIF8", "image/gif"), (b"\x1aE\xdf\xa3", "video/webm"), (b"OggS", "video/ogg"))
+HEAD_BYTES = 64
 
 
 def plain_name(name: str | None) -> str:
@@ -31,6 +40,26 @@ def plain_name(name: str | None) -> str:
 def check_free_name() -> str:
     """Returns a new random name for an original."""
     return secrets.token_hex(16)
+
+
+def media_type(head: bytes) -> str:
+    """Returns the type that the first bytes (64 or more) of a file prove, as browsers know it.
+
+    A file that a browser took for a page would run its scripts with the rights of whoever looks at
+    the judgement; so names prove nothing.
+    """
+    # Loads FFmpeg's libraries, which nothing else of the service's own process needs.
+    from dfd_edge.sources.containers import image_format  # noqa: PLC0415
+
+    picture = image_format(head)
+    if picture is not None:
+        return _PICTURES.get(picture, UNKNOWN_TYPE)
+    for start, kind in _STARTS:
+        if head.startswith(start):
+            return kind
+    if head[4:8] == b"ftyp":
+        return "video/mp4"  # QuickTime's too: browsers play it, and refuse its own type
+    return "video/x-msvideo" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else UNKNOWN_TYPE
 
 
 class Incoming:
