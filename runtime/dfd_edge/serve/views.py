@@ -213,7 +213,10 @@ def _facts(verdict: Record, *, still: bool) -> list[tuple[str, str]]:
     if still:
         return [("Faces", people)]
     facts = [
-        ("Frames with a judged face", f"{words.percent(verdict['coverage'])} of {verdict['frames']}"),
+        (
+            "Frames with a judged face",
+            f"{words.percent(verdict['coverage'])} of {verdict['frames']}",
+        ),
         ("People", people),
         ("Length seen", words.clock(verdict["duration_s"])),
     ]
