@@ -35,7 +35,7 @@ def event_routes(service: Service) -> APIRouter:
         if judgement.state.final and last_event_id is not None and seen_all:
             return Response(status_code=204)  # a browser does not come back then
         subscription = hub.subscribe(id)
-        return _answer(_events_of(service, judgement, subscription, after))
+        return event_stream(_events_of(service, judgement, subscription, after))
 
     @router.get("/events")
     async def all_events() -> Response:
@@ -50,12 +50,14 @@ def event_routes(service: Service) -> APIRouter:
             finally:
                 hub.leave(ALL, subscription)
 
-        return _answer(stream())
+        return event_stream(stream())
 
     return router
 
 
-def _answer(events: AsyncIterator[ServerEvent | None]) -> StreamingResponse:
+def event_stream(events: AsyncIterator[ServerEvent | None]) -> StreamingResponse:
+    """Returns events as an answer; None stands for a while without any."""
+
     async def stream() -> AsyncIterator[bytes]:
         async for event in events:
             # A comment where nothing came for a while: proxies cut silent connections.

@@ -252,7 +252,7 @@ class LiveSource(Closing):
 
     def _add(self, record: Record) -> None:
         """Keeps a record and passes it on."""
-        time_s = float(record.get("time_s", record.get("duration_s", 0.0)))
+        time_s = float(record["time_s"] if "time_s" in record else record["duration_s"])
         with self._lock:
             event = ServerEvent("record", json_line(record), next(self._numbers))
             self._history.append((time_s, event))

@@ -10,20 +10,23 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
-from dfd_edge.serve.hub import HEADERS, Hub, ServerEvent, as_stream
-from dfd_edge.serve.live import ALL_LIVE, Live, LiveSource
+from dfd_edge.serve.events import event_stream
+from dfd_edge.serve.hub import Hub, ServerEvent
+from dfd_edge.serve.live import ALL_LIVE, LiveSource
 from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.service import Service
 
 _BOUNDARY = "picture"
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def live_routes(live: Live, hub: Hub) -> APIRouter:
+def live_routes(service: Service) -> APIRouter:
     """Returns the routes below `/v1/live`.
 
     Args:
-        live: The sources.
-        hub: Has their events.
+        service: Has the sources, and passes their events on.
     """
+    live, hub = service.live, service.hub
     router = APIRouter(prefix="/v1/live", tags=["live"])
 
     def found(name: str) -> LiveSource:
@@ -42,7 +45,7 @@ def live_routes(live: Live, hub: Hub) -> APIRouter:
         response_class=StreamingResponse,
     )
     async def all_events() -> StreamingResponse:
-        return _event_stream(_events(list(live), ALL_LIVE, hub))
+        return event_stream(_events(list(live), ALL_LIVE, hub))
 
     @router.get(
         "/{name}/events",
@@ -51,7 +54,7 @@ def live_routes(live: Live, hub: Hub) -> APIRouter:
     )
     async def events(name: str) -> StreamingResponse:
         source = found(name)
-        return _event_stream(_events([source], source.topic, hub))
+        return event_stream(_events([source], source.topic, hub))
 
     @router.get(
         "/{name}/picture",
@@ -64,15 +67,11 @@ def live_routes(live: Live, hub: Hub) -> APIRouter:
             jpeg = await asyncio.to_thread(source.picture)
             if jpeg is None:
                 raise Problem("not-found", f"no frame of {name!r} has been judged yet")
-            return Response(jpeg, media_type="image/jpeg", headers=HEADERS)
+            return Response(jpeg, media_type="image/jpeg", headers=_HEADERS)
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-        return StreamingResponse(_pictures(source, hub), media_type=kind, headers=HEADERS)
+        return StreamingResponse(_pictures(source, hub), media_type=kind, headers=_HEADERS)
 
     return router
-
-
-def _event_stream(events: AsyncIterator[ServerEvent | None]) -> StreamingResponse:
-    return StreamingResponse(as_stream(events), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(

@@ -67,15 +67,17 @@ def pages_routes(service: Service) -> APIRouter:
     @router.get("/compare")
     async def compare(request: Request, a: str = "", b: str = "") -> HTMLResponse:
         judged = service.store.search(state=State.DONE, limit=_MOST_CHOICES)
-        chosen: dict[str, views.VerdictView | None] = {"a": None, "b": None}
-        for which, id_ in (("a", a), ("b", b)):
+        chosen: list[views.VerdictView | None] = []
+        for id_ in (a, b):
             one = service.get(id_) if id_ else None
-            if one is not None and one.state is State.DONE:
-                chosen[which] = await asyncio.to_thread(views.VerdictView.of, service, one)
-                if one.id not in {other.id for other in judged}:
-                    judged.append(one)
+            if one is None or one.state is not State.DONE:
+                chosen.append(None)
+                continue
+            chosen.append(await asyncio.to_thread(views.VerdictView.of, service, one))
+            if one.id not in {other.id for other in judged}:
+                judged.append(one)
         choices = [views.choice_of(one) for one in judged]
-        return render(request, "compare.html", judged=choices, **chosen)
+        return render(request, "compare.html", judged=choices, a=chosen[0], b=chosen[1])
 
     @router.get("/live")
     async def watched(request: Request) -> HTMLResponse:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from dfd_edge.bundle.manifest import DecisionSpec, Manifest
 from dfd_edge.closing import Closing
+from dfd_edge.judging.results import Record
 from dfd_edge.serve.settings import ServiceSettings
 from dfd_edge.serve.store import Judgement
 from dfd_edge.sinks.files import written_whole
@@ -18,6 +20,23 @@ if TYPE_CHECKING:
     from dfd_edge.report.pictures import CropPicture
 
 _KINDS = ("records", "crops", "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a judgement was found.
+
+    Attributes:
+        run: Its `run` record.
+        still: Whether the file is a picture.
+        manifest: Manifest of the bundle that judged.
+        decision: Decision rules of the variant that judged, for films.
+    """
+
+    run: Record
+    still: bool
+    manifest: Manifest
+    decision: DecisionSpec
 
 
 class ResultsWriter(Closing):
@@ -97,6 +116,15 @@ class Results:
         with written_whole(path) as partial:
             partial.write_text(json.dumps(wanted), "utf-8")
 
+    def rules(self, judgement: Judgement) -> Rules:
+        """Returns how a judgement that is done was found."""
+        run = json.loads(next(line for _, line in self.lines(judgement.id, "records")))
+        about = json.loads(next(line for _, line in self.lines(judgement.id, "crops")))
+        path = self._bundle(judgement.bundle, run["precision"])
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest.from_json(kept["manifest"])
+        return Rules(run, about["still"], manifest, DecisionSpec.from_json(kept["decision"]))
+
     def report(self, judgement: Judgement) -> str:
         """Returns the report of a judgement: the page that `dfd-edge --report` writes.
 
@@ -106,21 +134,18 @@ class Results:
         from dfd_edge.report.collector import Collector, SourceNotes  # noqa: PLC0415 - OpenCV
         from dfd_edge.report.page import render  # noqa: PLC0415
 
-        run, *records = (json.loads(line) for _, line in self.lines(judgement.id, "records"))
-        still, *crops = (json.loads(line) for _, line in self.lines(judgement.id, "crops"))
-        collector = Collector([], run)
-        notes = SourceNotes(judgement.name, still=still["still"])
+        rules = self.rules(judgement)
+        records = (json.loads(line) for _, line in self.lines(judgement.id, "records", 1))
+        crops = [json.loads(line) for _, line in self.lines(judgement.id, "crops", 1)]
+        collector = Collector([], rules.run)
+        notes = SourceNotes(judgement.name, still=rules.still)
         collector.sources[judgement.name] = notes
         for record in records:
             if record["record"] == "verdict":  # behind the last frame, as when it was judged
                 for crop in crops:
                     notes.person(crop["track"]).crops.add(_picture(crop))
             collector.record(record)
-        kept = json.loads(
-            self._bundle(judgement.bundle, run["precision"]).read_text(encoding="utf-8")
-        )
-        manifest = Manifest.from_json(kept["manifest"])
-        return render(collector, manifest, DecisionSpec.from_json(kept["decision"]))
+        return render(collector, rules.manifest, rules.decision)
 
     def _bundle(self, hash_: str, precision: str) -> Path:
         return self._bundles / f"{hash_}-{precision}.json"

@@ -13,6 +13,7 @@ from typing import Any
 from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
 from dfd_edge.serve.hub import Hub
+from dfd_edge.serve.live import Live
 from dfd_edge.serve.metrics import Metrics
 from dfd_edge.serve.models import JudgementModel
 from dfd_edge.serve.problems import Problem, error_of
@@ -93,6 +94,7 @@ class Service:
             self._lock.close()
             raise
         self.hub = Hub()
+        self.live = Live(settings, self.hub)
         self.metrics = Metrics()
         self.results = Results(settings)
         self.queue = Queue(
@@ -117,11 +119,13 @@ class Service:
             logger.warning("resumed: %d judgements wait again, %d have failed", waiting, failed)
         self._delete_strays()
         await self.queue.start()
+        await self.live.start()
         self._retention = asyncio.create_task(self._retain())
 
     async def end(self, within_s: float = DRAIN_S) -> None:
         """Waits for judgements that run, and closes everything. Safe to call twice."""
         self.hub.close()
+        await asyncio.to_thread(self.live.close)
         if self._retention is not None:
             self._retention.cancel()
         await self.queue.drain(within_s)

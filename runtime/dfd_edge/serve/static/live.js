@@ -22,18 +22,24 @@ class Source {
     this.timeline = new Timeline(section.querySelector(".timeline"), JSON.parse(section.dataset.limits));
     this.picture = section.querySelector(".picture");
     this.frames = [];
+    this.verdict = "";
     this.status = null;
     this.arrived = performance.now();
     this.changed = false;
     this.held = false;
     this.loading = false;
-    for (const kind of ["load", "error"])
-      this.picture.addEventListener(kind, () => (this.loading = false));
+    this.picture.addEventListener("load", () => {
+      this.loading = false;
+      this.picture.hidden = false;
+      section.querySelector(".no-picture").hidden = true;
+    });
+    this.picture.addEventListener("error", () => (this.loading = false));
     setInterval(() => this.draw(), DRAW_MS);
   }
 
   forget() {
     this.frames = [];
+    this.verdict = "";
     this.section.querySelector(".events").replaceChildren(
       element("li", { class: "none soft" }, "None so far."),
     );
@@ -54,8 +60,10 @@ class Source {
   add(record) {
     if (record.record === "frame") this.addFrame(record);
     else if (record.record === "event") this.addEvent(clock(record.time_s), `${record.kind}: ${record.detail}`);
-    else if (record.record === "verdict")
-      this.addEvent(clock(record.duration_s), `the verdict over all: ${NAMES[record.label].toLowerCase()}`);
+    else if (record.record === "verdict") {
+      this.verdict = `over all ${clock(record.duration_s)}: ${NAMES[record.label].toLowerCase()}`;
+      this.addEvent(clock(record.duration_s), this.verdict);
+    }
     this.changed = true;
   }
 
@@ -98,7 +106,7 @@ class Source {
     this.picture.alt = `The newest judged frame of ${this.name}: ${badge.textContent}`;
     const figures = this.section.querySelector(".figures");
     const age = (performance.now() - this.arrived) / 1000;
-    figures.textContent = watching && this.frames.length ? this.words(age) : "";
+    figures.textContent = watching && this.frames.length ? this.words(age) : this.verdict;
     if (!this.changed) return;
     this.changed = false;
     const end = this.frames.length ? this.frames.at(-1).time_s : 0;

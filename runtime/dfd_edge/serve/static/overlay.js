@@ -1,6 +1,7 @@
 // Draws boxes, scores and the evidence of a judged frame over a video or a photograph.
 
 const COLOURS = { fake: "#e14614", real: "#1482be", unsure: "#ebc83c", no_face: "#a0a0a0" };
+const TINT = [225, 70, 20];
 const STRONG_LOGIT = 4;
 const ALPHA = 0.65;
 const FRAMED_SHARE = 0.5;
@@ -27,57 +28,80 @@ export const frameAt = (frames, time, step) => {
   return { ...frame, people };
 };
 
-// Values of a small map in between: bilinear, `size` a side.
-const enlarged = (values, rows, columns, size) => {
-  const grid = new Float32Array(size * size);
-  for (let y = 0; y < size; y++) {
-    const v = Math.min(Math.max(((y + 0.5) * rows) / size - 0.5, 0), rows - 1);
-    const top = Math.min(Math.floor(v), Math.max(rows - 2, 0));
-    for (let x = 0; x < size; x++) {
-      const u = Math.min(Math.max(((x + 0.5) * columns) / size - 0.5, 0), columns - 1);
-      const left = Math.min(Math.floor(u), Math.max(columns - 2, 0));
-      const at = (row, column) =>
-        values[Math.min(row, rows - 1) * columns + Math.min(column, columns - 1)];
-      const upper = at(top, left) * (1 - u + left) + at(top, left + 1) * (u - left);
-      const lower = at(top + 1, left) * (1 - u + left) + at(top + 1, left + 1) * (u - left);
-      grid[y * size + x] = upper * (1 - v + top) + lower * (v - top);
+// Weights of four neighbours for a place between the middle two: cubic, as OpenCV has them.
+const A = -0.75;
+const cubic = (t) => {
+  const near = (x) => ((A + 2) * x - (A + 3)) * x * x + 1;
+  const far = (x) => ((A * x - 5 * A) * x + 8 * A) * x - 4 * A;
+  return [far(t + 1), near(t), near(1 - t), far(2 - t)];
+};
+
+// For each of `size` places along a side of `count` values: the first neighbour, and the weights.
+const taps = (count, size) =>
+  Array.from({ length: size }, (_, n) => {
+    const at = ((n + 0.5) * count) / size - 0.5;
+    return [Math.floor(at) - 1, cubic(at - Math.floor(at))];
+  });
+
+// A small map, enlarged to `size` a side.
+const enlarged = (rows, size) => {
+  const clamp = (n, count) => Math.min(Math.max(n, 0), count - 1);
+  const wide = rows.map((row) =>
+    taps(row.length, size).map(([first, weights]) =>
+      weights.reduce((sum, w, n) => sum + w * row[clamp(first + n, row.length)], 0),
+    ),
+  );
+  return taps(rows.length, size).map(([first, weights]) =>
+    wide[0].map((_, x) =>
+      weights.reduce((sum, w, n) => sum + w * wide[clamp(first + n, rows.length)][x], 0),
+    ),
+  );
+};
+
+// Calls `line` with the ends of each piece of the line at which a map crosses a level (marching
+// squares). Beyond the map all is below it.
+const contour = (grid, level, line) => {
+  const size = grid.length;
+  const at = (x, y) => (x < 0 || y < 0 || x >= size || y >= size ? level - 0.5 : grid[y][x]);
+  for (let y = -1; y < size; y++)
+    for (let x = -1; x < size; x++) {
+      const corners = [[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]];
+      const crossings = corners.flatMap(([x0, y0], n) => {
+        const [x1, y1] = corners[(n + 1) % 4];
+        const [from, to] = [at(x0, y0) - level, at(x1, y1) - level];
+        if (from > 0 === to > 0) return [];
+        const share = from / (from - to);
+        return [[x0 + share * (x1 - x0), y0 + share * (y1 - y0)]];
+      });
+      for (let n = 0; n + 1 < crossings.length; n += 2) line(crossings[n], crossings[n + 1]);
     }
-  }
-  return grid;
 };
 
 // As the annotated videos have it: tinted in proportion, outlined where it is more than half.
 const layEvidence = (pen, entry, scale) => {
   const [x0, y0, side] = entry.crop.map((value) => value * scale);
-  const values = entry.values.flat();
-  const strongest = Math.max(...values);
+  const strongest = Math.max(...entry.values.flat());
   if (strongest <= 0) return;
   const most = Math.max(strongest, STRONG_LOGIT);
-  const shares = values.map((value) => Math.min(Math.max(value / most, 0), 1));
-  const grid = enlarged(shares, entry.values.length, entry.values[0].length, GRID);
+  const clip = (value) => Math.min(Math.max(value, 0), 1);
+  const grid = enlarged(entry.values.map((row) => row.map((value) => clip(value / most))), GRID);
   const tint = new OffscreenCanvas(GRID, GRID);
   const tintPen = tint.getContext("2d");
   const image = tintPen.createImageData(GRID, GRID);
-  grid.forEach((share, n) => image.data.set([225, 70, 20, Math.round(255 * ALPHA * share)], 4 * n));
+  grid
+    .flat()
+    .forEach((share, n) => image.data.set([...TINT, Math.round(255 * ALPHA * clip(share))], 4 * n));
   tintPen.putImageData(image, 0, 0);
   pen.imageSmoothingEnabled = true;
   pen.drawImage(tint, x0, y0, side, side);
   const cell = side / GRID;
-  const strong = (x, y) => x >= 0 && y >= 0 && x < GRID && y < GRID && grid[y * GRID + x] > FRAMED_SHARE;
   pen.beginPath();
-  for (let y = 0; y <= GRID; y++)
-    for (let x = 0; x <= GRID; x++) {
-      const here = strong(x, y);
-      if (here !== strong(x - 1, y)) {
-        pen.moveTo(x0 + x * cell, y0 + y * cell);
-        pen.lineTo(x0 + x * cell, y0 + (y + 1) * cell);
-      }
-      if (here !== strong(x, y - 1)) {
-        pen.moveTo(x0 + x * cell, y0 + y * cell);
-        pen.lineTo(x0 + (x + 1) * cell, y0 + y * cell);
-      }
-    }
-  for (const [colour, width] of [["#181818", 3], ["#ffffff", 1]]) {
+  contour(grid, FRAMED_SHARE, (from, to) => {
+    pen.moveTo(x0 + (from[0] + 0.5) * cell, y0 + (from[1] + 0.5) * cell);
+    pen.lineTo(x0 + (to[0] + 0.5) * cell, y0 + (to[1] + 0.5) * cell);
+  });
+  pen.lineCap = "round";
+  for (const [colour, width] of [["#181818", 4], ["#ffffff", 1.5]]) {
     pen.strokeStyle = colour;
     pen.lineWidth = width;
     pen.stroke();

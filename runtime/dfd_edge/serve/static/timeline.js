@@ -3,7 +3,7 @@
 import { clock } from "/static/api.js";
 
 const LEFT = 74;
-const RIGHT = 10;
+const RIGHT = 22;
 const LANE = 64;
 const GAP = 12;
 const AXIS = 24;
@@ -90,7 +90,7 @@ export class Timeline {
       "aria-hidden": "true",
     });
     if (!shown.length)
-      svg.append(drawn("text", { x: LEFT, y: GAP + LANE / 2, class: "soft" }, "no face so far"));
+      svg.append(drawn("text", { x: LEFT, y: GAP + LANE / 2, class: "soft" }, "no face yet"));
     shown.forEach(([track, points], number) =>
       this.lane(svg, track, points, GAP + number * (LANE + GAP)),
     );
