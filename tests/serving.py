@@ -104,7 +104,7 @@ class Served:
         self._socket = socket.create_server((settings.host, settings.port))
         self.port = self._socket.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(self.app, log_config=None, ws="none", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
 

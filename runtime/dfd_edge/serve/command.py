@@ -251,6 +251,7 @@ async def _serve(app: FastAPI, listener: socket.socket, address: str) -> None:
         app,
         lifespan="off",  # the service is begun and ended here, where errors and signals are seen
         log_config=None,
+        ws="none",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_S,
