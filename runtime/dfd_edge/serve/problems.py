@@ -83,7 +83,8 @@ def error_of(name: str, detail: str) -> dict[str, str]:
 
 def wants_page(request: Request) -> bool:
     """Whether a browser asks for a page, by its `Accept`."""
-    if request.url.path.startswith("/v1/"):
+    # Not `request.url`, which cannot be taken apart where the host is no host.
+    if request.scope["path"].startswith("/v1/"):
         return "text/html" in request.headers.get("accept", "").partition(",")[0]
     return "text/html" in request.headers.get("accept", "")
 
@@ -109,7 +110,7 @@ def install_problems(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> Response:
         name = _BY_STATUS.get(error.status_code, "fault" if error.status_code >= 500 else "refused")
         phrase = HTTPStatus(error.status_code).phrase
-        detail = f"{request.method} {request.url.path}: {error.detail or phrase}"
+        detail = f"{request.method} {request.scope['path']}: {error.detail or phrase}"
         headers = None if error.headers is None else dict(error.headers)
         return Problem(name, detail, headers).response(request)
 
