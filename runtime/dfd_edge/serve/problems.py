@@ -102,6 +102,14 @@ def install_problems(app: FastAPI) -> None:
     """Lets every error of the application be answered as a problem."""
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415 - with the application
 
+    @app.get("/problems/{name}", tags=["problems"])
+    async def problem(name: str) -> dict[str, str | int]:
+        """Returns the title and status of a kind of problem; 200 where it is a judgement's."""
+        if name not in PROBLEMS:
+            raise Problem("not-found", f"there is no problem {name!r:.60}")
+        status, title = PROBLEMS[name]
+        return {"type": f"/problems/{name}", "title": title, "status": status}
+
     @app.exception_handler(Problem)
     async def on_problem(request: Request, problem: Problem) -> Response:
         return problem.response(request)

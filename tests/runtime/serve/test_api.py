@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -422,6 +424,19 @@ def test_health_and_figures(client):
     assert "dfd_received_bytes_total 4.0" in figures
     route = 'dfd_requests_total{method="POST",route="/v1/judgements",status="202"} 1.0'
     assert route in figures
+
+
+def test_every_problem_has_an_address_and_a_row_in_the_documentation(client):
+    from dfd_edge.serve.problems import PROBLEMS
+
+    page = (Path(__file__).resolve().parents[3] / "docs/serve.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| (\d+|-) \| (.+) \|$", page, re.MULTILINE)
+    for name, status, title in listed:
+        found = client.get(f"/problems/{name}").json()
+        assert found["title"] == title
+        assert found["status"] == (200 if status == "-" else int(status))
+    assert {name for name, _, _ in listed} == set(PROBLEMS)
+    assert problem(client.get("/problems/none")) == (404, "not-found")
 
 
 def test_the_openapi_document_has_every_route(client):
