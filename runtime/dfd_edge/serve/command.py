@@ -253,6 +253,7 @@ def run(settings: ServiceSettings, make_workers: MakeWorkers | None = None) -> N
             f"({error.strerror}): give another --port"
         ) from error
     listener.listen(_BACKLOG)
+    os.umask(0o077)  # footage of strangers is for this user alone
     app = create_app(settings, make_workers or process_workers)
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
@@ -272,6 +273,7 @@ async def _serve(app: FastAPI, listener: socket.socket, address: str) -> None:
         app,
         lifespan="off",  # the service is begun and ended here, where errors and signals are seen
         log_config=None,
+        ws="none",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_S,

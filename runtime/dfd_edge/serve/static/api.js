@@ -114,11 +114,15 @@ export const left = (seconds) => {
 export const when = (text) =>
   new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
-// Writes a line that screen readers read out.
+// Writes a line that screen readers read out. What is not wrong is taken back after a while.
+const SAID_MS = 12000;
+let taking;
 export const say = (text, wrong = false) => {
   const line = document.getElementById("said");
   line.classList.toggle("wrong", wrong);
   line.textContent = text;
+  clearTimeout(taking);
+  if (!wrong) taking = setTimeout(() => (line.textContent = ""), SAID_MS);
 };
 
 // Does something, and says what was wrong where it is refused.

@@ -25,6 +25,9 @@ const tableOf = (name, head, rows) => {
   );
 };
 
+const firstSentence = ({ description, summary }) =>
+  (description || summary || "").match(/^[^]*?[^.]\.(?=\s|$)|^[^]*/)[0];
+
 const operationOf = (path, method, operation) => {
   const details = element(
     "details",
@@ -34,7 +37,7 @@ const operationOf = (path, method, operation) => {
       {},
       element("span", { class: "method" }, method.toUpperCase()),
       element("code", {}, path),
-      ` ${operation.summary || ""}`,
+      element("span", { class: "about" }, ` ${firstSentence(operation)}`),
     ),
   );
   const body = element("div");

@@ -105,11 +105,6 @@ export class Player {
 // The players of a page, by their names; what cannot be read is said.
 export const players = () => {
   const found = [...document.querySelectorAll(".player")].map((box) => new Player(box));
-  for (const one of found)
-    one.ready.catch((error) => {
-      const line = document.getElementById("said");
-      if (line) say(error.message, true);
-      else throw error;
-    });
+  for (const one of found) one.ready.catch((error) => say(error.message, true));
   return found;
 };
