@@ -16,6 +16,7 @@ import httpx
 import pytest
 from clip_maker import face_frames, write_clip
 from PIL import Image
+
 from serving import Served, serving
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
