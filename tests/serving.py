@@ -16,14 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-import uvicorn
+import pytest
 
 from dfd_edge.bundle import Bundle
-from dfd_edge.serve.app import create_app
-from dfd_edge.serve.service import process_workers
-from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.serve.worker import Worker, WorkerDied
+
+# The others need the extra; a test file that imports this one is skipped without it.
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+for _library in ("fastapi", "python_multipart", "prometheus_client", "jinja2"):
+    pytest.importorskip(_library, reason="the extra `serve` is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+
+from dfd_edge.serve.app import create_app  # noqa: E402
+from dfd_edge.serve.service import process_workers  # noqa: E402
+from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
+from dfd_edge.serve.worker import Worker, WorkerDied  # noqa: E402
 
 START_S = 60.0
 RUN = {"record": "run", "precision": "fp32", "rate_hz": 5.0}
@@ -98,7 +104,7 @@ class Served:
         self._socket = socket.create_server((settings.host, settings.port))
         self.port = self._socket.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(self.app, log_config=None, ws="none", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -14,6 +14,7 @@ from dfd_edge.serve.api import api_routes
 from dfd_edge.serve.events import event_routes
 from dfd_edge.serve.guard import check_exposure, install_guard
 from dfd_edge.serve.live_routes import live_routes
+from dfd_edge.serve.login import login_routes
 from dfd_edge.serve.metrics import MEDIA_TYPE, Metrics
 from dfd_edge.serve.pages import pages_routes
 from dfd_edge.serve.problems import install_problems
@@ -65,6 +66,7 @@ def create_app(settings: ServiceSettings, make_workers: MakeWorkers = process_wo
     install_problems(app)
     for routes in (submission_routes, api_routes, event_routes, live_routes, pages_routes):
         app.include_router(routes(service))
+    app.router.routes.extend(login_routes(settings))
     _add_health(app, service)
     install_guard(app, settings)
     app.add_middleware(RequestCounter, metrics=service.metrics)

@@ -232,6 +232,7 @@ def run(settings: ServiceSettings) -> None:
             f"({error.strerror}): give another --port"
         ) from error
     listener.listen(_BACKLOG)
+    os.umask(0o077)  # footage of strangers is for this user alone
     app = create_app(settings)
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
@@ -251,6 +252,7 @@ async def _serve(app: FastAPI, listener: socket.socket, address: str) -> None:
         app,
         lifespan="off",  # the service is begun and ended here, where errors and signals are seen
         log_config=None,
+        ws="none",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_S,

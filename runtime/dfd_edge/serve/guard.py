@@ -74,15 +74,12 @@ _HEADERS = {
 
 
 def install_guard(app: FastAPI, settings: ServiceSettings) -> None:
-    """Puts the checks before everything else of an application, and adds the login.
+    """Puts the checks before everything else of an application.
 
     Args:
         app: The application.
         settings: Address, names, token and limits of the service.
     """
-    from dfd_edge.serve.login import login_routes  # noqa: PLC0415 - needs the checks itself
-
-    app.router.routes.extend(login_routes(settings))
     app.add_middleware(Guard, settings=settings)
 
 

@@ -83,7 +83,8 @@ def error_of(name: str, detail: str) -> dict[str, str]:
 
 def wants_page(request: Request) -> bool:
     """Whether a browser asks for a page, by its `Accept`."""
-    if request.url.path.startswith("/v1/"):
+    # Not `request.url`, which cannot be taken apart where the host is no host.
+    if request.scope["path"].startswith("/v1/"):
         return "text/html" in request.headers.get("accept", "").partition(",")[0]
     return "text/html" in request.headers.get("accept", "")
 
@@ -101,6 +102,14 @@ def install_problems(app: FastAPI) -> None:
     """Lets every error of the application be answered as a problem."""
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415 - with the application
 
+    @app.get("/problems/{name}", tags=["problems"])
+    async def problem(name: str) -> dict[str, str | int]:
+        """Returns the title and status of a kind of problem; 200 where it is a judgement's."""
+        if name not in PROBLEMS:
+            raise Problem("not-found", f"there is no problem {name!r:.60}")
+        status, title = PROBLEMS[name]
+        return {"type": f"/problems/{name}", "title": title, "status": status}
+
     @app.exception_handler(Problem)
     async def on_problem(request: Request, problem: Problem) -> Response:
         return problem.response(request)
@@ -109,7 +118,7 @@ def install_problems(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> Response:
         name = _BY_STATUS.get(error.status_code, "fault" if error.status_code >= 500 else "refused")
         phrase = HTTPStatus(error.status_code).phrase
-        detail = f"{request.method} {request.url.path}: {error.detail or phrase}"
+        detail = f"{request.method} {request.scope['path']}: {error.detail or phrase}"
         headers = None if error.headers is None else dict(error.headers)
         return Problem(name, detail, headers).response(request)
 

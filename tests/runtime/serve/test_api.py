@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
-import httpx
 import pytest
 
 from serving import Program, ScriptedWorker, serving
-
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def state_is(client, judgement, state):
         time.sleep(0.02)
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
+def problem(answer):
     """Status and name of a problem; it has every member that the standard asks for."""
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -359,20 +358,20 @@ def test_a_full_queue_takes_no_more(tmp_path):
 
 
 def test_what_takes_too_long_is_ended(tmp_path):
-    with serving(tmp_path, [ScriptedWorker()], max_seconds=0.3) as served:
-        with served.client() as client:
-            failed = ended(client, submit(client, text="wait"))
+    workers = [ScriptedWorker()]
+    with serving(tmp_path, workers, max_seconds=0.3) as served, served.client() as client:
+        failed = ended(client, submit(client, text="wait"))
     assert failed["state"] == "failed"
     assert failed["error"]["type"] == "/problems/too-slow"
 
 
 @pytest.mark.parametrize(("keep_days", "kept"), [(0.0, False), (7.0, True)])
 def test_originals_are_kept_as_asked(tmp_path, keep_days, kept):
-    with serving(tmp_path, [ScriptedWorker()], keep_days=keep_days) as served:
-        with served.client() as client:
-            done = ended(client, submit(client))
-            assert done["media_kept"] is kept
-            media = client.get(done["links"]["media"])
+    workers = [ScriptedWorker()]
+    with serving(tmp_path, workers, keep_days=keep_days) as served, served.client() as client:
+        done = ended(client, submit(client))
+        assert done["media_kept"] is kept
+        media = client.get(done["links"]["media"])
     assert media.status_code == (200 if kept else 410)
     if not kept:
         assert problem(media) == (410, "media-removed")
@@ -393,15 +392,16 @@ def test_old_originals_go_and_results_stay(tmp_path):
 
 
 def test_parts_of_an_original(client):
-    done = ended(client, submit(client, text="real 0123456789"))
+    text = "....ftypisom 0123456789"  # as the first bytes of an MP4 are
+    done = ended(client, submit(client, text=text))
     media = done["links"]["media"]
     whole = client.get(media)
-    assert whole.text == "real 0123456789"
+    assert whole.text == text
     assert whole.headers["accept-ranges"] == "bytes"
     assert whole.headers["content-type"] == "video/mp4"
-    part = client.get(media, headers={"Range": "bytes=5-8"})
+    part = client.get(media, headers={"Range": "bytes=13-16"})
     assert (part.status_code, part.text) == (206, "0123")
-    assert part.headers["content-range"] == "bytes 5-8/15"
+    assert part.headers["content-range"] == "bytes 13-16/23"
     assert client.get(media, headers={"Range": "bytes=99-"}).status_code == 416
 
 
@@ -424,6 +424,19 @@ def test_health_and_figures(client):
     assert "dfd_received_bytes_total 4.0" in figures
     route = 'dfd_requests_total{method="POST",route="/v1/judgements",status="202"} 1.0'
     assert route in figures
+
+
+def test_every_problem_has_an_address_and_a_row_in_the_documentation(client):
+    from dfd_edge.serve.problems import PROBLEMS
+
+    page = (Path(__file__).resolve().parents[3] / "docs/serve.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| (\d+|-) \| (.+) \|$", page, re.MULTILINE)
+    for name, status, title in listed:
+        found = client.get(f"/problems/{name}").json()
+        assert found["title"] == title
+        assert found["status"] == (200 if status == "-" else int(status))
+    assert {name for name, _, _ in listed} == set(PROBLEMS)
+    assert problem(client.get("/problems/none")) == (404, "not-found")
 
 
 def test_the_openapi_document_has_every_route(client):

@@ -19,7 +19,7 @@ from dfd_edge.serve.guard import (  # noqa: E402
     install_guard,
     is_loopback,
 )
-from dfd_edge.serve.login import next_of  # noqa: E402
+from dfd_edge.serve.login import login_routes, next_of  # noqa: E402
 from dfd_edge.serve.problems import install_problems  # noqa: E402
 from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
 from dfd_edge.serve.uploads import media_type, plain_name  # noqa: E402
@@ -36,6 +36,7 @@ class Service:
         self.reached: list[str] = []
         app = fastapi.FastAPI()
         app.state.service = SimpleNamespace(settings=self.settings)
+        app.router.routes.extend(login_routes(self.settings))
         install_guard(app, self.settings)
         install_problems(app)
 

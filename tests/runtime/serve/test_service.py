@@ -17,8 +17,6 @@ import pytest
 import dfd_edge
 from serving import Program, serving
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-
 ROOT = Path(__file__).resolve().parents[3]
 SWAPPED = ROOT / "samples" / "swapped_astronaut.mp4"
 REAL = ROOT / "samples" / "real_hopper.mp4"
