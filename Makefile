@@ -85,6 +85,10 @@ help:  ## show this list
 demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 	@$(BIN)/dfd-edge samples
 
+.PHONY: serve
+serve: $(INSTALLED)-cpu,serve  ## start the service and its pages (SERVE_ARGS='--port 9000' for options)
+	@$(BIN)/dfd-edge serve $(SERVE_ARGS)
+
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -89,8 +90,10 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def open(self, page: Path, *, width: int, dark: bool = False, scripts: bool = True) -> None:
-        """Shows a page at a width, and waits until its charts are drawn."""
+    def open(
+        self, page: Path | str, *, width: int, dark: bool = False, scripts: bool = True
+    ) -> None:
+        """Shows a page, a file or an address, at a width, and waits until it is loaded."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -102,11 +105,46 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         until = time.monotonic() + ANSWER_S
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             assert time.monotonic() < until, "the page was not loaded"
             self.call("Page.getLayoutMetrics")
+
+    def wait_for(self, expression: str, within_s: float = 20.0):
+        """Waits until an expression holds, across pages too; returns its value, True for a node."""
+        wanted = f"((value) => (value instanceof Node ? true : value))({expression})"
+        until = time.monotonic() + within_s
+        while True:
+            with contextlib.suppress(AssertionError):  # the page is being replaced
+                if value := self.evaluate(wanted):
+                    return value
+            assert time.monotonic() < until, f"never came true: {expression}"
+            time.sleep(0.05)
+
+    def press(self, *keys: str) -> None:
+        """Presses keys one after the other, by their names: "Tab", "Enter", "ArrowRight", "a"."""
+        for key in keys:
+            text = {"Enter": "\r", "Space": " "}.get(key, key if len(key) == 1 else "")
+            name = " " if key == "Space" else key
+            codes = {"Tab": 9, "Enter": 13, "Space": 32, "End": 35, "Home": 36}
+            codes |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+            code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
+            values = {"key": name, "code": key, "windowsVirtualKeyCode": code}
+            kind = "keyDown" if text else "rawKeyDown"
+            self.call("Input.dispatchKeyEvent", type=kind, text=text, **values)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **values)
+
+    def choose_files(self, selector: str, *paths: Path) -> None:
+        """Chooses files in a file input, as its dialogue would."""
+        root = self.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+    def picture(self, *, whole: bool = False) -> bytes:
+        """A screenshot as PNG: of what is seen, or of the whole page."""
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        return base64.b64decode(answer["data"])
 
     def draw_all(self) -> int:
         """Scrolls through the page; returns how many charts were drawn."""
@@ -123,8 +161,12 @@ class Browser:
             })()"""
         )
 
-    def troubles(self) -> list[str]:
-        """Errors and warnings of the console, and addresses that were asked for."""
+    def troubles(self, own: str = "file:") -> list[str]:
+        """Errors and warnings of the console, and addresses that were asked for.
+
+        Args:
+            own: What the addresses that the page may ask for begin with.
+        """
         found = []
         for event in self.events:
             method, values = event["method"], event["params"]
@@ -136,7 +178,7 @@ class Browser:
                 found.append(values["entry"]["text"])
             elif method == "Network.requestWillBeSent":
                 url = values["request"]["url"]
-                if not url.startswith(("file:", "data:", "blob:")):
+                if not url.startswith((own, "data:", "blob:")):
                     found.append(f"asked for {url}")
         return found
 

@@ -103,6 +103,7 @@ def commands() -> dict[str, click.Command]:
         for name, place in SCRIPTS.items():  # noqa: B007 - `record` reads it
             module, _, function = place.partition(":")
             getattr(importlib.import_module(module), function)()
+    found["dfd-edge serve"] = importlib.import_module("dfd_edge.serve.command").command
     return found
 
 
@@ -119,9 +120,11 @@ def test_commands_on_pages_exist_with_their_options(page: Path, commands: dict[s
     """`dfd-train data check TABLE --x`: the command is there and knows each of its options."""
     for line in lines_with_commands(page):
         command: click.Command | None = None
+        before = ""
         for word in line:
-            if word in SCRIPTS:
-                command = commands[word]
+            before, script = word, f"{before} {word}"
+            if word in SCRIPTS or script in commands:
+                command = commands[word if word in SCRIPTS else script]
                 known = options_of(command)
             elif word in ("|", "||", "&&", "done", ">", "2>") or command is None:
                 command = None

@@ -125,6 +125,16 @@ def test_an_upload(place: Path):
     assert bad.startswith("422 None the upload: ")
 
 
+def test_a_client_of_the_service(place: Path):
+    serving = pytest.importorskip("serving", reason="the extra `serve` is not installed")
+    (place / "notes.mp4").write_text("not a film")
+    with serving.serving(place / "data") as served:
+        (done,) = run("service_client.py", place, served.address, "clip.mp4")
+        (failed,) = run("service_client.py", place, served.address, "notes.mp4")
+    assert done.startswith("done {'record': 'verdict', 'source': 'clip.mp4', 'label': 'fake'")
+    assert failed.startswith("failed {'type': '/problems/not-judged'")
+
+
 def test_frames_from_pyav_score_as_the_file_does(place: Path):
     (line,) = run("pyav_frames.py", place, "clip.mp4")
     verdict = Detector.load().analyze(place / "clip.mp4")

@@ -50,7 +50,7 @@ def render_page(
     scripts = [(_FOLDER / "page.js").read_text("utf-8")]
     if charts:
         scripts.insert(0, str(get_plotlyjs()))
-    environment = _environment(template.parent)
+    environment = page_environment(template.parent)
     environment.filters.update(filters or {})
     return environment.get_template(template.name).render(
         policy=_content_policy(scripts),
@@ -84,7 +84,7 @@ def data_uri(encoded: bytes, kind: str = "image/jpeg") -> str:
     return f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
-def _environment(folder: Path) -> Environment:
+def page_environment(folder: Path) -> Environment:
     """Creates an environment in which every value is escaped, and a missing one is an error."""
     import jinja2  # noqa: PLC0415
     from markupsafe import Markup, escape  # noqa: PLC0415

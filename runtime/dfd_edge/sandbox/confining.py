@@ -64,6 +64,25 @@ def leave_network() -> None:
     _libc().unshare(flags)
 
 
+def die_first() -> None:
+    """Lets the system end this process and its children before others where memory runs out.
+
+    Linux; elsewhere it does nothing.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("1000")
+
+
+def limit_data(memory_mb: int) -> None:
+    """Limits what this process may allocate, and leaves no core where it crashes.
+
+    macOS takes the limit and does not keep it.
+    """
+    import resource  # noqa: PLC0415 - not on Windows
+
+    _limit({resource.RLIMIT_DATA: memory_mb << 20, resource.RLIMIT_CORE: 0})
+
+
 def limit(memory_mb: int) -> None:
     """Limits memory and open files; files cannot be written to, and a crash leaves no core.
 
@@ -78,6 +97,12 @@ def limit(memory_mb: int) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: _MAX_OPEN_FILES,
     }
+    _limit(limits)
+
+
+def _limit(limits: dict[int, int]) -> None:
+    import resource  # noqa: PLC0415 - not on Windows
+
     for what, wanted in limits.items():
         _, hard = resource.getrlimit(what)
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
