@@ -42,17 +42,18 @@ def without_real_time() -> list[str]:
 class Browser:
     """Headless Chromium, driven by the DevTools protocol over a pipe."""
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path, *others: str) -> None:
         reads, self._write = (high(end) for end in os.pipe())
         self._read, writes = (high(end) for end in os.pipe())
         flags = [
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
             *("--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars"),
             f"--user-data-dir={profile}",
+            *others,
         ]
         # Chromium reads commands from descriptor 3 and answers on 4.
         actions = [(os.POSIX_SPAWN_DUP2, reads, 3), (os.POSIX_SPAWN_DUP2, writes, 4)]
-        nothing = os.open(os.devnull, os.O_WRONLY)
+        nothing = high(os.open(os.devnull, os.O_WRONLY))
         actions.append((os.POSIX_SPAWN_DUP2, nothing, 2))
         command = [*without_real_time(), program, *flags]
         self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
@@ -90,7 +91,11 @@ class Browser:
         return result["result"].get("value")
 
     def open(self, page: Path, *, width: int, dark: bool = False, scripts: bool = True) -> None:
-        """Shows a page at a width, and waits until its charts are drawn."""
+        """Shows a page at a width, and waits until it is loaded."""
+        self.visit(page.as_uri(), width=width, dark=dark, scripts=scripts)
+
+    def visit(self, url: str, *, width: int, dark: bool = False, scripts: bool = True) -> None:
+        """Shows what is at an address, as `open` does."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -102,7 +107,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=url)
         until = time.monotonic() + ANSWER_S
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             assert time.monotonic() < until, "the page was not loaded"
