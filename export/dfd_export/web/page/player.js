@@ -2,10 +2,10 @@
 
 import { Gate } from "./judge/stream.js";
 
-/** Frames under way before a file waits, and a camera's frames are left out. */
-const MOST_UNDER_WAY = 3;
-/** A step this many times the shortest of late means that a frame was lost before it. */
-const LOST_STEP = 1.5;
+/** Frames to be judged under way before a file waits, and a camera's frames are left out. */
+const MOST_UNDER_WAY = 2;
+/** A step this many times the usual one of late means that a frame was lost before it. */
+const LOST_STEP = 1.7;
 const STEPS_KEPT = 30;
 
 export class Player {
@@ -22,6 +22,8 @@ export class Player {
     this.gate = new Gate(config);
     this.events = { onResult, onEnd, onTrouble };
     this.underWay = 0;
+    this.dueUnderWay = 0;
+    this.origin = null;
     this.judged = 0;
     this.leftOut = 0;
     this.presented = null;
@@ -65,15 +67,15 @@ export class Player {
   take(now, details) {
     if (this.ended) return;
     this.video.requestVideoFrameCallback((...next) => this.take(...next));
-    const time = this.live ? (details.captureTime ?? now) / 1000 : details.mediaTime;
+    const clock = this.live ? (details.captureTime ?? now) / 1000 : details.mediaTime;
+    if (this.live) this.origin ??= clock;
+    const time = clock - (this.origin ?? 0);
     if (this.hasLost(time, details.presentedFrames)) this.interrupt();
-    if (this.live && this.underWay >= MOST_UNDER_WAY) {
-      this.leftOut += 1;
-      this.interrupt();
-      return;
-    }
     const { due, wanted } = this.gate.ask(time);
-    if (due || wanted) this.send(time, due, wanted);
+    const late = due && this.live && this.dueUnderWay >= MOST_UNDER_WAY;
+    if (late) this.leftOut += 1;
+    if (wanted || (due && !late)) this.send(time, due && !late, wanted);
+    if (!wanted) this.interrupted = true;
   }
 
   /** Whether frames were left out before this one. */
@@ -83,10 +85,10 @@ export class Player {
     this.presented = presented;
     this.last = time;
     if (!(step > 0)) return step < 0;
-    const shortest = Math.min(...this.steps, step);
     this.steps.push(step);
     if (this.steps.length > STEPS_KEPT) this.steps.shift();
-    return skipped || step > LOST_STEP * shortest;
+    const usual = [...this.steps].sort((a, b) => a - b)[this.steps.length >> 1];
+    return skipped || step > LOST_STEP * usual;
   }
 
   interrupt() {
@@ -98,7 +100,8 @@ export class Player {
     const { interrupted } = this;
     this.interrupted = false;
     this.underWay += 1;
-    if (!this.live && this.underWay > MOST_UNDER_WAY) this.wait();
+    this.dueUnderWay += due;
+    if (!this.live && this.dueUnderWay > MOST_UNDER_WAY) this.wait();
     try {
       const frame = await this.grab(time);
       const result = await this.judge({ frame, time, due, wanted, interrupted });
@@ -112,8 +115,9 @@ export class Player {
       this.video.pause();
     } finally {
       this.underWay -= 1;
+      this.dueUnderWay -= due;
     }
-    if (this.waits && this.underWay <= 1) this.goOn();
+    if (this.waits && this.dueUnderWay <= 1) this.goOn();
     this.finish();
   }
 

@@ -112,7 +112,7 @@ export function showVerdict({ verdict, decision, config, still, live, pictures, 
     const compared = verdict.people.reduce((sum, { signals }) => sum + (signals?.measured_steps ?? 0), 0);
     if (config.manifest.sequence.signals) facts.push(["Consecutive frames compared", `${compared} times`]);
     facts.push(["Coverage", percent(verdict.coverage)]);
-    if (live && leftOut) facts.push(["Frames left out", `${leftOut}`]);
+    if (live && leftOut) facts.push(["Moments left out", `${leftOut}`]);
     if (verdict.first_verdict_s !== null) {
       facts.push(["First answer after", clock(verdict.first_verdict_s)]);
     }

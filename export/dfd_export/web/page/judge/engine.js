@@ -23,10 +23,11 @@ async function bytesOf(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** Whether the browser gives a GPU to compute on. */
+/** Whether the browser gives a GPU to compute on; one that is computed by the processor is none. */
 async function hasGpu() {
   try {
-    return (await navigator.gpu?.requestAdapter()) != null;
+    const adapter = await navigator.gpu?.requestAdapter();
+    return adapter != null && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
   } catch {
     return false;
   }
