@@ -450,7 +450,7 @@ def face_models(source: Path, out: Path | None) -> None:
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="Variant of the frame graph; in WebAssembly int8 is smaller, and fp32 faster.",
+    help="Variant of the frame graph; int8 is smaller, and no faster in WebAssembly.",
 )
 @click.option(
     "--onnxruntime-web",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -256,3 +257,57 @@ def test_a_clip_is_judged_as_fast_as_it_plays(chromium, address):
     assert int(seen) == int(moments) == 20
     assert first_s < 50
     assert rate > 0.5
+
+
+def processor_s(browser: Browser) -> float:
+    """Processor seconds that the page's process has taken so far."""
+    session, browser._session = browser._session, None
+    try:
+        found = browser.call("SystemInfo.getProcessInfo")["processInfo"]
+    finally:
+        browser._session = session
+    return sum(entry["cpuTime"] for entry in found if entry["type"] == "renderer")
+
+
+@pytest.mark.slow
+def test_a_moment_takes_less_than_a_fifth_of_a_second(chromium, tmp_path):
+    """Of processor time, on one thread; prints it for both precisions, taken in turns."""
+    preparing = """(async () => {
+      const { Models } = await import("./judge/engine.js");
+      const { Stream } = await import("./judge/stream.js");
+      const config = await (await fetch("config.json")).json();
+      const models = await Models.load(config, new URL("./", location.href), { gpu: false });
+      const image = new OffscreenCanvas(640, 480).getContext("2d");
+      const file = await (await fetch("face.png")).blob();
+      image.drawImage(await createImageBitmap(file), 0, 0);
+      const { picture } = await import("./judge/pixels.js");
+      const { data } = image.getImageData(0, 0, 640, 480);
+      const frames = [0, 1, 2].map((shift) =>
+        picture({ data: data.map((v, i) => v + ((i * 7 + shift) % 3)), width: 640, height: 480 }));
+      globalThis.judge = async (moments) => {
+        const stream = new Stream(models, config);
+        for (let i = 0; i < moments * 5; i++) await stream.push(frames[i % 3], i / 25);
+        return stream.verdict();
+      };
+      return (await judge(6)).people[0].signals.measured_steps;
+    })()"""
+    moments, rounds = 10, 2
+    taken: dict[str, list[float]] = {"fp32": [], "int8": []}
+    with contextlib.ExitStack() as stack:
+        addresses = {}
+        for precision in taken:
+            site = written(tmp_path / precision, precision)
+            assert cv2.imwrite(str(site / "face.png"), sample("real_astronaut", 1)[0])
+            addresses[precision] = stack.enter_context(served(site))
+        for _ in range(rounds):
+            for precision, address in addresses.items():
+                chromium.visit(f"{address}/judge/pixels.js", width=1280)
+                chromium.evaluate("history.replaceState(null, '', '/index.html')")
+                assert chromium.evaluate(preparing) >= 4
+                before = processor_s(chromium)
+                verdict = chromium.evaluate(f"judge({moments})")
+                taken[precision].append((processor_s(chromium) - before) / moments)
+                assert verdict["frames"] == moments
+    best = {precision: min(times) * 1e3 for precision, times in taken.items()}
+    print(" ".join(f"{precision}: {ms:.0f} ms a moment;" for precision, ms in best.items()))
+    assert best["fp32"] < 200

@@ -155,7 +155,7 @@ function remember(result) {
   drawBoxes(result, video.videoWidth, video.videoHeight, config);
   drawScores();
   const length = seen.live ? "" : ` of ${video.duration.toFixed(1)} s`;
-  $("progress").textContent = `${result.time_s.toFixed(1)} s${length}, ${count(player.judged + 1, "moment", "moments")} judged`;
+  $("progress").textContent = `${result.time_s.toFixed(1)} s${length}, ${count(player.judged, "moment", "moments")} judged`;
 }
 
 function drawScores() {
