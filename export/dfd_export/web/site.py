@@ -13,12 +13,14 @@ from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.faces.detector import DETECTOR_FILE, DETECTOR_NAME
 from dfd_edge.faces.onnx_model import FACE_MODELS_DIR, face_model_sha256
+from dfd_edge.report import page
 from dfd_edge.schema import dump_json, to_plain
 from dfd_edge.version import version_of
 from dfd_export.web import onnxruntime_web
 from dfd_export.web.rules import rules, verdict_names
 
 PAGE = Path(__file__).resolve().parent / "page"
+REPORT_STYLE = Path(page.__file__).with_name("page.css")
 CONFIG = "config.json"
 _VENDOR = "vendor/onnxruntime-web"
 _SERVICE_WORKER = "service-worker.js"
@@ -156,11 +158,12 @@ def _check_detector(bundle: Bundle) -> None:
 
 
 def _page_files() -> dict[str, bytes]:
-    return {
+    files = {
         path.relative_to(PAGE).as_posix(): path.read_bytes()
         for path in sorted(PAGE.rglob("*"))
         if path.is_file()
     }
+    return {**files, "report.css": REPORT_STYLE.read_bytes()}
 
 
 def _bundle_files(bundle: Bundle, precision: str) -> dict[str, bytes]:

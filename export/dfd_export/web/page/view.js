@@ -152,6 +152,7 @@ function row(person, decision, config, pictures, seek) {
   if (picture) number.append(cropCanvas(picture, person.track));
   const verdict = element("td");
   verdict.append(badge(person.label, config.words));
+  verdict.dataset.name = "Verdict";
   const where = element("td", person.intervals.length ? "" : "-");
   for (const [from, to] of person.intervals) {
     const text = `${clock(from)} to ${clock(to)}`;
@@ -165,6 +166,9 @@ function row(person, decision, config, pictures, seek) {
   }
   const steps = element("td", `${person.judged_steps}`, "number");
   const value = element("td", score(person.p_fake, decision), "number");
+  value.dataset.name = "Score";
+  steps.dataset.name = "Judged";
+  where.dataset.name = "Looked fake";
   line.append(number, verdict, value, steps, where);
   return line;
 }
