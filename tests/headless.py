@@ -43,17 +43,18 @@ def without_real_time() -> list[str]:
 class Browser:
     """Headless Chromium, driven by the DevTools protocol over a pipe."""
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path, *others: str) -> None:
         reads, self._write = (high(end) for end in os.pipe())
         self._read, writes = (high(end) for end in os.pipe())
         flags = [
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
             *("--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars"),
             f"--user-data-dir={profile}",
+            *others,
         ]
         # Chromium reads commands from descriptor 3 and answers on 4.
         actions = [(os.POSIX_SPAWN_DUP2, reads, 3), (os.POSIX_SPAWN_DUP2, writes, 4)]
-        nothing = os.open(os.devnull, os.O_WRONLY)
+        nothing = high(os.open(os.devnull, os.O_WRONLY))
         actions.append((os.POSIX_SPAWN_DUP2, nothing, 2))
         command = [*without_real_time(), program, *flags]
         self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)

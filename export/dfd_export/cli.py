@@ -442,6 +442,49 @@ def face_models(source: Path, out: Path | None) -> None:
         )
 
 
+@main.command(short_help="Write a web page that judges inside the browser.")
+@click.argument("path", metavar="BUNDLE", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Folder of the page, for any web server.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Variant of the frame graph; int8 is smaller, and no faster in WebAssembly.",
+)
+@click.option(
+    "--onnxruntime-web",
+    "onnxruntime_web",
+    type=_PATH,
+    help="npm package of that name: its folder, or the archive of `npm pack`.  [default: the "
+    "pinned version, downloaded once]",
+)
+@click.option(
+    "--webgpu/--no-webgpu",
+    default=True,
+    show_default=True,
+    help="Whether the build for GPUs goes along (27 MB, loaded where a GPU is found).",
+)
+def web(
+    path: Path, out: Path, precision: str, onnxruntime_web: Path | None, *, webgpu: bool
+) -> None:
+    """Write a folder whose page judges videos and cameras inside the browser; nothing is uploaded.
+
+    Any web server can serve it; it needs HTTPS, or an address of this machine, for the camera.
+    """
+    from dfd_export.web.site import check_folder, write_site
+
+    check_folder(out)
+    site = write_site(
+        Bundle.load(path), out, precision=precision, onnxruntime=onnxruntime_web, webgpu=webgpu
+    )
+    click.echo(
+        f"{out}: {site.files} files, {site.size / 1e6:.1f} MB, of which a browser loads "
+        f"{site.first_load / 1e6:.1f} MB first ({site.precision})"
+    )
+    click.echo(f"try it: python -m http.server --bind 127.0.0.1 --directory {out}")
+
+
 def _hash_of(folder: Path) -> str | None:
     """The hash of the bundle that is in a folder, read without checking it; None without one."""
     manifest = folder / MANIFEST_NAME

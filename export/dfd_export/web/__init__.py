@@ -1,0 +1,1 @@
+"""The detector as a folder of static files that judges inside a browser."""
