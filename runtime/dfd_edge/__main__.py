@@ -1,6 +1,6 @@
 """`python -m dfd_edge` is `dfd-edge`."""
 
-from dfd_edge.cli.command import main
+from dfd_edge.cli import main
 
 if __name__ == "__main__":
     main()
