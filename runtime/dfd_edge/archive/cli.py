@@ -219,6 +219,7 @@ def run_command(verbose: bool, **options: Any) -> None:  # noqa: ANN401 - each i
                 actors=cluster["actors"],
                 cpus=cluster["actor_cpus"],
                 gpus=cluster["actor_gpus"],
+                scratch=request.scratch,
             )
             with RayEngine(request.judge, request.worker, settings) as engine:
                 outcome = run_archive(request, stop, engine=lambda ledger: engine, note=_note)

@@ -8,11 +8,13 @@ Ray. Rows come back to the driver, which alone writes.
 from __future__ import annotations
 
 import itertools
+import logging
+import pickle
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -25,18 +27,11 @@ from dfd_edge.archive.worker import Worker
 from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, UsageError
 
-#: Clips of a block, which an actor is given at once and loses at once.
-BLOCK_CLIPS = 4
+#: Most clips of a block, which an actor is given at once and loses at once, and the blocks that
+#: each actor has at least: the last ones end together.
+_BLOCK_CLIPS, _BLOCKS_EACH = 16, 16
 #: Clips of one pipeline; the next one starts its actors anew.
 _PIPELINE_CLIPS = 50_000
-_CLIP_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("size", pa.int64()),
-        ("modified_s", pa.float64()),
-        ("expected", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +44,14 @@ class ClusterSettings:
         actors: Most actors; None for as many as the cluster has room for.
         cpus: Processors that each reserves.
         gpus: GPUs that each reserves.
+        scratch: Folder of each node for copies of clips from object storage; None for the system's.
     """
 
     address: str
     actors: int | None = None
     cpus: float = 1.0
     gpus: float = 0.0
+    scratch: str | None = None
 
 
 class RayEngine(Closing):
@@ -80,14 +77,15 @@ class RayEngine(Closing):
                 f"--ray: Ray Data cannot be imported ({error}): run "
                 "`pip install 'dfd-edge[archive-ray]'`"
             ) from error
-        self._ray = ray
+        self._ray: Any = ray
         self._judge = judge
         self._limits = limits
         self._settings = settings
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._began = not ray.is_initialized()
         if self._began:
             try:
-                ray.init(address=settings.address, log_to_driver=False, logging_level="error")
+                ray.init(address=settings.address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 cause = str(error).splitlines()[0]
                 raise UsageError(
@@ -119,25 +117,29 @@ class RayEngine(Closing):
         data = self._ray.data
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
+        actors = min(self._settings.actors or self._room(), len(chunk))
+        size = max(1, min(_BLOCK_CLIPS, len(chunk) // (actors * _BLOCKS_EACH)))
         blocks = [
-            pa.Table.from_pylist([_record(clip) for clip in block], _CLIP_SCHEMA)
-            for block in itertools.batched(chunk, BLOCK_CLIPS)
+            pa.table({"clip": [pickle.dumps(clip) for clip in chunk[at : at + size]]})
+            for at in range(0, len(chunk), size)
         ]
-        actors = self._settings.actors or self._room()
         judged = data.from_arrow(blocks).map_batches(
             _Judge,
-            fn_constructor_args=(self._judge, self._limits, claims),
+            fn_constructor_args=(self._judge, self._limits, claims, self._settings.scratch),
             batch_size=None,
             batch_format="pyarrow",
-            compute=data.ActorPoolStrategy(min_size=1, max_size=min(actors, len(blocks))),
+            compute=data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
             num_cpus=self._settings.cpus,
             num_gpus=self._settings.gpus,
         )
-        for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for record in batch.to_pylist():
-                yield _row(record)
-            if stop.is_set():
-                return
+        try:
+            for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in batch["row"].to_pylist():
+                    yield pickle.loads(row)
+                if stop.is_set():
+                    return
+        except self._ray.exceptions.RayError as error:
+            raise _refusal(error) from error
 
     def _room(self) -> int:
         """Returns how many actors the cluster has room for."""
@@ -151,3 +153,55 @@ class RayEngine(Closing):
                 "--actor-cpus or --actor-gpus"
             )
         return min(rooms)
+
+
+class _Judge:
+    """An actor: judges the clips of one block after the other with a worker process of its own.
+
+    Args:
+        judge: How clips are judged.
+        limits: How the worker process runs.
+        claims: The actor that holds the `Claims` of the run.
+        scratch: Folder for copies of clips.
+    """
+
+    def __init__(
+        self,
+        judge: JudgeSettings,
+        limits: WorkerSettings,
+        claims: Any,  # noqa: ANN401 - a handle of Ray's
+        scratch: str | None,
+    ) -> None:
+        self._claims = claims
+        self._fetcher = ThreadPoolExecutor(1, "archive fetch")
+        self._folder = tempfile.TemporaryDirectory(prefix="dfd-archive-", dir=scratch)
+        self._worker = Worker(judge, limits)
+        self._worker.start()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Judges a block: a column of clips in, a column of rows out."""
+        clips: list[Clip] = [pickle.loads(clip) for clip in block["clip"].to_pylist()]
+        rows: list[bytes] = []
+        ahead = self._fetcher.submit(fetch, clips[0], self._folder.name)
+        for number in range(len(clips)):
+            fetched = ahead.result()
+            if number + 1 < len(clips):
+                ahead = self._fetcher.submit(fetch, clips[number + 1], self._folder.name)
+            rows.append(pickle.dumps(judge_clip(fetched, self._worker, self._claim)))
+        return pa.table({"row": rows})
+
+    def _claim(self, sha256: str, source: str) -> bool:
+        import ray  # noqa: PLC0415 - runs on the cluster only
+
+        return bool(ray.get(self._claims.claim.remote(sha256, source)))
+
+
+def _refusal(error: Exception) -> DfdError:
+    """Returns the error of this program that an actor raised, or one that names Ray's."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, DfdError):
+            return UsageError(str(at))
+        at = at.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return UsageError(f"the cluster gave up: {lines[-1] if lines else type(error).__name__}")
