@@ -9,7 +9,9 @@ memory is limited (`dfd_edge.sandbox.confining`). Requests and answers are JSON.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.judging.results import FrameResult
     from dfd_edge.sources.frames import Frame
+
+
+#: Exit code of a process that had too little memory to answer.
+OUT_OF_MEMORY = 77
 
 
 def main(requests: int, answers: int, lifeline: int) -> None:
@@ -49,6 +55,21 @@ def main(requests: int, answers: int, lifeline: int) -> None:
         # Accelerators reserve more addresses than any limit leaves them.
         confining.limit(limits.memory_mb)
     send_message(answers, {"ready": True}, [])
+    try:
+        _answer(detector, settings, receive, answers)
+    except Exception as error:
+        if is_out_of_memory(error):
+            os._exit(OUT_OF_MEMORY)  # an orderly exit would need memory
+        raise
+
+
+def _answer(
+    detector: Detector,
+    settings: JudgeSettings,
+    receive: Callable[[], dict[str, Any]],
+    answers: int,
+) -> None:
+    """Judges what is asked for until the parent ends."""
     while True:
         try:
             request = receive()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import dfd_edge.errors
+from dfd_edge.archive.child import OUT_OF_MEMORY
 from dfd_edge.archive.rows import Failure, Judgement
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings, worker_environment
 from dfd_edge.closing import Closing
@@ -26,6 +27,7 @@ from dfd_edge.schema import SchemaError, from_plain, to_plain
 LIVES = 3
 #: Longest start of a worker: an accelerator may compile its engines.
 _START_S = 600.0
+_TOO_LITTLE_MEMORY = "there is not enough memory to judge it"
 _MOST_PAYLOAD = 1 << 28
 _FRAME_ROW_KEYS = frozenset(
     ("time_s", "track", "box", "p_frame", "p_step", "p_fake", "judged", "reason", "label")
@@ -34,6 +36,10 @@ _FRAME_ROW_KEYS = frozenset(
 
 class _Died(Exception):
     """The process ended, or says what cannot be read."""
+
+
+class _Full(Exception):
+    """The process had too little memory to answer."""
 
 
 class _Late(Exception):
@@ -94,6 +100,12 @@ class Worker(Closing):
                     Judgement.failed(f"{name}: not judged within {limit_s:g} s", Failure.TIME),
                     (),
                 )
+            except _Full:
+                self.close()
+                judgement, frames = (
+                    Judgement.failed(f"{name}: {_TOO_LITTLE_MEMORY}", Failure.MEMORY),
+                    (),
+                )
             except _Died as error:
                 cause = str(error)
                 self.close()
@@ -120,7 +132,7 @@ class Worker(Closing):
             try:
                 self._send({"judge": to_plain(self._judge), "worker": to_plain(self._limits)})
                 message, _ = self._receive(_START_S)
-            except (_Died, _Late) as error:
+            except (_Died, _Full, _Late) as error:
                 self.close()
                 if attempt == LIVES:
                     cause = str(error) or f"nothing came for {_START_S:g} s"
@@ -187,7 +199,7 @@ class Worker(Closing):
         try:
             send_message(self._pipes[0], message, [])
         except OSError as error:
-            raise _Died(self._ending()) from error
+            raise self._ending() from error
 
     def _receive(self, within_s: float) -> tuple[dict[str, Any], bytes]:
         until_s = time.monotonic() + within_s
@@ -199,7 +211,7 @@ class Worker(Closing):
                     raise _Late
                 count = os.readv(self._pipes[1], [buffer])
                 if not count:
-                    raise _Died(self._ending())
+                    raise self._ending()
                 buffer = buffer[count:]
 
         try:
@@ -212,21 +224,23 @@ class Worker(Closing):
         receive(memoryview(payload))
         return message, bytes(payload)
 
-    def _ending(self) -> str:
-        """Returns how the process ended."""
+    def _ending(self) -> Exception:
+        """Returns how the process ended, to be raised."""
         if self._process is None:
-            return "it was ended"
+            return _Died("it was ended")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5.0)
         code = self._process.returncode
         if code is None:
-            return "it closed its pipe"
+            return _Died("it closed its pipe")
+        if code == OUT_OF_MEMORY:
+            return _Full("it had too little memory")
         if code >= 0:
-            return f"exit code {code}"
+            return _Died(f"exit code {code}")
         try:
-            return signal.Signals(-code).name
+            return _Died(signal.Signals(-code).name)
         except ValueError:
-            return f"signal {-code}"
+            return _Died(f"signal {-code}")
 
 
 def _refusal(message: dict[str, Any]) -> DfdError:

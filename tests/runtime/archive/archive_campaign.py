@@ -1,6 +1,6 @@
 """Judges one archive undisturbed, under SIGKILL and on a Ray cluster, and compares the rows.
 
-    python tests/runtime/archive/campaign.py --files 2000 --kills 10 --ray --work FOLDER
+    python tests/runtime/archive/archive_campaign.py --files 2000 --kills 10 --ray --work FOLDER
 
 The files come from the data folder (DFD_DATA): clips and face crops, copies under other names, and
 damaged ones. Needs the extras `archive` and, for --ray, `archive-ray`.
@@ -236,7 +236,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--span", type=float, default=20.0, help="most seconds between two kills")
     parser.add_argument("--ray", action="store_true", help="run on two nodes of Ray too")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
@@ -259,7 +258,13 @@ def main() -> None:
         writer.writerow(["seconds", "resident_mb"])
         writer.writerows((f"{at:.1f}", f"{mb:.1f}") for at, mb in plain.memory)
     print(json.dumps(figures), flush=True)
-    killed = run(work / "files", work / "killed", options, kills=given.kills, span_s=given.span)
+    killed = run(
+        work / "files",
+        work / "killed",
+        options,
+        kills=given.kills,
+        span_s=max(2.0, plain.wall_s / given.kills),
+    )
     again = rows_of(work / "killed")
     check(files, again)
     figures["killed"] = {
