@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfd_edge.archive.rows import Failure, Judgement
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
-from dfd_edge.errors import DfdError, is_out_of_memory, source_error
+from dfd_edge.errors import DfdError, SourceError, is_out_of_memory, source_error
 from dfd_edge.inference.names import Provider, parse_provider
 from dfd_edge.sandbox import confining
 from dfd_edge.sandbox.messages import read_all, receive_message, send_message
@@ -145,11 +145,12 @@ def judge(
             scan=settings.scan,
         )
     except Exception as error:
+        if is_out_of_memory(error):
+            full = SourceError(name, "there is not enough memory to judge it")
+            return Judgement.failed(str(full), Failure.MEMORY, kind=kind), []
         told = source_error(name, error)
         # The file is known to the reader by its address, wherever it was copied to.
         text = str(told).replace(path, name)
-        if is_out_of_memory(error):
-            return Judgement.failed(text, Failure.MEMORY, kind=kind), []
         return replace(Judgement.of_error(told), error=text, kind=kind), []
     precision = detector.provider.precision
     judgement = Judgement.of(verdict, kind=kind, precision=precision)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from dfd_edge.archive.dataset import read_clips
 from dfd_edge.archive.engine import contents_key
@@ -121,11 +120,11 @@ def compare(before: Store, after: Store, *, depth: int = 1, shown: int = 20) -> 
 
 def _by_source(changes: list[Change], depth: int) -> list[str]:
     """Returns a table of the shifts of scores by folder."""
-    folders = [str(PurePosixPath(change.source).parent) for change in changes]
-    common = len(PurePosixPath(os.path.commonpath(folders)).parts) if _alike(folders) else 0
+    folders = [change.source.rpartition("/")[0].split("/") for change in changes]
+    common = len(os.path.commonprefix(folders))
     groups: defaultdict[str, list[Change]] = defaultdict(list)
     for folder, change in zip(folders, changes, strict=True):
-        groups["/".join(PurePosixPath(folder).parts[: common + depth])].append(change)
+        groups["/".join(folder[: common + depth])].append(change)
     lines = ["| source | clips | labels changed | mean shift | largest shift |"]
     lines.append("|---|---:|---:|---:|---:|")
     for name, group in sorted(groups.items()):
@@ -135,11 +134,6 @@ def _by_source(changes: list[Change], depth: int) -> list[str]:
         largest = f"{max(shifts, key=abs):+.4f}" if shifts else "-"
         lines.append(f"| {name} | {len(group):,} | {labels:,} | {mean} | {largest} |")
     return lines
-
-
-def _alike(folders: list[str]) -> bool:
-    """Whether folders have a common one: all are absolute, or none is."""
-    return len({PurePosixPath(folder).is_absolute() for folder in folders}) == 1
 
 
 def _shift(change: Change) -> float:
