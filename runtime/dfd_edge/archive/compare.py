@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -121,7 +121,7 @@ def compare(before: Store, after: Store, *, depth: int = 1, shown: int = 20) -> 
 def _by_source(changes: list[Change], depth: int) -> list[str]:
     """Returns a table of the shifts of scores by folder."""
     folders = [change.source.rpartition("/")[0].split("/") for change in changes]
-    common = len(os.path.commonprefix(folders))
+    common = _common(folders)
     groups: defaultdict[str, list[Change]] = defaultdict(list)
     for folder, change in zip(folders, changes, strict=True):
         groups["/".join(folder[: common + depth])].append(change)
@@ -134,6 +134,12 @@ def _by_source(changes: list[Change], depth: int) -> list[str]:
         largest = f"{max(shifts, key=abs):+.4f}" if shifts else "-"
         lines.append(f"| {name} | {len(group):,} | {labels:,} | {mean} | {largest} |")
     return lines
+
+
+def _common(folders: list[list[str]]) -> int:
+    """Returns how many parts all folders begin with."""
+    levels = zip(*folders, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, levels))
 
 
 def _shift(change: Change) -> float:
