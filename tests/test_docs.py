@@ -14,6 +14,7 @@ import click
 import pytest
 
 import dfd_edge.errors
+from dfd_edge.cli import COMMANDS
 from dfd_edge.errors import DfdError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,9 @@ def commands() -> dict[str, click.Command]:
         for name, place in SCRIPTS.items():  # noqa: B007 - `record` reads it
             module, _, function = place.partition(":")
             getattr(importlib.import_module(module), function)()
-    found["dfd-edge serve"] = importlib.import_module("dfd_edge.serve.command").command
+        for first, place in COMMANDS.items():
+            name = f"dfd-edge {first}"
+            importlib.import_module(place).main()
     return found
 
 
@@ -120,11 +123,12 @@ def test_commands_on_pages_exist_with_their_options(page: Path, commands: dict[s
     """`dfd-train data check TABLE --x`: the command is there and knows each of its options."""
     for line in lines_with_commands(page):
         command: click.Command | None = None
-        before = ""
         for word in line:
-            before, script = word, f"{before} {word}"
-            if word in SCRIPTS or script in commands:
-                command = commands[word if word in SCRIPTS else script]
+            if word in SCRIPTS:
+                command = commands[word]
+                known = options_of(command)
+            elif command is commands["dfd-edge"] and word in COMMANDS:
+                command = commands[f"dfd-edge {word}"]
                 known = options_of(command)
             elif word in ("|", "||", "&&", "done", ">", "2>") or command is None:
                 command = None

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 _NO_MEMORY = (
     *("bad_alloc", "Failed to allocate", "annot allocate memory", "Insufficient memory"),
-    "can't start new thread",
+    *("can't start new thread", "failed to map segment"),
 )
 
 

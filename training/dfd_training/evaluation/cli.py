@@ -413,8 +413,46 @@ def submit_command(
     click.echo(f"{len(judged)} videos in {out}, {len(failed)} of them not judged")
 
 
+@click.command("evaluate-archive")
+@click.argument("results")
+@click.option("--out", type=_PATH, required=True, help="A folder.")
+@click.option(
+    "--draws",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Bootstrap samples.",
+)
+def evaluate_archive_command(results: str, out: Path, draws: int) -> None:
+    """Report how well the RESULTS of `dfd-edge archive` agree with the labels of its manifest.
+
+    Nothing is judged again. Writes what `evaluate` writes, without the mistakes' pictures; faces
+    and frames are in it where the archive has `--frame-rows`. Each clip is a group of its own.
+    """
+    try:
+        from dfd_training.evaluation.archive import read_archive
+    except ModuleNotFoundError as error:
+        if error.name not in ("fsspec", "pyarrow"):
+            raise
+        raise UsageError(
+            f"archives need {error.name}: run `pip install 'dfd-edge[archive]'`"
+        ) from error
+    from dfd_training.evaluation.evaluate import summarise
+    from dfd_training.evaluation.page import PAGE, write_results
+    from dfd_training.evaluation.report import to_text, write_report
+
+    evaluation, facts = read_archive(results)
+    facts = {"bundle": "an archive", "table": results, "split": "labelled", **facts}
+    report = summarise(evaluation, draws=draws)
+    write_report(evaluation, report, out, facts)
+    write_results(evaluation, report, out, facts, draws=draws)
+    click.echo(to_text(report))
+    click.echo(f"page: {out / PAGE}")
+
+
 COMMANDS = (
     evaluate_command,
+    evaluate_archive_command,
     compare_command,
     ladder_command,
     quality_command,

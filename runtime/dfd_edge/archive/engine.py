@@ -1,0 +1,250 @@
+"""The local engine: threads that each feed a worker process. `cluster` has the other one.
+
+Both judge with `judge_clip`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from dfd_edge.archive.inputs import source_key
+from dfd_edge.archive.rows import Clip, ClipRow
+from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
+from dfd_edge.archive.storage import Fetched, fetch
+from dfd_edge.archive.worker import Worker
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+
+
+class Claims:
+    """Which contents are judged already or being judged: copies of a clip are judged once.
+
+    Args:
+        known: Keys of the contents that are judged, from `contents_key`.
+    """
+
+    def __init__(self, known: Iterable[bytes] = ()) -> None:
+        self._holders: dict[bytes, bytes] = dict.fromkeys(known, b"")
+        self._lock = threading.Lock()
+
+    def claim(self, sha256: str, source: str) -> bool:
+        """Whether a clip is the one of its contents that is to be judged.
+
+        It stays so when asked again, as after a worker's death.
+        """
+        key, holder = contents_key(sha256), source_key(source)
+        with self._lock:
+            return self._holders.setdefault(key, holder) == holder
+
+
+def contents_key(sha256: str) -> bytes:
+    """Returns 16 bytes that identify contents."""
+    return bytes.fromhex(sha256)[:16]
+
+
+class Engine(Protocol):
+    """An engine judges clips and yields their rows in any order."""
+
+    def rows(
+        self, clips: Iterator[Clip], known: Iterable[bytes], stop: threading.Event
+    ) -> Iterator[ClipRow]:
+        """Judges clips.
+
+        Args:
+            clips: Listed as they are needed.
+            known: Keys of contents that are judged already.
+            stop: Set it to end after the clips that are being judged.
+        """
+
+
+def judge_clip(
+    fetched: Fetched,
+    worker: Worker,
+    claim: Callable[[str, str], bool],
+    *,
+    struck: int = 0,
+    on_strike: Callable[[int], None] = lambda strikes: None,
+) -> ClipRow:
+    """Judges a clip that was fetched, unless another one with the same contents is.
+
+    Args:
+        fetched: The clip; its copy is removed.
+        worker: Judges.
+        claim: `Claims.claim`, or what asks it elsewhere.
+        struck: Workers that this clip has ended before.
+        on_strike: Called with their number when there is one more.
+    """
+    clip, sha256 = fetched.clip, fetched.sha256
+    try:
+        if fetched.error is not None or fetched.path is None or sha256 is None:
+            return ClipRow(clip=clip, sha256=None, judgement=fetched.error, judged_s=time.time())
+        if not claim(sha256, clip.source):
+            return ClipRow(clip=clip, sha256=sha256, judgement=None, judged_s=time.time())
+        judgement, frames = worker.judge(
+            fetched.path, clip.source, struck=struck, on_strike=on_strike
+        )
+        return ClipRow(
+            clip=clip, sha256=sha256, judgement=judgement, judged_s=time.time(), frames=frames
+        )
+    finally:
+        fetched.discard()
+
+
+class LocalEngine:
+    """Judges on this machine: worker processes, each with its own session.
+
+    Clips are fetched and hashed ahead of their judgement, as many as there are workers.
+
+    Args:
+        judge: How clips are judged.
+        limits: How worker processes run.
+        jobs: Worker processes.
+        strikes_of: Returns how many workers a clip has ended before.
+        strike: Notes that a clip has ended so many workers.
+        scratch: Folder for copies of clips from object storage; None for the system's.
+    """
+
+    def __init__(
+        self,
+        judge: JudgeSettings,
+        limits: WorkerSettings,
+        *,
+        jobs: int,
+        strikes_of: Callable[[str], int] = lambda source: 0,
+        strike: Callable[[str, int], None] = lambda source, strikes: None,
+        scratch: str | None = None,
+    ) -> None:
+        self._judge = judge
+        self._limits = limits
+        self._jobs = jobs
+        self._strikes_of = strikes_of
+        self._strike = strike
+        self._scratch = scratch
+
+    def rows(
+        self, clips: Iterator[Clip], known: Iterable[bytes], stop: threading.Event
+    ) -> Iterator[ClipRow]:
+        """Judges clips; see `Engine`."""
+        with tempfile.TemporaryDirectory(prefix="dfd-archive-", dir=self._scratch) as folder:
+            run = _LocalRun(self, clips, Claims(known), stop, folder)
+            try:
+                yield from run.rows()
+            finally:
+                run.close()
+
+    def judge_all(self, run: _LocalRun) -> None:
+        """Judges what is fetched until there is no more; runs in a thread of its own."""
+        with Worker(self._judge, self._limits) as worker:
+            while (fetching := run.next_clip()) is not None:
+                fetched = fetching.result()
+                source = fetched.clip.source
+
+                def on_strike(strikes: int, source: str = source) -> None:
+                    self._strike(source, strikes)
+
+                struck = self._strikes_of(source)
+                run.give(
+                    judge_clip(
+                        fetched, worker, run.claims.claim, struck=struck, on_strike=on_strike
+                    )
+                )
+
+    @property
+    def jobs(self) -> int:
+        """Worker processes."""
+        return self._jobs
+
+
+class _LocalRun:
+    """The threads and queues of one run of the local engine."""
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        clips: Iterator[Clip],
+        claims: Claims,
+        stop: threading.Event,
+        folder: str,
+    ) -> None:
+        self.claims = claims
+        self._engine = engine
+        self._stop = stop
+        self._folder = folder
+        self._over = threading.Event()
+        self._fetching: queue.Queue[Future[Fetched] | None] = queue.Queue(engine.jobs)
+        self._rows: queue.Queue[ClipRow | BaseException | None] = queue.Queue(2 * engine.jobs)
+        self._fetchers = ThreadPoolExecutor(engine.jobs, "archive fetch")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"archive job {number}", daemon=True)
+            for number in range(1, engine.jobs + 1)
+        ]
+        self._feeder = threading.Thread(
+            target=self._feed, args=(clips,), name="archive list", daemon=True
+        )
+
+    def rows(self) -> Iterator[ClipRow]:
+        """Yields rows until all threads have ended; raises what one of them raised."""
+        for thread in (*self._threads, self._feeder):
+            thread.start()
+        working = len(self._threads)
+        while working:
+            given = self._rows.get()
+            if given is None:
+                working -= 1
+            elif isinstance(given, BaseException):
+                raise given
+            else:
+                yield given
+
+    def next_clip(self) -> Future[Fetched] | None:
+        """Returns the next clip to judge, or None at the end."""
+        while not (self._stop.is_set() or self._over.is_set()):
+            with contextlib.suppress(queue.Empty):
+                return self._fetching.get(timeout=_POLL_S)
+        return None
+
+    def give(self, row: ClipRow | BaseException | None) -> None:
+        """Passes on a row."""
+        self._put(self._rows, row)
+
+    def close(self) -> None:
+        """Ends all threads, after the clips that they are judging."""
+        self._over.set()
+        for thread in (*self._threads, self._feeder):
+            if thread.ident is not None:
+                thread.join()
+        self._fetchers.shutdown(cancel_futures=True)
+
+    def _feed(self, clips: Iterator[Clip]) -> None:
+        try:
+            for clip in clips:
+                if self._stop.is_set() or self._over.is_set():
+                    return
+                self._put(self._fetching, self._fetchers.submit(fetch, clip, self._folder))
+            for _ in self._threads:
+                self._put(self._fetching, None)
+        except BaseException as error:  # raised again by `rows`
+            self.give(error)
+
+    def _work(self) -> None:
+        try:
+            self._engine.judge_all(self)
+        except BaseException as error:  # raised again by `rows`
+            self.give(error)
+        else:
+            self.give(None)
+
+    def _put(self, to: queue.Queue[T], thing: T) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(queue.Full):
+                to.put(thing, timeout=_POLL_S)
+                return

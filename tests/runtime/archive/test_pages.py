@@ -1,0 +1,166 @@
+"""The index page, drift between two runs, the estimate, and the documentation of the results."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from archive_campaign import rows_of
+
+from dfd_edge.archive.compare import compare, drift_of
+from dfd_edge.archive.dataset import CLIP_COLUMNS, FRAME_COLUMNS
+from dfd_edge.archive.estimate import estimate
+from dfd_edge.archive.page import Totals, write_index
+from dfd_edge.archive.run import ArchiveRequest, run_archive
+from dfd_edge.archive.settings import JudgeSettings
+from dfd_edge.archive.storage import Store
+from dfd_edge.errors import UsageError
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "archive.md"
+
+
+@pytest.fixture
+def copied(archived: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(archived, tmp_path / "copied")
+
+
+def changed(out: Path, name: str, value: object) -> None:
+    """Sets the label or the score of the clip of that name."""
+    for part in (out / "clips").glob("*.parquet"):
+        table = pq.read_table(part)
+        rows = table.to_pylist()
+        for row in rows:
+            if row["source"].endswith("film.mp4"):
+                row[name] = value
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), part)
+
+
+def test_the_index_shows_counts_suspicious_clips_and_failures(copied: Path):
+    pytest.importorskip("jinja2", reason="jinja2 is not installed")
+    write_index(Store(str(copied)), JudgeSettings())
+    page = (copied / "index.html").read_text("utf-8")
+    assert "8 clips:" in page
+    assert "1 copy of others among them" in page
+    broken = next(row for row in rows_of(copied).values() if row["error"])
+    assert str(broken["failure"]).replace("_", " ") in page
+    scored = [row for row in rows_of(copied).values() if row["p_fake"] and not row["duplicate_of"]]
+    places = [
+        page.index(f'<th scope="row">{row["source"]}</th>')
+        for row in sorted(scored, key=lambda row: -row["p_fake"])
+    ]
+    assert places == sorted(places), "the most suspicious comes first"
+    assert "data:image/jpeg" in page
+
+
+def test_reports_of_the_most_suspicious_are_linked(copied: Path):
+    pytest.importorskip("jinja2", reason="jinja2 is not installed")
+    notes: list[str] = []
+    settings = JudgeSettings(duration_s=0.4)
+    write_index(Store(str(copied)), settings, reports=1, note=notes.append)
+    assert notes == []
+    (report,) = (copied / "reports").glob("*.html")
+    first = Totals.of(Store(str(copied))).suspicious[0]["source"]
+    assert Path(first).name in report.read_text("utf-8")
+    assert f'<a href="reports/{report.name}">' in (copied / "index.html").read_text("utf-8")
+
+
+def test_two_runs_that_agree_have_no_drift(archived: Path):
+    store = Store(str(archived))
+    drift = drift_of(store, store)
+    assert drift.only == (0, 0)
+    assert {change.shift for change in drift.both} <= {0.0, None}
+    assert "0 labels changed" in compare(store, store)
+
+
+def test_drift_names_changed_labels_and_shifts_by_source(archived: Path, copied: Path):
+    changed(copied, "p_fake", 0.9)
+    changed(copied, "label", "fake")
+    before = next(row for row in rows_of(archived).values() if row["source"].endswith("film.mp4"))
+    text = compare(Store(str(archived)), Store(str(copied)))
+    assert "1 labels changed" in text
+    assert f"| {before['label']} | fake | 1 |" in text
+    shift = 0.9 - before["p_fake"]
+    assert re.search(rf" /\S+/more \| 2 \| 1 \| \{shift:+.4f} \| \{shift:+.4f} \|", text), text
+
+
+def test_no_results_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="no results"):
+        Totals.of(Store(str(tmp_path)))
+
+
+def test_an_estimate_writes_nothing_and_counts_what_is_left(media: Path, tmp_path: Path, sources):
+    out = tmp_path / "out"
+    settings = JudgeSettings(max_frames=2)
+    request = ArchiveRequest(inputs=(str(media),), out=str(out), judge=settings)
+    text = estimate(request, sample=3, price=2.0)
+    assert f"clips to judge: {len(sources)} (0 done before)" in text
+    assert "3 clips timed" in text
+    hours, cost = (
+        float(re.search(rf"^{name}: ([\d.e-]+)", text, re.MULTILINE)[1])
+        for name in ("worker hours", "cost")
+    )
+    assert cost == pytest.approx(2.0 * hours, rel=0.02)
+    assert not out.exists()
+
+
+def documented(title: str) -> dict[str, str]:
+    """The columns of the table below a line of the page, with their meanings."""
+    text = PAGE.read_text("utf-8").partition(title)[2]
+    table = text[text.index("| column |") :].partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("title", "columns"),
+    [("`results/clips/*.parquet`", CLIP_COLUMNS), ("`results/frames/*.parquet`", FRAME_COLUMNS)],
+)
+def test_the_page_documents_every_column(title: str, columns):
+    assert documented(title) == {column.name: column.meaning for column in columns}
+
+
+def queries() -> list[str]:
+    return re.findall(r"^```sql\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_duckdb_runs_the_queries_of_the_page(copied: Path):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    changed(copied, "label", "fake")
+    changed(copied, "intervals", [{"start_s": 0.0, "end_s": 1.0}, {"start_s": 2.0, "end_s": 3.0}])
+    suspicious, folders, passages = (
+        duckdb.sql(query.replace("'results/", f"'{copied}/")).fetchall() for query in queries()
+    )
+    rows = rows_of(copied)
+    wanted = [
+        (source, row["label"])
+        for source, row in rows.items()
+        if row["label"] in ("fake", "unsure") and row["duplicate_of"] is None
+    ]
+    assert sorted((source, label) for source, label, *_ in suspicious) == sorted(wanted)
+    assert sum(count for _, count, *_ in folders) == len(rows)
+    assert sum(failed for *_, failed in folders) == 1
+    (film,) = (source for source in rows if source.endswith("film.mp4"))
+    assert [row for row in passages if row[0] == film] == [(film, 0.0, 1.0), (film, 2.0, 3.0)]
+
+
+def test_pandas_reads_the_folder(archived: Path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = pandas.read_parquet(archived / "clips")
+    assert list(table.columns) == [column.name for column in CLIP_COLUMNS]
+
+
+def test_labels_of_a_manifest_come_into_the_rows(media: Path, tmp_path: Path):
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text(f"path,label\n{media}/face0.png,REAL\n{media}/more/plain.jpg,FAKE\n")
+    request = ArchiveRequest(inputs=(str(manifest),), out=str(tmp_path / "out"))
+    run_archive(request, threading.Event())
+    (part,) = (tmp_path / "out" / "clips").glob("*.parquet")
+    table = pq.read_table(part)
+    labels = dict(zip(table["source"].to_pylist(), table["expected"].to_pylist(), strict=True))
+    assert labels == {f"{media}/face0.png": "real", f"{media}/more/plain.jpg": "fake"}
+    assert pc.all(table["complete"]).as_py()
