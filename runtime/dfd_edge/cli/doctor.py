@@ -200,6 +200,10 @@ def _decoding() -> Iterator[Finding]:
         return
     height, width = frames[0].image.shape[:2]
     yield Finding("decoding", f"{len(frames)} frames of {width}x{height}")
+    from dfd_edge.sources.decoder import choose_decoder
+
+    report = choose_decoder("auto")
+    yield Finding("  on cuda", "may run" if report else f"not here: {report.reason}")
 
 
 def _detection() -> Iterator[Finding]:

@@ -126,7 +126,8 @@ def open_on(
         # The device's error or the file's, which look alike: the device is asked once more.
         if (fault := _creation_fault(report.device)) is None:
             raise
-        return open_with(None), report.without_device(fault)
+        on_cpu = report.without_device(fault)
+        return open_with(None), on_cpu
 
 
 def is_on_device(frame: VideoFrame) -> bool:

@@ -136,6 +136,7 @@ def test_the_shipped_bundle_judges_the_clip_that_ships():
     assert done.returncode == 0, done.stdout + done.stderr
     lines = {line[6:20].strip(): line[21:] for line in done.stdout.splitlines()}
     assert lines["decoding"] == "8 frames of 352x352"
+    assert lines["on cuda"].startswith(("may run", "not here: "))
     assert lines["detection"] == "a face in 8 of 8 frames"
     assert lines["frame graph"] == lines["sequence graph"] == "8 scores"
     assert lines["judging"].startswith("the test clip, a face swap, is fake, P(fake) 0.")
