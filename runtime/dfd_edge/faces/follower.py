@@ -38,7 +38,7 @@ _LEAST_OVERLAP = 0.3
 #: the smallest face that is found in a whole frame is about 14 px large.
 _CELL = 8
 #: Mean difference in grey levels of a colour beyond which a block has changed. On 120 clips no face
-#: was missed up to 28; 13 % of the frames were searched in squares with 12, 22 % with 28.
+#: was missed up to 28; 13 % of the frames were searched in squares with 12, 20 % with 24.
 _CHANGED = 24
 
 

@@ -274,8 +274,8 @@ def shrunk_square(image: Image, size: int) -> Image:
     """
     # Three planes of one size, which FFmpeg shrinks each by itself.
     frame = VideoFrame(image.shape[1], image.shape[0], "yuv444p")
-    for plane, channel in zip(frame.planes, cv2.split(image), strict=True):
-        _samples(plane)[:] = channel
+    for number, plane in enumerate(frame.planes):
+        cv2.extractChannel(image, number, _samples(plane))
     small = scaler("square").reformat(
         frame, width=size, height=size, interpolation="AREA", threads=1
     )
