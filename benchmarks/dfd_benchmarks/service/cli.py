@@ -70,20 +70,18 @@ def serve(
 
 
 def _compared(overhead: Overhead) -> list[Figure]:
-    from dfd_benchmarks.results.schema import Better, Figure
+    from dfd_benchmarks.results.schema import Figure
 
     pairs = list(zip(overhead.service, overhead.command, overhead.judging, strict=True))
     return [
-        Figure(
-            "service", "service, warm: clip sent to verdict", "s", Better.LOWER, overhead.service
-        ),
-        Figure("command", "dfd-edge: process start to end", "s", Better.LOWER, overhead.command),
-        Figure("judging", "dfd-edge: of that, judging", "s", Better.LOWER, overhead.judging),
+        Figure("service", "service, warm", "s", "lower", overhead.service),
+        Figure("command", "dfd-edge: process start to end", "s", "lower", overhead.command),
+        Figure("judging", "dfd-edge: of that, judging", "s", "lower", overhead.judging),
         Figure(
             "over_command",
             "service / dfd-edge",
             "x",
-            Better.LOWER,
+            "lower",
             tuple(service / command for service, command, _ in pairs),
             1.05,
         ),
@@ -91,8 +89,15 @@ def _compared(overhead: Overhead) -> list[Figure]:
             "over_judging",
             "service / judging without the start",
             "x",
-            Better.LOWER,
+            "lower",
             tuple(service / judging for service, _, judging in pairs),
+        ),
+        Figure(
+            "over_command_cpu",
+            "the same of processor time",
+            "x",
+            "lower",
+            tuple(a / b for a, b in zip(overhead.service_cpu, overhead.command_cpu, strict=True)),
         ),
     ]
 
@@ -104,11 +109,11 @@ def _loaded(load: LoadReport) -> list[Figure]:
         return Figure(name, label, unit, better, (value,))
 
     return [
-        one("done", "load: clips judged", "count", Better.HIGHER, load.done),
-        one("lost", "load: clips lost over kill -9", "count", Better.LOWER, load.lost),
-        one("resumed", "load: waiting at the kill", "count", Better.NEITHER, load.resumed),
-        one("in_order", "load: begun in order (1 yes)", "count", Better.HIGHER, load.in_order),
-        one("took", "load: first clip to last verdict", "s", Better.LOWER, load.took_s),
-        one("memory", "load: the service's memory, most", "MB", Better.LOWER, max(load.memory_mb)),
-        one("workers", "load: of its children, most", "MB", Better.LOWER, max(load.workers_mb)),
+        one("done", "load: clips judged", "count", "higher", load.done),
+        one("lost", "load: clips lost over kill -9", "count", "lower", load.lost),
+        one("resumed", "load: waiting at the kill", "count", "neither", load.resumed),
+        one("in_order", "load: begun in order (1 yes)", "count", "higher", load.in_order),
+        one("took", "load: first clip to last verdict", "s", "lower", load.took_s),
+        one("memory", "load: the service's memory, most", "MB", "lower", max(load.memory_mb)),
+        one("workers", "load: of its children, most", "MB", "lower", max(load.workers_mb)),
     ]

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -228,17 +229,21 @@ def _below(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Wall times of one clip in turn, in seconds.
+    """Times of one clip in turn, in seconds.
 
     Attributes:
         command: `dfd-edge CLIP` as a whole.
         judging: What of it was judging, by its own verdict.
         service: From sending the clip to the verdict, by a process that had judged before.
+        command_cpu, service_cpu: Processor time of the command, and of the service with its
+            children.
     """
 
     command: tuple[float, ...]
     judging: tuple[float, ...]
     service: tuple[float, ...]
+    command_cpu: tuple[float, ...]
+    service_cpu: tuple[float, ...]
 
 
 def compare(data: Path, clip: Path, *, runs: int, options: Sequence[str] = ()) -> Overhead:
@@ -253,18 +258,20 @@ def compare(data: Path, clip: Path, *, runs: int, options: Sequence[str] = ()) -
     Raises:
         DfdError: One does not start or does not judge.
     """
-    command, judging, service = [], [], []
+    kinds: tuple[list[float], ...] = ([], [], [], [], [])
+    command, judging, service, command_cpu, service_cpu = kinds
     body = clip.read_bytes()
     with ServiceProcess(data, options) as server:
         for number in range(runs + 1):
-            begun_s = time.perf_counter()
+            begun_s, begun_cpu_s = time.perf_counter(), _processor_s(server.pid)
             _, answer = server.ask(
                 "POST", "/v1/judgements?name=a.mp4&again=true", body, Prefer="wait=60"
             )
             service.append(time.perf_counter() - begun_s)
+            service_cpu.append(_processor_s(server.pid) - begun_cpu_s)
             if answer.get("state") != "done":
                 raise DfdError(f"the service did not judge {clip}: {answer.get('error')}")
-            begun_s = time.perf_counter()
+            begun_s, begun_cpu_s = time.perf_counter(), _children_s()
             done = subprocess.run(
                 [sys.executable, "-m", "dfd_edge", "--json", *options, str(clip)],
                 capture_output=True,
@@ -272,11 +279,28 @@ def compare(data: Path, clip: Path, *, runs: int, options: Sequence[str] = ()) -
                 check=False,
             )
             command.append(time.perf_counter() - begun_s)
+            command_cpu.append(_children_s() - begun_cpu_s)
             if done.returncode:
                 raise DfdError(f"dfd-edge did not judge {clip}: {done.stderr.strip()}")
             verdict = json.loads(done.stdout.splitlines()[-1])
             judging.append(verdict["duration_s"] / verdict["realtime_factor"])
             if not number:  # files are in the cache now
-                for values in (service, command, judging):
+                for values in kinds:
                     values.clear()
-    return Overhead(tuple(command), tuple(judging), tuple(service))
+    return Overhead(*(tuple(values) for values in kinds))
+
+
+def _children_s() -> float:
+    """Returns the processor time of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _processor_s(pid: int) -> float:
+    """Returns the processor time of a process and of all below it, those that ended included."""
+    ticks = 0
+    for one in (pid, *_below(pid)):
+        with contextlib.suppress(OSError):  # it has just ended, and counts with its parent
+            stat = Path(f"/proc/{one}/stat").read_text("ascii", "replace")
+            ticks += sum(int(field) for field in stat.rpartition(")")[2].split()[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
