@@ -111,12 +111,13 @@ class Browser:
             assert time.monotonic() < until, "the page was not loaded"
             self.call("Page.getLayoutMetrics")
 
-    def wait_for(self, expression: str, within_s: float = ANSWER_S):
-        """Waits until an expression holds, across pages too; returns its value."""
+    def wait_for(self, expression: str, within_s: float = 20.0):
+        """Waits until an expression holds, across pages too; returns its value, True for a node."""
+        wanted = f"((value) => (value instanceof Node ? true : value))({expression})"
         until = time.monotonic() + within_s
         while True:
             with contextlib.suppress(AssertionError):  # the page is being replaced
-                if value := self.evaluate(expression):
+                if value := self.evaluate(wanted):
                     return value
             assert time.monotonic() < until, f"never came true: {expression}"
             time.sleep(0.05)

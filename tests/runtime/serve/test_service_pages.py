@@ -37,7 +37,7 @@ def hand_in(client, path, name=None):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory, tiny_bundle, face_clip, plain_clip):
-    """A service, and what it has judged by name: a clip, one without a face, a picture, no media."""
+    """A service, and what it has judged by name."""
     folder = tmp_path_factory.mktemp("pages")
     cv2.imwrite(str(folder / "portrait.png"), portrait())
     (folder / "broken.mp4").write_text("no video\n" * 50)
