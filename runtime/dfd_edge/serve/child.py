@@ -32,6 +32,7 @@ from dfd_edge.sources.options import SourceOptions
 if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.report.collector import Collector
+    from dfd_edge.sources.frames import Frame
     from dfd_edge.view.overlay import Scene
 
 _PROGRESS_S = 0.25
@@ -99,6 +100,20 @@ class Outbox(Sink):
     def image(self, scene: Scene) -> None:
         """Keeps the most extreme crops of a frame for the report."""
         self._collector.image(scene)
+
+    def wants_image(self, time_s: float, result: FrameResult | None) -> bool:
+        """Whether a crop of this frame would be kept: others need not be converted to BGR."""
+        if result is None or result.time_s != time_s:
+            return False
+        people = self._collector.sources[self._name].people
+        return any(
+            person.p_frame is not None
+            and (
+                person.track not in people
+                or people[person.track].crops.wants(time_s, person.p_frame)
+            )
+            for person in result.people
+        )
 
     def progress(self, done_s: float, whole_s: float | None) -> None:
         """Sends how far the file is, a few times a second."""
@@ -200,12 +215,14 @@ class Judging:
                 )
             outbox.progress(done_s, whole_s)
 
+        def show(frame: Frame, result: FrameResult | None) -> None:
+            if outbox.wants_image(frame.time_s, result):
+                outbox.image(overlay.scene(frame.image, frame.time_s, result))
+
         verdict = self._detector.analyze(
             item,
             on_frame=outbox.frame,
-            on_image=lambda frame, result: outbox.image(
-                overlay.scene(frame.image, frame.time_s, result)
-            ),
+            on_image=show,
             every_image=False,
             on_progress=progress,
             on_event=outbox.event,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from dfd_edge.serve.service import Service
+    from dfd_edge.serve.service import MakeWorkers, Service
     from dfd_edge.serve.settings import ServiceSettings
 
 _EPILOG = (
@@ -150,6 +150,15 @@ _LIBRARIES = ("fastapi", "uvicorn", "jinja2", "python_multipart", "prometheus_cl
     help="Memory that decoding may allocate.",
 )
 @click.option(
+    "--ray",
+    "ray_address",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Judge on a Ray cluster, with --jobs replicas at most; without an address on one that is "
+    "started here.",
+)
+@click.option(
     "--log",
     "log_kind",
     type=click.Choice(["text", "json"]),
@@ -161,6 +170,7 @@ def command(
     max_size: float,
     allow_addresses: str | None,
     cameras: tuple[str, ...],
+    ray_address: str | None,
     log_kind: str | None,
     verbose: bool,
     **options: Any,  # noqa: ANN401 - each is typed in ServiceSettings
@@ -188,7 +198,13 @@ def command(
             **options,
         )
         set_up_logs(log_kind, verbose=verbose)
-        run(settings)
+        if ray_address is None:
+            run(settings)
+        else:
+            from dfd_edge.serve.ray_app import cluster
+
+            with cluster(settings, ray_address) as make_workers:
+                run(settings, make_workers)
     except DfdError as error:
         click.echo(f"dfd-edge: error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -210,8 +226,12 @@ def _check_libraries() -> None:
             ) from error
 
 
-def run(settings: ServiceSettings) -> None:
+def run(settings: ServiceSettings, make_workers: MakeWorkers | None = None) -> None:
     """Runs the service until a signal ends it.
+
+    Args:
+        settings: Its settings.
+        make_workers: Returns what judges; processes by default.
 
     Raises:
         DfdError: It cannot start.
@@ -220,6 +240,7 @@ def run(settings: ServiceSettings) -> None:
     import socket
 
     from dfd_edge.serve.app import create_app
+    from dfd_edge.serve.service import process_workers
 
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -233,7 +254,7 @@ def run(settings: ServiceSettings) -> None:
         ) from error
     listener.listen(_BACKLOG)
     os.umask(0o077)  # footage of strangers is for this user alone
-    app = create_app(settings)
+    app = create_app(settings, make_workers or process_workers)
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
     with contextlib.suppress(KeyboardInterrupt), listener:

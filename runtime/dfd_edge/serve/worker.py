@@ -71,6 +71,20 @@ class Worker(Protocol):
         """Ends it. Safe to call twice."""
 
 
+def judging_settings(settings: ServiceSettings) -> dict[str, Any]:
+    """Returns what a process that judges has to know of the settings: no secret is among it."""
+    return {
+        "model": None if settings.model is None else str(settings.model),
+        "provider": settings.provider,
+        "precision": settings.precision,
+        "threads": settings.threads,
+        "provider_options": dataclasses.asdict(settings.provider_options),
+        "sandbox": settings.sandbox,
+        "memory_mb": settings.memory_mb,
+        "max_duration_s": settings.max_duration_s,
+    }
+
+
 class ProcessWorker:
     """A worker in a process of its own.
 
@@ -117,19 +131,7 @@ class ProcessWorker:
         log = asyncio.create_task(self._log(self._process))
         self._tasks.add(log)
         log.add_done_callback(self._tasks.discard)
-        settings = self._settings
-        self._send(
-            {
-                "model": None if settings.model is None else str(settings.model),
-                "provider": settings.provider,
-                "precision": settings.precision,
-                "threads": settings.threads,
-                "provider_options": dataclasses.asdict(settings.provider_options),
-                "sandbox": settings.sandbox,
-                "memory_mb": settings.memory_mb,
-                "max_duration_s": settings.max_duration_s,
-            }
-        )
+        self._send(judging_settings(self._settings))
         answer = await self._receive()
         if (refused := answer.get("refused")) is not None:
             await self.close()
