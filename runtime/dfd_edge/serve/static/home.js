@@ -23,7 +23,7 @@ const queue = byId("queue");
 const table = byId("history");
 const active = new Map();
 let cursor = null;
-let mine = new Set();
+const mine = new Set();
 
 const showQueue = () => {
   byId("queue-section").hidden = !active.size;
@@ -33,7 +33,11 @@ const showQueue = () => {
 };
 
 const aboutOf = (one) => {
-  if (one.state === "queued") return one.position ? `Waiting, number ${one.position}` : "Waiting";
+  if (one.state === "queued") {
+    const place = one.position ? `Waiting, number ${one.position}` : "Waiting";
+    const rest = left(one.starts_in_s).replace(" left", "");
+    return rest ? `${place}, starts in ${rest}` : place;
+  }
   const rest = one.progress ? left(one.progress.left_s) : "";
   return rest ? `Being judged, ${rest}` : "Being judged";
 };
@@ -109,6 +113,13 @@ const take = (one) => {
     if (known) trying(search);
   }
   showQueue();
+};
+
+const forget = ({ id }) => {
+  active.delete(id);
+  rows.delete(id);
+  showQueue();
+  table.querySelector(`[data-id="${id}"]`)?.remove();
 };
 
 const announce = (one) => {
@@ -241,6 +252,7 @@ trying(search);
 listen("/v1/events", {
   open: () => trying(refreshQueue),
   state: take,
+  deleted: forget,
   progress: (progress) => {
     const one = active.get(progress.id);
     if (!one) return;

@@ -71,6 +71,9 @@ export class Player {
       this.refresh();
     };
     for (const kind of ["loadeddata", "seeked", "timeupdate"]) media.addEventListener(kind, moved);
+    // On paper, controls only hide the picture.
+    addEventListener("beforeprint", () => (media.controls = false));
+    addEventListener("afterprint", () => (media.controls = true));
     if (!("requestVideoFrameCallback" in media)) return;
     const each = (_, { mediaTime }) => {
       this.time = mediaTime;
