@@ -9,6 +9,7 @@ from dfd_benchmarks.peers.cli import peers
 from dfd_benchmarks.results.cli import chart, compare
 from dfd_benchmarks.scenario.cli import scenario
 from dfd_benchmarks.sequence.cli import gru, recurrent
+from dfd_benchmarks.service.cli import serve
 from dfd_benchmarks.soak.cli import soak
 from dfd_benchmarks.stages.cli import stages, startup
 from dfd_benchmarks.streams.cli import memory, streams
@@ -39,6 +40,7 @@ main.add_command(startup)
 main.add_command(streams)
 main.add_command(memory)
 main.add_command(soak)
+main.add_command(serve)
 main.add_command(scenario)
 main.add_command(compare)
 main.add_command(chart)

@@ -237,10 +237,8 @@ def cluster(settings: ServiceSettings, address: str) -> Iterator[MakeWorkers]:
     Bundle.load(settings.model)  # whose error would come as a traceback of a replica
     os.environ.pop("DFD_TOKEN", None)  # replicas get no secret of the service
     try:
-        if address == _LOCAL:
-            ray.init(include_dashboard=False, log_to_driver=False)
-        else:
-            ray.init(address, log_to_driver=False)
+        # Without an address Ray would join any cluster that it finds on this machine.
+        ray.init(address, log_to_driver=False, **_only_here(address))
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"--ray {address}: no cluster there ({first})") from error
@@ -259,6 +257,11 @@ def cluster(settings: ServiceSettings, address: str) -> Iterator[MakeWorkers]:
         if address == _LOCAL:
             _serve.shutdown()
         _untyped.shutdown()
+
+
+def _only_here(address: str) -> dict[str, Any]:
+    """Returns options of a cluster that is started here; an existing one takes none."""
+    return {"include_dashboard": False} if address == _LOCAL else {}
 
 
 def replica_workers(settings: ServiceSettings, handle: DeploymentHandle[Judge]) -> list[Worker]:

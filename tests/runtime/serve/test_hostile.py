@@ -201,7 +201,7 @@ def test_a_playlist_reaches_no_other_file_or_host(client, kind):
         texts = {
             "hls": f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{port}/a.ts\n#EXTINF:1,\n/etc/passwd\n",
             "concat": f"ffconcat version 1.0\nfile 'http://127.0.0.1:{port}/a.mp4'\n",
-            "sdp": f"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96\n",
+            "sdp": f"v=0\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96\n",
         }
         failure(judged(client, texts[kind].encode(), "list.mp4"))
         with pytest.raises(TimeoutError):

@@ -1,0 +1,1 @@
+"""`dfd-edge serve` under load, killed and started again, and held against the command line."""
