@@ -171,6 +171,19 @@ def test_a_judgement_that_runs_can_be_cancelled_on_its_page(browser, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_film_that_no_browser_plays_keeps_its_timeline(browser, shown, served, tmp_path):
+    path = write_clip(tmp_path / "old.avi", face_frames(25), codec="mpeg4")
+    with served.client() as client, path.open("rb") as file:
+        judgement = client.post(
+            "/v1/judgements", files={"file": ("old.avi", file)}, headers={"Prefer": "wait=60"}
+        ).json()
+    shown(judgement["links"]["page"])
+    browser.wait_for("document.querySelector('.stage').hidden")
+    assert not browser.evaluate("document.querySelector('.unplayable').hidden")
+    browser.wait_for("document.querySelector('.timeline .score')")
+
+
+@pytest.mark.slow
 def test_a_file_is_judged_anew(browser, shown, judged, served):
     judgement_shown(browser, shown, judged["second.webm"])
     browser.evaluate("document.querySelector('#again').click()")
