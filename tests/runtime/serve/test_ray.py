@@ -10,12 +10,14 @@ import uuid
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
 from clip_maker import face_frames, write_clip
 
 from dfd_edge import Detector
 from serving import Program
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
 pytestmark = [
     pytest.mark.slow,
