@@ -1,4 +1,4 @@
-"""Has a running `dfd-edge serve` judge a file: `service_client.py http://127.0.0.1:8333 clip.mp4`."""
+"""Has `dfd-edge serve` judge a file: `service_client.py http://127.0.0.1:8333 clip.mp4`."""
 
 import json
 import sys
