@@ -191,13 +191,17 @@ class LiveSource(Closing):
             self._encoded = known
         return known[1]
 
-    def close(self) -> None:
-        """Ends the watch; waits a few seconds at most. Safe to call twice."""
+    def leave(self) -> None:
+        """Ends the watch; returns at once."""
         self._closed.set()
         with self._lock:
             watch = self._watch
         if watch is not None:
             watch.close()
+
+    def close(self) -> None:
+        """Ends the watch; waits a few seconds at most. Safe to call twice."""
+        self.leave()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
 
@@ -316,6 +320,8 @@ class Live(Closing):
 
     def close(self) -> None:
         """Ends all watches. Safe to call twice."""
+        for source in self:
+            source.leave()
         for source in self:
             source.close()
 

@@ -14,7 +14,7 @@ from clip_maker import face_frames, portrait, write_clip
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from dfd_edge.serve.settings import CameraSource
-from serving import serving
+from serving import ScriptedWorker, serving
 
 PHONE, DESKTOP = 390, 1280
 #: In the page of a judgement: share of the overlay's pixels that are drawn.
@@ -138,6 +138,62 @@ def test_from_the_file_to_the_report(browser, shown, served, tmp_path):
     assert "Deepfake report: handed in.webm" in found[0].read_text("utf-8")
 
 
+@pytest.mark.slow
+def test_of_a_folder_that_is_dropped_the_media_are_taken(browser, shown, served, tmp_path):
+    folder = tmp_path / "dropped"
+    (folder / "inner").mkdir(parents=True)
+    film(folder / "inner" / "from a folder.webm", 1)
+    (folder / "notes.txt").write_text("no film")
+    shown("/")
+    x, y = browser.evaluate(
+        """(() => { const box = document.querySelector("#drop").getBoundingClientRect();
+        return [box.left + 30, box.top + 30]; })()"""
+    )
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+    browser.wait_for("/from a folder/.test(document.querySelector('#history').innerText)")
+    with served.client() as client:
+        assert client.get("/v1/judgements?q=notes.txt").json()["judgements"] == []
+
+
+def test_a_judgement_that_runs_can_be_cancelled_on_its_page(browser, tmp_path):
+    with serving(tmp_path, [ScriptedWorker()]) as served, served.client() as client:
+        judgement = client.post("/v1/judgements?name=a.mp4", content=b"wait").json()
+        browser.open(served.address + judgement["links"]["page"], width=PHONE)
+        browser.wait_for("document.querySelector('#state-name').textContent === 'Being judged'")
+        browser.wait_for("document.querySelector('#progress').value === 0.5")
+        browser.evaluate("document.querySelector('#cancel').click()")
+        browser.wait_for("document.querySelector('#state-name')?.textContent === 'Cancelled'")
+        browser.wait_for("!document.querySelector('#cancel')")
+        assert browser.troubles(served.address) == []
+        browser.open("about:blank", width=DESKTOP)
+
+
+@pytest.mark.slow
+def test_a_film_that_no_browser_plays_keeps_its_timeline(browser, shown, served, tmp_path):
+    path = write_clip(tmp_path / "old.avi", face_frames(25), codec="mpeg4")
+    with served.client() as client, path.open("rb") as file:
+        judgement = client.post(
+            "/v1/judgements", files={"file": ("old.avi", file)}, headers={"Prefer": "wait=60"}
+        ).json()
+    shown(judgement["links"]["page"])
+    browser.wait_for("document.querySelector('.stage').hidden")
+    assert not browser.evaluate("document.querySelector('.unplayable').hidden")
+    browser.wait_for("document.querySelector('.timeline .score')")
+
+
+@pytest.mark.slow
+def test_a_file_is_judged_anew(browser, shown, judged, served):
+    judgement_shown(browser, shown, judged["second.webm"])
+    browser.evaluate("document.querySelector('#again').click()")
+    own = judged["second.webm"]["id"]
+    browser.wait_for(f"!location.pathname.includes('{own}') && document.querySelector('#verdict')")
+    with served.client() as client:
+        found = client.get("/v1/judgements?q=second.webm").json()["judgements"]
+    assert len({one["sha256"] for one in found}) == 1 < len(found)
+
+
 def test_the_overlay_goes_with_the_video(browser, shown, judged):
     judgement_shown(browser, shown, judged["first.webm"])
     browser.wait_for(f"{DRAWN} > 0.002")
@@ -201,6 +257,7 @@ def test_a_note_is_found_again(browser, shown, judged):
     assert "second.webm" in browser.evaluate("document.querySelector('#history').innerText")
 
 
+@pytest.mark.slow
 def test_two_videos_go_in_step(browser, shown, judged):
     shown(f"/compare?a={judged['first.webm']['id']}&b={judged['second.webm']['id']}")
     browser.wait_for("document.querySelectorAll('.timeline .score').length === 2")
@@ -255,7 +312,8 @@ def test_without_javascript_the_verdict_can_be_read(browser, judged, served):
         assert wanted in texts
 
 
-PAGES = ["/", "/live", "/docs", "/none", "first.webm", "portrait.png", "compare"]
+SLOW = ("/live", "/docs", "/none", "portrait.png", "compare")
+PAGES = ["/", "first.webm", *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW)]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -159,6 +159,7 @@ def test_browsers_get_a_page_of_an_error_and_programs_a_problem(judged):
         assert told.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_file_is_not_kept(tmp_path, tiny_bundle, face_clip):
     short = tmp_path / "short.mp4"
     shutil.copy(face_clip, short)

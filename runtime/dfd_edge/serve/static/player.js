@@ -85,6 +85,7 @@ export class Player {
 
   unplayable() {
     this.box.querySelector(".stage").hidden = true;
+    this.box.querySelector(".choices").hidden = true;
     this.box.querySelector(".unplayable").hidden = false;
     this.media = null;
   }
