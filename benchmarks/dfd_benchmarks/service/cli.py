@@ -94,7 +94,7 @@ def _compared(overhead: Overhead) -> list[Figure]:
         ),
         Figure(
             "over_command_cpu",
-            "the same of processor time",
+            "service / dfd-edge, processor time",
             "x",
             "lower",
             tuple(a / b for a, b in zip(overhead.service_cpu, overhead.command_cpu, strict=True)),

@@ -261,7 +261,10 @@ def cluster(settings: ServiceSettings, address: str) -> Iterator[MakeWorkers]:
 
 def _only_here(address: str) -> dict[str, Any]:
     """Returns options of a cluster that is started here; an existing one takes none."""
-    return {"include_dashboard": False} if address == _LOCAL else {}
+    if address != _LOCAL:
+        return {}
+    # By default Ray's processes give way to all others of the machine.
+    return {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
 
 
 def replica_workers(settings: ServiceSettings, handle: DeploymentHandle[Judge]) -> list[Worker]:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
 from clip_maker import face_frames, write_clip
 from PIL import Image
 
 from serving import Served, serving
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps all the limits")
 
 sys.path.append(str(Path(__file__).parents[2] / "fuzz"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import socket
@@ -12,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
 from dfd_edge.errors import UnreachableError, UnsupportedError, UsageError
 from dfd_edge.serve.addresses import (
     AddressPolicy,
@@ -20,7 +24,10 @@ from dfd_edge.serve.addresses import (
     is_public,
     resolve,
 )
-from dfd_edge.serve.fetching import fetch
+from dfd_edge.serve.fetching import MAX_FETCHES, Fetcher, fetch
+from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.settings import ServiceSettings
+from serving import ScriptedWorker, serving
 
 CLIP = bytes(range(256)) * 1000
 PUBLIC = ipaddress.ip_address("93.184.216.34")
@@ -43,28 +50,23 @@ class Sender(BaseHTTPRequestHandler):
         elif self.path == "/short":
             self.answer(200, CLIP[:1000], **{"Content-Length": str(len(CLIP))})
             self.close_connection = True
-        elif self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            self.close_connection = True
-            while not self.server.over.wait(0.005):  # type: ignore[attr-defined]
-                try:
-                    self.wfile.write(CLIP)
-                except OSError:
-                    return
-        elif self.path == "/slow":
-            self.send_response(200)
-            self.end_headers()
-            self.close_connection = True
-            while not self.server.over.wait(0.05):  # type: ignore[attr-defined]
-                try:
-                    self.wfile.write(b"x")
-                except OSError:
-                    return
+        elif self.path in ("/endless", "/slow"):
+            self.pour(*((CLIP, 0.005) if self.path == "/endless" else (b"x", 0.05)))
+        elif self.path == "/empty":
+            self.answer(200, b"")
         elif self.path == "/missing":
             self.answer(404, b"")
         else:
             self.answer(200, CLIP, **{"Content-Type": "video/mp4"})
+
+    def pour(self, data: bytes, every_s: float) -> None:
+        """Sends without end."""
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            while not self.server.over.wait(every_s):  # type: ignore[attr-defined]
+                self.wfile.write(data)
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -352,3 +354,69 @@ def test_a_fetched_file_lies_where_the_caller_says(internet, tmp_path):
     fetched = fetch("http://clips.example/..%2f..%2fpasswd", tmp_path / "file", internet())
     assert fetched.name == "../../passwd"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Through the service.
+
+
+def fetched_by(policy, folder, address, running=0):
+    fetcher = Fetcher(ServiceSettings(data=folder), policy)
+    fetcher._running = running
+    return asyncio.run(fetcher.fetch(address))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "media").mkdir()
+    return tmp_path
+
+
+def test_a_fetched_file_is_an_upload_under_a_random_name(internet, folder):
+    upload = fetched_by(internet(), folder, "http://clips.example/..%2f..%2fa.mp4")
+    assert (upload.name, upload.bytes) == ("a.mp4", len(CLIP))
+    assert upload.sha256 == hashlib.sha256(CLIP).hexdigest()
+    assert [path.name for path in (folder / "media").iterdir()] == [upload.media]
+    assert len(upload.media) == 32
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("http://10.0.0.1/a.mp4", "address-refused"),
+        ("file:///etc/passwd", "address-refused"),
+        ("http://clips.example/endless", "too-large"),
+        ("http://clips.example/missing", "address-failed"),
+        ("http://clips.example/empty", "address-failed"),
+        ("http://unknown.example/a.mp4", "address-failed"),
+    ],
+)
+def test_what_is_not_fetched_is_a_problem_and_leaves_nothing(internet, folder, address, problem):
+    names = {"10.0.0.1": [ipaddress.ip_address("10.0.0.1")]}
+    policy = internet(names=names, max_bytes=1 << 20)
+    with pytest.raises(Problem) as raised:
+        fetched_by(policy, folder, address)
+    assert raised.value.name == problem
+    assert list((folder / "media").iterdir()) == []
+
+
+def test_only_a_few_fetches_run_at_once(internet, folder):
+    with pytest.raises(Problem) as raised:
+        fetched_by(internet(), folder, "http://clips.example/a.mp4", running=MAX_FETCHES)
+    assert raised.value.name == "busy"
+    assert internet.reached == []
+
+
+def test_the_service_fetches_nothing_unless_it_is_allowed(host, tmp_path):
+    port = host.server_address[1]
+    own = {"address": f"http://127.0.0.1:{port}/a.mp4"}
+    with serving(tmp_path / "none", [ScriptedWorker()]) as served, served.client() as client:
+        refused = client.post("/v1/judgements", json=own)
+        assert (refused.status_code, refused.json()["type"]) == (403, "/problems/address-refused")
+    every = {"allowed_addresses": (f"*:{port}",)}
+    with (
+        serving(tmp_path / "all", [ScriptedWorker()], **every) as served,
+        served.client() as client,
+    ):
+        refused = client.post("/v1/judgements", json=own)
+        assert "private, local or reserved" in refused.json()["detail"]
+    assert host.seen == []
