@@ -57,6 +57,13 @@ export class Player {
     this.finish();
   }
 
+  /** Ends it without a word: what is still under way is of no use any more. */
+  abandon() {
+    const nothing = () => {};
+    this.events = { onResult: nothing, onEnd: nothing, onTrouble: nothing };
+    this.end();
+  }
+
   finish() {
     if (this.ended && this.underWay === 0 && !this.stopped) {
       this.stopped = true;
