@@ -77,6 +77,11 @@ export class Player {
     const clock = this.live ? (details.captureTime ?? now) / 1000 : details.mediaTime;
     if (this.live) this.origin ??= clock;
     const time = clock - (this.origin ?? 0);
+    if (time === this.last) {
+      // The same frame again, after a wait.
+      this.presented = details.presentedFrames;
+      return;
+    }
     if (this.hasLost(time, details.presentedFrames)) this.interrupt();
     const { due, wanted } = this.gate.ask(time);
     const late = due && this.live && this.dueUnderWay >= MOST_UNDER_WAY;
