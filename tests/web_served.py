@@ -104,7 +104,7 @@ def judged_in_browser(
     return browser.evaluate(JUDGE % json.dumps(asked))
 
 
-def wait_for(browser: Browser, condition: str, seconds: float = 60.0) -> None:
+def wait_for(browser: Browser, condition: str, seconds: float = 120.0) -> None:
     """Waits until an expression is true in the page."""
     until = time.monotonic() + seconds
     while not browser.evaluate(condition):

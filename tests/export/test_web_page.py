@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,14 @@ def test_a_video_is_judged_as_the_runtime_judges_it(page, address):
     assert troubles(page, address) == []
 
 
+def test_a_clip_that_is_stopped_is_not_complete(page):
+    choose(page, SAMPLES / "real_astronaut.mp4")
+    wait_for(page, "/[1-9] moments? judged/.test(document.getElementById('progress').innerText)")
+    page.evaluate("document.getElementById('stop').click()")
+    wait_for(page, JUDGED)
+    assert re.search(r"Not complete\s+the browser handed on \d+ of 20", text_of(page, "#facts"))
+
+
 def test_a_picture_is_judged_as_a_still(page, tmp_path, address):
     picture = tmp_path / "hopper.png"
     image = sample("real_hopper", 1)[0]
@@ -202,7 +211,9 @@ def test_it_works_without_its_server(chromium, tmp_path):
     assert json.loads(installable["data"])["display"] == "standalone"
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(390, True), pytest.param(1280, False, marks=pytest.mark.slow)]
+)
 def test_everyone_can_use_it(chromium, address, tmp_path, width, dark):
     """axe finds no serious fault, all of it fits, and a keyboard reaches each control."""
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")

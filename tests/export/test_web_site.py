@@ -23,7 +23,7 @@ from dfd_export.web.onnxruntime_web import (
     integrity_of,
 )
 from dfd_export.web.site import PAGE, write_site
-from web_served import PACKAGE, package
+from web_served import PACKAGE, ROOT, package
 
 
 @pytest.fixture
@@ -63,6 +63,14 @@ def test_the_command_writes_a_whole_page(tmp_path, unpacked):
     frame = out / "bundle" / "frame.onnx"
     assert frame.read_bytes() == (DEFAULT_BUNDLE / "frame.onnx").read_bytes()
     assert "bundle/frame.int8.onnx" not in found
+
+
+def test_the_docs_show_what_the_command_prints(tmp_path):
+    out = tmp_path / "site"
+    asked = ["web", str(DEFAULT_BUNDLE), "--out", str(out), "--onnxruntime-web", str(package())]
+    done = CliRunner().invoke(main, asked)
+    shown = (ROOT / "docs" / "web.md").read_text("utf-8")
+    assert done.output.replace(str(out), "build/web") in shown
 
 
 def test_each_address_that_the_page_names_is_in_the_folder(tmp_path, unpacked, bundle):

@@ -6,6 +6,8 @@ import { describeTimeline, drawBoxes, drawTimeline, showVerdict } from "./view.j
 import { count } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
+/** A clip is judged whole where this share of its moments was seen. */
+const MOST_MOMENTS = 0.9;
 const video = $("video");
 const judge = new Judge();
 let config = null;
@@ -52,8 +54,7 @@ async function load() {
 
 /** Ends what is being judged, without a verdict, and makes room for another source. */
 async function reset(still) {
-  if (player) player.events.onEnd = () => {};
-  player?.end();
+  player?.abandon();
   player = null;
   closeCamera();
   if (seen.address) URL.revokeObjectURL(seen.address);
@@ -167,6 +168,7 @@ function drawScores() {
 async function conclude(duration) {
   const { verdict, decision } = await judge.verdict(duration);
   const still = duration === null && !seen.live;
+  if (duration !== null) notePassedOver(verdict, duration);
   closeCamera();
   $("stop").hidden = true;
   $("replay").hidden = still || seen.live;
@@ -175,6 +177,14 @@ async function conclude(duration) {
   const { live, pictures } = seen;
   const leftOut = player?.leftOut ?? 0;
   showVerdict({ verdict, decision, config, still, live, pictures, leftOut, seek });
+}
+
+/** Notes in the verdict where the browser did not hand on most of a clip's moments. */
+function notePassedOver(verdict, duration) {
+  const due = Math.floor(duration * config.manifest.sequence.rate_hz);
+  if (verdict.frames >= MOST_MOMENTS * due) return;
+  verdict.complete = false;
+  verdict.reason = `the browser handed on ${verdict.frames} of ${due} moments, or judging was stopped`;
 }
 
 function seek(time) {

@@ -57,6 +57,13 @@ export class Player {
     this.finish();
   }
 
+  /** Ends it without a word: what is still under way is of no use any more. */
+  abandon() {
+    const nothing = () => {};
+    this.events = { onResult: nothing, onEnd: nothing, onTrouble: nothing };
+    this.end();
+  }
+
   finish() {
     if (this.ended && this.underWay === 0 && !this.stopped) {
       this.stopped = true;
@@ -70,6 +77,11 @@ export class Player {
     const clock = this.live ? (details.captureTime ?? now) / 1000 : details.mediaTime;
     if (this.live) this.origin ??= clock;
     const time = clock - (this.origin ?? 0);
+    if (time === this.last) {
+      // The same frame again, after a wait.
+      this.presented = details.presentedFrames;
+      return;
+    }
     if (this.hasLost(time, details.presentedFrames)) this.interrupt();
     const { due, wanted } = this.gate.ask(time);
     const late = due && this.live && this.dueUnderWay >= MOST_UNDER_WAY;

@@ -2,7 +2,7 @@
 
 import { extractCrop } from "./judge/crop.js";
 import { Models } from "./judge/engine.js";
-import { lumaOf, pixelsOf } from "./judge/frames.js";
+import { isHdr, lumaOf, pixelsOf } from "./judge/frames.js";
 import { Stream } from "./judge/stream.js";
 
 let models = null;
@@ -26,8 +26,9 @@ const handlers = {
   },
 
   /** Takes a frame that the page's gate has answered for; gives a result where it is due. */
-  async frame({ frame, time, due, wanted, interrupted }) {
+  async frame({ frame, time, due, wanted: asked, interrupted }) {
     if (interrupted) stream.interrupt();
+    const wanted = asked && !isHdr(frame);
     const luma = wanted ? await lumaOf(frame) : null;
     // A frame that is only compared needs no colours.
     const image = due || luma === null ? pixelsOf(frame) : null;

@@ -20,6 +20,9 @@ export function pixelsOf(frame) {
   return picture(context.getImageData(0, 0, width, height));
 }
 
+/** Whether a frame's brightness is on the scale of HDR, on which nothing is measured. */
+export const isHdr = (frame) => HDR.has(frame.colorSpace?.transfer);
+
 /**
  * The decoder's own brightness in full range, or null where the browser does not give it.
  *
@@ -27,7 +30,7 @@ export function pixelsOf(frame) {
  */
 export async function lumaOf(frame) {
   const { visibleRect, format, colorSpace } = frame;
-  if (!PLANAR.has(format) || HDR.has(colorSpace.transfer)) return null;
+  if (!PLANAR.has(format)) return null;
   const { width, height } = visibleRect;
   const isUpright = !frame.rotation && !frame.flip;
   if (!isUpright || width !== frame.displayWidth || height !== frame.displayHeight) return null;
