@@ -125,7 +125,7 @@ def run(
             if not memory or now_s - began_s - memory[-1][0] >= _SAMPLE_S:
                 memory.append((now_s - began_s, _resident_mb(process.pid)))
             if killed < kills and now_s >= due_s:
-                workers = _children(process.pid)
+                workers = children_of(process.pid)
                 main = killed % 2 == 0 or not workers
                 victim = process.pid if main else random_.choice(workers)
                 os.kill(victim, signal.SIGKILL)
@@ -207,7 +207,7 @@ def two_nodes(cpus: int = 1) -> Iterator[str]:
         cluster.shutdown()
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     """The worker processes of a run."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
