@@ -198,6 +198,7 @@ def two_nodes(cpus: int = 1) -> Iterator[str]:
     """A Ray cluster of two nodes on this machine; gives its address."""
     from ray.cluster_utils import Cluster
 
+    os.environ["RAY_worker_niceness"] = "0"  # by default actors make room for all else
     memory = {"object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, **memory})
     try:
@@ -205,6 +206,29 @@ def two_nodes(cpus: int = 1) -> Iterator[str]:
         yield cluster.address
     finally:
         cluster.shutdown()
+
+
+def throughput(sources: Sequence[Path], work: Path, options: Sequence[str], rounds: int) -> object:
+    """Processor time of `dfd-edge` and of `dfd-edge archive` for the same files, by turns."""
+    folder = work / "once"
+    folder.mkdir(parents=True)
+    for number, source in enumerate(sources):
+        (folder / f"{number:05d}{source.suffix}").symlink_to(source)
+    used: dict[str, list[float]] = {"dfd-edge": [], "dfd-edge archive": []}
+    walls: dict[str, list[float]] = {name: [] for name in used}
+    for turn in range(rounds):
+        for name in used:
+            since_s, began_s = _children_s(), time.monotonic()
+            if name == "dfd-edge":
+                words = [sys.executable, "-m", "dfd_edge", "--json", *options, str(folder)]
+            else:
+                words = command(folder, work / f"once{turn}", options)
+            subprocess.run(words, check=False, capture_output=True)
+            used[name].append(round(_children_s() - since_s, 2))
+            walls[name].append(round(time.monotonic() - began_s, 2))
+    plain, archived = (sum(used[name]) for name in used)
+    ratio = round(plain / archived, 3)
+    return {"processor_s": used, "wall_s": walls, "throughput_ratio": ratio}
 
 
 def children_of(pid: int) -> list[int]:
@@ -239,8 +263,16 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="run on two nodes of Ray too")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
+    parser.add_argument(
+        "--throughput", action="store_true", help="only compare with dfd-edge, copies left out"
+    )
     given = parser.parse_args()
     work: Path = given.work
+    if given.throughput:
+        options = ["--jobs", str(given.jobs), "--duration", "2"]
+        sources = development_files(given.files)
+        print(json.dumps(throughput(sources, work, options, rounds=3), indent=2))
+        return
     files = build(development_files(given.files), work / "files", given.files)
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     plain = run(work / "files", work / "plain", options)
