@@ -125,7 +125,7 @@ def run(
             if not memory or now_s - began_s - memory[-1][0] >= _SAMPLE_S:
                 memory.append((now_s - began_s, _resident_mb(process.pid)))
             if killed < kills and now_s >= due_s:
-                workers = _children(process.pid)
+                workers = children_of(process.pid)
                 main = killed % 2 == 0 or not workers
                 victim = process.pid if main else random_.choice(workers)
                 os.kill(victim, signal.SIGKILL)
@@ -198,6 +198,8 @@ def two_nodes(cpus: int = 1) -> Iterator[str]:
     """A Ray cluster of two nodes on this machine; gives its address."""
     from ray.cluster_utils import Cluster
 
+    # By default actors make room for everything else on the machine.
+    os.environ.update({"RAY_worker_niceness": "0"})
     memory = {"object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, **memory})
     try:
@@ -207,7 +209,27 @@ def two_nodes(cpus: int = 1) -> Iterator[str]:
         cluster.shutdown()
 
 
-def _children(pid: int) -> list[int]:
+def throughput(sources: Sequence[Path], work: Path, options: Sequence[str], rounds: int) -> object:
+    """Processor time of `dfd-edge` and of `dfd-edge archive` for the same files, by turns."""
+    folder = work / "once"
+    folder.mkdir(parents=True)
+    for number, source in enumerate(sources):
+        (folder / f"{number:05d}{source.suffix}").symlink_to(source)
+    used: dict[str, list[float]] = {"dfd-edge": [], "dfd-edge archive": []}
+    for turn in range(rounds):
+        for name, seconds in used.items():
+            since_s = _children_s()
+            if name == "dfd-edge":
+                words = [sys.executable, "-m", "dfd_edge", "--json", *options, str(folder)]
+            else:
+                words = command(folder, work / f"once{turn}", options)
+            subprocess.run(words, check=False, capture_output=True)
+            seconds.append(round(_children_s() - since_s, 2))
+    plain, archived = (sum(seconds) for seconds in used.values())
+    return {"processor_s": used, "throughput_ratio": round(plain / archived, 3)}
+
+
+def children_of(pid: int) -> list[int]:
     """The worker processes of a run."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -239,8 +261,16 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="run on two nodes of Ray too")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
+    parser.add_argument(
+        "--throughput", action="store_true", help="only compare with dfd-edge, copies left out"
+    )
     given = parser.parse_args()
     work: Path = given.work
+    if given.throughput:
+        options = ["--jobs", str(given.jobs), "--duration", "2"]
+        sources = development_files(given.files)
+        print(json.dumps(throughput(sources, work, options, rounds=3), indent=2))
+        return
     files = build(development_files(given.files), work / "files", given.files)
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     plain = run(work / "files", work / "plain", options)
