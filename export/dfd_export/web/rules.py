@@ -22,8 +22,8 @@ def rules() -> dict[str, Any]:
             "stepsAhead": bursts._STEPS_AHEAD,
         },
         "detector": {
-            "inputSize": detector._INPUT_SIZE,
-            "grid": detector._GRID,
+            "inputSize": detector.INPUT_SIZE,
+            "grid": detector.INPUT_SIZE // detector._CELL,
             "logitLimit": detector._SCORE_LOGIT_LIMIT,
             "halvedFrom": frames._HALVED_FROM,
             "borderedShare": detector._BORDERED_SHARE,

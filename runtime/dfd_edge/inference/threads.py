@@ -18,6 +18,21 @@ MAX_THREADS = 64
 """Threads that the command line lets a library have."""
 
 
+def set_up_libraries(threads: int) -> None:
+    """Sets what holds for the whole process: for processes of this program's own.
+
+    Args:
+        threads: Threads that OpenCV uses, 1 or more.
+
+    Raises:
+        ProviderError: onnxruntime cannot be imported.
+    """
+    from dfd_edge.inference.installation import quiet_onnxruntime  # noqa: PLC0415
+
+    set_opencv_threads(threads)
+    quiet_onnxruntime()
+
+
 def set_opencv_threads(threads: int) -> None:
     """Sets the threads that OpenCV uses in this process, for every part of it.
 
