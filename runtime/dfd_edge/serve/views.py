@@ -229,7 +229,7 @@ def _details(judgement: Judgement, run: Record) -> dict[str, str]:
     bundle, provider = run["bundle"], run["provider"]
     details: dict[str, Any] = {
         "Size": f"{judgement.bytes:,} bytes",
-        "Handed in": _time(judgement.submitted_at),
+        "Added": _time(judgement.submitted_at),
         "Judged": _time(judgement.finished_at or judgement.submitted_at),
         "Model": f"{bundle['name']}, hash {bundle['hash']}",
         "Ran on": f"{provider['actual']}, {run['precision']}",

@@ -101,14 +101,14 @@ def test_from_the_file_to_the_report(browser, shown, served, tmp_path):
           .observe(document.querySelector("#queue"), { subtree: true, childList: true,
             characterData: true });"""
     )
-    handed = film(tmp_path / "handed in.webm", 2)
+    handed = film(tmp_path / "an upload.webm", 2)
     browser.choose_files("#files", handed)
-    row = "[...document.querySelectorAll('#history tr')].find((r) => /handed in/.test(r.innerText))"
+    row = "[...document.querySelectorAll('#history tr')].find((r) => /an upload/.test(r.innerText))"
     browser.wait_for(row)
     seen = browser.evaluate("window.seen.join('|')")
-    assert "handed in.webm" in seen
+    assert "an upload.webm" in seen
     assert "Being judged" in seen
-    assert browser.evaluate("document.querySelector('#said').textContent").startswith("handed in")
+    assert browser.evaluate("document.querySelector('#said').textContent").startswith("an upload")
     browser.evaluate(f"{row}.querySelector('a').click()")
 
     browser.wait_for("document.querySelector('.timeline .score')")
@@ -135,7 +135,7 @@ def test_from_the_file_to_the_report(browser, shown, served, tmp_path):
     while not (found := list(downloads.glob("*.html"))):
         assert time.monotonic() < until, list(downloads.iterdir())
         time.sleep(0.05)
-    assert "Deepfake report: handed in.webm" in found[0].read_text("utf-8")
+    assert "Deepfake report: an upload.webm" in found[0].read_text("utf-8")
 
 
 @pytest.mark.slow

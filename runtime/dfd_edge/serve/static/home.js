@@ -71,7 +71,7 @@ const historyRow = (one) => {
   const cells = [
     element("th", { scope: "row" }, link),
     element("td", {}, shown),
-    element("td", { "data-name": "Handed in", class: "number" }, when(one.submitted_at)),
+    element("td", { "data-name": "Added", class: "number" }, when(one.submitted_at)),
     element("td", one.note ? { "data-name": "Note" } : {}, one.note.slice(0, 120)),
   ];
   const pick = element("td");
@@ -178,7 +178,7 @@ const received = (one, name) => {
   }
   mine.add(one.id);
   active.set(one.id, one);
-  say(`${name}: handed in`);
+  say(`${name}: added`);
   take(one);
 };
 
