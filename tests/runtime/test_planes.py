@@ -17,7 +17,7 @@ from dfd_edge.faces import FaceDetector
 from dfd_edge.sources.conversion import Converter
 from dfd_edge.sources.frames import AllFrames, Frame, Picture, Sampler, resized
 from dfd_edge.sources.orientation import Orientation
-from dfd_edge.sources.planes import PlanePicture, has_parts, shrunk_square
+from dfd_edge.sources.planes import PlanePicture, has_parts
 from dfd_edge.sources.video import VideoFile
 
 SIZE = (736, 480)
@@ -109,19 +109,6 @@ def test_the_small_copy_is_that_of_the_converted_picture(
     apart = np.abs(picture.shrunk(size).astype(int) - wanted)
     assert apart.mean() < 2.0
     assert np.quantile(apart, 0.99) <= 4
-
-
-@pytest.mark.parametrize("side", [161, 170, 223, 320, 375, 709])
-def test_a_square_is_shrunk_to_the_means_of_areas(side: int) -> None:
-    """To one grey level: OpenCV rounds once, FFmpeg on the way too."""
-    rng = np.random.default_rng(side)
-    noise = rng.integers(0, 256, (side, side, 3), np.uint8)
-    smooth = cv2.resize(portrait(), (side, side))
-    for square in (noise, smooth, np.ascontiguousarray(smooth[::-1, ::-1])):
-        wanted = cv2.resize(square, (160, 160), interpolation=cv2.INTER_AREA)[:, :, ::-1]
-        apart = shrunk_square(square, 160).astype(int) - wanted
-        assert np.abs(apart).max() <= 1
-        assert abs(apart.mean()) < 0.2
 
 
 def test_many_parts_become_the_whole() -> None:

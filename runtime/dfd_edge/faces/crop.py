@@ -22,6 +22,7 @@ CROP_SCALE = 1.5
 
 
 _INTERPOLATIONS = {
+    Resize.AREA: cv2.INTER_AREA,
     Resize.BILINEAR: cv2.INTER_LINEAR,
     # INTER_NEAREST takes the pixel to the upper left; PIL and TensorFlow the one at the centre.
     Resize.NEAREST: cv2.INTER_NEAREST_EXACT,
@@ -92,12 +93,10 @@ def extract_crop(
         uint8 [size, size, 3], **RGB**, contiguous.
     """
     square = cut(frame, region)
-    if resize is Resize.AREA and region.side > size:
-        from dfd_edge.sources.planes import shrunk_square  # noqa: PLC0415 - imports PyAV
-
-        return shrunk_square(square, size)
     if region.side != size:
-        method = cv2.INTER_LINEAR if resize is Resize.AREA else _INTERPOLATIONS[resize]
+        method = _INTERPOLATIONS[resize]
+        if resize is Resize.AREA and region.side < size:
+            method = cv2.INTER_LINEAR
         square = np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
     return np.ascontiguousarray(square[:, :, ::-1])
 

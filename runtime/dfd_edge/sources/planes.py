@@ -259,30 +259,6 @@ class PlanePicture(Picture):
         return _to_bgr(part, "part")
 
 
-def shrunk_square(image: Image, size: int) -> Image:
-    """Returns a square image with this smaller side, each pixel the mean of those it covers.
-
-    As `cv2.resize` with `INTER_AREA` to one grey level, in a quarter of the time: OpenCV has no
-    vector instructions for areas with fractions of pixels.
-
-    Args:
-        image: uint8 [side, side, 3], in any order of colours.
-        size: Side of the result.
-
-    Returns:
-        uint8 [size, size, 3], colours in the reverse order.
-    """
-    # Three planes of one size, which FFmpeg shrinks each by itself.
-    frame = VideoFrame(image.shape[1], image.shape[0], "yuv444p")
-    for number, plane in enumerate(frame.planes):
-        cv2.extractChannel(image, number, _samples(plane))
-    small = scaler("square").reformat(
-        frame, width=size, height=size, interpolation="AREA", threads=1
-    )
-    channels = [np.ascontiguousarray(_samples(plane)) for plane in reversed(small.planes)]
-    return np.asarray(cv2.merge(channels), np.uint8)
-
-
 def _to_bgr(decoded: VideoFrame, use: str, size: tuple[int, int] | None = None) -> Image:
     if size is None:
         converted = scaler(use).reformat(decoded, format="bgr24", threads=1)
