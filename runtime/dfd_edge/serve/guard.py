@@ -105,7 +105,7 @@ def check_exposure(settings: ServiceSettings) -> None:
 
 def is_loopback(host: str) -> bool:
     """Returns whether a host is this machine alone: `localhost` or a loopback address."""
-    name = host.lower().strip("[]")
+    name = host.lower().strip("[]").removeprefix("::ffff:")
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -243,7 +243,12 @@ class Guard:
 
     async def _check_token(self, request: Request) -> None:
         path = request.url.path
-        if self._session is None or path in _OPEN or path.startswith(_OPEN_FOLDER):
+        if self._session is None:
+            # Whatever server or proxy runs the application may listen to others all the same.
+            if request.client is not None and not is_loopback(request.client.host):
+                raise Problem("refused", "other machines need a token, which DFD_TOKEN sets")
+            return
+        if path in _OPEN or path.startswith(_OPEN_FOLDER):
             return
         if self._session.admits(request):
             return

@@ -52,11 +52,20 @@ class Service:
 
         self.app = app
 
-    def ask(self, method: str = "GET", path: str = "/", base: str = HERE, **request):
+    def ask(
+        self,
+        method: str = "GET",
+        path: str = "/",
+        base: str = HERE,
+        client: str = "127.0.0.1",
+        **request,
+    ):
         async def send():
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url=base) as client:
-                return await client.request(method, path, **request)
+            transport = httpx.ASGITransport(
+                self.app, raise_app_exceptions=False, client=(client, 40000)
+            )
+            async with httpx.AsyncClient(transport=transport, base_url=base) as sender:
+                return await sender.request(method, path, **request)
 
         return asyncio.run(send())
 
@@ -87,6 +96,17 @@ def test_other_machines_are_let_in_with_a_token_only(host):
     assert host in str(raised.value)
     assert "DFD_TOKEN" in str(raised.value)
     check_exposure(ServiceSettings(host=host, token=TOKEN))
+
+
+@pytest.mark.parametrize("client", ["192.168.0.7", "93.184.216.34", "fe80::1", "::ffff:10.0.0.1"])
+def test_without_a_token_other_machines_get_nothing_however_they_come(service, client):
+    """As behind a server that listens to all, with a `Host` that says it is this machine."""
+    refused(service, service.ask(client=client), 403, "refused")
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_s_own_programs_need_none(service, client):
+    assert service.ask(client=client).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1", "[::1]"])
