@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
     from dfd_edge.serve.service import MakeWorkers
 
-# Read when Ray is imported: it reports nothing home, and asks who connects to it for a token.
+# Ray reports nothing home, unless that is set to 1. From 2.60 on it asks for a token by itself.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 try:
     import ray
     from ray import serve
