@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse
 
 from dfd_edge.errors import UsageError
 from dfd_edge.serve.problems import Problem, wants_page
+from dfd_edge.serve.uploads import too_large
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -209,7 +210,7 @@ class Guard:
         await self._check_token(request)
         limit, stated = self._limit_of(request), request.headers.get("content-length", "0")
         if stated.isdecimal() and int(stated[:20]) > limit:
-            raise too_large(limit)
+            raise _too_large(limit)
 
     def _check_host(self, request: Request) -> None:
         """Refuses names that are not the service's own: DNS rebinding."""
@@ -333,20 +334,12 @@ class _Body:
         self._whole = not message.get("more_body", False)
         self._size += len(message.get("body", b""))
         if self._size > self._limit:
-            await self._refuse(too_large(self._limit))
+            await self._refuse(_too_large(self._limit))
         return message
 
     async def _refuse(self, problem: Problem) -> None:
         await self._answer.replace(problem)
         raise problem
-
-
-def too_large(limit: int) -> Problem:
-    """Returns the problem of a body that exceeds its limit in bytes."""
-    if limit <= MAX_SMALL_BYTES:
-        return Problem("too-large", f"the body is larger than {limit >> 10} KB")
-    size = f"{(limit - MAX_SMALL_BYTES) / 1e6:.6g}"
-    return Problem("too-large", f"larger than {size} MB; the operator's limit is --max-size")
 
 
 def complete_headers(headers: MutableHeaders, path: str) -> None:
@@ -362,6 +355,13 @@ def complete_headers(headers: MutableHeaders, path: str) -> None:
         headers[name] = value
     # Private footage does not stay in caches.
     headers.setdefault("Cache-Control", "no-store")
+
+
+def _too_large(limit: int) -> Problem:
+    """Returns the problem of a body that exceeds its limit in bytes."""
+    if limit > MAX_SMALL_BYTES:
+        return too_large(limit - MAX_SMALL_BYTES)
+    return Problem("too-large", f"at most {limit >> 10} KB are taken here")
 
 
 async def _nothing() -> Message:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed: the extra `serve`")
 
 from dfd_edge.errors import UsageError  # noqa: E402
 from dfd_edge.serve import guard as guarding  # noqa: E402
+from dfd_edge.serve.command import command  # noqa: E402
 from dfd_edge.serve.guard import (  # noqa: E402
     COOKIE,
     Session,
@@ -23,6 +27,7 @@ from dfd_edge.serve.login import login_routes, next_of  # noqa: E402
 from dfd_edge.serve.problems import install_problems  # noqa: E402
 from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
 from dfd_edge.serve.uploads import media_type, plain_name  # noqa: E402
+from serving import ScriptedWorker, serving  # noqa: E402
 
 TOKEN = "correct-horse-battery-staple"
 HERE = "http://127.0.0.1:8333"
@@ -400,6 +405,49 @@ def test_more_requests_than_can_run_are_told_to_come_back(service, monkeypatch):
     assert int(answer.headers["retry-after"]) > 0
     monkeypatch.undo()
     assert service.ask().status_code == 200, "those that were refused count no more"
+
+
+def spoken(address: tuple[str, int], request: bytes) -> bytes:
+    """Sends bytes to a server; returns the first line of its answer."""
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall(request)
+        return connection.makefile("rb").readline()
+
+
+def test_malformed_requests_reach_nothing_and_end_no_server(tmp_path):
+    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    post = b"POST /v1/judgements HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(tmp_path, [ScriptedWorker()], max_bytes=100_000) as served:
+        here = ("127.0.0.1", served.port)
+        for request, status in (
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n", b"4"),
+            (b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
+            (b"GET / HTTP/1.1\r\n\r\n", b"4"),
+            (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"4"),
+            (b"\x16\x03\x01 no HTTP at all\r\n\r\n", b"400"),
+            (post + chunk * 4, b"413"),
+            (post.replace(b"chunked", b"chunked\r\nContent-Length: 5") + b"0\r\n\r\n", b"4"),
+        ):
+            with contextlib.suppress(ConnectionError):  # cut off before it was sent whole
+                assert spoken(here, request).split(b" ", 1)[1].startswith(status), request[:80]
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/v1/judgements").json()["judgements"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--host", "0.0.0.0"), "other machines could read and judge footage"),
+        (("--token", "short"), "5 characters can be guessed"),
+        (("--allow-addresses", "http://a.example"), "give HOST, *.DOMAIN or *"),
+    ],
+)
+def test_what_is_unsafe_does_not_start(tmp_path, options, cause):
+    result = CliRunner().invoke(command, ["--port", "0", "--data", str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert cause in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 # What browsers are told.
