@@ -100,7 +100,7 @@ def check_exposure(settings: ServiceSettings) -> None:
             f"--host {settings.host}: other machines could read and judge footage: set DFD_TOKEN "
             f"to a secret of {MIN_TOKEN} or more characters, and put a proxy with TLS before the "
             "service, since the token and the footage are readable on the way without it "
-            "(docs/serve.md, Behind a proxy); or leave --host out"
+            "(docs/serve.md, For good, and for others); or leave --host out"
         )
 
 

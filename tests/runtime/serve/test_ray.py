@@ -111,6 +111,18 @@ def test_the_whole_service_is_an_application_of_ray_serve(tmp_path, tiny_bundle,
             wait = {"Prefer": "wait=60"}
             answer = client.post("/v1/judgements", content=clip.read_bytes(), headers=wait)
             assert answer.json()["state"] == "done", answer.text
+            film = write_clip(tmp_path / "long.mp4", face_frames(1500)).read_bytes()
+            address = client.post("/v1/judgements", content=film).json()["links"]["self"]
+            until_s = time.monotonic() + WAIT_S
+            while (
+                not (progress := client.get(address).json()["progress"]) or not progress["done_s"]
+            ):
+                assert time.monotonic() < until_s
+            assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
+            again = client.post(
+                "/v1/judgements?again=true", content=clip.read_bytes(), headers=wait
+            )
+            assert again.json()["state"] == "done", "the replica is free again"
             assert client.get("/readyz").json() == {"status": "ready", "workers": 1}
             assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
     finally:
