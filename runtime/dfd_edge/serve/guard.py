@@ -95,7 +95,15 @@ def check_exposure(settings: ServiceSettings) -> None:
             f"--token: {len(settings.token)} characters can be guessed: give {MIN_TOKEN} or more, "
             'such as from: python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
-    if settings.token is None and not is_loopback(settings.host):
+    if settings.token is not None:
+        return
+    others = [name for name in settings.hosts if not is_loopback(name)]
+    if others:
+        raise UsageError(
+            f"--allow-host {others[0]}: who knows this name could read and judge footage: set "
+            f"DFD_TOKEN to a secret of {MIN_TOKEN} or more characters"
+        )
+    if not is_loopback(settings.host):
         raise UsageError(
             f"--host {settings.host}: other machines could read and judge footage: set DFD_TOKEN "
             f"to a secret of {MIN_TOKEN} or more characters, and put a proxy with TLS before the "
@@ -239,7 +247,7 @@ class Guard:
         origin = request.headers.get("origin")
         if origin is None or (origin == "null" and site is not None):
             return  # a program; or a browser that has said already that it is no other site
-        if urlsplit(origin).netloc.lower() != request.headers["host"].lower():
+        if origin.partition("://")[2].lower() != request.headers["host"].lower():
             raise Problem("refused", f"the request comes from a page of {origin:.100}, not of here")
 
     async def _check_token(self, request: Request) -> None:
