@@ -106,7 +106,7 @@ def _loaded(load: LoadReport) -> list[Figure]:
     from dfd_benchmarks.results.schema import Better, Figure
 
     def one(name: str, label: str, unit: str, better: Better, value: float) -> Figure:
-        return Figure(name, label, unit, better, (value,))
+        return Figure(name, label, unit, better, (float(value),))
 
     return [
         one("done", "load: clips judged", "count", "higher", load.done),

@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse
 
 from dfd_edge.errors import UsageError
 from dfd_edge.serve.problems import Problem, wants_page
+from dfd_edge.serve.uploads import too_large
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -94,18 +95,26 @@ def check_exposure(settings: ServiceSettings) -> None:
             f"--token: {len(settings.token)} characters can be guessed: give {MIN_TOKEN} or more, "
             'such as from: python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
-    if settings.token is None and not is_loopback(settings.host):
+    if settings.token is not None:
+        return
+    others = [name for name in settings.hosts if not is_loopback(name)]
+    if others:
+        raise UsageError(
+            f"--allow-host {others[0]}: who knows this name could read and judge footage: set "
+            f"DFD_TOKEN to a secret of {MIN_TOKEN} or more characters"
+        )
+    if not is_loopback(settings.host):
         raise UsageError(
             f"--host {settings.host}: other machines could read and judge footage: set DFD_TOKEN "
             f"to a secret of {MIN_TOKEN} or more characters, and put a proxy with TLS before the "
             "service, since the token and the footage are readable on the way without it "
-            "(docs/serve.md, Behind a proxy); or leave --host out"
+            "(docs/serve.md, For good, and for others); or leave --host out"
         )
 
 
 def is_loopback(host: str) -> bool:
     """Returns whether a host is this machine alone: `localhost` or a loopback address."""
-    name = host.lower().strip("[]")
+    name = host.lower().strip("[]").removeprefix("::ffff:")
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -209,7 +218,7 @@ class Guard:
         await self._check_token(request)
         limit, stated = self._limit_of(request), request.headers.get("content-length", "0")
         if stated.isdecimal() and int(stated[:20]) > limit:
-            raise too_large(limit)
+            raise _too_large(limit)
 
     def _check_host(self, request: Request) -> None:
         """Refuses names that are not the service's own: DNS rebinding."""
@@ -238,12 +247,17 @@ class Guard:
         origin = request.headers.get("origin")
         if origin is None or (origin == "null" and site is not None):
             return  # a program; or a browser that has said already that it is no other site
-        if urlsplit(origin).netloc.lower() != request.headers["host"].lower():
+        if origin.partition("://")[2].lower() != request.headers["host"].lower():
             raise Problem("refused", f"the request comes from a page of {origin:.100}, not of here")
 
     async def _check_token(self, request: Request) -> None:
         path = request.url.path
-        if self._session is None or path in _OPEN or path.startswith(_OPEN_FOLDER):
+        if self._session is None:
+            # Whatever server or proxy runs the application may listen to others all the same.
+            if request.client is not None and not is_loopback(request.client.host):
+                raise Problem("refused", "other machines need a token, which DFD_TOKEN sets")
+            return
+        if path in _OPEN or path.startswith(_OPEN_FOLDER):
             return
         if self._session.admits(request):
             return
@@ -328,20 +342,12 @@ class _Body:
         self._whole = not message.get("more_body", False)
         self._size += len(message.get("body", b""))
         if self._size > self._limit:
-            await self._refuse(too_large(self._limit))
+            await self._refuse(_too_large(self._limit))
         return message
 
     async def _refuse(self, problem: Problem) -> None:
         await self._answer.replace(problem)
         raise problem
-
-
-def too_large(limit: int) -> Problem:
-    """Returns the problem of a body that exceeds its limit in bytes."""
-    if limit <= MAX_SMALL_BYTES:
-        return Problem("too-large", f"the body is larger than {limit >> 10} KB")
-    size = f"{(limit - MAX_SMALL_BYTES) / 1e6:.6g}"
-    return Problem("too-large", f"larger than {size} MB; the operator's limit is --max-size")
 
 
 def complete_headers(headers: MutableHeaders, path: str) -> None:
@@ -357,6 +363,13 @@ def complete_headers(headers: MutableHeaders, path: str) -> None:
         headers[name] = value
     # Private footage does not stay in caches.
     headers.setdefault("Cache-Control", "no-store")
+
+
+def _too_large(limit: int) -> Problem:
+    """Returns the problem of a body that exceeds its limit in bytes."""
+    if limit > MAX_SMALL_BYTES:
+        return too_large(limit - MAX_SMALL_BYTES)
+    return Problem("too-large", f"at most {limit >> 10} KB are taken here")
 
 
 async def _nothing() -> Message:

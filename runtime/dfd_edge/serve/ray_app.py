@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
     from dfd_edge.serve.service import MakeWorkers
 
-# Read when Ray is imported: it reports nothing home, and asks who connects to it for a token.
+# Ray reports nothing home, unless that is set to 1. From 2.60 on it asks for a token by itself.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 try:
     import ray
     from ray import serve
@@ -149,6 +148,7 @@ class ReplicaWorker:
     def __init__(self, handle: DeploymentHandle[Judge]) -> None:
         self._handle = handle
         self._answer: Any = None
+        self._stopped = False
 
     async def start(self) -> dict[str, Any]:
         """Waits until a replica has loaded its model; returns what `Worker.start` does.
@@ -164,6 +164,7 @@ class ReplicaWorker:
 
     async def judge(self, path: str, name: str, report: Report) -> dict[str, Any]:
         """Judges a file, as `Worker.judge` says."""
+        self._stopped = False
         here, parts = await asyncio.to_thread(_shared, Path(path))
         self._answer = self._handle.options(stream=True).judge.remote(name, here, parts)
         try:
@@ -173,6 +174,8 @@ class ReplicaWorker:
                         return dict(message)
                     report(message)
         except (RayError, RayServeException) as error:
+            if self._stopped:  # as was wished: the replica is well
+                return {"done": True}
             raise WorkerDied(f"the replica that judges was lost ({_cause(error)})") from error
         finally:
             self._answer = None
@@ -180,6 +183,7 @@ class ReplicaWorker:
 
     async def stop(self) -> None:
         """Ends the judgement that runs."""
+        self._stopped = True
         if self._answer is not None:
             self._answer.cancel()
 
@@ -251,8 +255,10 @@ def cluster(settings: ServiceSettings, address: str) -> Iterator[MakeWorkers]:
             raise UsageError(
                 f"--ray {address}: no replica could be started ({_cause(error)}): see Ray's log"
             ) from error
-        yield lambda settings: replica_workers(settings, handle)
-        serve.delete(name)
+        try:
+            yield lambda settings: replica_workers(settings, handle)
+        finally:
+            serve.delete(name)
     finally:
         if address == _LOCAL:
             _serve.shutdown()

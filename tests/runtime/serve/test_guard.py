@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed: the extra `serve`")
 
 from dfd_edge.errors import UsageError  # noqa: E402
 from dfd_edge.serve import guard as guarding  # noqa: E402
+from dfd_edge.serve.command import command  # noqa: E402
 from dfd_edge.serve.guard import (  # noqa: E402
     COOKIE,
     Session,
@@ -23,6 +27,7 @@ from dfd_edge.serve.login import login_routes, next_of  # noqa: E402
 from dfd_edge.serve.problems import install_problems  # noqa: E402
 from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
 from dfd_edge.serve.uploads import media_type, plain_name  # noqa: E402
+from serving import ScriptedWorker, serving  # noqa: E402
 
 TOKEN = "correct-horse-battery-staple"
 HERE = "http://127.0.0.1:8333"
@@ -52,11 +57,20 @@ class Service:
 
         self.app = app
 
-    def ask(self, method: str = "GET", path: str = "/", base: str = HERE, **request):
+    def ask(
+        self,
+        method: str = "GET",
+        path: str = "/",
+        base: str = HERE,
+        client: str = "127.0.0.1",
+        **request,
+    ):
         async def send():
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url=base) as client:
-                return await client.request(method, path, **request)
+            transport = httpx.ASGITransport(
+                self.app, raise_app_exceptions=False, client=(client, 40000)
+            )
+            async with httpx.AsyncClient(transport=transport, base_url=base) as sender:
+                return await sender.request(method, path, **request)
 
         return asyncio.run(send())
 
@@ -87,6 +101,17 @@ def test_other_machines_are_let_in_with_a_token_only(host):
     assert host in str(raised.value)
     assert "DFD_TOKEN" in str(raised.value)
     check_exposure(ServiceSettings(host=host, token=TOKEN))
+
+
+@pytest.mark.parametrize("client", ["192.168.0.7", "93.184.216.34", "fe80::1", "::ffff:10.0.0.1"])
+def test_without_a_token_other_machines_get_nothing_however_they_come(service, client):
+    """As behind a server that listens to all, with a `Host` that says it is this machine."""
+    refused(service, service.ask(client=client), 403, "refused")
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_s_own_programs_need_none(service, client):
+    assert service.ask(client=client).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1", "[::1]"])
@@ -147,6 +172,8 @@ def test_a_service_for_others_answers_to_addresses_and_named_hosts(locked, host,
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://[::1"},
+        {"Origin": ""},
         {"Origin": "http://localhost:8333"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -380,6 +407,50 @@ def test_more_requests_than_can_run_are_told_to_come_back(service, monkeypatch):
     assert int(answer.headers["retry-after"]) > 0
     monkeypatch.undo()
     assert service.ask().status_code == 200, "those that were refused count no more"
+
+
+def spoken(address: tuple[str, int], request: bytes) -> bytes:
+    """Sends bytes to a server; returns the first line of its answer."""
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall(request)
+        return connection.makefile("rb").readline()
+
+
+def test_malformed_requests_reach_nothing_and_end_no_server(tmp_path):
+    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    post = b"POST /v1/judgements HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(tmp_path, [ScriptedWorker()], max_bytes=100_000) as served:
+        here = ("127.0.0.1", served.port)
+        for request, status in (
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n", b"4"),
+            (b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
+            (b"GET / HTTP/1.1\r\n\r\n", b"4"),
+            (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"4"),
+            (b"\x16\x03\x01 no HTTP at all\r\n\r\n", b"400"),
+            (post + chunk * 4, b"413"),
+            (post.replace(b"chunked", b"chunked\r\nContent-Length: 5") + b"0\r\n\r\n", b"4"),
+        ):
+            with contextlib.suppress(ConnectionError):  # cut off before it was sent whole
+                assert spoken(here, request).split(b" ", 1)[1].startswith(status), request[:80]
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/v1/judgements").json()["judgements"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--host", "0.0.0.0"), "other machines could read and judge footage"),
+        (("--allow-host", "judge.example"), "who knows this name could read and judge footage"),
+        (("--token", "short"), "5 characters can be guessed"),
+        (("--allow-addresses", "http://a.example"), "give HOST, *.DOMAIN or *"),
+    ],
+)
+def test_what_is_unsafe_does_not_start(tmp_path, options, cause):
+    result = CliRunner().invoke(command, ["--port", "0", "--data", str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert cause in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 # What browsers are told.

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import struct
 import sys
 import time
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from clip_maker import face_frames, write_clip
 
-from dfd_edge import Detector
+from dfd_edge import BundleError, Detector
+from dfd_edge.serve.settings import ServiceSettings
 from serving import Program
 
 pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
@@ -87,3 +90,52 @@ def test_a_replica_that_is_killed_under_load_loses_no_judgement(tmp_path, tiny_b
         for pid in left:
             os.kill(pid, signal.SIGKILL)
     assert not left, "Ctrl-C ends the cluster too"
+
+
+def test_the_whole_service_is_an_application_of_ray_serve(tmp_path, tiny_bundle, mark):
+    """With the queue in one replica and the judging in another, behind Ray's own proxy."""
+    import ray
+    from ray import serve
+
+    from dfd_edge.serve import ray_app
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clip = write_clip(tmp_path / "clip.mp4", face_frames(50))
+    args = ray_app.ClusterSettings(data=tmp_path / "data", model=tiny_bundle, jobs=1)
+    ray.init("local", include_dashboard=False, _system_config={"worker_niceness": 0})
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(ray_app.build(args), name="whole", route_prefix="/")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
+            wait = {"Prefer": "wait=60"}
+            answer = client.post("/v1/judgements", content=clip.read_bytes(), headers=wait)
+            assert answer.json()["state"] == "done", answer.text
+            film = write_clip(tmp_path / "long.mp4", face_frames(1500)).read_bytes()
+            address = client.post("/v1/judgements", content=film).json()["links"]["self"]
+            until_s = time.monotonic() + WAIT_S
+            while (
+                not (progress := client.get(address).json()["progress"]) or not progress["done_s"]
+            ):
+                assert time.monotonic() < until_s
+            assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
+            again = client.post(
+                "/v1/judgements?again=true", content=clip.read_bytes(), headers=wait
+            )
+            assert again.json()["state"] == "done", "the replica is free again"
+            assert client.get("/readyz").json() == {"status": "ready", "workers": 1}
+            assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def test_a_bundle_that_is_refused_starts_no_cluster(tmp_path):
+    import ray
+
+    from dfd_edge.serve.ray_app import cluster
+
+    settings = ServiceSettings(data=tmp_path, model=tmp_path / "none")
+    with pytest.raises(BundleError), cluster(settings, "local"):
+        pass
+    assert not ray.is_initialized()
