@@ -264,12 +264,13 @@ def main() -> None:
     parser.add_argument(
         "--throughput", action="store_true", help="only compare with dfd-edge, copies left out"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="of --throughput")
     given = parser.parse_args()
     work: Path = given.work
     if given.throughput:
         options = ["--jobs", str(given.jobs), "--duration", "2"]
         sources = development_files(given.files)
-        print(json.dumps(throughput(sources, work, options, rounds=3), indent=2))
+        print(json.dumps(throughput(sources, work, options, given.rounds), indent=2))
         return
     files = build(development_files(given.files), work / "files", given.files)
     options = ["--jobs", str(given.jobs), "--duration", "2"]
