@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
 from archive_campaign import rows_of
 from click.testing import CliRunner, Result
 

@@ -10,8 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
+import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
 from dfd_edge import Detector
