@@ -79,6 +79,12 @@ class Ledger(Closing):
         record = json.dumps({"source": source, "strikes": count})
         self._store.write(f"{_STRIKES}/{key}.json", record.encode())
 
+    def forget_strikes(self) -> None:
+        """Forgets which clips have ended workers, so that those are tried again."""
+        self._strikes.clear()
+        for name in self._store.names(_STRIKES):
+            self._store.remove(name)
+
     def check_held(self) -> None:
         """Makes sure that this run still holds the lock; called before each commit.
 

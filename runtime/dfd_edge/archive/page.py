@@ -168,7 +168,9 @@ def write_index(
 
 def _values(store: Store, totals: Totals, reports: set[str]) -> dict[str, Any]:
     judged = totals.clips - totals.copies
-    words = [f"{number:,} {label}" for label, number in totals.labels.most_common()]
+    words = [
+        f"{number:,} {label.replace('_', ' ')}" for label, number in totals.labels.most_common()
+    ]
     facts = {
         "Clips": f"{totals.clips:,}, {count(totals.copies, 'copy', 'copies')} of others among them",
         "Film judged": f"{totals.film_s / 3600:,.2f} h",

@@ -132,6 +132,7 @@ def run_archive(
         dataset = Dataset(store, prefix, bundle=bundle, version=version)
         dataset.remove_orphans()
         if request.retry_failed:
+            ledger.forget_strikes()
             note(f"{dataset.drop_failed()} clips that failed are judged again")
         book = _Book(dataset, ledger)
         progress = Progress(request.clips, book.is_done, note, limit=request.limit)

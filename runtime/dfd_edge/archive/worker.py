@@ -88,7 +88,7 @@ class Worker(Closing):
             DfdError: No worker can start: the bundle or the provider is refused.
         """
         since_s = time.monotonic()
-        cause = "each ended without a word"
+        cause = "in an earlier run"
         for attempt in range(struck + 1, LIVES + 1):
             try:
                 self.start()
@@ -107,7 +107,7 @@ class Worker(Closing):
                     (),
                 )
             except _Died as error:
-                cause = str(error)
+                cause = f"the last with {error}"
                 self.close()
                 on_strike(attempt)
                 continue
@@ -115,7 +115,7 @@ class Worker(Closing):
                 self.close()  # its memory may be in pieces
             seconds = time.monotonic() - since_s
             return replace(judgement, seconds=seconds, attempts=attempt), frames
-        text = f"{name}: ended {LIVES} workers, the last with: {cause}"
+        text = f"{name}: ended {LIVES} workers, {cause}"
         seconds = time.monotonic() - since_s
         return Judgement.failed(text, Failure.CRASH, seconds=seconds, attempts=LIVES), ()
 

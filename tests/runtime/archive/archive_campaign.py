@@ -76,13 +76,13 @@ def build(sources: Sequence[Path], folder: Path, files: int, seed: int = 0) -> l
     return built
 
 
-def development_files(files: int) -> list[Path]:
+def development_files(files: int, clips_share: float = CLIPS) -> list[Path]:
     """Short clips and face crops of the data folder."""
     root = Path(os.environ["DFD_DATA"])
     with (root / "labels.csv").open(newline="") as table:
         paths = [root / row["path"] for row in csv.DictReader(table)]
     clips = [path for path in paths if path.suffix in (".mp4", ".mov", ".mkv", ".webm")]
-    clips = sorted(clips, key=lambda path: path.stat().st_size)[: round(CLIPS * files)]
+    clips = sorted(clips, key=lambda path: path.stat().st_size)[: round(clips_share * files)]
     crops = [path for path in paths if path.suffix in (".jpg", ".png")]
     random.Random(0).shuffle(crops)
     return clips + crops[: files - len(clips)]
@@ -264,14 +264,16 @@ def main() -> None:
     parser.add_argument(
         "--throughput", action="store_true", help="only compare with dfd-edge, copies left out"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="of --throughput")
+    parser.add_argument("--clips", type=float, default=CLIPS, help="share of clips among files")
     given = parser.parse_args()
     work: Path = given.work
     if given.throughput:
         options = ["--jobs", str(given.jobs), "--duration", "2"]
-        sources = development_files(given.files)
-        print(json.dumps(throughput(sources, work, options, rounds=3), indent=2))
+        sources = development_files(given.files, given.clips)
+        print(json.dumps(throughput(sources, work, options, given.rounds), indent=2))
         return
-    files = build(development_files(given.files), work / "files", given.files)
+    files = build(development_files(given.files, given.clips), work / "files", given.files)
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     plain = run(work / "files", work / "plain", options)
     rows = rows_of(work / "plain")

@@ -10,9 +10,6 @@ import cv2
 import pytest
 from clip_maker import face_frames, plain_frames
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'dfd-edge[archive]'")
-pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'dfd-edge[archive]'")
-
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory, face_clip: Path) -> Path:

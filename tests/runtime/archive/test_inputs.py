@@ -6,9 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from dfd_edge.archive.inputs import ManifestColumns, Selection, clips_of
 from dfd_edge.errors import SourceNotFoundError, UsageError

@@ -11,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
 from archive_campaign import build, check, children_of, command, compare, rows_of, run, two_nodes
 
 from dfd_edge.archive.run import ArchiveRequest, run_archive

@@ -10,8 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
+import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
 from dfd_edge import Detector
@@ -271,7 +275,7 @@ def test_a_clip_that_ends_its_workers_is_a_row_after_three(media: Path):
     assert over.is_set()
     assert strikes == [1, 2, 3]
     assert (judgement.failure, judgement.attempts) == (Failure.CRASH, LIVES)
-    assert judgement.error == "poison.png: ended 3 workers, the last with: SIGKILL"
+    assert judgement.error == "poison.png: ended 3 workers, the last with SIGKILL"
 
 
 def test_a_clip_that_ended_three_workers_before_is_not_tried_again(media: Path, tmp_path: Path):
@@ -280,7 +284,13 @@ def test_a_clip_that_ended_three_workers_before_is_not_tried_again(media: Path, 
     with Ledger(Store(str(tmp_path)), facts) as ledger:
         ledger.strike(poison, LIVES)
     run_archive(request(poison, tmp_path), threading.Event())
-    assert rows_of(tmp_path)[poison]["failure"] == "crash"
+    row = rows_of(tmp_path)[poison]
+    assert (row["failure"], row["error"]) == (
+        "crash",
+        f"{poison}: ended 3 workers, in an earlier run",
+    )
+    run_archive(request(poison, tmp_path, retry_failed=True), threading.Event())
+    assert rows_of(tmp_path)[poison]["error"] is None, "unless that is asked for"
 
 
 @pytest.mark.parametrize(

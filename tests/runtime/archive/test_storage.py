@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the extra `archive`")
+pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
+
 from dfd_edge.archive import ledger, storage
 from dfd_edge.archive.dataset import read_clips
 from dfd_edge.archive.ledger import Ledger, RunFacts
