@@ -27,9 +27,9 @@ for _library in ("fastapi", "python_multipart", "prometheus_client", "jinja2"):
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from dfd_edge.serve.app import create_app  # noqa: E402
+from dfd_edge.serve.judging.worker import Worker, WorkerDied  # noqa: E402
 from dfd_edge.serve.service import process_workers  # noqa: E402
 from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
-from dfd_edge.serve.worker import Worker, WorkerDied  # noqa: E402
 
 START_S = 60.0
 RUN = {"record": "run", "precision": "fp32", "rate_hz": 5.0}

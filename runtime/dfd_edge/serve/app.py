@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
-from dfd_edge.serve.api import api_routes
-from dfd_edge.serve.events import event_routes
-from dfd_edge.serve.guard import check_exposure, install_guard
-from dfd_edge.serve.live_routes import live_routes
-from dfd_edge.serve.login import login_routes
 from dfd_edge.serve.metrics import MEDIA_TYPE, Metrics
-from dfd_edge.serve.pages import pages_routes
-from dfd_edge.serve.problems import install_problems
+from dfd_edge.serve.pages.routes import pages_routes
+from dfd_edge.serve.routes.events import event_routes
+from dfd_edge.serve.routes.judgements import api_routes
+from dfd_edge.serve.routes.live import live_routes
+from dfd_edge.serve.routes.problems import install_problems
+from dfd_edge.serve.routes.submissions import submission_routes
+from dfd_edge.serve.safety.guard import check_exposure, install_guard
+from dfd_edge.serve.safety.login import login_routes
 from dfd_edge.serve.service import MakeWorkers, Service, process_workers
-from dfd_edge.serve.submissions import submission_routes
 from dfd_edge.version import version_of
 
 if TYPE_CHECKING:

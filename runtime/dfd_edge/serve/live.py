@@ -25,7 +25,7 @@ import cv2
 from dfd_edge.closing import Closing
 from dfd_edge.errors import UnsupportedError, UsageError, source_error
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Record
-from dfd_edge.serve.hub import ServerEvent
+from dfd_edge.serve.judging.hub import ServerEvent
 from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.expand import SourceItem
 from dfd_edge.sources.frames import resized
@@ -34,7 +34,7 @@ from dfd_edge.view.overlay import Overlay, Scene
 if TYPE_CHECKING:
     from dfd_edge.detector import Detector
     from dfd_edge.judging.watch import Watch
-    from dfd_edge.serve.hub import Hub
+    from dfd_edge.serve.judging.hub import Hub
     from dfd_edge.serve.settings import ServiceSettings
     from dfd_edge.sources.frames import Frame
 

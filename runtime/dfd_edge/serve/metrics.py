@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from dfd_edge.serve.store import Judgement, State
+from dfd_edge.serve.judging.store import Judgement, State
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)

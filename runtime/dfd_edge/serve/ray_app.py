@@ -24,8 +24,8 @@ from pydantic import BaseModel
 from dfd_edge.bundle import Bundle
 from dfd_edge.errors import UsageError
 from dfd_edge.sandbox import confining
+from dfd_edge.serve.judging.worker import Report, Worker, WorkerDied, judging_settings
 from dfd_edge.serve.settings import ServiceSettings, default_folder
-from dfd_edge.serve.worker import Report, Worker, WorkerDied, judging_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -69,7 +69,7 @@ class Judge:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        from dfd_edge.serve.child import load  # noqa: PLC0415 - loads the model's libraries
+        from dfd_edge.serve.judging.child import load  # noqa: PLC0415 - loads the model's libraries
 
         confining.die_first()
         self._judging, self._about = load(settings)

@@ -12,16 +12,16 @@ from typing import Any
 
 from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
-from dfd_edge.serve.hub import Hub
+from dfd_edge.serve.judging.hub import Hub
+from dfd_edge.serve.judging.queue import Queue
+from dfd_edge.serve.judging.results import Results
+from dfd_edge.serve.judging.store import Judgement, State, Store, Upload
+from dfd_edge.serve.judging.worker import ProcessWorker, Worker
 from dfd_edge.serve.live import Live
 from dfd_edge.serve.metrics import Metrics
-from dfd_edge.serve.models import JudgementModel
-from dfd_edge.serve.problems import Problem, error_of
-from dfd_edge.serve.queue import Queue
-from dfd_edge.serve.results import Results
+from dfd_edge.serve.routes.models import JudgementModel
+from dfd_edge.serve.routes.problems import Problem, error_of
 from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.serve.store import Judgement, State, Store, Upload
-from dfd_edge.serve.worker import ProcessWorker, Worker
 from dfd_edge.version import version_of
 
 logger = logging.getLogger(__name__)

@@ -427,7 +427,7 @@ def test_health_and_figures(client):
 
 
 def test_every_problem_has_an_address_and_a_row_in_the_documentation(client):
-    from dfd_edge.serve.problems import PROBLEMS
+    from dfd_edge.serve.routes.problems import PROBLEMS
 
     page = (Path(__file__).resolve().parents[3] / "docs/serve.md").read_text("utf-8")
     listed = re.findall(r"^\| `([a-z-]+)` \| (\d+|-) \| (.+) \|$", page, re.MULTILINE)

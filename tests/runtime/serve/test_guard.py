@@ -14,19 +14,19 @@ from click.testing import CliRunner
 fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed: the extra `serve`")
 
 from dfd_edge.errors import UsageError  # noqa: E402
-from dfd_edge.serve import guard as guarding  # noqa: E402
 from dfd_edge.serve.command import command  # noqa: E402
-from dfd_edge.serve.guard import (  # noqa: E402
+from dfd_edge.serve.routes.problems import install_problems  # noqa: E402
+from dfd_edge.serve.safety import guard as guarding  # noqa: E402
+from dfd_edge.serve.safety.guard import (  # noqa: E402
     COOKIE,
     Session,
     check_exposure,
     install_guard,
     is_loopback,
 )
-from dfd_edge.serve.login import login_routes, next_of  # noqa: E402
-from dfd_edge.serve.problems import install_problems  # noqa: E402
+from dfd_edge.serve.safety.login import login_routes, next_of  # noqa: E402
+from dfd_edge.serve.safety.uploads import media_type, plain_name  # noqa: E402
 from dfd_edge.serve.settings import ServiceSettings  # noqa: E402
-from dfd_edge.serve.uploads import media_type, plain_name  # noqa: E402
 from serving import ScriptedWorker, serving  # noqa: E402
 
 TOKEN = "correct-horse-battery-staple"
@@ -296,7 +296,7 @@ def test_over_tls_the_cookie_never_leaves_it(locked):
 
 
 def test_a_wrong_token_gives_no_cookie(locked, monkeypatch):
-    monkeypatch.setattr("dfd_edge.serve.login.WRONG_TOKEN_S", 0.0)
+    monkeypatch.setattr("dfd_edge.serve.safety.login.WRONG_TOKEN_S", 0.0)
     answer = locked.ask("POST", "/login", data={"token": "wrong", "next": '/"><script>'})
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers

@@ -230,7 +230,7 @@ def test_the_processes_have_limits(service, client):
 
 
 def test_faces_beyond_all_measure_end_a_judgement(tmp_path, clip, monkeypatch):
-    from dfd_edge.serve import child
+    from dfd_edge.serve.judging import child
 
     monkeypatch.setattr(child, "_MAX_ROWS", 3)
     sent: list[dict] = []

@@ -23,7 +23,7 @@ from dfd_edge import records_schema
 from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError
 from dfd_edge.serve import live
-from dfd_edge.serve.hub import Hub
+from dfd_edge.serve.judging.hub import Hub
 from dfd_edge.serve.live import LiveSource, LiveState
 from dfd_edge.serve.settings import CameraSource, ServiceSettings
 from dfd_edge.sources.expand import SourceItem

@@ -17,15 +17,15 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from dfd_edge.errors import UnreachableError, UnsupportedError, UsageError
-from dfd_edge.serve.addresses import (
+from dfd_edge.serve.routes.problems import Problem
+from dfd_edge.serve.safety.addresses import (
     AddressPolicy,
     AddressRefusedError,
     FileTooLargeError,
     is_public,
     resolve,
 )
-from dfd_edge.serve.fetching import MAX_FETCHES, Fetcher, fetch
-from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.safety.fetching import MAX_FETCHES, Fetcher, fetch
 from dfd_edge.serve.settings import ServiceSettings
 from serving import ScriptedWorker, serving
 
@@ -170,7 +170,7 @@ def test_no_spelling_of_this_machine_is_reached(host, tmp_path, host_name):
 
 
 def test_this_machine_would_have_been_reached_without_the_check(host, tmp_path, monkeypatch):
-    monkeypatch.setattr("dfd_edge.serve.addresses.is_public", lambda address: True)
+    monkeypatch.setattr("dfd_edge.serve.safety.addresses.is_public", lambda address: True)
     port = host.server_address[1]
     fetch(f"http://127.0.0.1:{port}/clip.mp4", tmp_path / "file", AddressPolicy((f"*:{port}",)))
     assert len(host.seen) == 1

@@ -16,7 +16,7 @@ import cv2
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import DecisionSpec
-from dfd_edge.serve import explaining, views
+from dfd_edge.serve.pages import explaining, views
 from serving import ScriptedWorker, serving
 
 HOSTILE = "<img src=x onerror=alert(1)>.mp4"

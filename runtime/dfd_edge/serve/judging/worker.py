@@ -118,7 +118,7 @@ class ProcessWorker:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "dfd_edge.serve.child", str(reading)),
+                *(sys.executable, "-P", "-m", "dfd_edge.serve.judging.child", str(reading)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from dfd_edge.judging.results import Label
-from dfd_edge.serve.models import JudgementList, JudgementModel, Note, problems
-from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.judging.store import State
+from dfd_edge.serve.routes.models import JudgementList, JudgementModel, Note, problems
+from dfd_edge.serve.routes.problems import Problem
+from dfd_edge.serve.safety.uploads import HEAD_BYTES, UNKNOWN_TYPE, media_type
 from dfd_edge.serve.service import Service
-from dfd_edge.serve.store import State
-from dfd_edge.serve.uploads import HEAD_BYTES, UNKNOWN_TYPE, media_type
 
 JSON_LINES = "application/jsonl"
 _CANCEL_S = 10.0

@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 from dfd_edge.bundle.manifest import DecisionSpec, Manifest
 from dfd_edge.closing import Closing
 from dfd_edge.judging.results import Record
+from dfd_edge.serve.judging.store import Judgement
 from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.serve.store import Judgement
 from dfd_edge.sinks.files import written_whole
 
 if TYPE_CHECKING:

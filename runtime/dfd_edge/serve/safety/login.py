@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from dfd_edge.serve import pages
-from dfd_edge.serve.guard import COOKIE, COOKIE_DAYS, WRONG_TOKEN_S, Session
-from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.pages import routes as pages
+from dfd_edge.serve.routes.problems import Problem
+from dfd_edge.serve.safety.guard import COOKIE, COOKIE_DAYS, WRONG_TOKEN_S, Session
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Self
 
-from dfd_edge.serve.problems import Problem
-from dfd_edge.serve.store import Upload
+from dfd_edge.serve.judging.store import Upload
+from dfd_edge.serve.routes.problems import Problem
 from dfd_edge.sinks.text import printable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from dfd_edge.serve import pages
+from dfd_edge.serve.pages import routes as pages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

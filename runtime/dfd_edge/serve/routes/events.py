@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.responses import Response, StreamingResponse
 
-from dfd_edge.serve.hub import ServerEvent, Subscription
-from dfd_edge.serve.models import problems
-from dfd_edge.serve.queue import ALL
+from dfd_edge.serve.judging.hub import ServerEvent, Subscription
+from dfd_edge.serve.judging.queue import ALL
+from dfd_edge.serve.judging.store import Judgement
+from dfd_edge.serve.routes.models import problems
 from dfd_edge.serve.service import Service
-from dfd_edge.serve.store import Judgement
 
 _MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

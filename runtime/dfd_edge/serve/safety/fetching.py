@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from dfd_edge.errors import SourceError, UnreachableError, UnsupportedError
-from dfd_edge.serve.addresses import (
+from dfd_edge.serve.judging.store import Upload
+from dfd_edge.serve.routes.problems import Problem
+from dfd_edge.serve.safety.addresses import (
     AddressPolicy,
     AddressRefusedError,
     FileTooLargeError,
     IpAddress,
     port_of,
 )
-from dfd_edge.serve.problems import Problem
-from dfd_edge.serve.store import Upload
-from dfd_edge.serve.uploads import check_free_name, plain_name
+from dfd_edge.serve.safety.uploads import check_free_name, plain_name
 from dfd_edge.sources.address import redact
 from dfd_edge.version import version_of
 

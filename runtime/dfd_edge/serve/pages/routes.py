@@ -16,14 +16,14 @@ from dfd_edge import report
 from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.report import words
 from dfd_edge.report.html import page_environment
-from dfd_edge.serve import views
-from dfd_edge.serve.store import State
+from dfd_edge.serve.judging.store import State
+from dfd_edge.serve.pages import views
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from starlette.responses import Response
 
-    from dfd_edge.serve.problems import Problem
+    from dfd_edge.serve.routes.problems import Problem
     from dfd_edge.serve.service import Service
 
 _FOLDER = Path(__file__).resolve().parent

@@ -14,13 +14,13 @@ from typing import Any
 
 from dfd_edge.errors import DfdError
 from dfd_edge.judging.results import Record
-from dfd_edge.serve.hub import Hub, ServerEvent
+from dfd_edge.serve.judging.hub import Hub, ServerEvent
+from dfd_edge.serve.judging.results import Results, ResultsWriter
+from dfd_edge.serve.judging.store import MAX_TRIES, Judgement, State, Store
+from dfd_edge.serve.judging.worker import Worker, WorkerDied
 from dfd_edge.serve.metrics import Metrics
-from dfd_edge.serve.problems import error_of
-from dfd_edge.serve.results import Results, ResultsWriter
+from dfd_edge.serve.routes.problems import error_of
 from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.serve.store import MAX_TRIES, Judgement, State, Store
-from dfd_edge.serve.worker import Worker, WorkerDied
 from dfd_edge.sinks.text import json_line
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from dfd_edge.judging.decision import Decision
 from dfd_edge.judging.results import Label, Record
 from dfd_edge.report import words
 from dfd_edge.report.views import Badge
-from dfd_edge.serve import explaining
-from dfd_edge.serve.store import Judgement, State
+from dfd_edge.serve.judging.store import Judgement, State
+from dfd_edge.serve.pages import explaining
 
 if TYPE_CHECKING:
     from dfd_edge.serve.service import Service

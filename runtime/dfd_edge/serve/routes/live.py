@@ -10,10 +10,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
-from dfd_edge.serve.events import event_stream
-from dfd_edge.serve.hub import Hub, ServerEvent
+from dfd_edge.serve.judging.hub import Hub, ServerEvent
 from dfd_edge.serve.live import ALL_LIVE, LiveSource
-from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.routes.events import event_stream
+from dfd_edge.serve.routes.problems import Problem
 from dfd_edge.serve.service import Service
 
 _BOUNDARY = "picture"

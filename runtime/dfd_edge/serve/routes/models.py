@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dfd_edge.serve.problems import MEDIA_TYPE
-from dfd_edge.serve.store import Judgement, State
+from dfd_edge.serve.judging.store import Judgement, State
+from dfd_edge.serve.routes.problems import MEDIA_TYPE
 
 
 class Progress(BaseModel):

@@ -1,6 +1,6 @@
 """The process that judges: it loads a detector once and judges one file after the other.
 
-python -m dfd_edge.serve.child LIFELINE
+python -m dfd_edge.serve.judging.child LIFELINE
 
 Lines of JSON come on standard input: the settings, then `{"number", "path", "name"}` for a file
 and `{"stop": number}`. Lines of JSON go to standard output: `ready` or `refused`, then for each

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
-from dfd_edge.serve.fetching import Fetcher
-from dfd_edge.serve.models import Address, JudgementModel, problems
-from dfd_edge.serve.problems import Problem
+from dfd_edge.serve.judging.store import Upload
+from dfd_edge.serve.routes.models import Address, JudgementModel, problems
+from dfd_edge.serve.routes.problems import Problem
+from dfd_edge.serve.safety.fetching import Fetcher
+from dfd_edge.serve.safety.uploads import Incoming, receive_multipart, receive_raw, too_large
 from dfd_edge.serve.service import Service
-from dfd_edge.serve.store import Upload
-from dfd_edge.serve.uploads import Incoming, receive_multipart, receive_raw, too_large
 
 MAX_WAIT_S = 60.0
 """Longest `Prefer: wait`."""

@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from dfd_edge.errors import UsageError
-from dfd_edge.serve.problems import Problem, wants_page
-from dfd_edge.serve.uploads import too_large
+from dfd_edge.serve.routes.problems import Problem, wants_page
+from dfd_edge.serve.safety.uploads import too_large
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

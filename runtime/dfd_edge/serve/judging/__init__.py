@@ -1,0 +1,1 @@
+"""Judgements: their database, their queue, the processes that judge, and what these write."""

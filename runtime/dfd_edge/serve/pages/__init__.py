@@ -1,0 +1,1 @@
+"""The pages for people: routes, verdicts in words, templates and plain ES modules."""

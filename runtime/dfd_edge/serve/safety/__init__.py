@@ -1,0 +1,1 @@
+"""What the service keeps out: requests of strangers, hostile uploads and inside addresses."""
