@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -28,8 +29,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc"),
 ]
 
-WAITING = 4
+WAITING = 2
 WAIT_S = 240.0
+REPLICA = "ray::ServeReplica"
 
 
 @pytest.fixture
@@ -55,32 +57,39 @@ def processes(mark: str, name: str = "") -> list[int]:
 
 def test_a_replica_that_is_killed_under_load_loses_no_judgement(tmp_path, tiny_bundle, mark):
     """Clips come until a second replica was added for them, and the first one is killed."""
-    clip = write_clip(tmp_path / "clip.mp4", face_frames(50))
+    clip = write_clip(tmp_path / "clip.mp4", face_frames(150))
     options = ("--ray", "--jobs", "2", "--model", str(tiny_bundle), "--provider", "cpu")
     program = Program(tmp_path / "data", *options)
     try:
         with program.client() as client:
-            sent, killed, until_s = [], 0, time.monotonic() + WAIT_S
-            while True:
-                found = [client.get(address).json() for address in sent]
-                states = [judgement["state"] for judgement in found]
-                unfinished = states.count("queued") + states.count("running")
-                replicas = processes(mark, "ray::ServeReplica")
-                if not killed and len(replicas) == 2 and states.count("running") == 2:
+
+            def listed(state: str | None = None) -> list[dict]:
+                params = {"limit": 200} | ({} if state is None else {"state": state})
+                return client.get("/v1/judgements", params=params).json()["judgements"]
+
+            sent, killed, until_s = 0, 0, time.monotonic() + WAIT_S
+            while not killed or listed("queued") or listed("running"):
+                assert time.monotonic() < until_s, (sent, killed, processes(mark, REPLICA))
+                running = listed("running")
+                replicas = processes(mark, REPLICA)
+                if not killed and len(replicas) == len(running) == 2:
                     killed = replicas[0]
                     os.kill(killed, signal.SIGKILL)
-                elif not killed and unfinished < WAITING:
-                    body = clip.read_bytes() + struct.pack(">I4sQ", 16, b"free", len(sent))
-                    answer = client.post("/v1/judgements?name=clip.mp4", content=body)
-                    sent.append(answer.json()["links"]["self"])
-                elif killed and not unfinished:
-                    break
-                assert time.monotonic() < until_s, (states, replicas)
-                time.sleep(0.05)
-        assert set(states) == {"done"}, [judgement["error"] for judgement in found]
+                elif not killed and len(listed("queued")) < WAITING:
+                    body = clip.read_bytes() + struct.pack(">I4sQ", 16, b"free", sent)
+                    client.post("/v1/judgements?name=clip.mp4", content=body).raise_for_status()
+                    sent += 1
+                else:
+                    time.sleep(0.05)
+            found = listed()
+            deaths = re.search(r"^dfd_worker_deaths_total (\S+)", client.get("/metrics").text, re.M)
+        assert len(found) == sent
+        assert {judgement["state"] for judgement in found} == {"done"}, found
+        assert deaths is not None
+        assert float(deaths[1]) >= 1, "it was judging when it was killed"
         p_fake = Detector.load(tiny_bundle, provider="cpu").analyze(clip).p_fake
         judged = [judgement["verdict"]["p_fake"] for judgement in found]
-        assert judged == pytest.approx([p_fake] * len(found), abs=1e-6)
+        assert judged == pytest.approx([p_fake] * sent, abs=1e-6)
         assert program.end(signal.SIGINT) == 0, program.errors
     finally:
         program.kill()
