@@ -60,6 +60,7 @@ async function reset(still) {
   if (seen.address) URL.revokeObjectURL(seen.address);
   seen = nothingSeen();
   trouble("");
+  $("progress").textContent = $("timeline-words").textContent = "";
   $("verdict").hidden = true;
   $("stage-section").hidden = false;
   $("timeline-part").hidden = still;
