@@ -38,6 +38,20 @@ def without_times(record):
     return {key: value for key, value in record.items() if key not in MEASURED}
 
 
+def is_same(given, wanted):
+    """Whether records are the same, to one in the last printed digit of a probability.
+
+    How many faces are judged in a call depends on what else is to be done with their frames.
+    """
+    if isinstance(wanted, dict):
+        return given.keys() == wanted.keys() and all(is_same(given[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(given) == len(wanted) and all(map(is_same, given, wanted))
+    if isinstance(wanted, float):
+        return given == pytest.approx(wanted, abs=1.5e-6)
+    return given == wanted
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("served")) as served:
@@ -75,7 +89,7 @@ def test_the_service_says_what_the_command_says(client, still, name):
     ).stdout
     wanted = [without_times(json.loads(line)) for line in printed.splitlines()]
     given = client.get(done["links"]["records"]).text.splitlines()
-    assert [without_times(json.loads(line)) for line in given] == wanted
+    assert is_same([without_times(json.loads(line)) for line in given], wanted)
     assert without_times(done["verdict"]) == wanted[-1]
 
 
