@@ -105,7 +105,7 @@ def test_kills_at_random_moments_change_no_row(media: Path, tmp_path: Path):
     compare(one, two)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_cluster_of_two_nodes_gives_the_same_rows_though_an_actor_is_killed(
     media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

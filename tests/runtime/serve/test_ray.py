@@ -101,6 +101,7 @@ def test_a_replica_that_is_killed_under_load_loses_no_judgement(tmp_path, tiny_b
     assert not left, "Ctrl-C ends the cluster too"
 
 
+@pytest.mark.exhaustive
 def test_the_whole_service_is_an_application_of_ray_serve(tmp_path, tiny_bundle, mark):
     """With the queue in one replica and the judging in another, behind Ray's own proxy."""
     import ray
