@@ -289,7 +289,7 @@ def processor_s(browser: Browser) -> float:
 
 @pytest.mark.slow
 def test_a_moment_takes_less_than_a_fifth_of_a_second(chromium, tmp_path):
-    """Of processor time, on one thread; prints it for both precisions, taken in turns."""
+    """Processor time on one thread; prints it for both precisions, taken in turns."""
     preparing = """(async () => {
       const { Models } = await import("./judge/engine.js");
       const { Stream } = await import("./judge/stream.js");

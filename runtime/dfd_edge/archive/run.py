@@ -152,7 +152,7 @@ def run_archive(
 
 
 class _Book:
-    """What is done, and the rows that wait for their commit."""
+    """The clips that are done, and the rows that wait for their commit."""
 
     def __init__(self, dataset: Dataset, ledger: Ledger) -> None:
         self.outcome = Outcome()

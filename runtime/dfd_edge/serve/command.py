@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +187,6 @@ def command(
     try:
         _check_libraries()
         from dfd_edge.cli.options import take_provider_flags
-        from dfd_edge.serve.logs import set_up_logs
         from dfd_edge.serve.settings import CameraSource, ServiceSettings, default_folder
 
         settings = ServiceSettings(
@@ -197,7 +199,7 @@ def command(
             cameras=tuple(CameraSource.parse(camera) for camera in cameras),
             **options,
         )
-        set_up_logs(log_kind, verbose=verbose)
+        _set_up_logs(log_kind, verbose=verbose)
         if ray_address is None:
             run(settings)
         else:
@@ -306,6 +308,45 @@ async def _serve(app: FastAPI, listener: socket.socket, address: str) -> None:
         if service.queue.running:
             click.echo("dfd-edge: waiting for what runs; Ctrl-C again ends it", err=True)
         await service.end()
+
+
+_EXTRA = ("judgement", "label", "method", "path", "status", "client", "took_ms")
+
+
+class _JsonFormatter(logging.Formatter):
+    """Formats each entry as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {n: getattr(record, n) for n in _EXTRA if getattr(record, n, None) is not None}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _set_up_logs(kind: str | None, *, verbose: bool) -> None:
+    """Sends the log to standard error.
+
+    Args:
+        kind: "text" or "json"; by default text on a terminal and JSON elsewhere.
+        verbose: Whether every request is logged.
+    """
+    handler = logging.StreamHandler()
+    kind = kind or ("text" if sys.stderr.isatty() else "json")
+    if kind == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("dfd-edge: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
 def main() -> None:

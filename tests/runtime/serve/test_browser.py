@@ -60,7 +60,7 @@ def served(tmp_path_factory, tiny_bundle, films):
 
 @pytest.fixture(scope="module")
 def judged(served, films):
-    """What the service has judged, by name."""
+    """Judgements of the service, by name."""
     done = {}
     with served.client() as client:
         for name in ("first.webm", "second.webm", "portrait.png"):

@@ -91,7 +91,7 @@ def refused(service: Service, answer, status: int, name: str) -> None:
     assert service.reached == []
 
 
-# Who may ask.
+# Access.
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "judge.example", "[::]"])
@@ -453,7 +453,7 @@ def test_what_is_unsafe_does_not_start(tmp_path, options, cause):
     assert len(result.stderr.splitlines()) == 1
 
 
-# What browsers are told.
+# Headers for browsers.
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/judgements", "/static/page.css", "/breaks"])

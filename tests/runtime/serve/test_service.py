@@ -237,7 +237,7 @@ def test_a_signal_waits_for_what_runs(tmp_path, clips, number):
     assert "Traceback" not in program.errors
     with serving(tmp_path / "data") as served, served.client() as client:
         assert client.get(first["links"]["self"]).json()["state"] == "done"
-        # What was not begun waits for the next start.
+        # Files that were not begun wait for the next start.
         until = time.monotonic() + 60.0
         while client.get(second["links"]["self"]).json()["state"] != "done":
             assert time.monotonic() < until

@@ -1,1 +1,1 @@
-"""Judgements: their database, their queue, the processes that judge, and what these write."""
+"""Judgements: their database, their queue, the processes that judge, and their results."""

@@ -240,7 +240,7 @@ def load(settings: dict[str, Any]) -> tuple[Judging, dict[str, Any]]:
             `memory_mb` and `max_duration_s` of the service.
 
     Returns:
-        What judges, and what the service has to know of it: the manifest and the decision, by
+        The detector, and facts of it that the service needs: the manifest and the decision, by
         which reports are written, and the record of the run.
 
     Raises:
@@ -273,7 +273,7 @@ def main(lifeline: int) -> None:
     """Judges what is asked for until standard input ends."""
     confining.end_with_parent(lifeline)
     confining.die_first()
-    # What libraries print must not get between the messages.
+    # Prints of libraries must not get between the messages.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)
     lock = threading.Lock()

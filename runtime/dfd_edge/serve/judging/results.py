@@ -1,4 +1,4 @@
-"""What judgements leave behind: records, crops and evidence, and reports written from them."""
+"""Results of judgements: records, crops and evidence, and reports written from them."""
 
 from __future__ import annotations
 

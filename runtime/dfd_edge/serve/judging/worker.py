@@ -40,7 +40,7 @@ class WorkerRefused(DfdError):
 
 
 class Worker(Protocol):
-    """What judges files for the queue, one at a time."""
+    """Judges files for the queue, one at a time."""
 
     async def start(self) -> dict[str, Any]:
         """Loads the model; returns `bundle`, `manifest`, `decision` and `run`.

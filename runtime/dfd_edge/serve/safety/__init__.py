@@ -1,1 +1,1 @@
-"""What the service keeps out: requests of strangers, hostile uploads and inside addresses."""
+"""Protection against requests of strangers, hostile uploads and addresses inside the network."""

@@ -1,4 +1,4 @@
-"""What stands before the application: who may ask, how much, and what browsers may do with it.
+"""Checks before the application: access, amounts, and rules for browsers.
 
 The service judges private footage, so another web page that is open in the same browser is an
 attacker too: it can send requests here (CSRF), or give its own name to this machine's address and
