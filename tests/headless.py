@@ -57,7 +57,10 @@ class Browser:
         nothing = high(os.open(os.devnull, os.O_WRONLY))
         actions.append((os.POSIX_SPAWN_DUP2, nothing, 2))
         command = [*without_real_time(), program, *flags]
-        self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+        usual = {}
+        if hasattr(os, "sched_param"):  # whatever an encoder has done to this thread
+            usual["scheduler"] = (os.SCHED_OTHER, os.sched_param(0))
+        self._pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, **usual)
         for end in (reads, writes, nothing):
             os.close(end)
         self.events: list[dict] = []

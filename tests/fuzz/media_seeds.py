@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _film(
     path: Path, frames: list[Image], codec: str, options: dict[str, str], muxing: dict[str, str]
 ) -> Path | None:
     try:
-        with av.open(str(path), "w", options=muxing) as container:
+        with _same_scheduling(), av.open(str(path), "w", options=muxing) as container:
             stream = container.add_stream(codec, rate=RATE, options=options)
             stream.width, stream.height = SIZE
             stream.pix_fmt = _PIXELS.get(codec, "yuv420p")
@@ -86,6 +87,23 @@ def _film(
         path.unlink(missing_ok=True)
         return None
     return path
+
+
+@contextlib.contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Takes back the real-time priority that SVT-AV1 gives the calling thread of root.
+
+    Every later process of that thread would inherit it, a browser among them, and hold all
+    processors of a small machine for good.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _stills(folder: Path, frames: list[Image]) -> list[Path]:

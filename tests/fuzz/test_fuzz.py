@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from campaign import Campaign, Judge
 from judging import Answer, answer_of
+from media_seeds import make_seeds
 
 from dfd_edge import SourceError
 
@@ -36,6 +38,15 @@ def test_a_case_is_the_same_in_each_run(campaign: Campaign, tmp_path: Path) -> N
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             made.append([file.read_bytes() for file in files])
         assert made[0] == made[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_seeds_leave_the_scheduling_of_the_process(tmp_path: Path) -> None:
+    # SVT-AV1 gives root's calling thread real-time priority, from the second film on.
+    before = os.sched_getscheduler(0)
+    for name in ("one", "two"):
+        make_seeds(tmp_path / name)
+    assert os.sched_getscheduler(0) == before
 
 
 def test_faults_would_be_seen(campaign: Campaign, tmp_path: Path) -> None:
