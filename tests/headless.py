@@ -98,6 +98,8 @@ class Browser:
         self, page: Path | str, *, width: int, dark: bool = False, scripts: bool = True
     ) -> None:
         """Shows a page, a file or an address, at a width, and waits until it is loaded."""
+        # What the page before still asks for must not count among this one's events.
+        self._go_to("about:blank")
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -109,7 +111,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
+        self._go_to(page if isinstance(page, str) else page.as_uri())
+
+    def _go_to(self, address: str) -> None:
+        self.events[:] = [e for e in self.events if e["method"] != "Page.loadEventFired"]
+        self.call("Page.navigate", url=address)
         until = time.monotonic() + ANSWER_S
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             assert time.monotonic() < until, "the page was not loaded"
