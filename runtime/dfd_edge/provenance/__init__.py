@@ -1,0 +1,1 @@
+"""Provenance: what a file says of its own origin, beside what its pixels show."""
