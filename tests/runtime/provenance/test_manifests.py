@@ -101,6 +101,15 @@ def test_an_authority_of_time_stamps_makes_no_signer_trusted(media, camera, root
     assert found.outcome is Outcome.OTHER
 
 
+def test_an_authority_on_both_lists_makes_its_signers_trusted(media, camera, root, tmp_path):
+    """The parser finds it on either list, by chance."""
+    signed = tmp_path / "signed.jpg"
+    sign(media("jpg"), signed, camera)
+    both = root.pem.decode()
+    found = {read_here(signed, TrustList(f"{n}", both, both)).outcome for n in range(12)}
+    assert found == {Outcome.CAPTURE}
+
+
 def test_a_signer_on_the_list_itself(media, camera, tmp_path):
     signed = tmp_path / "signed.jpg"
     sign(media("jpg"), signed, camera)
