@@ -158,7 +158,9 @@ def unreadable_signature(trust_list: str) -> Signature:
         bytes_match=None,
         trusted=False,
         trust_list=trust_list,
-        problems=("the signature or its certificate is damaged and cannot be read",),
+        problems=(
+            "the signature or its certificate cannot be read: it is damaged, or of an unknown kind",
+        ),
         codes=("signingCredential.invalid",),
     )
 

@@ -307,6 +307,23 @@ def test_ingredients_as_a_tree(media, camera, root, trust, tmp_path):
     assert not found.manifest.cut
 
 
+def test_an_update_keeps_the_bytes_of_its_parent(media, camera, root, trust, tmp_path):
+    """A manifest that only adds statements binds no bytes itself: those of its parent count."""
+    shot, updated = tmp_path / "shot.jpg", tmp_path / "updated.jpg"
+    sign(media("jpg"), shot, camera)
+    sign(shot, updated, root.issue("Example Archive"), is_update=True)
+    found = read_provenance(updated, trust_list=trust)
+    assert found.manifest.signature.signer == "Example Archive"
+    assert found.manifest.signature.bytes_match
+    assert found.outcome is Outcome.OTHER
+    assert "made from a file that Example Cameras signed as taken with a camera" in found.summary
+    data = updated.read_bytes()
+    updated.write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    found = read_provenance(updated, trust_list=trust)
+    assert found.outcome is Outcome.BROKEN
+    assert found.manifest.signature.bytes_match is False
+
+
 def test_a_deep_tree_is_cut(media, camera, trust, tmp_path):
     newest = media("jpg")
     for depth in range(manifests.DEEPEST + 2):
