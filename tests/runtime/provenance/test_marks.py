@@ -13,7 +13,19 @@ import zlib
 
 import pytest
 from PIL import Image
-from tagged import XMP_UUID, exif, film, jpeg, packet, picture, png, tagged, xmp
+from tagged import (
+    EXIF_TAGS,
+    NAMESPACES,
+    XMP_UUID,
+    exif,
+    film,
+    jpeg,
+    packet,
+    picture,
+    png,
+    tagged,
+    xmp,
+)
 
 from dfd_edge import read_provenance
 from dfd_edge.errors import SourceError
@@ -85,20 +97,13 @@ ENTRIES = [
 def written_name(field):
     """The field as it is written: the table's are compared in lower case."""
     names = {
-        **{f"xmp.{name.lower()}": f"xmp.{name}" for name in XMP_NAMES},
-        **{f"exif.{name.lower()}": f"exif.{name}" for name in EXIF_NAMES},
+        **{f"xmp.{name.lower()}": f"xmp.{name}" for name in NAMESPACES},
+        **{f"exif.{name.lower()}": f"exif.{name}" for name in (*EXIF_TAGS, "UserComment")},
         "jpeg.app15": "jpeg.APP15",
     }
     return names.get(field, field)
 
 
-XMP_NAMES = (
-    *("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed", "AIPromptInformation"),
-    *("AIPromptWriterName", "CreatorTool", "title", "description", "creator", "Credit", "Source"),
-    *("UserComment", "Make", "Model", "Software", "Artist", "ImageDescription", "softwareAgent"),
-    "AIGC",
-)
-EXIF_NAMES = ("ImageDescription", "Make", "Model", "Software", "Artist", "UserComment")
 ARTIST = Statement("exif.Artist", "0c1c6a58-45b7-4c7c-9a0e-3b3c1f5f8a11")
 
 
@@ -149,7 +154,7 @@ def test_the_outcome_without_a_signature(tmp_path, field, value, outcome):
     pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
     provenance = read_provenance(tagged(tmp_path, field, value))
     assert provenance.outcome is outcome
-    assert value[:20] in provenance.marks[0].value
+    assert any(value[:20] in mark.value for mark in provenance.marks)
     assert provenance.error is None
 
 
