@@ -315,6 +315,39 @@ def test_text_in_the_stream_of_each_codec_and_container(tmp_path, codec, suffix)
     assert texts[0].startswith(codec.removeprefix("lib"))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_the_label_of_china_in_each_container(tmp_path, suffix):
+    options = {"movflags": "use_metadata_tags"} if suffix in (".mp4", ".mov") else {}
+    codec = "libvpx" if suffix == ".webm" else "mpeg4"
+    value = AIGC.replace("LABEL", "1")
+    found = read_marks(film(tmp_path / f"a{suffix}", {"AIGC": value}, codec=codec, options=options))
+    assert found[0].field == "container.aigc"
+    assert "AI content label" in found[0].generator
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("exif.Software", "Adobe Photoshop 25.0"),
+        ("exif.UserComment", "Steps: 20 minutes of walking"),
+        ("png.parameters", "width=3, Sampler: hand"),
+        ("png.prompt", "What is it?"),
+        ("png.Software", "NovelAIViewer"),
+        ("png.Description", "Job ID: 17"),
+        ("xmp.Credit", "Made with love"),
+        ("xmp.UserComment", '{"sampler": "drum"}'),
+        ("container.comment", '{"type": "interview", "prompt": "autocue"}'),
+        ("container.description", "HandBrake in three steps"),
+        ("container.aigc_info", '{"aigc_label_type": 0}'),
+        ("container.aigc", '{"Label": "10"}'),
+        ("stream.user_data", "x264 - core 165"),
+    ],
+)
+def test_what_only_looks_like_a_generator_is_none(tmp_path, field, value):
+    for mark in read_marks(tagged(tmp_path, field, value)):
+        assert mark.generator is None, mark
+
+
 def test_a_signature_of_grok_needs_its_number_beside_it(tmp_path):
     value = "Signature: " + 100 * "Ab9+"
     (mark,) = read_marks(jpeg(tmp_path / "a.jpg", exif=exif({"ImageDescription": value})))
