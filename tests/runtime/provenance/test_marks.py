@@ -315,12 +315,16 @@ def test_text_in_the_stream_of_each_codec_and_container(tmp_path, codec, suffix)
     assert texts[0].startswith(codec.removeprefix("lib"))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv"])
 def test_the_label_of_china_in_each_container(tmp_path, suffix):
+    """The places are those of the practice guide TC260-PG-20257A."""
     options = {"movflags": "use_metadata_tags"} if suffix in (".mp4", ".mov") else {}
-    codec = "libvpx" if suffix == ".webm" else "mpeg4"
+    codec = {".webm": "libvpx", ".flv": "flv"}.get(suffix, "mpeg4")
+    key = "comment" if suffix == ".avi" else "AIGC"
     value = AIGC.replace("LABEL", "1")
-    found = read_marks(film(tmp_path / f"a{suffix}", {"AIGC": value}, codec=codec, options=options))
+    path = film(tmp_path / f"a{suffix}", {key: value}, codec=codec, options=options)
+    path.write_bytes(path.read_bytes().replace(b"ICMT", b"AIGC"))
+    found = read_marks(path)
     assert found[0].field == "container.aigc"
     assert "AI content label" in found[0].generator
 
