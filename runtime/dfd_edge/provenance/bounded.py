@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dfd_edge.closing import Closing
-from dfd_edge.provenance.child import MOST_ANSWER_BYTES, Request, loaded
+from dfd_edge.provenance.child import MOST_ANSWER_BYTES, Request, answer_of, loaded
 from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.sandbox.messages import receive_message, send_object
@@ -100,8 +100,7 @@ def _marks(request: Request, function: str) -> tuple[Mark, ...]:
 
 def _read(request: Request, function: str) -> Provenance:
     if unavailable() is not None:
-        provenance: Provenance = loaded(function)(request)
-        return provenance
+        return _provenance_of(answer_of(loaded(function), request), request)
     try:
         return _ask(request, function)
     except _Died:  # a process that waited may have died of anything
@@ -117,11 +116,13 @@ def _ask(request: Request, function: str) -> Provenance:
         reader.close()
         reader = _Reader(function)
     try:
-        answer = reader.read(request)
+        code, answer = reader.read(request)
     except BaseException:
         reader.close()
         raise
     _idle.append(reader)
+    if code != 0:
+        raise _Failed(_cause(code, request))
     return _provenance_of(answer, request)
 
 
@@ -150,21 +151,22 @@ class _Reader(Closing):
             self.close()
             raise _Failed(f"the process that reads it cannot be started ({message['refused']})")
 
-    def read(self, request: Request) -> bytes:
-        """Has a file read; returns the answer of the process, which may be taken over.
+    def read(self, request: Request) -> tuple[object, bytes]:
+        """Has a file read.
+
+        Returns:
+            The exit code of the worker, negative for a signal, and its answer: those of a worker
+            that may be taken over.
 
         Raises:
             _Died: The process has ended, or was silent for too long.
-            _Failed: Reading hit a limit or crashed.
         """
         try:
             send_object(self._process.control, request)
         except BrokenPipeError:
             raise _Died(self._cause_of_death()) from None
         message, answer = self._hear(request.timeout_s + _GRACE_S)
-        if message.get("code") != 0:
-            raise _Failed(_cause(message.get("code"), request))
-        return answer
+        return message.get("code"), answer
 
     def close(self) -> None:
         """Ends the process. Safe to call twice."""

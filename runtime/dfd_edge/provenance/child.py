@@ -71,7 +71,7 @@ def main(control: int, answers: int, lifeline: int, function: str) -> None:
         if sys.platform == "linux":
             code, data = _in_worker(read, request, (control, answers))
         else:
-            code, data = 0, _answer(read, request)
+            code, data = 0, answer_of(read, request)
         send_message(answers, {"code": code}, [memoryview(data)])
 
 
@@ -99,7 +99,7 @@ def _in_worker(read: Read, request: Request, pipes: tuple[int, ...]) -> tuple[in
             signal.setitimer(signal.ITIMER_REAL, request.timeout_s)
             confining.limit(request.memory_mb)
             confining.read_only(request.files)
-            write_all(written, _answer(read, request))
+            write_all(written, answer_of(read, request))
             code = 0
         finally:
             os._exit(code)
@@ -109,10 +109,11 @@ def _in_worker(read: Read, request: Request, pipes: tuple[int, ...]) -> tuple[in
         data += chunk
     os.close(result)  # a worker that has more to say dies of it
     _, status = os.waitpid(worker, 0)
-    return os.waitstatus_to_exitcode(status), bytes(data)
+    return os.waitstatus_to_exitcode(status), bytes(data[:MOST_ANSWER_BYTES])
 
 
-def _answer(read: Read, request: Request) -> bytes:
+def answer_of(read: Read, request: Request) -> bytes:
+    """Reads a file; returns its provenance, or why there is none, as JSON."""
     try:
         answer = {"provenance": to_plain(read(request))}
     except Exception as error:
