@@ -17,6 +17,7 @@ from typing import Any
 
 from dfd_edge.closing import Closing
 from dfd_edge.provenance.child import MOST_ANSWER_BYTES, Request, answer_of, loaded
+from dfd_edge.provenance.manifests import sidecar_of
 from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.sandbox.messages import receive_message, send_object
@@ -72,9 +73,10 @@ def read_bounded(
     path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
     if timeout_s is None:
         timeout_s = TIME_S + _size_of(path) / BYTES_PER_S
+    sidecar = sidecar_of(path)
     request = Request(
         path=path,
-        files=(str(path), str(path.with_suffix(".c2pa"))),
+        files=(str(path),) if sidecar is None else (str(path), str(sidecar)),
         trust=trust,
         marks_only=False,
         timeout_s=timeout_s,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 from dfd_edge.errors import SourceNotFoundError
+from dfd_edge.provenance.bounded import read_bounded
+from dfd_edge.provenance.boxes import BoxError, check_store
+from dfd_edge.provenance.child import Request
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
 from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.record import Provenance
@@ -18,7 +22,8 @@ def read_provenance(
     """Reads what a file says of its own origin: signed manifests (C2PA) and plain metadata.
 
     Nothing is fetched. The outcome is no verdict: a file that says nothing is the usual case, and
-    a signed one is signed, no more.
+    a signed one is signed, no more. A process of its own parses the file, with limits of time and
+    memory; where one is exceeded, the outcome is `ERROR` and `error` names it.
 
     Args:
         path: A video or picture. Beside it, a manifest may lie in a sidecar: `clip.mp4.c2pa` or
@@ -36,6 +41,10 @@ def read_provenance(
         >>> provenance = read_provenance("clip.mp4")
         >>> print(provenance.outcome.value, provenance.summary)
     """
+    if importlib.util.find_spec("c2pa") is None:
+        raise ModuleNotFoundError(
+            "provenance needs c2pa-python: pip install 'dfd-edge[provenance]'", name="c2pa"
+        )
     path = Path(path)
     if not path.is_file():
         raise SourceNotFoundError(path, "there is no such file")
@@ -43,7 +52,7 @@ def read_provenance(
         trust_list = TrustList.shipped()
     elif not isinstance(trust_list, TrustList):
         trust_list = TrustList.load(trust_list)
-    return read_here(path, trust_list)
+    return read_bounded(path, trust_list)
 
 
 def read_here(path: Path, trust: TrustList) -> Provenance:
@@ -61,3 +70,18 @@ def read_here(path: Path, trust: TrustList) -> Provenance:
     except OSError as failure:
         error = f"it cannot be read ({failure.strerror})"
     return conclude(found.manifest, found.remote, (), error)
+
+
+def read_request(request: Request) -> Provenance:
+    """Reads what a process was asked for, once the size of the manifest was checked."""
+    if request.marks_only:
+        return conclude(None)
+    try:
+        check_store(request.path)
+        for sidecar in request.files[1:]:
+            check_store(Path(sidecar))
+    except BoxError as error:
+        return conclude(None, error=str(error))
+    except OSError as error:
+        return conclude(None, error=f"it cannot be read ({error.strerror})")
+    return read_here(request.path, request.trust)
