@@ -1,8 +1,8 @@
 """Sizes of manifest stores, from the boxes around them: no byte of a store is parsed.
 
 A C2PA manifest store lies in `uuid` boxes of BMFF (mp4, mov, heic, avif), in APP11 segments of
-JPEG, in a `caBX` chunk of PNG, in a `C2PA` chunk of RIFF (WebP, AVI, WAV), or in a file of its own
-(C2PA specification 2.2, annex A). Walks are bounded in steps and read some bytes of each box.
+JPEG, in a `caBX` chunk of PNG, or in a `C2PA` chunk of RIFF (WebP, AVI, WAV): C2PA specification
+2.2, annex A. Walks are bounded in steps and read some bytes of each box.
 """
 
 from __future__ import annotations
@@ -51,16 +51,13 @@ def check_store(path: Path) -> None:
     Files of other formats pass unseen, and so do files that are cut off outside the store.
 
     Args:
-        path: The file, or a sidecar, whose name ends in `.c2pa`.
+        path: The file.
 
     Raises:
         BoxError: The store is larger than `MOST_STORE_BYTES`, reaches beyond the end of the file,
             or lengths of boxes are impossible.
         OSError: The file cannot be read.
     """
-    if path.suffix.lower() == ".c2pa":
-        _check_size(path.stat().st_size)
-        return
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
@@ -72,15 +69,10 @@ def check_store(path: Path) -> None:
                     f"but {max(size - box.start, 0):,} are left in the file"
                 )
             store_bytes += box.end - box.start
-            _check_size(store_bytes)
-
-
-def _check_size(store_bytes: int) -> None:
-    if store_bytes > MOST_STORE_BYTES:
-        raise BoxError(
-            f"its manifest is larger than the {MOST_STORE_BYTES >> 20} MB that are read "
-            f"({store_bytes / (1 << 20):,.0f} MB)"
-        )
+            if store_bytes > MOST_STORE_BYTES:
+                raise BoxError(
+                    f"its manifest is larger than the {MOST_STORE_BYTES >> 20} MB that are read"
+                )
 
 
 def _stores(descriptor: int, size: int) -> Iterator[_Box]:

@@ -9,6 +9,7 @@ to it ends with it. Elsewhere the server reads the files itself, and its parent 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -27,6 +28,8 @@ from dfd_edge.schema import to_plain
 #: Longest answer: ten times that of the largest tree that is kept.
 MOST_ANSWER_BYTES = 16 << 20
 _CHUNK = 1 << 16
+#: Libraries that readers import where they need them: loaded once, else by each worker anew.
+_LIBRARIES = ("c2pa", "av", "PIL.Image", "pillow_heif")
 
 Read = Callable[["Request"], Any]
 """Reads what is asked for; returns a dataclass."""
@@ -59,6 +62,9 @@ def main(control: int, answers: int, lifeline: int, function: str) -> None:
     confining.leave_network()
     try:
         read = loaded(function)
+        for library in _LIBRARIES:
+            with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
+                importlib.import_module(library)
     except Exception as error:
         send_message(answers, {"refused": f"{type(error).__name__}: {error}"[:500]}, [])
         return

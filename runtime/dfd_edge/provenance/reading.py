@@ -6,13 +6,18 @@ import importlib.util
 import os
 from pathlib import Path
 
+<<<<<<< HEAD
 from dfd_edge.errors import SourceNotFoundError
 from dfd_edge.provenance.bounded import read_bounded
 from dfd_edge.provenance.boxes import BoxError, check_store
 from dfd_edge.provenance.child import Request
+=======
+from dfd_edge.errors import SourceError, SourceNotFoundError
+>>>>>>> marks
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
+from dfd_edge.provenance.metadata import read_marks
 from dfd_edge.provenance.outcome import conclude
-from dfd_edge.provenance.record import Provenance
+from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.provenance.trust import TrustList
 
 
@@ -61,27 +66,33 @@ def read_here(path: Path, trust: TrustList) -> Provenance:
     Raises:
         ModuleNotFoundError: The extra `provenance` is not installed.
     """
-    error = None
-    found = Found()
     try:
-        found = read_manifest(path, trust)
+        return _with_marks(path, read_manifest(path, trust))
     except UnreadableManifest as unreadable:
-        error = str(unreadable)
+        return _with_marks(path, error=str(unreadable))
     except OSError as failure:
-        error = f"it cannot be read ({failure.strerror})"
-    return conclude(found.manifest, found.remote, (), error)
+        return _with_marks(path, error=f"it cannot be read ({failure.strerror})")
 
 
 def read_request(request: Request) -> Provenance:
     """Reads what a process was asked for, once the size of the manifest was checked."""
     if request.marks_only:
-        return conclude(None)
+        return _with_marks(request.path)
     try:
         check_store(request.path)
-        for sidecar in request.files[1:]:
-            check_store(Path(sidecar))
     except BoxError as error:
-        return conclude(None, error=str(error))
-    except OSError as error:
-        return conclude(None, error=f"it cannot be read ({error.strerror})")
+        return _with_marks(request.path, error=str(error))
+    except OSError as failure:
+        return conclude(None, error=f"it cannot be read ({failure.strerror})")
     return read_here(request.path, request.trust)
+
+
+def _with_marks(path: Path, found: Found | None = None, error: str | None = None) -> Provenance:
+    """Concludes from a manifest and the marks of the file, which are read here."""
+    found = found or Found()
+    marks: tuple[Mark, ...] = ()
+    try:
+        marks = read_marks(path)
+    except SourceError as failure:
+        error = error or failure.cause
+    return conclude(found.manifest, found.remote, marks, error)
