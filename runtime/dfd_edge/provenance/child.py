@@ -10,7 +10,6 @@ to it ends with it. Elsewhere the server reads the files itself, and its parent 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -73,7 +72,6 @@ def main(control: int, answers: int, lifeline: int, function: str) -> None:
     except Exception as error:
         send_message(answers, {"refused": f"{type(error).__name__}: {error}"[:500]}, [])
         return
-    gc.freeze()  # or the collector of each worker copied what is loaded
     send_message(answers, {"ready": True}, [])
     while True:
         try:
