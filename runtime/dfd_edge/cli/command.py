@@ -200,6 +200,13 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Write a page that shows and explains the verdicts.",
 )
 @click.option(
+    "--sign",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="CERT KEY",
+    help="Sign the annotated video, and the report in a .c2pa file beside it, as C2PA manifests "
+    "that name their origin; PEM files, the key without a passphrase.",
+)
+@click.option(
     "--webhook",
     metavar="URL",
     help="Post a JSON object to URL when a live label changes, and for each verdict.",

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from dfd_edge.judging.watch import Watch
     from dfd_edge.provenance.beside import Reading
     from dfd_edge.provenance.record import Provenance
+    from dfd_edge.provenance.signing import Signer
     from dfd_edge.provenance.trust import TrustList
+    from dfd_edge.sinks.note import SourceHashes
     from dfd_edge.sinks.video_file import AnnotatedVideo
     from dfd_edge.view.overlay import Overlay, ViewSettings
     from dfd_edge.view.window import Windows
@@ -69,6 +71,7 @@ class RunRequest:
         csv_path: CSV file, or None.
         save_video: Annotated video, or None.
         report_path: Report, or None.
+        sign: Certificate and key that sign the annotated video and the report, or None.
         webhook: Address for notifications, or None.
         window: Whether windows are opened; None for live sources where there is a display.
         fail_on: Labels of a verdict that set the exit code to 3.
@@ -98,6 +101,7 @@ class RunRequest:
     csv_path: Path | None = None
     save_video: Path | None = None
     report_path: Path | None = None
+    sign: tuple[Path, Path] | None = None
     webhook: str | None = None
     window: bool | None = False
     fail_on: frozenset[Label] = frozenset()
@@ -118,6 +122,9 @@ class Run:
         sinks: Receive the results; they are closed by the caller.
         printer: Prints notes and progress.
         stop: Set it to end the run; a new one by default.
+        hashes: Takes the hash of each file before it is judged; None hashes those alone of which
+            an annotated video is written.
+        signer: Signs annotated videos; None leaves them unsigned.
 
     Attributes:
         verdicts: The verdicts so far.
@@ -133,6 +140,8 @@ class Run:
         printer: Printer,
         *,
         stop: threading.Event | None = None,
+        hashes: SourceHashes | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.verdicts: list[Verdict] = []
         self.failures = 0
@@ -141,6 +150,8 @@ class Run:
         self._request = request
         self._sinks = sinks
         self._printer = printer
+        self._hashes = hashes
+        self._signer = signer
         self._lock = threading.Lock()
 
     def files(self, items: list[SourceItem]) -> None:
@@ -283,7 +294,7 @@ class Run:
     def _open_view(self, item: SourceItem, display: Sink) -> LiveView:
         request = self._request
         with contextlib.ExitStack() as outputs:
-            video = self._video(outputs)
+            video = self._video(item, outputs)
             sinks = Sinks(self._sinks, display, *([] if video is None else [video]))
             view = LiveView(sinks, self._overlay(item), self._fail)
             sinks.begin(item.name, live=True)
@@ -346,7 +357,9 @@ class Run:
     ) -> Verdict:
         """Judges a file or an image while it is shown and drawn."""
         request = self._request
-        video = self._video(outputs)
+        if self._hashes is not None:
+            self._hashes.add(item, self.stop)
+        video = self._video(item, outputs)
         windows = outputs.enter_context(self._windows()) if request.window else None
         sinks = Sinks(*(one for one in (sink, video, windows) if one is not None))
         overlay = self._overlay(item) if sinks.images else None
@@ -390,13 +403,22 @@ class Run:
             self.stop.wait(_REFRESH_MS / 1e3)
         return time.perf_counter() - since_s
 
-    def _video(self, outputs: contextlib.ExitStack) -> AnnotatedVideo | None:
-        path, threads = self._request.save_video, self._request.threads
+    def _video(self, item: SourceItem, outputs: contextlib.ExitStack) -> AnnotatedVideo | None:
+        path = self._request.save_video
         if path is None:
             return None
+        from dfd_edge.sinks.note import CopyNote, file_of, sha256_of
         from dfd_edge.sinks.video_file import AnnotatedVideo
 
-        return outputs.enter_context(AnnotatedVideo(path, self._settings, threads=threads))
+        source = file_of(item)
+        sha256 = None if self._hashes is None else self._hashes.get(item.name)
+        if source is not None and sha256 is None:
+            sha256 = sha256_of(source, self.stop)
+        note = CopyNote(item.name, self._detector.bundle.hash, source, sha256)
+        video = AnnotatedVideo(
+            path, self._settings, threads=self._request.threads, note=note, signer=self._signer
+        )
+        return outputs.enter_context(video)
 
     @functools.cached_property
     def _settings(self) -> ViewSettings:
