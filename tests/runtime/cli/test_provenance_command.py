@@ -256,6 +256,20 @@ def test_wrong_options_are_refused_in_a_line(face_clip, arguments, message):
     assert message in line
 
 
+def test_the_service_refuses_the_same_before_it_starts(tmp_path):
+    pytest.importorskip("fastapi", reason="fastapi is not installed, the extra `serve`")
+    from dfd_edge.serve.command import command as serve
+
+    for options, message in (
+        (["--trust-list", "own.pem"], "--trust-list own.pem is for --provenance"),
+        (["--provenance", "--trust-list", "gone.pem"], "gone.pem"),
+    ):
+        done = CliRunner().invoke(serve, ["--data", str(tmp_path / "data"), *options])
+        assert done.exit_code == UsageError.exit_code
+        assert message in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("library", ["c2pa", "PIL"])
 def test_without_the_extra_a_line_names_it_before_anything_is_judged(
     monkeypatch, face_clip, library
