@@ -316,6 +316,7 @@ def test_a_deep_tree_is_cut(media, camera, trust, tmp_path):
 
 
 def test_many_actions_and_ingredients_are_cut(media, camera, trust, tmp_path, monkeypatch):
+    # Read in this process, in which the limits are changed.
     monkeypatch.setattr(manifests, "MOST_ACTIONS", 3)
     signed = tmp_path / "signed.jpg"
     sign(media("jpg"), signed, camera, actions=[action("created"), *[action("edited")] * 3])
