@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from dfd_edge.cli.options import (
+    provenance_flags,
     provider_flags,
     source_flags,
     take_provider_flags,
@@ -170,6 +171,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Images are face crops already: one in which no face is found is judged as it is.",
 )
 @source_flags
+@provenance_flags
 @click.option(
     "--jobs",
     type=click.IntRange(min=1, max=MAX_THREADS),

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import SequenceSpec
-from dfd_edge.cli.options import check_source_flags
+from dfd_edge.cli.options import check_provenance_flags, check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
 from dfd_edge.detector import Detector
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.inference.installation import quiet_onnxruntime
 from dfd_edge.inference.threads import set_opencv_threads
-from dfd_edge.judging.results import Event
+from dfd_edge.judging.results import Event, EventKind
 from dfd_edge.sinks.console import Console, Printer
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
@@ -61,6 +61,8 @@ def judge(request: RunRequest) -> int:
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
     signer = _check(request, items)
+    if request.provenance:
+        events += _unread(items)
     set_opencv_threads(request.threads)
     bundle = Bundle.described(request.model)
     with _begun(request, files, bundle.manifest.sequence) as files:
@@ -107,8 +109,11 @@ def _check(request: RunRequest, items: list[SourceItem]) -> Signer | None:
         raise UsageError("--cropped is for images that are face crops: give one")
     if request.max_frames is not None or request.scan:
         _check_moments(request, items)
+    check_provenance_flags(provenance=request.provenance, trust_list=request.trust_list)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
+    if request.provenance and not read:
+        raise UsageError("--provenance is for files on this machine: give one, or leave it out")
     outputs = {
         "--csv": request.csv_path,
         "--save-video": request.save_video,
@@ -183,6 +188,13 @@ def _is_begun(request: RunRequest, files: list[SourceItem]) -> bool:
     return bool(files) and files[0].kind is SourceKind.VIDEO
 
 
+def _unread(items: list[SourceItem]) -> list[Event]:
+    """Returns notes on the sources that are no files; a camera is known to be none."""
+    kinds = (SourceKind.ADDRESS, SourceKind.STANDARD_INPUT)
+    text = "its provenance is not read: only that of files on this machine is"
+    return [Event(item.name, 0.0, EventKind.NOTE, text) for item in items if item.kind in kinds]
+
+
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
     """Refuses `--frames` and `--scan` where no film is given, or where every frame is wanted."""
     asked = "--scan" if request.scan else f"--frames {request.max_frames}"
@@ -226,7 +238,7 @@ def _open_sinks(
     if request.csv_path is not None:
         from dfd_edge.sinks.csv_file import CsvFile
 
-        table = opened.enter_context(CsvFile(request.csv_path))
+        table = opened.enter_context(CsvFile(request.csv_path, provenance=request.provenance))
     lines: Sink | None = None
     if request.as_json or request.report_path is not None:
         run = detector.run_record(
