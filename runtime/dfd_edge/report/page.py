@@ -105,6 +105,7 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
         "title": _title(collector),
         "summary": words.summary_words(verdicts, len(failed), len(undone)),
         "sources": sources,
+        "stated": any(source.provenance for source in sources),
         "failed": failed,
         "undone": undone,
         "not_judged": NOT_JUDGED,
