@@ -43,7 +43,14 @@ EDITED = Manifest(
     where="sidecar",
     claim_generator="Example Editor 9.0",
     title="poster.png",
-    signature=replace(SIGNATURE, signer="Somebody", trusted=False, time_stamped=False),
+    signature=replace(
+        SIGNATURE,
+        signer="Somebody",
+        trusted=False,
+        time_stamped=False,
+        problems=("the signer is not on the trust list",),
+        codes=("signingCredential.untrusted",),
+    ),
     actions=(
         Action("c2pa.opened", "opened a file", "2026-10-02T10:00:00+02:00"),
         Action("c2pa.placed", "placed another file in it", None, "Example Generator", GENERATED),
@@ -64,7 +71,7 @@ BROKEN = replace(
     signature=replace(
         SIGNATURE,
         bytes_match=False,
-        problems=("The bytes of the video are not those that were signed.",),
+        problems=("the bytes of the video are not those that were signed",),
         codes=("assertion.bmffHash.mismatch",),
     ),
 )

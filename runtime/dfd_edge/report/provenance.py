@@ -15,17 +15,17 @@ from dfd_edge.report.figures import shortened
 from dfd_edge.report.words import Badge
 
 BADGES = {
-    "signed_capture": Badge("Signed as a camera's capture", "◆", "origin"),
+    "signed_capture": Badge("Signed camera capture", "◆", "origin"),
     "signed_ai": Badge("Signed, says AI took part", "◆", "origin"),
     "signed_other": Badge("Signed", "◆", "origin"),
     "signed_broken": Badge("Signature broken", "!", "origin broken"),
-    "unsigned_marks": Badge("Unsigned marks of a generator", "◇", "origin"),
+    "unsigned_marks": Badge("Unsigned marks", "◇", "origin"),
     "nothing": Badge("Says nothing", "□", "origin"),
     "error": Badge("Could not be read", "✕", "origin"),
 }
 """Badges by outcome: none has the colour of a verdict, since none says `real` or `fake`."""
 ALWAYS = (
-    "This is what the file says of itself. It stands beside the verdict and changes neither that "
+    "This is what the file says of itself. It stands beside the verdict, and changes neither that "
     "nor the score."
 )
 """Said of every outcome."""
@@ -34,24 +34,22 @@ _SIGNED = (
     "vouches for the file, not for what can be seen in it."
 )
 _UNTRUSTED = (
-    "The signature shows that nobody has changed the file since it was signed, but not who signed "
-    "it: the certificate is not on the trust list, and anyone can issue one in any name."
+    "The signature shows that nobody has changed the file since it was signed. Since the signer is "
+    "not on the trust list, it does not show who that was. Signed does not mean true: it vouches "
+    "for the file, not for what can be seen in it."
 )
-_CAPTURE = "A camera signs a picture of a screen or of a staged scene as well."
+_CAPTURE = "A camera signs a picture of a screen as well."
 _MEANINGS = {
     "signed_broken": (
-        "Nothing that a broken manifest says can be relied on. That alone does not make the file a "
-        "forgery: programs that save or convert a signed file break its signature too."
+        "A broken signature does not make the file a forgery: programs that save or convert a "
+        "signed file break its signature too."
     ),
-    "unsigned_marks": (
-        "Nothing of this is signed: anyone can have written it, or removed it elsewhere. It is a "
-        "hint to follow up, not proof."
-    ),
+    "unsigned_marks": "A mark that nobody has signed is a hint to follow up, not proof.",
     "nothing": (
-        "Most files say nothing: few cameras and programs write such statements, and many "
-        "platforms remove them. That speaks neither for nor against the file."
+        "Few cameras and programs write such statements, and many platforms remove them: that a "
+        "file has none speaks neither for nor against it."
     ),
-    "error": "Nothing follows from that, neither for nor against the file.",
+    "error": "That speaks neither for nor against the file.",
 }
 _RELATIONSHIPS = {
     "parentOf": "the file that became this one",
@@ -122,14 +120,15 @@ class ProvenanceView:
         summary: The outcome in one or two sentences.
         meaning: What it shows and what not.
         facts: Signer, time, what holds, and other parts of the manifest.
-        problems: Everything that does not hold.
+        broken: Whether the manifest or its signature does not hold.
+        problems: Everything that does not hold or limits what the signature says, as clauses.
         codes: Codes of the C2PA specification behind them.
         steps: Actions in order.
         ingredients: Files that went into this one.
         files: Number of those, with all of theirs.
         marks: Statements of plain metadata.
         remote: Address of a manifest that was not fetched, or None.
-        error: Why not everything could be read, or None.
+        error: Why not everything could be read; None where it could, or the summary says it.
         cut: Whether the manifest has more actions or ingredients.
     """
 
@@ -137,6 +136,7 @@ class ProvenanceView:
     summary: str
     meaning: str
     facts: list[Fact]
+    broken: bool
     problems: list[str]
     codes: list[str]
     steps: list[StepView]
@@ -160,6 +160,7 @@ class ProvenanceView:
             summary=record["summary"],
             meaning=f"{ALWAYS} {_meaning(record['outcome'], signature)}",
             facts=_facts(manifest) if manifest else [],
+            broken=record["outcome"] == "signed_broken",
             problems=list(signature.get("problems", ())),
             codes=list(signature.get("codes", ())),
             steps=[_step(action) for action in manifest.get("actions", ())],
@@ -167,7 +168,7 @@ class ProvenanceView:
             files=_count(ingredients),
             marks=[_mark(mark) for mark in record["marks"]],
             remote=record["remote"],
-            error=record["error"],
+            error=None if record["outcome"] == "error" else record["error"],
             cut=manifest.get("cut", False),
         )
 

@@ -83,6 +83,24 @@ class SourceView:
     provenance: ProvenanceView | None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedView:
+    """A source that could not be judged; `provenance` as of one that was."""
+
+    anchor: str
+    name: str
+    error: str | None
+    provenance: ProvenanceView | None
+
+
+def failed_views(failed: list[SourceNotes]) -> list[FailedView]:
+    """Returns the sources that could not be judged."""
+    return [
+        FailedView(f"failed-{number}", notes.name, notes.error, ProvenanceView.of(notes.provenance))
+        for number, notes in enumerate(failed, start=1)
+    ]
+
+
 def source_views(
     judged: list[SourceNotes], spec: DecisionSpec, *, step_s: float
 ) -> list[SourceView]:
@@ -124,7 +142,7 @@ def _source_view(
         verdict=verdict,
         people=[_person_view(anchor, person, notes, spec, step_s) for person in people],
         more_people=[_person_view(anchor, person, notes, spec, step_s) for person in others],
-        provenance=ProvenanceView.of(verdict.get("provenance")),
+        provenance=ProvenanceView.of(notes.provenance),
     )
 
 

@@ -73,7 +73,8 @@ class PendingView:
     name: str
     state: State
     state_words: str
-    error: dict[str, str] | None
+    error: Record | None
+    provenance: ProvenanceView | None
     json: str
 
     @classmethod
@@ -85,6 +86,7 @@ class PendingView:
             state=judgement.state,
             state_words=STATE_WORDS[judgement.state],
             error=judgement.error,
+            provenance=ProvenanceView.of(judgement.provenance),
             json=json.dumps(service.describe(judgement)),
         )
 
@@ -159,7 +161,7 @@ class VerdictView:
             subject="Frame" if manifest.face.detector == "none" else "Face" if still else "Person",
             verdict=verdict,
             badge=Badge.of(Label(verdict["label"])),
-            provenance=ProvenanceView.of(verdict.get("provenance")),
+            provenance=ProvenanceView.of(judgement.provenance),
             headline=explaining.headline(verdict),
             text=explaining.text(verdict, spec, still=still),
             score=words.score(verdict["p_fake"], spec),

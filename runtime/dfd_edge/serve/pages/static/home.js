@@ -69,8 +69,8 @@ const entryOf = (one) => {
 
 // The badge of a file's own statement, apart from that of the verdict; most files have none.
 const statedBy = (one) => {
-  const origin = origins[one.verdict?.provenance?.outcome];
-  return origin && one.verdict.provenance.outcome !== "nothing" ? [" ", originBadge(origin)] : [];
+  const outcome = one.provenance?.outcome;
+  return outcome && outcome !== "nothing" ? [" ", originBadge(origins[outcome])] : [];
 };
 
 const historyRow = (one) => {
