@@ -198,7 +198,7 @@ def _facts(manifest: Record) -> list[Fact]:
         Fact("Signed at", _signed_at(signature)),
         Fact(
             "Signature",
-            "holds" if signature["holds"] else "does not hold",
+            "fits the signed record" if signature["holds"] else "does not fit the signed record",
             broken=not signature["holds"],
         ),
         Fact("Bytes of the file", bytes_match, broken=signature["bytes_match"] is False),
@@ -213,7 +213,7 @@ def _facts(manifest: Record) -> list[Fact]:
         facts.append(Fact("Kinds of origin", _kinds(manifest["source_types"])))
     optional = {"Written with": manifest["claim_generator"], "Title": manifest["title"]}
     facts += [Fact(name, _text(value)) for name, value in optional.items() if value]
-    facts.append(Fact("Manifest", _PLACES[manifest["where"]]))
+    facts.append(Fact("Signed record (C2PA)", _PLACES[manifest["where"]]))
     return facts
 
 

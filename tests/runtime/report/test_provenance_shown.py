@@ -55,17 +55,21 @@ WORDS = {
     Outcome.CAPTURE: (
         *("Signed by Example Cameras Inc.", "Certificate issued by Example Root CA"),
         "Signed at 2026-10-02 08:15:30 UTC, confirmed by a time stamp authority",
-        *("Signature holds", "Bytes of the file those that were signed"),
+        *("Signature fits the signed record", "Bytes of the file those that were signed"),
         "Certificate on the trust list (C2PA trust list of 2026-09-24)",
         "Kinds of origin captured by a camera (digitalCapture)",
-        *("Written with ExampleCam 2.1", "Title DSC_0042.MP4", "Manifest in the file itself"),
+        *(
+            "Written with ExampleCam 2.1",
+            "Title DSC_0042.MP4",
+            "Signed record (C2PA) in the file itself",
+        ),
         "created c2pa.created 2026-10-02 08:15:29 UTC with ExampleCam captured by a camera",
         "Example Cameras Inc. signed exactly these bytes. Signed does not mean true",
         "A camera signs a picture of a screen",
     ),
     Outcome.AI: (
         "not on the trust list (C2PA trust list of 2026-09-24): the name of the signer is only",
-        *("it does not show who that was", "Manifest in a file beside it"),
+        *("it does not show who that was", "Signed record (C2PA) in a file beside it"),
         "Limits of the signature The signer is not on the trust list.",
         "no time stamp authority confirms it",
         "a composite with parts that AI generated (compositeWithTrainedAlgorithmicMedia)",
@@ -229,5 +233,5 @@ def test_the_signed_capture_is_as_it_is_given():
     """The counter-proof to the words above: each of them follows from the record."""
     other = replace(CAPTURED, signature=replace(CAPTURED.signature, holds=False, bytes_match=None))
     said = shown(replace(STATED[Outcome.BROKEN], manifest=other))
-    assert "Signature does not hold" in said
+    assert "Signature does not fit the signed record" in said
     assert "could not be compared with those that were signed" in said
