@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     )
     from dfd_edge.judging.stream import Stream
     from dfd_edge.judging.watch import Watch
+    from dfd_edge.provenance.reading import read_provenance
+    from dfd_edge.provenance.record import Provenance
     from dfd_edge.sinks.json_lines import records_schema
 
     __version__: str
@@ -71,6 +73,8 @@ _PUBLIC = {
     ),
     "judging.stream": ("Stream",),
     "judging.watch": ("Watch",),
+    "provenance.reading": ("read_provenance",),
+    "provenance.record": ("Provenance",),
     "sinks.json_lines": ("records_schema",),
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -90,6 +94,7 @@ __all__ = [
     "PersonResult",
     "PersonSignals",
     "PersonVerdict",
+    "Provenance",
     "ProviderError",
     "ProviderOptions",
     "ProviderReport",
@@ -103,6 +108,7 @@ __all__ = [
     "Verdict",
     "Watch",
     "__version__",
+    "read_provenance",
     "records_schema",
 ]
 

@@ -18,6 +18,7 @@ NOT_NEEDED = (
     *("dfd_edge.sources.network", "dfd_edge.bundle.graph_trial", "jsonschema", "jinja2", "PIL"),
     *("importlib.metadata", "email", "http", "ssl", "socket", "subprocess", "concurrent"),
     *("tempfile", "random", "tomllib", "multiprocessing", "asyncio"),
+    *("dfd_edge.provenance", "dfd_edge.sinks.provenance_columns", "c2pa", "cryptography"),
 )
 #: Modules of the package in such a run: each costs about 0.6 ms.
 MOST_MODULES = 75

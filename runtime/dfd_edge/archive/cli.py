@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dfd_edge.cli.group import CommandGroup
-from dfd_edge.cli.options import provider_flags
+from dfd_edge.cli.options import provenance_flags, provider_flags
 from dfd_edge.errors import DfdError, UsageError
 
 _MOST_JOBS = 1024
@@ -164,6 +164,7 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--sandbox", is_flag=True, help="Decode in a further child process, as `dfd-edge --sandbox`."
 )
+@provenance_flags
 @click.option(
     "--frame-rows", is_flag=True, help="Write a row for each person in each judged frame too."
 )
@@ -247,7 +248,7 @@ def _request(options: dict[str, Any]) -> Any:  # noqa: ANN401 - its type is impo
     from dfd_edge.archive.run import ArchiveRequest
     from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
     from dfd_edge.arguments import check_number, check_rate
-    from dfd_edge.cli.options import take_provider_flags
+    from dfd_edge.cli.options import check_provenance_flags, take_provider_flags
     from dfd_edge.inference.processor import usable_cores
 
     provider = take_provider_flags(options)
@@ -257,13 +258,16 @@ def _request(options: dict[str, Any]) -> Any:  # noqa: ANN401 - its type is impo
         check_number("--duration", options["duration_s"], above=0.0)
     if options["scan"] and options["max_frames"] is not None:
         raise UsageError("--scan chooses its frames itself: leave --frames out")
+    trust_list = options["trust_list"]
+    check_provenance_flags(provenance=options["provenance"], trust_list=trust_list)
     judge = JudgeSettings(
+        trust_list=None if trust_list is None else str(trust_list.resolve()),
         model=None if options["model"] is None else str(options["model"].resolve()),
         **{
             name: options[name]
             for name in (
                 *("precision", "rate_hz", "duration_s", "max_frames", "scan", "faces", "cropped"),
-                *("max_pixels", "sandbox", "frame_rows", "thumbnails"),
+                *("max_pixels", "sandbox", "frame_rows", "thumbnails", "provenance"),
             )
         },
     )

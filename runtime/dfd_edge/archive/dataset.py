@@ -21,6 +21,8 @@ from dfd_edge.archive.rows import SCHEMA_VERSION, ClipRow, Failure, Judgement, P
 from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label
+from dfd_edge.schema import from_plain, to_plain
+from dfd_edge.sinks.provenance_columns import ProvenanceColumns
 from dfd_edge.sinks.text import valid_text
 
 CLIPS, FRAMES = "clips", "frames"
@@ -39,6 +41,19 @@ _PEOPLE = pa.list_(
     )
 )
 _TIME = pa.timestamp("us", tz="UTC")
+_PROVENANCE = pa.struct(
+    [
+        ("outcome", pa.string()),
+        ("signer", pa.string()),
+        ("trusted", pa.bool_()),
+        ("signed_at", pa.string()),
+        ("claim_generator", pa.string()),
+        ("source_types", pa.list_(pa.string())),
+        ("generators", pa.list_(pa.string())),
+        ("error", pa.string()),
+        ("record", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ CLIP_COLUMNS = (
     Column("provider", pa.string(), "provider that ran the frame model"),
     Column("precision", pa.string(), "variant of the frame model"),
     Column("thumbnail", pa.binary(), "JPEG of the most suspicious crop, with `--thumbnails`"),
+    Column("provenance", _PROVENANCE, "what it says of its own origin, with `--provenance`"),
 )
 FRAME_COLUMNS = (
     Column("sha256", pa.string(), "hash of the clip's contents; copies share these rows"),
@@ -276,6 +292,7 @@ def record_of(row: ClipRow) -> dict[str, Any]:
         "provider": judgement.provider,
         "precision": judgement.precision,
         "thumbnail": judgement.thumbnail,
+        "provenance": None if judgement.provenance is None else to_plain(judgement.provenance),
     }
 
 
@@ -290,6 +307,7 @@ def _judgement(record: dict[str, Any]) -> Judgement:
         people=people,
         intervals=_spans(record),
         failure=None if record["failure"] is None else Failure(record["failure"]),
+        provenance=_provenance(record["provenance"]),
         **{name: record[name] for name in _PLAIN},
     )
 
@@ -298,6 +316,10 @@ _PLAIN = (
     *("p_fake", "logit", "coverage", "complete", "reason", "frames", "duration_s", "kind"),
     *("provider", "precision", "seconds", "attempts", "error", "thumbnail"),
 )
+
+
+def _provenance(record: dict[str, Any] | None) -> ProvenanceColumns | None:
+    return None if record is None else from_plain(ProvenanceColumns, record)
 
 
 def _spans(record: dict[str, Any]) -> tuple[Span, ...]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from dfd_edge.archive.inputs import source_key
@@ -92,6 +93,8 @@ def judge_clip(
         judgement, frames = worker.judge(
             fetched.path, clip.source, struck=struck, on_strike=on_strike
         )
+        provenance = worker.read_provenance(fetched.path, clip.source)
+        judgement = replace(judgement, provenance=provenance)
         return ClipRow(
             clip=clip, sha256=sha256, judgement=judgement, judged_s=time.time(), frames=frames
         )

@@ -17,6 +17,7 @@ from dfd_edge.errors import (
     UnsupportedError,
 )
 from dfd_edge.judging.results import Label, Verdict
+from dfd_edge.sinks.provenance_columns import ProvenanceColumns
 
 #: Version of the columns. It rises when a column is renamed, removed or changes its meaning.
 SCHEMA_VERSION = 1
@@ -99,6 +100,7 @@ class Judgement:
         error: Why there is no verdict, in one line.
         failure: The kind of that.
         thumbnail: JPEG of the most suspicious crop with its evidence map, where asked for.
+        provenance: What the clip says of its origin, where asked for, with or without a verdict.
     """
 
     label: Label | None = None
@@ -119,6 +121,7 @@ class Judgement:
     error: str | None = None
     failure: Failure | None = None
     thumbnail: bytes | None = field(default=None, repr=False)
+    provenance: ProvenanceColumns | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, verdict: Verdict, *, kind: str, precision: str) -> Judgement:

@@ -21,6 +21,8 @@ class JudgeSettings:
         sandbox: Whether a further child process decodes.
         frame_rows: Whether there is a row for each person in each judged frame.
         thumbnails: Whether rows carry a picture of the most suspicious crop.
+        provenance: Whether rows carry what the clips say of their origin.
+        trust_list: Certificates that are trusted for that, in PEM; None for the shipped list.
     """
 
     model: str | None = None
@@ -35,6 +37,8 @@ class JudgeSettings:
     sandbox: bool = False
     frame_rows: bool = False
     thumbnails: bool = False
+    provenance: bool = False
+    trust_list: str | None = None
 
     def faces_option(self) -> FacesOption:
         """Returns `faces` as `Detector.analyze` takes it."""

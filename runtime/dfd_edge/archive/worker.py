@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dfd_edge.errors
 from dfd_edge.archive.child import OUT_OF_MEMORY
@@ -22,6 +23,10 @@ from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.sandbox.messages import receive_message, send_message
 from dfd_edge.schema import SchemaError, from_plain, to_plain
+
+if TYPE_CHECKING:
+    from dfd_edge.provenance.trust import TrustList
+    from dfd_edge.sinks.provenance_columns import ProvenanceColumns
 
 #: A clip that ends so many workers is not tried again.
 LIVES = 3
@@ -59,6 +64,7 @@ class Worker(Closing):
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._pipes: tuple[int, int, int] = (-1, -1, -1)
+        self._trust_list: TrustList | None = None
 
     @property
     def pid(self) -> int | None:
@@ -118,6 +124,26 @@ class Worker(Closing):
         text = f"{name}: ended {LIVES} workers, {cause}"
         seconds = time.monotonic() - since_s
         return Judgement.failed(text, Failure.CRASH, seconds=seconds, attempts=LIVES), ()
+
+    def read_provenance(self, path: str, name: str) -> ProvenanceColumns | None:
+        """Returns what a file says of its origin; None where that is not asked for.
+
+        Args:
+            path: The file, on this machine.
+            name: Name of the clip in messages.
+
+        Raises:
+            UsageError: It cannot be read on this machine: a library or the trust list is missing.
+        """
+        if not self._judge.provenance:
+            return None
+        from dfd_edge.provenance.beside import open_trust_list, read_beside  # noqa: PLC0415
+        from dfd_edge.sinks.provenance_columns import ProvenanceColumns  # noqa: PLC0415
+
+        if self._trust_list is None:
+            given = self._judge.trust_list
+            self._trust_list = open_trust_list(None if given is None else Path(given))
+        return ProvenanceColumns.of(read_beside(Path(path), name, self._trust_list))
 
     def start(self) -> None:
         """Starts the process, unless it runs, and waits until its bundle is loaded.

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from dfd_edge.cli.options import (
+    provenance_flags,
     provider_flags,
     source_flags,
     take_provider_flags,
@@ -170,6 +171,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     help="Images are face crops already: one in which no face is found is judged as it is.",
 )
 @source_flags
+@provenance_flags
 @click.option(
     "--jobs",
     type=click.IntRange(min=1, max=MAX_THREADS),
@@ -196,6 +198,13 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.html",
     help="Write a page that shows and explains the verdicts.",
+)
+@click.option(
+    "--sign",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="CERT KEY",
+    help="Sign the annotated video, and the report in a .c2pa file beside it, as C2PA manifests "
+    "that name their origin; PEM files, the key without a passphrase.",
 )
 @click.option(
     "--webhook",

@@ -9,16 +9,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from dfd_edge.bundle import Bundle
 from dfd_edge.bundle.manifest import SequenceSpec
-from dfd_edge.cli.options import check_source_flags
+from dfd_edge.cli.options import check_provenance_flags, check_source_flags
 from dfd_edge.cli.run import LIVE_KINDS, Run, RunRequest, failure_event
 from dfd_edge.detector import Detector
 from dfd_edge.errors import SourceError, UsageError
 from dfd_edge.inference.installation import quiet_onnxruntime
 from dfd_edge.inference.threads import set_opencv_threads
-from dfd_edge.judging.results import Event
+from dfd_edge.judging.results import Event, EventKind
 from dfd_edge.sinks.console import Console, Printer
 from dfd_edge.sinks.files import check_outputs
 from dfd_edge.sinks.json_lines import JsonLines
@@ -27,6 +28,10 @@ from dfd_edge.sources import SourceItem, SourceKind, expand
 from dfd_edge.sources.decoder import choose_decoder
 from dfd_edge.sources.frames import Sampler
 from dfd_edge.sources.opening import ReadAhead
+
+if TYPE_CHECKING:
+    from dfd_edge.provenance.signing import Signer
+    from dfd_edge.sinks.note import SourceHashes
 
 EXIT_SOURCE_FAILED = 1
 EXIT_MATCHED = 3
@@ -55,7 +60,9 @@ def judge(request: RunRequest) -> int:
         sinks = Sinks(JsonLines(printer), console) if request.as_json else console
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
-    _check(request, items)
+    signer = _check(request, items)
+    if request.provenance:
+        events += _unread(items)
     set_opencv_threads(request.threads)
     bundle = Bundle.described(request.model)
     with _begun(request, files, bundle.manifest.sequence) as files:
@@ -69,13 +76,14 @@ def judge(request: RunRequest) -> int:
             options=request.provider_options,
         )
         stop = threading.Event()
+        hashes = _hashes(request)
         # Around the outputs: what was judged until Ctrl-C is still written.
         with stopped_by_signals(stop), contextlib.ExitStack() as opened:
-            sinks = Sinks(*_open_sinks(request, detector, items, console, opened))
+            sinks = Sinks(*_open_sinks(request, detector, items, console, opened, hashes, signer))
             _note_settings(request, detector, printer)
             _report_missing(sinks, errors, events)
             request = dataclasses.replace(request, window=_wants_window(request, live, printer))
-            run = Run(detector, request, sinks, printer, stop=stop)
+            run = Run(detector, request, sinks, printer, stop=stop, hashes=hashes, signer=signer)
             run.files(files)
             if live and not stop.is_set():
                 run.live(live)
@@ -84,8 +92,11 @@ def judge(request: RunRequest) -> int:
     return EXIT_SOURCE_FAILED if run.failures or errors else 0
 
 
-def _check(request: RunRequest, items: list[SourceItem]) -> None:
+def _check(request: RunRequest, items: list[SourceItem]) -> Signer | None:
     """Refuses options that do not go with the sources, and outputs that cannot be written.
+
+    Returns:
+        The signer of the outputs, where `--sign` was given.
 
     Raises:
         ProviderError: The decoder asked for cannot run.
@@ -98,13 +109,20 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
         raise UsageError("--cropped is for images that are face crops: give one")
     if request.max_frames is not None or request.scan:
         _check_moments(request, items)
+    check_provenance_flags(provenance=request.provenance, trust_list=request.trust_list)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
+    if request.provenance and not read:
+        raise UsageError("--provenance is for files on this machine: give one, or leave it out")
     outputs = {
         "--csv": request.csv_path,
         "--save-video": request.save_video,
         "--report": request.report_path,
     }
+    if request.sign is not None and request.report_path is not None:
+        from dfd_edge.provenance.signing import sidecar_of
+
+        outputs["--sign"] = sidecar_of(request.report_path)
     check_outputs(outputs, read)
     if request.save_video is not None:
         from dfd_edge.sinks.video_file import check_suffix
@@ -114,6 +132,33 @@ def _check(request: RunRequest, items: list[SourceItem]) -> None:
         from dfd_edge.report.page import check_report
 
         check_report(request.report_path)
+    return None if request.sign is None else _signer(request, items, *request.sign)
+
+
+def _signer(request: RunRequest, items: list[SourceItem], certificate: Path, key: Path) -> Signer:
+    """Opens the certificate and the key, after a check that there is an output to sign.
+
+    Raises:
+        UsageError: `--sign` does not go with the outputs or the sources, or cannot sign.
+    """
+    from dfd_edge.provenance.signing import SIGNED_VIDEO, Signer
+    from dfd_edge.sinks.note import file_of
+
+    video, report = request.save_video, request.report_path
+    if video is None and report is None:
+        raise UsageError("--sign signs the outputs of --save-video and --report: give one of them")
+    if video is not None and video.suffix.lower() not in SIGNED_VIDEO:
+        raise UsageError(f"--sign: {video}: a signed video is written as {', '.join(SIGNED_VIDEO)}")
+    if video is not None and any(file_of(item) is None for item in items):
+        raise UsageError(
+            "--sign names the judged file as the origin of the annotated video, and a live source "
+            "or standard input is no file: leave --sign or --save-video out"
+        )
+    read = {certificate.resolve(), key.resolve()}
+    for output in (video, report):
+        if output is not None and output.resolve() in read:
+            raise UsageError(f"--sign: {output} would be overwritten; give the output another name")
+    return Signer.load(certificate, key)
 
 
 @contextlib.contextmanager
@@ -143,6 +188,13 @@ def _is_begun(request: RunRequest, files: list[SourceItem]) -> bool:
     return bool(files) and files[0].kind is SourceKind.VIDEO
 
 
+def _unread(items: list[SourceItem]) -> list[Event]:
+    """Returns notes on the sources that are no files; a camera is known to be none."""
+    kinds = (SourceKind.ADDRESS, SourceKind.STANDARD_INPUT)
+    text = "its provenance is not read: only that of files on this machine is"
+    return [Event(item.name, 0.0, EventKind.NOTE, text) for item in items if item.kind in kinds]
+
+
 def _check_moments(request: RunRequest, items: list[SourceItem]) -> None:
     """Refuses `--frames` and `--scan` where no film is given, or where every frame is wanted."""
     asked = "--scan" if request.scan else f"--frames {request.max_frames}"
@@ -164,6 +216,8 @@ def _open_sinks(
     items: list[SourceItem],
     console: Console,
     opened: contextlib.ExitStack,
+    hashes: SourceHashes | None,
+    signer: Signer | None,
 ) -> list[Sink]:
     """Opens what receives the results of all sources.
 
@@ -184,7 +238,7 @@ def _open_sinks(
     if request.csv_path is not None:
         from dfd_edge.sinks.csv_file import CsvFile
 
-        table = opened.enter_context(CsvFile(request.csv_path))
+        table = opened.enter_context(CsvFile(request.csv_path, provenance=request.provenance))
     lines: Sink | None = None
     if request.as_json or request.report_path is not None:
         run = detector.run_record(
@@ -193,11 +247,22 @@ def _open_sinks(
         if request.report_path is not None:
             from dfd_edge.report.page import Report  # its libraries take a while to load
 
-            report = opened.enter_context(Report(request.report_path, detector, items, run))
+            report = opened.enter_context(
+                Report(request.report_path, detector, items, run, hashes=hashes, signer=signer)
+            )
         if request.as_json:
             lines = JsonLines(console.printer, run)
     sinks = (report, lines, table, webhook, console)
     return [sink for sink in sinks if sink is not None]
+
+
+def _hashes(request: RunRequest) -> SourceHashes | None:
+    """Returns what the hashes of the judged files go to, where a report is to show them."""
+    if request.report_path is None:
+        return None
+    from dfd_edge.sinks.note import SourceHashes
+
+    return SourceHashes()
 
 
 def _note_settings(request: RunRequest, detector: Detector, printer: Printer) -> None:

@@ -132,6 +132,21 @@ _PROVIDER_FLAGS = (
         help="Threads that each library may use; the stages overlap in any case.",
     ),
 )
+_PROVENANCE_FLAGS = (
+    click.option(
+        "--provenance",
+        is_flag=True,
+        help="Report beside each verdict what the file says of its own origin: Content "
+        "Credentials (C2PA) and metadata. Scores and labels do not depend on it.",
+    ),
+    click.option(
+        "--trust-list",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="With --provenance: certificates (PEM) that are trusted, in place of the list of "
+        "C2PA that is shipped.",
+    ),
+)
 _PROVIDER_OPTIONS = ("device", "gpu_memory_limit_mb", "cuda_graphs", "engine_cache")
 
 
@@ -198,6 +213,29 @@ def check_source_flags(options: SourceOptions, items: Iterable[SourceItem]) -> N
         raise UsageError(
             f"--decoder {options.decoder} is for video files and addresses: give one, or leave it "
             "out"
+        )
+
+
+def provenance_flags(command: _Command) -> _Command:
+    """Adds the options to a command, in the order of its help."""
+    for flag in reversed(_PROVENANCE_FLAGS):
+        command = flag(command)
+    return command
+
+
+def check_provenance_flags(*, provenance: bool, trust_list: Path | None) -> None:
+    """Refuses a list without what it is for, a missing extra, and a list that cannot be read.
+
+    Raises:
+        UsageError: It is refused.
+    """
+    if provenance:
+        from dfd_edge.provenance.beside import open_trust_list
+
+        open_trust_list(trust_list)
+    elif trust_list is not None:
+        raise UsageError(
+            f"--trust-list {trust_list} is for --provenance: give that too, or leave it out"
         )
 
 

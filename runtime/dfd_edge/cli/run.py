@@ -27,6 +27,11 @@ from dfd_edge.sources import Frame, SourceItem, SourceKind, SourceOptions
 if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
     from dfd_edge.judging.watch import Watch
+    from dfd_edge.provenance.beside import Reading
+    from dfd_edge.provenance.record import Provenance
+    from dfd_edge.provenance.signing import Signer
+    from dfd_edge.provenance.trust import TrustList
+    from dfd_edge.sinks.note import SourceHashes
     from dfd_edge.sinks.video_file import AnnotatedVideo
     from dfd_edge.view.overlay import Overlay, ViewSettings
     from dfd_edge.view.window import Windows
@@ -59,11 +64,14 @@ class RunRequest:
         duration_s: Seconds of each source that are judged.
         max_frames: Moments at which each film in a file is judged; None for all of it.
         scan: Whether films are searched for passages that look fake.
+        provenance: Whether it is read what files say of their origin.
+        trust_list: Certificates that are trusted for that; None for the list that is shipped.
         jobs: Files judged at once; None for one a core.
         as_json: Whether JSON Lines go to standard output.
         csv_path: CSV file, or None.
         save_video: Annotated video, or None.
         report_path: Report, or None.
+        sign: Certificate and key that sign the annotated video and the report, or None.
         webhook: Address for notifications, or None.
         window: Whether windows are opened; None for live sources where there is a display.
         fail_on: Labels of a verdict that set the exit code to 3.
@@ -86,20 +94,23 @@ class RunRequest:
     duration_s: float | None = None
     max_frames: int | None = None
     scan: bool = False
+    provenance: bool = False
+    trust_list: Path | None = None
     jobs: int | None = None
     as_json: bool = False
     csv_path: Path | None = None
     save_video: Path | None = None
     report_path: Path | None = None
+    sign: tuple[Path, Path] | None = None
     webhook: str | None = None
     window: bool | None = False
     fail_on: frozenset[Label] = frozenset()
     verbose: bool = False
 
 
-def failure_event(source: str, error: DfdError) -> Event:
+def failure_event(source: str, error: DfdError, provenance: Provenance | None = None) -> Event:
     """Returns the event that reports a source which could not be judged."""
-    return Event(source, 0.0, EventKind.ERROR, str(error))
+    return Event(source, 0.0, EventKind.ERROR, str(error), provenance)
 
 
 class Run:
@@ -111,6 +122,9 @@ class Run:
         sinks: Receive the results; they are closed by the caller.
         printer: Prints notes and progress.
         stop: Set it to end the run; a new one by default.
+        hashes: Takes the hash of each file before it is judged; None hashes those alone of which
+            an annotated video is written.
+        signer: Signs annotated videos; None leaves them unsigned.
 
     Attributes:
         verdicts: The verdicts so far.
@@ -126,6 +140,8 @@ class Run:
         printer: Printer,
         *,
         stop: threading.Event | None = None,
+        hashes: SourceHashes | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.verdicts: list[Verdict] = []
         self.failures = 0
@@ -134,6 +150,8 @@ class Run:
         self._request = request
         self._sinks = sinks
         self._printer = printer
+        self._hashes = hashes
+        self._signer = signer
         self._lock = threading.Lock()
 
     def files(self, items: list[SourceItem]) -> None:
@@ -198,12 +216,37 @@ class Run:
             OutputError: Results cannot be printed any more.
         """
         sink.begin(item.name, live=False)
+        reading = self._begin_reading(item)
         try:
-            self._file(item, sink)
+            if reading is not None and self._request.csv_path is not None:
+                self._pass_on_provenance(item, reading, sink)
+            self._file(item, sink, reading)
         except OutputError:
             raise
         except Exception as error:
-            self._fail(item.name, source_error(item.name, error), sink)
+            provenance = None if reading is None else reading.result(self.stop)
+            self._fail(item.name, source_error(item.name, error), sink, provenance)
+
+    def _begin_reading(self, item: SourceItem) -> Reading | None:
+        """Begins to read the provenance of a file, where that is asked for."""
+        on_disk = item.kind in (SourceKind.VIDEO, SourceKind.IMAGE)
+        if not (self._request.provenance and on_disk):
+            return None
+        from dfd_edge.provenance.beside import Reading
+
+        return Reading(Path(str(item.location)), item.name, self._trust_list)
+
+    @functools.cached_property
+    def _trust_list(self) -> TrustList:
+        from dfd_edge.provenance.beside import open_trust_list
+
+        return open_trust_list(self._request.trust_list)
+
+    def _pass_on_provenance(self, item: SourceItem, reading: Reading, sink: Sink) -> None:
+        """Passes on a file's provenance before its first frame."""
+        provenance = reading.result(self.stop)
+        if provenance is not None:
+            sink.provenance(item.name, provenance)
 
     def live(self, items: list[SourceItem]) -> None:
         """Watches live sources together until all have ended or `stop` is set.
@@ -251,7 +294,7 @@ class Run:
     def _open_view(self, item: SourceItem, display: Sink) -> LiveView:
         request = self._request
         with contextlib.ExitStack() as outputs:
-            video = self._video(outputs)
+            video = self._video(item, outputs)
             sinks = Sinks(self._sinks, display, *([] if video is None else [video]))
             view = LiveView(sinks, self._overlay(item), self._fail)
             sinks.begin(item.name, live=True)
@@ -288,8 +331,13 @@ class Run:
         if opened and (view.error is None or verdict.frames):
             self._decided(verdict)
 
-    def _file(self, item: SourceItem, sink: Sink) -> None:
+    def _file(self, item: SourceItem, sink: Sink, reading: Reading | None) -> None:
         """Judges a file or an image.
+
+        Args:
+            item: The file.
+            sink: Receives its results.
+            reading: Reads its provenance; None where that is not asked for.
 
         Raises:
             DfdError: It cannot be judged, or its annotated video cannot be written; the verdict
@@ -297,6 +345,8 @@ class Run:
         """
         with contextlib.ExitStack() as last, contextlib.ExitStack() as outputs:
             verdict = self._judged(item, outputs, sink)
+            if reading is not None:
+                verdict = dataclasses.replace(verdict, provenance=reading.result(self.stop))
             last.callback(self._decided, verdict, sink)
 
     def _judged(
@@ -307,7 +357,9 @@ class Run:
     ) -> Verdict:
         """Judges a file or an image while it is shown and drawn."""
         request = self._request
-        video = self._video(outputs)
+        if self._hashes is not None:
+            self._hashes.add(item, self.stop)
+        video = self._video(item, outputs)
         windows = outputs.enter_context(self._windows()) if request.window else None
         sinks = Sinks(*(one for one in (sink, video, windows) if one is not None))
         overlay = self._overlay(item) if sinks.images else None
@@ -351,13 +403,22 @@ class Run:
             self.stop.wait(_REFRESH_MS / 1e3)
         return time.perf_counter() - since_s
 
-    def _video(self, outputs: contextlib.ExitStack) -> AnnotatedVideo | None:
-        path, threads = self._request.save_video, self._request.threads
+    def _video(self, item: SourceItem, outputs: contextlib.ExitStack) -> AnnotatedVideo | None:
+        path = self._request.save_video
         if path is None:
             return None
+        from dfd_edge.sinks.note import CopyNote, file_of, sha256_of
         from dfd_edge.sinks.video_file import AnnotatedVideo
 
-        return outputs.enter_context(AnnotatedVideo(path, self._settings, threads=threads))
+        source = file_of(item)
+        sha256 = None if self._hashes is None else self._hashes.get(item.name)
+        if source is not None and sha256 is None:
+            sha256 = sha256_of(source, self.stop)
+        note = CopyNote(item.name, self._detector.bundle.hash, source, sha256)
+        video = AnnotatedVideo(
+            path, self._settings, threads=self._request.threads, note=note, signer=self._signer
+        )
+        return outputs.enter_context(video)
 
     @functools.cached_property
     def _settings(self) -> ViewSettings:
@@ -393,10 +454,16 @@ class Run:
     def _is_over(self) -> bool:
         return self.stop.is_set() or self._printer.error is not None
 
-    def _fail(self, source: str, error: DfdError, sink: Sink | None = None) -> None:
+    def _fail(
+        self,
+        source: str,
+        error: DfdError,
+        sink: Sink | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
         with self._lock:
             self.failures += 1
-        (sink or self._sinks).event(failure_event(source, error))
+        (sink or self._sinks).event(failure_event(source, error, provenance))
 
     def _decided(self, verdict: Verdict, sink: Sink | None = None) -> None:
         with self._lock:

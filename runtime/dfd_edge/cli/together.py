@@ -12,6 +12,7 @@ from dfd_edge.sinks.sink import Sink
 from dfd_edge.sources import SourceItem
 
 if TYPE_CHECKING:
+    from dfd_edge.provenance.record import Provenance
     from dfd_edge.view.overlay import Scene
 
 #: Results of a file that wait for their turn; a file that has more waits itself. An hour at 5 Hz
@@ -102,6 +103,10 @@ class InTurn(Sink):
     def begin(self, source: str, *, live: bool) -> None:
         """Announces the file."""
         self._turns.pass_on(self._number, lambda: self._sink.begin(source, live=live))
+
+    def provenance(self, source: str, provenance: Provenance) -> None:
+        """Passes on what the file says of its origin."""
+        self._turns.pass_on(self._number, lambda: self._sink.provenance(source, provenance))
 
     def frame(self, result: FrameResult) -> None:
         """Passes on the result of a frame."""

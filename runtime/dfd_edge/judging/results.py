@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the command line imports the labels before it needs numpy
     import numpy as np
     from numpy.typing import NDArray
 
+    from dfd_edge.provenance.record import Provenance
+
 Record = dict[str, Any]
 
 _PROBABILITY_DIGITS = 6
@@ -144,12 +146,15 @@ class Event:
         time_s: Seconds since the start of the source.
         kind: What happened.
         detail: One line for the reader.
+        provenance: Of an `error`: what the file says of its origin, where it was read all the
+            same; else None.
     """
 
     source: str
     time_s: float
     kind: EventKind
     detail: str = ""
+    provenance: Provenance | None = None
 
     def to_record(self) -> Record:
         """Returns the JSON Lines object of this event."""
@@ -159,6 +164,7 @@ class Event:
             "time_s": round(self.time_s, _TIME_DIGITS),
             "kind": self.kind.value,
             "detail": self.detail,
+            "provenance": _provenance(self.provenance),
         }
 
 
@@ -244,6 +250,8 @@ class Verdict:
         complete: False when part of the source was not judged.
         reason: Why `complete` is False, or why the label is `unsure` whatever the score, else None.
         logit: Calibrated logit, whose sigmoid is `p_fake`; None where that is.
+        provenance: What the file says of its origin, which no score and no label depends on; None
+            where it was not read.
     """
 
     source: str
@@ -259,6 +267,7 @@ class Verdict:
     reason: str | None = None
     first_verdict_s: float | None = None
     logit: float | None = None
+    provenance: Provenance | None = None
 
     def to_record(self) -> Record:
         """Returns the JSON Lines object of this verdict."""
@@ -277,7 +286,12 @@ class Verdict:
             "realtime_factor": None if factor is None else round(factor, 2),
             "complete": self.complete,
             "reason": self.reason,
+            "provenance": _provenance(self.provenance),
         }
+
+
+def _provenance(provenance: Provenance | None) -> Record | None:
+    return None if provenance is None else provenance.to_record()
 
 
 def _rounded(signals: Mapping[str, float]) -> Record:

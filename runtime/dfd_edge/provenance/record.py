@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from dfd_edge.schema import to_plain
 
 Record = dict[str, Any]
 
@@ -187,6 +188,5 @@ class Provenance:
 
     def to_record(self) -> Record:
         """Returns the JSON object of this provenance."""
-        record = dataclasses.asdict(self)
-        record["outcome"] = self.outcome.value
+        record: Record = to_plain(self)
         return record

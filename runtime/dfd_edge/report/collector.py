@@ -113,6 +113,7 @@ class SourceNotes:
         error: Why the source could not be judged, or not to its end; else None.
         verdict: Its `verdict` record, None before the verdict.
         pictures_left_out: Whether its pictures were dropped.
+        sha256: Hash of its file, hexadecimal; None where it is not known.
     """
 
     name: str
@@ -127,6 +128,7 @@ class SourceNotes:
     error: str | None = None
     verdict: Record | None = None
     pictures_left_out: bool = False
+    sha256: str | None = None
 
     @property
     def picture_bytes(self) -> int:

@@ -8,17 +8,20 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from dfd_edge.bundle.manifest import DecisionSpec, Manifest
-from dfd_edge.errors import OutputError, UsageError
+from dfd_edge.errors import DfdError, OutputError, UsageError
 from dfd_edge.judging.results import Event, FrameResult, Label, Record, Verdict
 from dfd_edge.report import words
 from dfd_edge.report.collector import Collector
 from dfd_edge.report.html import render_page
 from dfd_edge.report.views import NOT_JUDGED, source_views
-from dfd_edge.sinks.files import FileSink
+from dfd_edge.sinks.files import FileSink, written_whole
+from dfd_edge.sinks.note import program
 from dfd_edge.sinks.sink import Images
 
 if TYPE_CHECKING:
     from dfd_edge.detector import Detector
+    from dfd_edge.provenance.signing import Signer
+    from dfd_edge.sinks.note import SourceHashes
     from dfd_edge.sources.expand import SourceItem
     from dfd_edge.view.overlay import Scene
 
@@ -37,16 +40,27 @@ class Report(FileSink):
         detector: What judges.
         items: The sources that are to be judged.
         run: The record that describes the run.
+        hashes: Hashes of the judged files, which the page shows; None for none.
+        signer: Signs the page, in a file beside it; None leaves it unsigned.
     """
 
     images = Images.JUDGED
 
     def __init__(
-        self, path: Path, detector: Detector, items: Iterable[SourceItem], run: Record
+        self,
+        path: Path,
+        detector: Detector,
+        items: Iterable[SourceItem],
+        run: Record,
+        *,
+        hashes: SourceHashes | None = None,
+        signer: Signer | None = None,
     ) -> None:
         super().__init__(path)
         self.collector = Collector(items, run)
         self._detector = detector
+        self._hashes = hashes
+        self._signer = signer
         self._partial = path
 
     def frame(self, result: FrameResult) -> None:
@@ -70,17 +84,38 @@ class Report(FileSink):
         self._partial = partial
 
     def finish(self) -> None:
-        """Writes the page.
+        """Writes the page, and its manifest where there is a signer.
 
         Raises:
             OutputError: It cannot be written.
+            DfdError: It cannot be signed.
         """
         manifest, spec = self._detector.bundle.manifest, self._detector.decision.spec
-        page = render(self.collector, manifest, spec)
+        if self._hashes is not None:
+            for name, notes in self.collector.sources.items():
+                notes.sha256 = self._hashes.get(name)
+        page = render(self.collector, manifest, spec).encode("utf-8")
         try:
-            self._partial.write_text(page, encoding="utf-8", newline="\n")
+            self._partial.write_bytes(page)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+        if self._signer is not None:
+            self._sign(self._signer, page)
+
+    def _sign(self, signer: Signer, page: bytes) -> None:
+        """Writes the manifest of the page to a file beside it."""
+        from dfd_edge.provenance.signing import sidecar_of  # noqa: PLC0415 - few runs sign
+
+        sidecar = sidecar_of(self.path)
+        try:
+            manifest = signer.sign_page(page, self.path.name, note_of(self.collector))
+        except DfdError as error:
+            raise DfdError(f"{self.path}: the report cannot be signed ({error})") from error
+        with written_whole(sidecar) as partial:
+            try:
+                partial.write_bytes(manifest)
+            except OSError as error:
+                raise OutputError(f"{sidecar}: cannot be written ({error.strerror})") from error
 
     def discard(self) -> None:
         """Writes nothing."""
@@ -115,6 +150,7 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
         "manifest": manifest,
         "subject": "Frame" if manifest.face.detector == "none" else "Person",
         "run": collector.run,
+        "note": note_of(collector),
         "records_left_out": collector.frame_records_left_out,
         "clock": words.clock,
         "count": words.count,
@@ -122,6 +158,18 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
     charts = any(person.chart for source in sources for person in source.people)
     records = f"[{','.join(collector.records)}]"
     return render_page(_TEMPLATE, values, records=records, charts=charts)
+
+
+def note_of(collector: Collector) -> str:
+    """Returns the note on what the page is, in one line."""
+    name, version = program()
+    bundle = collector.run["bundle"]["hash"]
+    only = next(iter(collector.sources.values())) if len(collector.sources) == 1 else None
+    if only is not None and only.sha256 is not None:
+        sources = f"source SHA-256 {only.sha256}"
+    else:
+        sources = words.count(len(collector.sources), "source", "sources")
+    return f"report by {name} {version}; not the judged material; {sources}; bundle {bundle}"
 
 
 def _title(collector: Collector) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfd_edge.cli.options import provider_flags
+from dfd_edge.cli.options import provenance_flags, provider_flags
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.inference.machine_settings import settings_flag
 
@@ -152,6 +152,7 @@ _LIBRARIES = ("fastapi", "uvicorn", "jinja2", "python_multipart", "prometheus_cl
     metavar="MB",
     help="Memory that decoding may allocate.",
 )
+@provenance_flags
 @click.option(
     "--ray",
     "ray_address",
@@ -186,9 +187,10 @@ def command(
     """
     try:
         _check_libraries()
-        from dfd_edge.cli.options import take_provider_flags
+        from dfd_edge.cli.options import check_provenance_flags, take_provider_flags
         from dfd_edge.serve.settings import CameraSource, ServiceSettings, default_folder
 
+        check_provenance_flags(provenance=options["provenance"], trust_list=options["trust_list"])
         settings = ServiceSettings(
             provider_options=take_provider_flags(options),
             data=data or default_folder(),

@@ -72,6 +72,8 @@ class ServiceSettings:
         max_seconds: Longest time that a judgement may take.
         memory_mb: Memory that the process which decodes may allocate.
         sandbox: Whether uploads are decoded in a limited process.
+        provenance: Whether judgements carry what the files say of their origin.
+        trust_list: Certificates that are trusted for that, in PEM; None for the shipped list.
 
     Raises:
         UsageError: A value is out of range.
@@ -97,6 +99,8 @@ class ServiceSettings:
     max_seconds: float = 7200.0
     memory_mb: int = 2048
     sandbox: bool = True
+    provenance: bool = False
+    trust_list: Path | None = None
 
     def __post_init__(self) -> None:
         check_whole("port", self.port, least=0, most=65535)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
@@ -16,6 +16,9 @@ from dfd_edge.errors import BrokenOutput, OutputError
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
 from dfd_edge.sinks.sink import Sink
 from dfd_edge.sinks.text import printable
+
+if TYPE_CHECKING:
+    from dfd_edge.provenance.record import Provenance
 
 #: Terminal colours of the labels.
 STYLES = {Label.FAKE: "red", Label.REAL: "green", Label.UNSURE: "yellow", Label.NO_FACE: "blue"}
@@ -168,6 +171,8 @@ class Console(Sink):
         counted = event.kind is EventKind.DROP and self.printer.view is not None
         if event.kind is EventKind.ERROR:
             self.printer.note(f"error: {event.detail}")
+            if event.provenance is not None and not self._as_json:
+                self.printer.note(f"{event.source}: {provenance_line(event.provenance)}")
         elif not self._as_json and not counted:
             self.printer.note(f"{event.source}: {event.kind.value}: {event.detail}")
 
@@ -177,6 +182,8 @@ class Console(Sink):
             with self.printer.lock:
                 self.printer.wipe()
                 self.printer.print(verdict_line(verdict))
+                if verdict.provenance is not None:
+                    self.printer.print(f"{'':8} {provenance_line(verdict.provenance)}")
 
 
 class LiveLines(Sink):
@@ -227,6 +234,16 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.reason:
         parts.append(f"({verdict.reason})")
     return f"{label} {printable(verdict.source)}  " + "  ".join(parts)
+
+
+def provenance_line(provenance: Provenance) -> str:
+    """Returns what a file says of its origin as one line: the conclusion, signer and trust."""
+    line = f"provenance: {provenance.summary}"
+    if provenance.manifest is not None:
+        signature = provenance.manifest.signature
+        trust = "trusted" if signature.trusted else "not trusted"
+        line += f"  signer: {signature.signer or 'unknown'} ({trust}, {signature.trust_list})"
+    return printable(line)
 
 
 def live_line(result: FrameResult) -> str:

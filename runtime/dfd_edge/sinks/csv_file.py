@@ -5,15 +5,29 @@ from __future__ import annotations
 import csv
 import threading
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from dfd_edge.errors import OutputError
-from dfd_edge.judging.results import FrameResult, PersonResult
+from dfd_edge.judging.results import Event, EventKind, FrameResult, PersonResult, Verdict
 from dfd_edge.sinks.files import FileSink
-from dfd_edge.sinks.text import valid_text
+from dfd_edge.sinks.text import printable, valid_text
+
+if TYPE_CHECKING:
+    from dfd_edge.provenance.record import Provenance
 
 COLUMNS = (
     "source time_s track x0 y0 x1 y1 judged reason p_frame p_step p_fake label".split()  # noqa: SIM905
+)
+#: Columns behind those, with `--provenance`.
+PROVENANCE_COLUMNS = (
+    "provenance",
+    "provenance_signer",
+    "provenance_trusted",
+    "provenance_signed_at",
+    "provenance_claim_generator",
+    "provenance_source_types",
+    "provenance_generators",
+    "provenance_error",
 )
 
 #: Spreadsheets take a cell that starts with one of these for a formula.
@@ -28,17 +42,50 @@ class CsvFile(FileSink):
 
     Args:
         path: File to write; it appears when the block is left, whole or not at all.
+        provenance: Whether each row carries the provenance of its file, and a file without any
+            row gets one for that.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, provenance: bool = False) -> None:
         super().__init__(path)
         self._file: TextIO | None = None
         self._lock = threading.Lock()
         self._error: OSError | None = None
+        self._columns = (*COLUMNS, *PROVENANCE_COLUMNS) if provenance else COLUMNS
+        self._unread = [""] * (len(self._columns) - len(COLUMNS))
+        self._provenance: dict[str, list[str]] = {}
+        self._without_row: set[str] = set()
+
+    def provenance(self, source: str, provenance: Provenance) -> None:
+        """Keeps the provenance of a file for its rows."""
+        with self._lock:
+            self._provenance[source] = _provenance_cells(provenance)
+            self._without_row.add(source)
 
     def frame(self, result: FrameResult) -> None:
         """Writes the rows of one result; a frame without faces gives none."""
-        rows = [_row(result, person) for person in result.people]
+        cells = self._provenance.get(result.source, self._unread)
+        self._write([[*_row(result, person), *cells] for person in result.people])
+        if result.people:
+            self._without_row.discard(result.source)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Ends a file."""
+        self._end(verdict.source)
+
+    def event(self, event: Event) -> None:
+        """Ends a file that could not be judged."""
+        if event.kind is EventKind.ERROR:
+            self._end(event.source)
+
+    def _end(self, source: str) -> None:
+        """Writes a row for a file that has a provenance, and nobody in any judged frame."""
+        cells = self._provenance.pop(source, self._unread)
+        if source in self._without_row:
+            self._without_row.discard(source)
+            self._write([[_cell(source), *[""] * (len(COLUMNS) - 1), *cells]])
+
+    def _write(self, rows: list[list[object]]) -> None:
         with self._lock:
             if self._file is None or self._error is not None:
                 return
@@ -50,7 +97,7 @@ class CsvFile(FileSink):
     def start(self, partial: Path) -> None:
         """Opens the file and writes the names of the columns."""
         self._file = partial.open("w", encoding="utf-8", newline="")
-        csv.writer(self._file).writerow(COLUMNS)
+        csv.writer(self._file).writerow(self._columns)
 
     def finish(self) -> None:
         """Finishes the file.
@@ -91,6 +138,29 @@ def _row(result: FrameResult, person: PersonResult) -> list[object]:
         *("" if score is None else f"{score:.6f}" for score in scores),
         person.label.value,
     ]
+
+
+def _provenance_cells(provenance: Provenance) -> list[str]:
+    """Returns the cells of `PROVENANCE_COLUMNS`."""
+    from dfd_edge.sinks.provenance_columns import ProvenanceColumns  # noqa: PLC0415 - few need it
+
+    columns = ProvenanceColumns.of(provenance)
+    return [
+        columns.outcome,
+        _foreign(columns.signer),
+        "" if columns.trusted is None else str(int(columns.trusted)),
+        _foreign(columns.signed_at),
+        _foreign(columns.claim_generator),
+        _foreign("; ".join(columns.source_types)),
+        _foreign("; ".join(columns.generators)),
+        _foreign(columns.error),
+    ]
+
+
+def _foreign(text: str | None) -> str:
+    """Returns text out of a file as a cell that no spreadsheet takes for a formula."""
+    cell = printable(text or "")
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def _cell(source: str) -> str:

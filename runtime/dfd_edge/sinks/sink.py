@@ -11,6 +11,7 @@ from dfd_edge.closing import Closing
 
 if TYPE_CHECKING:
     from dfd_edge.judging.results import Event, FrameResult, Verdict
+    from dfd_edge.provenance.record import Provenance
     from dfd_edge.view.overlay import Scene
 
 
@@ -61,6 +62,13 @@ class Sink(Closing):
             live: Whether it is a camera or a stream.
         """
 
+    def provenance(self, source: str, provenance: Provenance) -> None:
+        """Receives what a file says of its origin, before the first frame of it.
+
+        Called only where a table is written, for which judging waits until it is read. Other
+        sinks find it in the verdict or the error.
+        """
+
     def frame(self, result: FrameResult) -> None:
         """Receives the result of a judged frame."""
 
@@ -105,6 +113,11 @@ class Sinks(Sink):
         """Announces a source to each sink."""
         for sink in self._sinks:
             sink.begin(source, live=live)
+
+    def provenance(self, source: str, provenance: Provenance) -> None:
+        """Passes on what a file says of its origin."""
+        for sink in self._sinks:
+            sink.provenance(source, provenance)
 
     def frame(self, result: FrameResult) -> None:
         """Passes on the result of a judged frame."""

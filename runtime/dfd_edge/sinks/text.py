@@ -21,6 +21,19 @@ def printable(text: str) -> str:
     )
 
 
+def cleaned(text: str, limit: int = 200) -> str:
+    """Returns the text of a file in one line, for people to read.
+
+    Control characters, turns of the writing direction and everything else that is not visible are
+    taken out, white space becomes single spaces, and what is longer than `limit` characters is cut.
+    """
+    # Only the beginning is looked at: the text of a hostile file can be many megabytes long.
+    start = text[: 8 * limit]
+    visible = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in start)
+    line = " ".join(visible.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
 def valid_text(text: str) -> str:
     r"""Returns the text with bytes escaped that are not valid Unicode, as file names may have them.
 

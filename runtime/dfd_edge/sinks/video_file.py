@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ from dfd_edge.sinks.sink import Images
 from dfd_edge.sources.frames import Image
 
 if TYPE_CHECKING:
+    from dfd_edge.provenance.signing import Signer
+    from dfd_edge.sinks.note import CopyNote
     from dfd_edge.view.overlay import Scene, ViewSettings
 
 _TIME_BASE = Fraction(1, 90_000)
@@ -43,14 +45,18 @@ class VideoFileWriter:
     Args:
         path: File to write; its suffix chooses the container.
         threads: Threads that the encoder may use.
+        tags: Tags of the container, by FFmpeg's names.
 
     Raises:
         UsageError: The suffix is none of `SUFFIXES`.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, tags: Mapping[str, str] | None = None
+    ) -> None:
         check_suffix(path)
         self._container = av.open(str(path), mode="w")
+        self._container.metadata.update(tags or {})
         self._threads = threads
         self._lock = threading.Lock()
         self._closed = False
@@ -107,6 +113,9 @@ class AnnotatedVideo(FileSink):
         path: File to write.
         settings: Whether the evidence map is drawn.
         threads: Threads that the encoder may use.
+        note: Note on what it is, for its container; None for none.
+        signer: Signs it when it is finished, with the file of the note as its parent; None leaves
+            it unsigned.
 
     Attributes:
         frames: How many were written so far.
@@ -118,11 +127,22 @@ class AnnotatedVideo(FileSink):
     images = Images.EVERY
     _writer: VideoFileWriter
 
-    def __init__(self, path: Path, settings: ViewSettings, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: ViewSettings,
+        *,
+        threads: int = 1,
+        note: CopyNote | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         super().__init__(path)
         self.frames = 0
         self._settings = settings
         self._threads = threads
+        self._note = note
+        self._signer = signer
+        self._partial = path
 
     def image(self, scene: Scene) -> None:
         """Writes an annotated frame at its time."""
@@ -133,17 +153,35 @@ class AnnotatedVideo(FileSink):
     def start(self, partial: Path) -> None:
         """Opens the file."""
         with self._as_error():
-            self._writer = VideoFileWriter(partial, threads=self._threads)
+            tags = None if self._note is None else self._note.tags()
+            self._writer = VideoFileWriter(partial, threads=self._threads, tags=tags)
+        self._partial = partial
 
     def finish(self) -> None:
-        """Finishes the file."""
+        """Finishes the file, and signs it where there is a signer."""
         with self._as_error():
             self._writer.close()
+        if self._signer is not None and self._note is not None and self.frames:
+            self._sign(self._signer, self._note)
 
     def discard(self) -> None:
         """Closes the file, which is then removed."""
         with contextlib.suppress(av.FFmpegError, OSError):
             self._writer.close()
+
+    def _sign(self, signer: Signer, note: CopyNote) -> None:
+        """Puts a signed copy in the place of the finished file."""
+        signed = self._partial.with_name(f"{self._partial.stem}.signed{self._partial.suffix}")
+        try:
+            try:
+                signer.sign_video(self._partial, signed, self.path.name, note)
+            except DfdError as error:
+                cause = f"the annotated video cannot be signed ({error})"
+                raise DfdError(f"{self.path}: {cause}") from error
+            with self._as_error():
+                signed.replace(self._partial)
+        finally:
+            signed.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _as_error(self) -> Iterator[None]:

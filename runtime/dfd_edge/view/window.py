@@ -6,9 +6,11 @@ import itertools
 import os
 import platform
 import re
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +19,7 @@ from pathlib import Path
 import cv2
 
 from dfd_edge.libraries import opens_windows
+from dfd_edge.sinks.note import program, short_name
 from dfd_edge.sinks.sink import Images, Sink, SourceState
 from dfd_edge.sinks.text import printable
 from dfd_edge.sources.frames import Image
@@ -24,6 +27,8 @@ from dfd_edge.view.overlay import Scene, ViewSettings, draw_help
 
 _OTHERS = re.compile(r"[^\w.-]+")
 _MOST_CHARACTERS = 48
+_AFTER_HEADER = 33
+"""Bytes of a PNG file's signature and its first chunk, IHDR."""
 _COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 _PROBE = (
     "import cv2, numpy\n"
@@ -50,6 +55,8 @@ _STEP_PX = 40
 def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
     """Writes a still, named by source and time; existing files are not overwritten.
 
+    Its text says that it is an annotated still, by this program, and not the original.
+
     Args:
         image: uint8 [height, width, 3], BGR.
         source: Name of the source: a path, a camera, an address.
@@ -62,7 +69,7 @@ def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
     Raises:
         OSError: It cannot be written; no partial file stays.
     """
-    png = cv2.imencode(".png", image, _COMPRESSION)[1].tobytes()
+    png = _noted(cv2.imencode(".png", image, _COMPRESSION)[1].tobytes(), source, time_s)
     stem = f"{_stem(source)}_{time_s:.2f}s"
     for number in itertools.count(1):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
@@ -78,6 +85,25 @@ def save_still(image: Image, source: str, time_s: float, folder: Path) -> Path:
             raise
         return path
     raise AssertionError  # count() is endless
+
+
+def _noted(png: bytes, source: str, time_s: float) -> bytes:
+    """Returns the PNG file with a note on what it is, as international text (PNG, 11.3.3.4)."""
+    name, version = program()
+    comment = (
+        f"annotated still by {name} {version}; not the original; source {short_name(source)} at "
+        f"{time_s:.2f} s"
+    )
+    texts = {"Software": f"{name} {version}", "Comment": comment}
+    return (
+        png[:_AFTER_HEADER] + b"".join(_text(*text) for text in texts.items()) + png[_AFTER_HEADER:]
+    )
+
+
+def _text(keyword: str, text: str) -> bytes:
+    """Returns a chunk of uncompressed text without a language."""
+    body = b"iTXt" + keyword.encode() + bytes(5) + text.encode()
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _stem(source: str) -> str:

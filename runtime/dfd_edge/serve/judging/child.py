@@ -31,6 +31,8 @@ from dfd_edge.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from dfd_edge.detector import Detector
+    from dfd_edge.provenance.beside import Reading
+    from dfd_edge.provenance.trust import TrustList
     from dfd_edge.report.collector import Collector
     from dfd_edge.sources.frames import Frame
     from dfd_edge.view.overlay import Scene
@@ -172,14 +174,22 @@ class Judging:
         detector: Judges.
         options: How files are opened.
         max_duration_s: Longer films are refused.
+        trust_list: Certificates that are trusted where files say where they come from; None reads
+            nothing of that.
     """
 
     def __init__(
-        self, detector: Detector, options: SourceOptions, *, max_duration_s: float
+        self,
+        detector: Detector,
+        options: SourceOptions,
+        *,
+        max_duration_s: float,
+        trust_list: TrustList | None = None,
     ) -> None:
         self._detector = detector
         self._options = options
         self._max_duration_s = max_duration_s
+        self._trust_list = trust_list
 
     def judge(self, path: str, name: str, send: Send, stop: threading.Event) -> None:
         """Judges a file; the last message is `done`, or `failed` with the cause.
@@ -190,15 +200,25 @@ class Judging:
             send: Takes the messages.
             stop: Ends it early.
         """
+        reading = None
+        if self._trust_list is not None:
+            from dfd_edge.provenance.beside import Reading  # noqa: PLC0415 - where asked for
+
+            reading = Reading(Path(path), name, self._trust_list)
         try:
-            self._judge(path, name, send, stop)
+            self._judge(path, name, send, stop, reading)
         except Exception as error:
             kind = _KINDS.get(type(error), "not-judged")
-            send({"failed": {"name": kind, "detail": str(source_error(name, error))}})
+            provenance = None if reading is None else reading.result(stop)
+            record = None if provenance is None else provenance.to_record()
+            detail = str(source_error(name, error))
+            send({"failed": {"name": kind, "detail": detail, "provenance": record}})
         else:
             send({"done": True})
 
-    def _judge(self, path: str, name: str, send: Send, stop: threading.Event) -> None:
+    def _judge(
+        self, path: str, name: str, send: Send, stop: threading.Event, reading: Reading | None
+    ) -> None:
         from dfd_edge.view.overlay import Overlay  # noqa: PLC0415 - loads OpenCV
 
         item = dataclasses.replace(SourceItem.of(Path(path)), name=name, options=self._options)
@@ -229,6 +249,8 @@ class Judging:
             duration_s=None if item.kind is SourceKind.IMAGE else limit_s,
             stop=stop,
         )
+        if reading is not None:
+            verdict = dataclasses.replace(verdict, provenance=reading.result(stop))
         outbox.verdict(verdict)
 
 
@@ -237,7 +259,7 @@ def load(settings: dict[str, Any]) -> tuple[Judging, dict[str, Any]]:
 
     Args:
         settings: `model`, `provider`, `precision`, `threads`, `provider_options`, `sandbox`,
-            `memory_mb` and `max_duration_s` of the service.
+            `memory_mb`, `max_duration_s`, `provenance` and `trust_list` of the service.
 
     Returns:
         The detector, and facts of it that the service needs: the manifest and the decision, by
@@ -266,7 +288,16 @@ def load(settings: dict[str, Any]) -> tuple[Judging, dict[str, Any]]:
         "run": detector.run_record(),
         "provider": str(detector.provider),
     }
-    return Judging(detector, options, max_duration_s=settings["max_duration_s"]), about
+    trust_list = None
+    if settings["provenance"]:
+        from dfd_edge.provenance.beside import open_trust_list  # noqa: PLC0415 - where asked for
+
+        given = settings["trust_list"]
+        trust_list = open_trust_list(None if given is None else Path(given))
+    judging = Judging(
+        detector, options, max_duration_s=settings["max_duration_s"], trust_list=trust_list
+    )
+    return judging, about
 
 
 def main(lifeline: int) -> None:

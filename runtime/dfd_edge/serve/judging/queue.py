@@ -314,7 +314,8 @@ class Queue:
             self._finish(running, State.CANCELLED)
         elif answer is not None and (failed := answer.get("failed")) is not None:
             error = error_of(failed["name"], failed["detail"])
-            self._finish(running, State.FAILED, error=error)
+            provenance = failed.get("provenance")
+            self._finish(running, State.FAILED, error=error, provenance=provenance)
         else:
             self._took_s.append(time.monotonic() - running.begun_s)
             self._finish(running, State.DONE, verdict=running.verdict)
@@ -326,8 +327,10 @@ class Queue:
         *,
         verdict: Record | None = None,
         error: dict[str, str] | None = None,
+        provenance: Record | None = None,
     ) -> None:
-        ended = self._store.finish(running.judgement.id, state, verdict=verdict, error=error)
+        failure: Record | None = None if error is None else {**error, "provenance": provenance}
+        ended = self._store.finish(running.judgement.id, state, verdict=verdict, error=failure)
         if ended is None or state is State.CANCELLED:
             self._results.delete(running.judgement.id)
         if ended is not None:

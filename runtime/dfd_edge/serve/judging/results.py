@@ -138,7 +138,7 @@ class Results:
         records = (json.loads(line) for _, line in self.lines(judgement.id, "records", 1))
         crops = [json.loads(line) for _, line in self.lines(judgement.id, "crops", 1)]
         collector = Collector([], rules.run)
-        notes = SourceNotes(judgement.name, still=rules.still)
+        notes = SourceNotes(judgement.name, still=rules.still, sha256=judgement.sha256)
         collector.sources[judgement.name] = notes
         for record in records:
             if record["record"] == "verdict":  # behind the last frame, as when it was judged

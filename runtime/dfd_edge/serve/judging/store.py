@@ -77,7 +77,8 @@ class Judgement:
         tries: How often it was begun.
         label: Label of the verdict.
         verdict: The published verdict record.
-        error: `type`, `title` and `detail` of a failure.
+        error: `type`, `title` and `detail` of a failure, and the `provenance` of a file that was
+            read all the same.
         note: Text of the user.
         bundle: Hash of the bundle that judges.
         version: Version of the program that judges.
@@ -96,11 +97,16 @@ class Judgement:
     tries: int
     label: str | None
     verdict: Record | None
-    error: dict[str, str] | None
+    error: Record | None
     note: str
     bundle: str
     version: str
     media: str | None
+
+    @property
+    def provenance(self) -> Record | None:
+        """What the file says of its origin, as in records; None where it was not read."""
+        return (self.verdict or self.error or {}).get("provenance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +303,7 @@ class Store(Closing):
         state: State,
         *,
         verdict: Record | None = None,
-        error: dict[str, str] | None = None,
+        error: Record | None = None,
     ) -> Judgement | None:
         """Gives a judgement a final state; one that has another stays as it is.
 

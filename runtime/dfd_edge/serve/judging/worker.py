@@ -58,7 +58,8 @@ class Worker(Protocol):
             report: Called with each message but the last.
 
         Returns:
-            The last message: `done`, or `failed` with `name` and `detail` of a problem.
+            The last message: `done`, or `failed` with `name` and `detail` of a problem, and with
+            the `provenance` of the file.
 
         Raises:
             WorkerDied: It ended before; `start` starts it again.
@@ -82,6 +83,8 @@ def judging_settings(settings: ServiceSettings) -> dict[str, Any]:
         "sandbox": settings.sandbox,
         "memory_mb": settings.memory_mb,
         "max_duration_s": settings.max_duration_s,
+        "provenance": settings.provenance,
+        "trust_list": None if settings.trust_list is None else str(settings.trust_list.resolve()),
     }
 
 

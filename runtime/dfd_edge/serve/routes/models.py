@@ -77,6 +77,10 @@ class JudgementModel(BaseModel):
         description="The `verdict` record of records.schema.json, once it is done."
     )
     error: JudgementError | None = Field(description="Where it failed.")
+    provenance: dict[str, Any] | None = Field(
+        description="What the file says of its own origin, as in records.schema.json: the same as "
+        "in the verdict, and there where it failed too. Null without --provenance."
+    )
     note: str
     bundle: str = Field(description="Hash of the bundle that judges.")
     version: str
@@ -115,6 +119,7 @@ class JudgementModel(BaseModel):
             progress=None if progress is None else Progress.model_validate(progress),
             verdict=judgement.verdict,
             error=None if judgement.error is None else JudgementError(**judgement.error),
+            provenance=judgement.provenance,
             note=judgement.note,
             bundle=judgement.bundle,
             version=judgement.version,

@@ -1,0 +1,183 @@
+"""From the validation codes of the C2PA specification to a signature that holds or does not.
+
+Source of the codes: C2PA Technical Specification 2.2, section 15.2, "Returning validation results".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dfd_edge.provenance.record import Signature
+from dfd_edge.sinks.text import cleaned
+
+#: The signer is not on the trust list, which alone breaks nothing.
+UNTRUSTED = "signingCredential.untrusted"
+
+_BYTES = "the file was changed after signing: its bytes are not those that were signed"
+_OTHER_FILE = "the sidecar was signed for another file, or the file was changed after signing"
+_RECORD = "the signed record was changed after signing: statements in it are not those signed"
+_SIGNATURE = "the signature does not fit the signed record"
+_OUTSIDE_VALIDITY = "claimSignature.outsideValidity"
+_VALIDITY = (
+    "the certificate was not valid at the time of signing, or no trusted time stamp shows that it "
+    "was"
+)
+_PURPOSE = "the certificate is damaged, or not one for signing media"
+_REVOKED = "the certificate was revoked by its issuer"
+_NOT_LISTED = "the signer is not on the trust list, so anyone can have signed in this name"
+_LEFT_OUT = "the signer left parts of the file out of the signed bytes; these may have changed"
+
+#: Words by code, the gravest first. A code that ends in a dot stands for all that begin with it.
+_WORDS = (
+    ("assertion.dataHash.mismatch", _BYTES),
+    ("assertion.bmffHash.mismatch", _BYTES),
+    ("assertion.boxesHash.mismatch", _BYTES),
+    ("assertion.boxesHash.unknownBox", _BYTES),
+    ("assertion.collectionHash.mismatch", _BYTES),
+    ("assertion.collectionHash.incorrectFileCount", _BYTES),
+    ("assertion.multiAssetHash.mismatch", _BYTES),
+    ("claim.hardBindings.missing", "the signed record does not say to which file it belongs"),
+    ("assertion.hashedURI.mismatch", _RECORD),
+    ("assertion.missing", "the signed record lacks statements that were signed"),
+    ("assertion.undeclared", "the signed record has statements that were not signed"),
+    ("assertion.inaccessible", "the signed record has statements that are kept elsewhere"),
+    ("manifest.inaccessible", "the signed record is kept elsewhere"),
+    ("claimSignature.missing", "the signed record has no signature"),
+    (_OUTSIDE_VALIDITY, _VALIDITY),
+    ("claimSignature.", _SIGNATURE),
+    ("signingCredential.ocsp.revoked", _REVOKED),
+    ("signingCredential.expired", _VALIDITY),
+    ("signingCredential.invalid", _PURPOSE),
+    ("algorithm.", "the signature uses a method that is not allowed, or is not known"),
+)
+_LEFT_OUT_CODES = tuple(
+    f"assertion.{kind}.additionalExclusionsPresent"
+    for kind in ("dataHash", "bmffHash", "boxesHash")
+)
+_BYTES_MATCH = tuple(
+    f"assertion.{kind}.match"
+    for kind in ("dataHash", "bmffHash", "boxesHash", "collectionHash", "multiAssetHash")
+)
+#: A manifest with one of these is not the one that was signed: its statements count for nothing.
+_UNSIGNED = ("ingredient.", "claimSignature.", "claim.", "assertion.hashedURI.", "manifest.")
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Validation codes of one manifest.
+
+    Attributes:
+        success, informational, failure: Codes of each kind, as the file's parser reports them.
+    """
+
+    success: frozenset[str] = frozenset()
+    informational: frozenset[str] = frozenset()
+    failure: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(results: Any) -> Codes:  # noqa: ANN401 - JSON of the parser
+        """Reads the three lists of a JSON object; whatever is not a code is passed over."""
+        if not isinstance(results, dict):
+            return Codes()
+        return Codes(*(frozenset(_codes(results.get(kind))) for kind in Codes.__slots__))
+
+    def __or__(self, other: Codes) -> Codes:
+        """Returns the codes of both."""
+        return Codes(
+            self.success | other.success,
+            self.informational | other.informational,
+            self.failure | other.failure,
+        )
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether anything does not hold, but for a signer who is not on the trust list."""
+        return bool(self.failure - {UNTRUSTED})
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the statements of the manifest are those that were signed."""
+        return not any(code.startswith(_UNSIGNED) for code in self.failure)
+
+
+def signature_of(
+    codes: Codes,
+    *,
+    signer: str | None,
+    issuer: str | None,
+    signed_at: str | None,
+    trust_list: str,
+    is_sidecar: bool = False,
+) -> Signature:
+    """Puts the signature of a manifest together from its validation codes."""
+    failure = codes.failure
+    broken = any(code.startswith("claimSignature.") for code in failure - {_OUTSIDE_VALIDITY})
+    words = {code: _word(code) for code in [*failure, *codes.informational]}
+    mismatch = _BYTES in words.values()
+    match = not codes.success.isdisjoint(_BYTES_MATCH)
+    reported = [*sorted(failure, key=_gravity), *sorted(codes.informational & {*_LEFT_OUT_CODES})]
+    problems = [words[code] for code in reported]
+    if is_sidecar:
+        problems = [_OTHER_FILE if problem == _BYTES else problem for problem in problems]
+    return Signature(
+        signer=signer,
+        issuer=issuer,
+        signed_at=signed_at,
+        time_stamped=signed_at is not None and "timeStamp.trusted" in codes.success,
+        holds="claimSignature.validated" in codes.success and not broken,
+        bytes_match=False if mismatch else True if match else None,
+        trusted="signingCredential.trusted" in codes.success and UNTRUSTED not in failure,
+        trust_list=trust_list,
+        problems=tuple(dict.fromkeys(problems)),
+        codes=tuple(reported),
+    )
+
+
+def is_harmless(code: str) -> bool:
+    """Whether a code leaves the signature whole: it limits what the signature says."""
+    return code == UNTRUSTED or code in _LEFT_OUT_CODES
+
+
+def unreadable_signature(trust_list: str) -> Signature:
+    """Returns the signature of a manifest whose certificate or signature cannot be read at all."""
+    return Signature(
+        signer=None,
+        issuer=None,
+        signed_at=None,
+        time_stamped=False,
+        holds=False,
+        bytes_match=None,
+        trusted=False,
+        trust_list=trust_list,
+        problems=("the signature or its certificate is damaged and cannot be read",),
+        codes=("signingCredential.invalid",),
+    )
+
+
+def _codes(entries: Any) -> Iterator[str]:  # noqa: ANN401
+    if not isinstance(entries, list):
+        return
+    for entry in entries:
+        code = entry.get("code") if isinstance(entry, dict) else None
+        if isinstance(code, str):
+            yield cleaned(code, 100)
+
+
+def _gravity(code: str) -> tuple[int, str]:
+    for number, (known, _) in enumerate(_WORDS):
+        if code == known or (known.endswith(".") and code.startswith(known)):
+            return number, code
+    return (len(_WORDS) + 1 if code == UNTRUSTED else len(_WORDS)), code
+
+
+def _word(code: str) -> str:
+    if code == UNTRUSTED:
+        return _NOT_LISTED
+    if code in _LEFT_OUT_CODES:
+        return _LEFT_OUT
+    number = _gravity(code)[0]
+    if number < len(_WORDS):
+        return _WORDS[number][1]
+    return f"the signed record does not follow the specification of C2PA ({code})"
