@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 import dfd_edge
+from dfd_edge.provenance.trust import TrustList
 
 ROOT = Path(__file__).resolve().parents[3]
 LISTS = Path(dfd_edge.__file__).parent / "provenance" / "trust_list"
@@ -43,6 +45,14 @@ def test_every_certificate_of_a_list_parses_and_issues_others(name: str) -> None
     for certificate in certificates:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
         assert constraints.value.ca, certificate.subject
+
+
+def test_records_name_the_date_that_the_notice_names() -> None:
+    notice = (LISTS / "NOTICE").read_text("utf-8")
+    found = re.search(r"as of (\d+ \w+ \d{4})$", notice, re.MULTILINE)
+    assert found
+    date = datetime.strptime(found[1], "%d %B %Y").date()  # noqa: DTZ007 - a day
+    assert TrustList.shipped().name == f"C2PA trust list of {date.isoformat()}"
 
 
 def test_the_page_and_the_notices_name_commits_hashes_and_licence() -> None:
