@@ -51,7 +51,7 @@ def test_records_name_the_date_that_the_notice_names() -> None:
     notice = (LISTS / "NOTICE").read_text("utf-8")
     found = re.search(r"as of (\d+ \w+ \d{4})$", notice, re.MULTILINE)
     assert found
-    date = datetime.strptime(found[1], "%d %B %Y").date()  # noqa: DTZ007 - a day
+    date = datetime.strptime(found[1], "%d %B %Y").date()
     assert TrustList.shipped().name == f"C2PA trust list of {date.isoformat()}"
 
 
