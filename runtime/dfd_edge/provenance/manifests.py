@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dfd_edge.provenance.record import Action, Ingredient, Manifest, SourceType
 from dfd_edge.provenance.source_types import action_meaning, source_type
-from dfd_edge.provenance.validation import Codes, signature_of, unreadable_signature
+from dfd_edge.provenance.validation import UNTRUSTED, Codes, signature_of, unreadable_signature
 from dfd_edge.sinks.text import cleaned
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ _LONGEST_TITLE = 200
 #: Purposes of a certificate (extended key usage) that allow the signing of media: claim signing of
 #: C2PA, protection of e-mail, signing of documents (C2PA specification 2.2, section 14.5.1).
 _PURPOSES = "1.3.6.1.4.1.62558.2.1\n1.3.6.1.5.5.7.3.4\n1.3.6.1.5.5.7.3.36\n"
+#: Name of the signers' list for the parser, which reports on which list it found a signer; one that
+#: is on a list itself it finds on a list without a name.
+_SIGNERS = "signers"
 _KEPT_ELSEWHERE = re.compile(r"must fetch remote manifests from url (.+)", re.DOTALL)
 #: Assertions of metadata that can carry a digital source type beside those of the actions.
 _METADATA = ("c2pa.metadata", "cawg.metadata", "stds.iptc")
@@ -129,15 +132,21 @@ def _cause(text: str) -> str:
 def _context(trust: TrustList) -> Context:
     from c2pa import Context as NewContext  # noqa: PLC0415
 
-    anchors = [
-        {"trust_kind": "manifest", "trust_uri": "signers", "trust_anchors": trust.signers},
-        {"trust_kind": "tsa", "trust_uri": "time", "trust_anchors": trust.time_stampers},
-    ]
-    listed = {"anchors": anchors, "trust_config": _PURPOSES}
+    signers = {
+        "trust_kind": "manifest",
+        "trust_uri": _SIGNERS,
+        "trust_anchors": trust.signers,
+        "allowed_list": trust.allowed or None,
+    }
+    stampers = {
+        "trust_kind": "tsa",
+        "trust_uri": "time stamps",
+        "trust_anchors": trust.time_stampers,
+    }
     return NewContext.from_dict(
         {
             "version": 1,
-            "trust": {**listed, "allowed_list": trust.allowed} if trust.allowed else listed,
+            "trust": {"anchors": [signers, stampers], "trust_config": _PURPOSES},
             "verify": {
                 "verify_trust": True,
                 "verify_timestamp_trust": True,
@@ -160,10 +169,12 @@ def _manifest(reader: Reader, where: str, trust: TrustList) -> Manifest:
     tree = _Tree(manifests, _deltas(results))
     actions, left_out = _actions(active)
     ingredients = tree.ingredients_of(label)
+    certificate = _certificate(reader, label)
+    issuer = _dict(certificate.get("issuer"))
     signature = signature_of(
-        Codes.of(results.get("activeManifest")),
+        _codes(results, certificate, is_stamped="time" in signed),
         signer=_signer(signed),
-        issuer=_issuer(reader, label),
+        issuer=_text(issuer.get("O")) or _text(issuer.get("CN")),
         signed_at=_time(signed.get("time")),
         trust_list=trust.name,
         is_sidecar=where == "sidecar",
@@ -178,6 +189,27 @@ def _manifest(reader: Reader, where: str, trust: TrustList) -> Manifest:
         ingredients=ingredients,
         cut=left_out or tree.cut,
     )
+
+
+def _codes(results: Json, certificate: Json, *, is_stamped: bool) -> Codes:
+    """Returns the codes of the active manifest, with two that the parser leaves out.
+
+    It trusts signers whose authority is only on the list of those for time stamps. And it takes the
+    time of an untrusted time stamp for the time of signing, so that whoever holds an expired
+    certificate could date a signature back: without a trusted time stamp, the certificate has to be
+    valid now (C2PA specification 2.2, section 15.8).
+    """
+    codes = Codes.of(results.get("activeManifest"))
+    added = set()
+    if results.get("trustListUri", "") not in (_SIGNERS, ""):
+        added.add(UNTRUSTED)
+    if is_stamped and "timeStamp.trusted" not in codes.success:
+        validity = _dict(certificate.get("validity"))
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        begin, end = _time(validity.get("notBefore")), _time(validity.get("notAfter"))
+        if begin is None or end is None or not begin <= now <= end:
+            added.add("signingCredential.expired")
+    return codes | Codes(failure=frozenset(added))
 
 
 class _Tree:
@@ -327,15 +359,15 @@ def _signer(signed: Json) -> str | None:
     return _text(signed.get("issuer")) or _text(signed.get("common_name"))
 
 
-def _issuer(reader: Reader, label: str) -> str | None:
-    """Returns the organisation, else the name, that issued the signing certificate."""
-    with suppress(Exception):
+def _certificate(reader: Reader, label: str) -> Json:
+    """Returns issuer and validity of the certificate that signed a manifest."""
+    from c2pa import C2paError  # noqa: PLC0415
+
+    with suppress(C2paError, ValueError, RecursionError):
         for manifest in map(_dict, _list(_dict(json.loads(reader.crjson())).get("manifests"))):
             if manifest.get("label") == label:
-                certificate = _dict(_dict(manifest.get("signature")).get("certificateInfo"))
-                issuer = _dict(certificate.get("issuer"))
-                return _text(issuer.get("O")) or _text(issuer.get("CN"))
-    return None
+                return _dict(_dict(manifest.get("signature")).get("certificateInfo"))
+    return {}
 
 
 def _time(value: Any) -> str | None:  # noqa: ANN401

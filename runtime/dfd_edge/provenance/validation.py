@@ -60,6 +60,8 @@ _BYTES_MATCH = tuple(
     f"assertion.{kind}.match"
     for kind in ("dataHash", "bmffHash", "boxesHash", "collectionHash", "multiAssetHash")
 )
+#: A certificate with one of these is not to be trusted, whatever list it is on.
+_NO_TRUST = {UNTRUSTED, "signingCredential.expired", "signingCredential.invalid"}
 #: A manifest with one of these is not the one that was signed: its statements count for nothing.
 _UNSIGNED = ("ingredient.", "claimSignature.", "claim.", "assertion.hashedURI.", "manifest.")
 
@@ -128,7 +130,7 @@ def signature_of(
         time_stamped=signed_at is not None and "timeStamp.trusted" in codes.success,
         holds="claimSignature.validated" in codes.success and not broken,
         bytes_match=False if mismatch else True if match else None,
-        trusted="signingCredential.trusted" in codes.success and UNTRUSTED not in failure,
+        trusted="signingCredential.trusted" in codes.success and not failure & _NO_TRUST,
         trust_list=trust_list,
         problems=tuple(dict.fromkeys(problems)),
         codes=tuple(reported),
