@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dfd_edge.errors import SourceNotFoundError
+from dfd_edge.errors import SourceError, SourceNotFoundError
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
+from dfd_edge.provenance.metadata import read_marks
 from dfd_edge.provenance.outcome import conclude
-from dfd_edge.provenance.record import Provenance
+from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.provenance.trust import TrustList
 
 
@@ -60,4 +61,9 @@ def read_here(path: Path, trust: TrustList) -> Provenance:
         error = str(unreadable)
     except OSError as failure:
         error = f"it cannot be read ({failure.strerror})"
-    return conclude(found.manifest, found.remote, (), error)
+    marks: tuple[Mark, ...] = ()
+    try:
+        marks = read_marks(path)
+    except SourceError as failure:
+        error = error or failure.cause
+    return conclude(found.manifest, found.remote, marks, error)

@@ -92,7 +92,7 @@ def is_animation(file: BinaryIO, kind: str) -> bool:
         frames = (chunk for chunk in riff_chunks(file) if chunk[0] == b"ANMF")
         return next(frames, None) is not None and next(frames, None) is not None
     if kind == "png":
-        for name, at, _ in _png_chunks(file):
+        for name, at, _ in png_chunks(file):
             if name == b"IDAT":
                 return False
             if name == b"acTL":
@@ -116,7 +116,7 @@ def check_fragments(file: BinaryIO) -> None:
     if file.read(8)[4:] in _MP4_STARTS:
         size = file.seek(0, io.SEEK_END)
         needed = 0
-        for number, (name, at) in enumerate(_mp4_boxes(file, 0, size)):
+        for number, (name, at, _) in enumerate(mp4_boxes(file, 0, size)):
             if name == b"trun":
                 file.seek(at)
                 flags, count = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
@@ -127,8 +127,10 @@ def check_fragments(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _mp4_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Yields name and place of each box and those inside it; odd lengths as FFmpeg does."""
+def mp4_boxes(
+    file: BinaryIO, at: int, end: int, depth: int = 0
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yields name, start and end of each box and those inside it; odd lengths as FFmpeg does."""
     while at + 8 <= end:
         file.seek(at)
         header = file.read(16)
@@ -140,9 +142,9 @@ def _mp4_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tu
             (length,) = struct.unpack(">Q", header[8:])
             body = at + 16
         stop = end if length == 0 else min(end, at + length)
-        yield name, body
+        yield name, body, stop
         if name in _MP4_OUTER and depth < _MP4_DEPTH:
-            yield from _mp4_boxes(file, body, stop, depth + 1)
+            yield from mp4_boxes(file, body, stop, depth + 1)
         at = max(stop, body)
 
 
@@ -181,7 +183,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 def _png(data: bytes) -> Stated:
     width, height = struct.unpack(">II", data[16:24])
-    for name, at, length in _png_chunks(io.BytesIO(data)):
+    for name, at, length in png_chunks(io.BytesIO(data)):
         if at + length + 4 > len(data):
             raise HeaderError(
                 f"the picture is cut off (a part of {length:,} bytes, {len(data) - at:,} are left)"
@@ -191,7 +193,7 @@ def _png(data: bytes) -> Stated:
     raise HeaderError("the picture is cut off (no end marker)")
 
 
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yields name, place and length of each chunk, also if cut off."""
     at = 8
     while True:
@@ -210,7 +212,7 @@ def _jpeg(data: bytes) -> Stated:
     It is looked for from the start of the scan, since the thumbnail before that has its own.
     """
     size = None
-    for marker, at in _jpeg_segments(data):
+    for marker, at in jpeg_segments(data):
         if size is None and marker in _JPEG_SIZE_MARKERS:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             size = Stated(width, height)
@@ -221,7 +223,7 @@ def _jpeg(data: bytes) -> Stated:
     raise HeaderError("the picture is cut off (no end marker)")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yields marker and place of each segment up to the scan; gaps are skipped."""
     at = 2
     while 0 <= (at := data.find(b"\xff", at)) < len(data) - 3:
