@@ -16,8 +16,8 @@ from clip_maker import face_frames, run_ffmpeg, write_clip
 from dfd_edge import Detector
 from dfd_edge.errors import CameraError
 from dfd_edge.judging.people import Observer
+from dfd_edge.sandbox.process import unavailable as sandbox_unavailable
 from dfd_edge.sandbox.source import SandboxedSource
-from dfd_edge.sandbox.source import unavailable as sandbox_unavailable
 from dfd_edge.sources import RawFormat, SourceItem, SourceOptions, camera
 from dfd_edge.sources.bursts import luma_of_image, shrunk_luma
 from dfd_edge.sources.frames import AllFrames, Sampler

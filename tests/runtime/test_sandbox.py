@@ -23,6 +23,7 @@ from clip_maker import face_frames, portrait, write_clip
 from PIL import Image
 
 from dfd_edge import Detector, EventKind, SourceError, UsageError
+from dfd_edge.sandbox import process as sandbox_process
 from dfd_edge.sandbox import source as sandbox_source
 from dfd_edge.sources import SourceOptions
 
@@ -282,10 +283,10 @@ def test_a_sandbox_that_was_taken_over_is_an_error(detector, clip, monkeypatch, 
     program = f"import os, sys; os.write(int(sys.argv[1]), {said!r}); sys.stdin.read()"
     popen = subprocess.Popen
 
-    def start(item, given):
+    def start(command, given, environment, *, takes_input):
         return popen([sys.executable, "-c", program, str(given[1])], pass_fds=given)
 
-    monkeypatch.setattr(sandbox_source, "_start", start)
+    monkeypatch.setattr(sandbox_process, "_start", start)
     with pytest.raises(SourceError, match=r"clip\.mp4: the sandbox sent no sense"):
         detector.analyze(clip, options=SANDBOXED)
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
+<<<<<<< HEAD
+from dfd_edge.errors import SourceNotFoundError
+from dfd_edge.provenance.bounded import read_bounded
+from dfd_edge.provenance.boxes import BoxError, check_store
+from dfd_edge.provenance.child import Request
+=======
 from dfd_edge.errors import SourceError, SourceNotFoundError
+>>>>>>> marks
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
 from dfd_edge.provenance.metadata import read_marks
 from dfd_edge.provenance.outcome import conclude
@@ -19,7 +27,8 @@ def read_provenance(
     """Reads what a file says of its own origin: signed manifests (C2PA) and plain metadata.
 
     Nothing is fetched. The outcome is no verdict: a file that says nothing is the usual case, and
-    a signed one is signed, no more.
+    a signed one is signed, no more. A process of its own parses the file, with limits of time and
+    memory; where one is exceeded, the outcome is `ERROR` and `error` names it.
 
     Args:
         path: A video or picture. Beside it, a manifest may lie in a sidecar: `clip.mp4.c2pa` or
@@ -37,6 +46,10 @@ def read_provenance(
         >>> provenance = read_provenance("clip.mp4")
         >>> print(provenance.outcome.value, provenance.summary)
     """
+    if importlib.util.find_spec("c2pa") is None:
+        raise ModuleNotFoundError(
+            "provenance needs c2pa-python: pip install 'dfd-edge[provenance]'", name="c2pa"
+        )
     path = Path(path)
     if not path.is_file():
         raise SourceNotFoundError(path, "there is no such file")
@@ -44,7 +57,7 @@ def read_provenance(
         trust_list = TrustList.shipped()
     elif not isinstance(trust_list, TrustList):
         trust_list = TrustList.load(trust_list)
-    return read_here(path, trust_list)
+    return read_bounded(path, trust_list)
 
 
 def read_here(path: Path, trust: TrustList) -> Provenance:
@@ -53,14 +66,30 @@ def read_here(path: Path, trust: TrustList) -> Provenance:
     Raises:
         ModuleNotFoundError: The extra `provenance` is not installed.
     """
-    error = None
-    found = Found()
     try:
-        found = read_manifest(path, trust)
+        return _with_marks(path, read_manifest(path, trust))
     except UnreadableManifest as unreadable:
-        error = str(unreadable)
+        return _with_marks(path, error=str(unreadable))
     except OSError as failure:
-        error = f"it cannot be read ({failure.strerror})"
+        return _with_marks(path, error=f"it cannot be read ({failure.strerror})")
+
+
+def read_request(request: Request) -> Provenance:
+    """Reads what a process was asked for, once the size of the manifest was checked."""
+    if request.marks_only:
+        return _with_marks(request.path)
+    try:
+        check_store(request.path)
+    except BoxError as error:
+        return _with_marks(request.path, error=str(error))
+    except OSError as failure:
+        return conclude(None, error=f"it cannot be read ({failure.strerror})")
+    return read_here(request.path, request.trust)
+
+
+def _with_marks(path: Path, found: Found | None = None, error: str | None = None) -> Provenance:
+    """Concludes from a manifest and the marks of the file, which are read here."""
+    found = found or Found()
     marks: tuple[Mark, ...] = ()
     try:
         marks = read_marks(path)

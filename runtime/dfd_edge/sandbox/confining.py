@@ -32,12 +32,13 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def end_with_parent(lifeline: int) -> None:
+def end_with_parent(lifeline: int, *, of_thread: bool = True) -> None:
     """Ends this process, whatever it is doing, as soon as its parent is gone.
 
     Args:
         lifeline: Descriptor of a pipe's reading end; the parent alone holds the writing end, and
             writes nothing.
+        of_thread: Whether it also ends with the thread that started it (Linux).
     """
     import fcntl  # noqa: PLC0415 - not on Windows
 
@@ -48,6 +49,12 @@ def end_with_parent(lifeline: int) -> None:
     with contextlib.suppress(OSError):  # not on macOS, where it ends when it next sends something
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if of_thread:
+        end_with_thread()
+
+
+def end_with_thread() -> None:
+    """Ends this process with the thread that started it, as Linux offers it."""
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

@@ -58,7 +58,7 @@ class FramesRequest:
     skips: bool
 
 
-def send_object(descriptor: int, thing: OpenRequest | FramesRequest) -> None:
+def send_object(descriptor: int, thing: object) -> None:
     """Sends something to the child."""
     data = pickle.dumps(thing)
     write_all(descriptor, _LENGTH.pack(len(data)) + data)

@@ -9,14 +9,10 @@ import contextlib
 import io
 import math
 import os
-import platform
 import select
 import signal
-import subprocess
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +32,7 @@ from dfd_edge.errors import (
 )
 from dfd_edge.libraries import wrong_version
 from dfd_edge.sandbox.messages import FramesRequest, OpenRequest, receive_message, send_object
+from dfd_edge.sandbox.process import ChildProcess, name_of_signal
 from dfd_edge.sources.expand import SourceItem, SourceKind
 from dfd_edge.sources.frames import (
     BURST_FRAMES,
@@ -60,11 +57,6 @@ _POLL_MS = 50
 #: Linux' own pipes hold 64 KB: a frame would take dozens of turns. Few may have more than 1 MB.
 _PIPE_BYTES = (1 << 22, 1 << 20)
 _MAX_TEXT = 2000
-#: Environment variables that the child needs; others may hold secrets.
-_SETTINGS = (
-    *("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
-    *("http_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-)
 #: Errors that a child may name.
 _ERRORS: dict[object, type[SourceError]] = {
     kind.__name__: kind
@@ -188,17 +180,6 @@ def sandboxed_still(item: SourceItem) -> Image:
     return message.picture
 
 
-def unavailable() -> str | None:
-    """Returns why no child can be started here; None where one can."""
-    if platform.system() == "Windows":
-        return "there is no sandbox on Windows"
-    if getattr(sys, "frozen", False):
-        return "there is no sandbox in a frozen program, which has no Python to start"
-    if not sys.executable:
-        return "there is no sandbox where the Python program is not known"
-    return None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
     """A message of a child, each value checked.
@@ -268,28 +249,23 @@ class Child:
         self._memory_mb = item.options.sandbox_memory_mb
         # Nobody knows when the next bytes of a pipe come.
         self._may_stall = item.kind is SourceKind.STANDARD_INPUT
-        control, self._control = os.pipe()
-        self._answers, answers = os.pipe()
-        lifeline, self._lifeline = os.pipe()
-        given = (control, answers, lifeline)
+        network = "network" if item.kind is SourceKind.ADDRESS else "local"
         try:
-            _widen(self._answers)
-            self._process = _start(item, given)
+            self._process = ChildProcess(
+                "dfd_edge.sandbox.child",
+                network,
+                environment={"OPENCV_LOG_LEVEL": "SILENT"},
+                takes_input=self._may_stall,
+            )
         except OSError as error:
-            _close_all((self._control, self._answers, self._lifeline))
             raise SourceError(self._name, f"the sandbox cannot be started ({error})") from error
-        finally:
-            _close_all(given)
-        # Also where it is forgotten, or the interpreter ends.
-        self._end = weakref.finalize(
-            self, _end, self._process, (self._control, self._answers, self._lifeline)
-        )
+        _widen(self._process.answers)
         self.send(OpenRequest(_sendable(item), live, threads, self._memory_mb))
 
     def send(self, thing: OpenRequest | FramesRequest) -> None:
         """Sends something to the child."""
         with contextlib.suppress(BrokenPipeError):  # `next` raises the cause of its death
-            send_object(self._control, thing)
+            send_object(self._process.control, thing)
 
     def next(self) -> Message | None:
         """Returns the child's next message; None once `stop` is set.
@@ -312,7 +288,7 @@ class Child:
 
     def close(self) -> None:
         """Ends the process. Safe to call twice."""
-        self._end()
+        self._process.close()
 
     def _pictures(self, message: dict[str, Any], size: int) -> tuple[Pixels | None, Burst | None]:
         """Receives a picture, and behind it the planes of its burst."""
@@ -352,13 +328,13 @@ class Child:
             SourceError: Nothing came for too long.
         """
         poll = select.poll()
-        poll.register(self._answers, select.POLLIN | select.POLLHUP)
+        poll.register(self._process.answers, select.POLLIN | select.POLLHUP)
         heard_s = time.monotonic()
         while buffer:
-            if self._stop.is_set() or not self._end.alive:
+            if self._stop.is_set() or self._process.closed:
                 raise _Stopped
             if poll.poll(_POLL_MS):
-                count = os.readv(self._answers, [buffer])
+                count = os.readv(self._process.answers, [buffer])
                 if not count:
                     raise EOFError
                 buffer = buffer[count:]
@@ -389,7 +365,7 @@ class Child:
         self.close()
         if code >= 0:
             return f"decoding failed in its sandbox (exit {code})"
-        name = signal.Signals(-code).name
+        name = name_of_signal(code)
         if -code == signal.SIGKILL:
             return f"the sandbox that decoded it was killed ({name}), perhaps for want of memory"
         return f"decoding crashed in its sandbox ({name}): damaged or hostile"
@@ -397,39 +373,6 @@ class Child:
 
 class _Stopped(Exception):
     """The wait was asked to stop."""
-
-
-def _start(item: SourceItem, given: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    network = "network" if item.kind is SourceKind.ADDRESS else "local"
-    command = [sys.executable, "-P", "-m", "dfd_edge.sandbox.child", *map(str, given), network]
-    # It finds the modules where this process does, in an interpreter without a main module.
-    environment = {
-        **{name: os.environ[name] for name in _SETTINGS if name in os.environ},
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OPENBLAS_NUM_THREADS": "1",
-        "OPENCV_LOG_LEVEL": "SILENT",
-    }
-    takes_input = item.kind is SourceKind.STANDARD_INPUT
-    return subprocess.Popen(
-        command,
-        stdin=None if takes_input else subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=given,
-        env=environment,
-        process_group=0,  # Ctrl-C in a terminal is for the parent
-    )
-
-
-def _end(process: subprocess.Popen[bytes], descriptors: tuple[int, ...]) -> None:
-    process.kill()
-    process.wait()
-    _close_all(descriptors)
-
-
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def _widen(pipe: int) -> None:

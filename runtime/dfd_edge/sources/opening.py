@@ -218,7 +218,7 @@ def _is_sandboxed(item: SourceItem) -> bool:
             "--no-sandbox too, or --decoder cpu",
             source=item.name,
         )
-    from dfd_edge.sandbox.source import unavailable  # noqa: PLC0415
+    from dfd_edge.sandbox.process import unavailable  # noqa: PLC0415
 
     why_not = unavailable()
     if why_not is not None and wanted:
