@@ -199,7 +199,7 @@ def _add_source(builder: c2pa.Builder, note: CopyNote) -> None:
     about = {"title": title, "relationship": "parentOf", "label": _SOURCE}
     kind = mimetypes.guess_type(title)[0] or _UNKNOWN_TYPE
     if note.path is not None:
-        with contextlib.suppress(c2pa.C2paError), note.path.open("rb") as file:
+        with contextlib.suppress(c2pa.C2paError, OSError), note.path.open("rb") as file:
             builder.add_ingredient(about, kind, file)
             return
     builder.add_ingredient(about, _UNKNOWN_TYPE, io.BytesIO())
