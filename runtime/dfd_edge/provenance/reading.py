@@ -6,14 +6,10 @@ import importlib.util
 import os
 from pathlib import Path
 
-<<<<<<< HEAD
-from dfd_edge.errors import SourceNotFoundError
+from dfd_edge.errors import SourceError, SourceNotFoundError
 from dfd_edge.provenance.bounded import read_bounded
 from dfd_edge.provenance.boxes import BoxError, check_store
 from dfd_edge.provenance.child import Request
-=======
-from dfd_edge.errors import SourceError, SourceNotFoundError
->>>>>>> marks
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
 from dfd_edge.provenance.metadata import read_marks
 from dfd_edge.provenance.outcome import conclude
