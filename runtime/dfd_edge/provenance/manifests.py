@@ -10,7 +10,7 @@ import mimetypes
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +37,8 @@ _LONGEST_TITLE = 200
 #: Purposes of a certificate (extended key usage) that allow the signing of media: claim signing of
 #: C2PA, protection of e-mail, signing of documents (C2PA specification 2.2, section 14.5.1).
 _PURPOSES = "1.3.6.1.4.1.62558.2.1\n1.3.6.1.5.5.7.3.4\n1.3.6.1.5.5.7.3.36\n"
-#: Name of the signers' list for the parser, which reports on which list it found a signer; one that
-#: is on a list itself it finds on a list without a name.
+#: Name of the signers' list for the parser, which reports on which list it found a signer's
+#: authority; a signer that is listed itself it finds on a list without a name.
 _SIGNERS = "signers"
 _KEPT_ELSEWHERE = re.compile(r"must fetch remote manifests from url (.+)", re.DOTALL)
 #: Assertions of metadata that can carry a digital source type beside those of the actions.
@@ -103,7 +103,17 @@ def _read(path: Path, file: BinaryIO, sidecar: bytes | None, trust: TrustList) -
     media_type = mimetypes.guess_type(path.name)[0] or ""
     try:
         with Reader(media_type, file, sidecar, context=_context(trust)) as reader:
-            return Found(_manifest(reader, where, trust))
+            if _list_of_signer(reader) in (_SIGNERS, "", None):
+                return Found(_manifest(reader, where, trust))
+        # The parser takes authorities for time stamps as authorities for signers, too. Where it
+        # found a signer through one of them, the list of signers' authorities alone decides.
+        file.seek(0)
+        alone = _context(replace(trust, time_stampers=""))
+        with Reader(media_type, file, sidecar, context=alone) as reader:
+            is_listed = _list_of_signer(reader) is not None
+        file.seek(0)
+        with Reader(media_type, file, sidecar, context=_context(trust)) as reader:
+            return Found(_manifest(reader, where, trust, is_listed=is_listed))
     except C2paError as error:
         text = str(error)
         if elsewhere := _KEPT_ELSEWHERE.search(text):
@@ -138,15 +148,14 @@ def _context(trust: TrustList) -> Context:
         "trust_anchors": trust.signers,
         "allowed_list": trust.allowed or None,
     }
-    stampers = {
-        "trust_kind": "tsa",
-        "trust_uri": "time stamps",
-        "trust_anchors": trust.time_stampers,
-    }
+    anchors = [signers]
+    if trust.time_stampers:
+        stampers = {"trust_kind": "tsa", "trust_uri": "time stamps"}
+        anchors.append({**stampers, "trust_anchors": trust.time_stampers})
     return NewContext.from_dict(
         {
             "version": 1,
-            "trust": {"anchors": [signers, stampers], "trust_config": _PURPOSES},
+            "trust": {"anchors": anchors, "trust_config": _PURPOSES},
             "verify": {
                 "verify_trust": True,
                 "verify_timestamp_trust": True,
@@ -159,20 +168,28 @@ def _context(trust: TrustList) -> Context:
     )
 
 
-def _manifest(reader: Reader, where: str, trust: TrustList) -> Manifest:
+def _list_of_signer(reader: Reader) -> str | None:
+    """Returns the name of the list on which the signer's authority is; None where on none."""
+    results = _dict(reader.get_validation_results())
+    if "signingCredential.trusted" not in Codes.of(results.get("activeManifest")).success:
+        return None
+    return str(results.get("trustListUri", ""))
+
+
+def _manifest(reader: Reader, where: str, trust: TrustList, *, is_listed: bool = True) -> Manifest:
     store = _dict(json.loads(reader.json()))
     manifests = _dict(store.get("manifests"))
     label = str(store.get("active_manifest"))
     active = _dict(manifests.get(label))
     results = _dict(store.get("validation_results"))
     signed = _dict(active.get("signature_info"))
-    tree = _Tree(manifests, _deltas(results))
+    tree = Tree(manifests, _deltas(results))
     actions, left_out = _actions(active)
     ingredients = tree.ingredients_of(label)
     certificate = _certificate(reader, label)
     issuer = _dict(certificate.get("issuer"))
     signature = signature_of(
-        _codes(results, certificate, is_stamped="time" in signed),
+        _codes(results, certificate, is_listed=is_listed, is_stamped="time" in signed),
         signer=_signer(signed),
         issuer=_text(issuer.get("O")) or _text(issuer.get("CN")),
         signed_at=_time(signed.get("time")),
@@ -191,17 +208,22 @@ def _manifest(reader: Reader, where: str, trust: TrustList) -> Manifest:
     )
 
 
-def _codes(results: Json, certificate: Json, *, is_stamped: bool) -> Codes:
+def _codes(results: Json, certificate: Json, *, is_listed: bool, is_stamped: bool) -> Codes:
     """Returns the codes of the active manifest, with two that the parser leaves out.
 
-    It trusts signers whose authority is only on the list of those for time stamps. And it takes the
-    time of an untrusted time stamp for the time of signing, so that whoever holds an expired
-    certificate could date a signature back: without a trusted time stamp, the certificate has to be
-    valid now (C2PA specification 2.2, section 15.8).
+    It takes the time of an untrusted time stamp for the time of signing, so that whoever holds an
+    expired certificate could date a signature back: without a trusted time stamp, the certificate
+    has to be valid now (C2PA specification 2.2, section 15.8).
+
+    Args:
+        results: Validation results of the parser.
+        certificate: Issuer and validity of the signer's certificate.
+        is_listed: Whether the list of signers' authorities vouches for a signer that is trusted.
+        is_stamped: Whether the signature has a time stamp.
     """
     codes = Codes.of(results.get("activeManifest"))
     added = set()
-    if results.get("trustListUri", "") not in (_SIGNERS, ""):
+    if not is_listed:
         added.add(UNTRUSTED)
     if is_stamped and "timeStamp.trusted" not in codes.success:
         validity = _dict(certificate.get("validity"))
@@ -212,7 +234,7 @@ def _codes(results: Json, certificate: Json, *, is_stamped: bool) -> Codes:
     return codes | Codes(failure=frozenset(added))
 
 
-class _Tree:
+class Tree:
     """Ingredients of a manifest store as a tree of bounded size.
 
     Args:

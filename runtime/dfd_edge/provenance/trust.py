@@ -71,10 +71,9 @@ class TrustList:
         if not certificates:
             raise _unusable(path, "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
         _check(path, certificates)
-        both = certificates + TrustList.shipped().time_stampers
-        return TrustList(
-            f"{cleaned(path.name)} of {changed:%Y-%m-%d}", certificates, both, certificates
-        )
+        name = f"{cleaned(path.name)} of {changed:%Y-%m-%d}"
+        # The parser takes authorities for signers as authorities for time stamps, too.
+        return TrustList(name, certificates, TrustList.shipped().time_stampers, certificates)
 
 
 def _certificates(text: str) -> str:

@@ -53,8 +53,7 @@ _WORDS = (
     ("algorithm.", "the signature uses a method that is not allowed, or is not known"),
 )
 _LEFT_OUT_CODES = tuple(
-    f"assertion.{kind}.additionalExclusionsPresent"
-    for kind in ("dataHash", "bmffHash", "boxesHash")
+    f"assertion.{kind}.additionalExclusionsPresent" for kind in ("dataHash", "boxesHash")
 )
 _BYTES_MATCH = tuple(
     f"assertion.{kind}.match"
