@@ -10,8 +10,6 @@ import av
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from dfd_edge.provenance.xmp import _READ
-
 EXIF_IFD = 0x8769
 EXIF_TAGS = {
     "ImageDescription": 0x010E,
@@ -21,6 +19,20 @@ EXIF_TAGS = {
     "Artist": 0x013B,
 }
 USER_COMMENT = 0x9286
+_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_PHOTOSHOP, _DC = "http://ns.adobe.com/photoshop/1.0/", "http://purl.org/dc/elements/1.1/"
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+NAMESPACES = {
+    **dict.fromkeys(("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed"), _IPTC),
+    **dict.fromkeys(("AIPromptInformation", "AIPromptWriterName"), _IPTC),
+    **dict.fromkeys(("title", "description", "creator"), _DC),
+    **dict.fromkeys(("Credit", "Source"), _PHOTOSHOP),
+    **dict.fromkeys(("Make", "Model", "Software", "Artist", "ImageDescription"), _TIFF),
+    "CreatorTool": "http://ns.adobe.com/xap/1.0/",
+    "UserComment": "http://ns.adobe.com/exif/1.0/",
+    "softwareAgent": "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#",
+    "AIGC": "http://www.tc260.org.cn/ns/AIGC/1.0/",
+}
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
@@ -44,9 +56,8 @@ def exif(values: dict[str, str]) -> Image.Exif:
 
 def xmp(name: str, value: str) -> bytes:
     """A packet in which a property is an attribute."""
-    namespace = next(address for address, names in _READ.items() if name in names)
     escaped = value.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return packet(f'<rdf:Description xmlns:n="{namespace}" n:{name}="{escaped}"/>')
+    return packet(f'<rdf:Description xmlns:n="{NAMESPACES[name]}" n:{name}="{escaped}"/>')
 
 
 def packet(description: str) -> bytes:
