@@ -28,8 +28,12 @@ from dfd_edge.schema import to_plain
 #: Longest answer: ten times that of the largest tree that is kept.
 MOST_ANSWER_BYTES = 16 << 20
 _CHUNK = 1 << 16
-#: Libraries that readers import where they need them: loaded once, else by each worker anew.
-_LIBRARIES = ("c2pa", "av", "PIL.Image", "pillow_heif")
+#: Modules that readers import where they need them: loaded once, else by each worker anew. None of
+#: them starts a thread, without which no process should fork.
+_MODULES = (
+    *("c2pa", "av", "cv2", "PIL.Image", "pillow_heif"),
+    *("dfd_edge.provenance.films", "dfd_edge.provenance.pictures"),
+)
 
 Read = Callable[["Request"], Any]
 """Reads what is asked for; returns a dataclass."""
@@ -62,9 +66,9 @@ def main(control: int, answers: int, lifeline: int, function: str) -> None:
     confining.leave_network()
     try:
         read = loaded(function)
-        for library in _LIBRARIES:
+        for module in _MODULES:
             with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
-                importlib.import_module(library)
+                importlib.import_module(module)
     except Exception as error:
         send_message(answers, {"refused": f"{type(error).__name__}: {error}"[:500]}, [])
         return
