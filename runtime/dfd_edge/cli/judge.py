@@ -120,9 +120,9 @@ def _check(request: RunRequest, items: list[SourceItem]) -> Signer | None:
         "--report": request.report_path,
     }
     if request.sign is not None and request.report_path is not None:
-        from dfd_edge.provenance.signing import sidecar_of
+        from dfd_edge.provenance.signing import sidecar_for
 
-        outputs["--sign"] = sidecar_of(request.report_path)
+        outputs["--sign"] = sidecar_for(request.report_path)
     check_outputs(outputs, read)
     if request.save_video is not None:
         from dfd_edge.sinks.video_file import check_suffix

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.errors import DfdError, SourceError, UsageError
+from dfd_edge.provenance.reading import read_provenance
 from dfd_edge.sinks.note import CopyNote, program, short_name
 from dfd_edge.sinks.text import printable
 
@@ -29,6 +30,7 @@ SIGNED_VIDEO = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quick
 _PAGE = "text/html"
 _SETTINGS = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+    "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
 #: IPTC: a representation of data by a program that people wrote.
@@ -39,9 +41,9 @@ _SOURCE = "source"
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
-def sidecar_of(page: Path) -> Path:
+def sidecar_for(page: Path) -> Path:
     """Returns the path of the file beside a page that holds its manifest: HTML has no place."""
-    return page.with_suffix(".c2pa")
+    return page.with_name(f"{page.name}.c2pa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +191,30 @@ def _builder(title: str, kind: str, actions: list[dict[str, Any]]) -> Iterator[c
 
 
 def _add_source(builder: c2pa.Builder, note: CopyNote) -> None:
-    """Names the judged file as the parent, with its manifest where it carries one.
+    """Names the judged file as the parent, with the manifest that it carries.
 
-    A file whose manifest cannot be taken is named without it.
+    A file that could not be read within the bounds of `read_provenance` is not parsed here, and
+    is named without a manifest.
     """
     import c2pa  # noqa: PLC0415 - an extra
 
     title = short_name(note.source)
     about = {"title": title, "relationship": "parentOf", "label": _SOURCE}
     kind = mimetypes.guess_type(title)[0] or _UNKNOWN_TYPE
-    if note.path is not None:
+    if note.path is not None and _is_readable(note.path):
         with contextlib.suppress(c2pa.C2paError, OSError), note.path.open("rb") as file:
             builder.add_ingredient(about, kind, file)
             return
     builder.add_ingredient(about, _UNKNOWN_TYPE, io.BytesIO())
+
+
+def _is_readable(path: Path) -> bool:
+    """Returns whether a file's manifest, if any, can be read within bounds of time and memory."""
+    try:
+        found = read_provenance(path)
+    except SourceError:
+        return False
+    return found.manifest is not None or found.error is None
 
 
 @contextlib.contextmanager

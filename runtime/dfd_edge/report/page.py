@@ -104,9 +104,9 @@ class Report(FileSink):
 
     def _sign(self, signer: Signer, page: bytes) -> None:
         """Writes the manifest of the page to a file beside it."""
-        from dfd_edge.provenance.signing import sidecar_of  # noqa: PLC0415 - few runs sign
+        from dfd_edge.provenance.signing import sidecar_for  # noqa: PLC0415 - few runs sign
 
-        sidecar = sidecar_of(self.path)
+        sidecar = sidecar_for(self.path)
         try:
             manifest = signer.sign_page(page, self.path.name, note_of(self.collector))
         except DfdError as error:

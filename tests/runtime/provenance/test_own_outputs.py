@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import logging
+import os
 import sys
 import threading
 
@@ -14,10 +16,15 @@ import pytest
 from click.testing import CliRunner
 from clip_maker import face_frames, write_clip
 
+from dfd_edge import Detector
 from dfd_edge.bundle import Bundle
 from dfd_edge.cli.command import command
-from dfd_edge.provenance.signing import Signer, sidecar_of
+from dfd_edge.cli.run import Run, RunRequest
+from dfd_edge.errors import UsageError
+from dfd_edge.provenance.signing import Signer, sidecar_for
+from dfd_edge.sinks.console import Printer
 from dfd_edge.sinks.note import CopyNote, SourceHashes, file_of, sha256_of
+from dfd_edge.sinks.sink import Images, Sink, Sinks
 from dfd_edge.sinks.video_file import SUFFIXES, AnnotatedVideo, VideoFileWriter
 from dfd_edge.sources import SourceItem, SourceKind
 from dfd_edge.view.window import save_still
@@ -95,10 +102,8 @@ class TestNotes:
         stop.set()
         assert sha256_of(clip, stop) is None
 
-    @pytest.mark.skipif(not hasattr(__import__("os"), "mkfifo"), reason="no named pipes here")
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
     def test_a_pipe_is_not_read_before_it_is_judged(self, tmp_path):
-        import os
-
         os.mkfifo(tmp_path / "pipe.mp4")
         item = SourceItem(SourceKind.VIDEO, str(tmp_path / "pipe.mp4"), "pipe.mp4")
         assert file_of(item) is None
@@ -174,7 +179,7 @@ class TestSigned:
         assert (parent["title"], parent["relationship"]) == ("clip.mp4", "parentOf")
         assert sha256 in tags_of(out)["comment"]
 
-        _, state, manifest = manifests_of(page, sidecar_of(page).read_bytes())
+        _, state, manifest = manifests_of(page, sidecar_for(page).read_bytes())
         assert state == "Valid"
         (created,) = actions_of(manifest)
         assert created["action"] == "c2pa.created"
@@ -182,10 +187,10 @@ class TestSigned:
         assert sha256 in created["description"]
 
         tampered(page, b"Deepfake report")
-        assert manifests_of(page, sidecar_of(page).read_bytes())[1] == "Invalid"
+        assert manifests_of(page, sidecar_for(page).read_bytes())[1] == "Invalid"
         tampered(out, b"not the original")
         assert manifests_of(out)[1] == "Invalid"
-        written = {"clip.mp4", "out.mp4", "out.html", "out.c2pa"}
+        written = {"clip.mp4", "out.mp4", "out.html", "out.html.c2pa"}
         assert {path.name for path in tmp_path.iterdir()} == written
 
     @pytest.mark.parametrize("algorithm", ["es256", "es384", "es512", "ps256", "ed25519"])
@@ -294,3 +299,158 @@ def sign_as_generated(unsigned, signed, signer, *, remote=None):
         with unsigned.open("rb") as plain, signed.open("w+b") as out:
             builder.sign(signer._native(), "video/mp4", plain, out)
     return signed
+
+
+class TestRefused:
+    """One line before anything is judged, without a word of the key."""
+
+    @pytest.fixture
+    def files(self, authority, tmp_path):
+        """Certificates and keys of all kinds, good and bad."""
+        from certificates import KEYS, pem_key
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key, other = KEYS["es256"](), KEYS["ps256"]()
+        odd = ec.generate_private_key(ec.SECP256K1())
+        contents = {
+            "good.cert": authority.issue(key),
+            "good.key": pem_key(key),
+            "other.key": pem_key(other),
+            "encrypted.key": pem_key(key, b"open sesame"),
+            "expired.cert": authority.issue(key, days=(-9, -1)),
+            "future.cert": authority.issue(key, days=(1, 9)),
+            "root.cert": authority.pem,
+            "root.key": pem_key(authority.key),
+            "odd.cert": authority.issue(odd),
+            "odd.key": pem_key(odd),
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("certificate", "key", "message"),
+        [
+            ("good.cert", "other.key", "other.key is not the key of"),
+            ("good.cert", "encrypted.key", "encrypted.key is encrypted: take the passphrase off"),
+            ("expired.cert", "good.key", "expired on 20"),
+            ("future.cert", "good.key", "is not valid before 20"),
+            ("root.cert", "root.key", "root.cert cannot sign content: "),
+            ("odd.cert", "odd.key", "is of a kind that C2PA does not take"),
+            ("good.key", "good.key", "good.key holds no certificate"),
+            ("good.cert", "good.cert", "good.cert holds no private key"),
+            ("gone.cert", "good.key", "gone.cert cannot be read (No such file or directory)"),
+        ],
+    )
+    def test_certificates_and_keys(self, certificate, key, message, files, dfd, clip, caplog):
+        caplog.set_level(logging.DEBUG)
+        out = files / "out.mp4"
+        done = dfd("-v", "--save-video", out, "--sign", files / certificate, files / key, clip)
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
+        assert message in line
+        assert not done.stdout
+        assert not out.exists()
+        secret = "".join((files / "good.key").read_text().splitlines()[1:-1])
+        said = "".join((done.stderr, caplog.text)).replace("\n", "")
+        assert not any(secret[at : at + 16] in said for at in range(0, len(secret) - 16, 16))
+
+    @pytest.mark.parametrize(
+        ("outputs", "message"),
+        [
+            ([], "--sign signs the outputs of --save-video and --report: give one of them"),
+            (["--csv", "out.csv"], "--sign signs the outputs of --save-video and --report"),
+            (["--save-video", "out.mkv"], "a signed video is written as .mp4, .m4v, .mov"),
+            (["--report", "folder/out.html"], "folder/out.html: cannot be written"),
+            (["--report", "beside.html"], "'beside.html.c2pa' is no file name"),
+        ],
+    )
+    def test_outputs(self, outputs, message, files, dfd, clip, monkeypatch):
+        monkeypatch.chdir(files)
+        (files / "beside.html.c2pa").mkdir()
+        done = dfd(*outputs, "--sign", "good.cert", "good.key", clip)
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert not done.stdout
+
+    def test_an_output_in_the_place_of_the_key(self, files, dfd, clip):
+        key = files / "key.mp4"
+        key.write_bytes((files / "good.key").read_bytes())
+        done = dfd("--save-video", key, "--sign", files / "good.cert", key, clip)
+        assert done.exit_code == 2
+        assert "key.mp4 would be overwritten" in done.stderr
+        assert key.read_bytes() == (files / "good.key").read_bytes()
+
+    def test_a_live_source_is_no_file_to_name(self, files, dfd):
+        options = ("--save-video", files / "out.mp4", "--sign", files / "good.cert")
+        done = dfd(*options, files / "good.key", "--webcam", "7", "--no-window")
+        assert done.exit_code == 2
+        assert "a live source or standard input is no file" in done.stderr
+
+    def test_without_the_extra_one_line_names_it(self, files, dfd, clip, monkeypatch):
+        monkeypatch.setitem(sys.modules, "c2pa", None)
+        out = files / "out.mp4"
+        done = dfd("--save-video", out, "--sign", files / "good.cert", files / "good.key", clip)
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
+        assert "pip install 'dfd-edge[provenance]'" in line
+
+    def test_a_signer_does_not_show_its_key(self, files):
+        signer = Signer.load(files / "good.cert", files / "good.key")
+        assert "PRIVATE" not in repr(signer)
+        with pytest.raises(UsageError, match="is not the key of"):
+            Signer.load(files / "good.cert", files / "other.key")
+
+
+class TestEndedEarly:
+    @pytest.fixture
+    def run(self, tiny_bundle, clip, tmp_path):
+        """Judges a clip with a signed annotated video, and gives the run."""
+
+        def start(signer, *sinks):
+            request = RunRequest(save_video=tmp_path / "out.mp4")
+            run = Run(Detector.load(tiny_bundle), request, Sinks(*sinks), Printer(), signer=signer)
+            for sink in sinks:
+                sink.stop = run.stop
+            run.files([SourceItem.of(clip)])
+            return run
+
+        return start
+
+    def test_the_part_before_ctrl_c_is_signed(self, run, credentials, tmp_path):
+        class Stopping(Sink):
+            images = Images.EVERY
+
+            def image(self, scene):
+                self.stop.set()
+
+        done = run(Signer.load(*credentials), Stopping())
+        assert [verdict.complete for verdict in done.verdicts] == [False]
+        assert manifests_of(tmp_path / "out.mp4")[1] == "Valid"
+
+    def test_a_certificate_that_expires_meanwhile_leaves_the_file_of_before(
+        self, run, authority, tmp_path, capsys
+    ):
+        from certificates import KEYS, pem_key
+
+        key = KEYS["es256"]()
+        expired = Signer("es256", authority.issue(key, days=(-9, -1)), pem_key(key))
+        (tmp_path / "out.mp4").write_text("before")
+        events = Events()
+        done = run(expired, events)
+        assert len(done.verdicts) == done.failures == 1
+        (error,) = events.seen
+        assert "out.mp4: the annotated video cannot be signed (" in error.detail
+        assert "not valid at time of signing" in error.detail
+        assert (tmp_path / "out.mp4").read_text() == "before"
+        assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "out.mp4"}
+
+
+class Events(Sink):
+    """Keeps events."""
+
+    def __init__(self):
+        self.seen = []
+
+    def event(self, event):
+        self.seen.append(event)
