@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 from dfd_edge.errors import DfdError, UsageError
+from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.reading import read_provenance
-from dfd_edge.provenance.record import Outcome, Provenance
+from dfd_edge.provenance.record import Provenance
 from dfd_edge.provenance.trust import TrustList
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,7 @@ def read_beside(path: Path, name: str, trust_list: TrustList) -> Provenance:
         if not isinstance(error, DfdError):
             logger.warning("%s: its provenance cannot be read", name, exc_info=error)
         cause = str(error) or type(error).__name__
-        return Provenance(
-            Outcome.ERROR,
-            "What the file says of its origin could not be read. That says nothing about it.",
-            error=cause.replace(str(path), name),
-        )
+        return conclude(None, error=cause.replace(str(path), name))
 
 
 class Reading:

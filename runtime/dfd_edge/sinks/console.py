@@ -237,12 +237,12 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def provenance_line(provenance: Provenance) -> str:
-    """Returns what a file says of its origin as one line: the conclusion, signer and trust."""
+    """Returns what a file says of its origin as one line: the conclusion, and the trust list."""
     line = f"provenance: {provenance.summary}"
     if provenance.manifest is not None:
         signature = provenance.manifest.signature
         trust = "trusted" if signature.trusted else "not trusted"
-        line += f"  signer: {signature.signer or 'unknown'} ({trust}, {signature.trust_list})"
+        line += f"  signer {trust}: {signature.trust_list}"
     return printable(line)
 
 

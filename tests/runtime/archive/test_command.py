@@ -56,6 +56,7 @@ def test_a_folder_is_judged_into_results_with_a_page(media: Path, tmp_path: Path
         (("--scan", "--frames", "3"), "--scan chooses its frames itself"),
         (("--faces", "none"), "none"),
         (("--device", "1"), "device"),
+        (("--trust-list", "own.pem"), "--trust-list own.pem is for --provenance"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,11 +21,12 @@ from archive_campaign import rows_of
 
 from dfd_edge import Detector
 from dfd_edge.archive.dataset import CLIP_COLUMNS, FRAME_COLUMNS, schema_of
+from dfd_edge.archive.engine import judge_clip
 from dfd_edge.archive.ledger import Ledger, RunFacts
 from dfd_edge.archive.rows import Clip, ClipRow, Failure, Judgement
 from dfd_edge.archive.run import ArchiveRequest, bundle_hash, run_archive
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
-from dfd_edge.archive.storage import Store
+from dfd_edge.archive.storage import Store, fetch
 from dfd_edge.archive.worker import LIVES, Worker
 from dfd_edge.errors import BundleError, UnreachableError, UsageError
 from dfd_edge.schema import to_plain
@@ -321,3 +323,43 @@ def test_a_worker_gets_no_credentials(monkeypatch: pytest.MonkeyPatch, media: Pa
         if not environment.is_file():
             pytest.skip("no /proc on this system")
         assert b"AWS_" not in environment.read_bytes()
+
+
+def test_rows_carry_provenance_where_asked_for_and_copies_take_it_over(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for library in ("c2pa", "PIL"):
+        pytest.importorskip(library, reason=f"{library} is not installed: extra `provenance`")
+    from dfd_edge.provenance import beside
+    from dfd_edge.provenance.record import Mark, Outcome, Provenance
+
+    marks = (Mark("png.parameters", "steps: 20", generator="a generator"),)
+    stated = Provenance(Outcome.MARKS, "A mark.", marks=marks)
+    monkeypatch.setattr(beside, "read_provenance", lambda path, *, trust_list: stated)
+    settings = JudgeSettings(provenance=True)
+    worker = Worker(settings, WorkerSettings())
+    monkeypatch.setattr(worker, "judge", lambda *given, **options: (Judgement(p_fake=0.5), ()))
+    (tmp_path / "copies").mkdir()
+
+    def judge(clip: Clip) -> ClipRow:
+        fetched = fetch(clip, str(tmp_path / "copies"))
+        return judge_clip(fetched, worker, claim=lambda sha256, source: True)
+
+    out = tmp_path / "out"
+    asked = request(media / "face0.png", out, judge=settings)
+    run_archive(asked, threading.Event(), engine=lambda ledger: FakeEngine(judge))
+    copies = FakeEngine(lambda clip: replace(judge(clip), judgement=None))
+    asked = request(media / "more" / "copy.png", out, judge=settings)
+    run_archive(asked, threading.Event(), engine=lambda ledger: copies)
+    rows = by_name(out, media)
+    first, copy = rows["face0.png"]["provenance"], rows["more/copy.png"]["provenance"]
+    assert rows["more/copy.png"]["duplicate_of"] == str(media / "face0.png")
+    assert first == copy
+    assert (first["outcome"], first["generators"]) == ("unsigned_marks", ["a generator"])
+    assert first["trusted"] is None
+    assert json.loads(first["record"])["marks"][0]["value"] == "steps: 20"
+
+
+def test_without_it_no_row_has_a_provenance(archived: Path, media: Path):
+    assert {row["provenance"] is None for row in by_name(archived, media).values()} == {True}
+    assert Worker(JudgeSettings(), WorkerSettings()).read_provenance("gone.mp4", "gone.mp4") is None

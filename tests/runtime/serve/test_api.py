@@ -31,6 +31,9 @@ def client(served):
         yield client
 
 
+PROVENANCE = {"outcome": "nothing", "summary": "It says nothing."}
+
+
 def submit(client, text="real", name="clip.mp4", **options):
     """Submits a file and returns the judgement."""
     answer = client.post("/v1/judgements", files={"file": (name, text)}, **options)
@@ -135,6 +138,34 @@ def test_the_same_file_from_many_clients_at_once_is_judged_once(served, worker):
         assert len(client.get("/v1/judgements").json()["judgements"]) == 1
     assert len(worker.judged) == 1
     assert len(list(served.service.settings.media.iterdir())) == 1
+
+
+class ReadingWorker(ScriptedWorker):
+    """A worker that reads provenance too: of what it judges, and of what it cannot."""
+
+    async def judge(self, path, name, report):
+        def add(message):
+            record = message.get("record", {})
+            if record.get("record") == "verdict":
+                record["provenance"] = PROVENANCE
+            report(message)
+
+        answer = await super().judge(path, name, add)
+        if "failed" in answer:
+            answer["failed"]["provenance"] = PROVENANCE
+        return answer
+
+
+def test_provenance_is_a_field_beside_the_verdict_and_beside_the_error(tmp_path, client):
+    with serving(tmp_path, [ReadingWorker()]) as served, served.client() as own:
+        judged, failed = (ended(own, submit(own, text)) for text in ("real", "fail"))
+        assert judged["provenance"] == judged["verdict"]["provenance"] == PROVENANCE
+        assert failed["state"] == "failed"
+        assert failed["provenance"] == PROVENANCE
+        assert set(failed["error"]) == {"type", "title", "detail"}
+        described = own.get("/openapi.json").json()["components"]["schemas"]["JudgementModel"]
+        assert "origin" in described["properties"]["provenance"]["description"]
+    assert ended(client, submit(client))["provenance"] is None
 
 
 def test_what_failed_is_judged_again_when_it_is_sent_again(client, worker):
