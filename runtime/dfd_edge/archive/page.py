@@ -22,8 +22,7 @@ from dfd_edge.archive.storage import Store, fetch
 from dfd_edge.judging.results import Label
 from dfd_edge.report.figures import FAKE_COLOUR, GREY, REAL_COLOUR, BarChart, Series
 from dfd_edge.report.html import data_uri, render_page
-from dfd_edge.report.views import Badge
-from dfd_edge.report.words import count, spans
+from dfd_edge.report.words import Badge, count, spans
 
 PAGE = "index.html"
 REPORTS = "reports"
