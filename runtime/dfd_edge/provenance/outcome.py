@@ -46,6 +46,8 @@ def conclude(
     marks = tuple(sorted(marks, key=lambda mark: not _is_of_generator(mark)))
     if manifest is not None:
         outcome, summary = _of_manifest(manifest)
+        if outcome is not Outcome.AI and marks and _is_of_generator(marks[0]):
+            summary += f" {_marks_summary(marks[0])}"
     elif marks and _is_of_generator(marks[0]):
         outcome, summary = Outcome.MARKS, _marks_summary(marks[0])
     elif error is not None:
@@ -60,7 +62,8 @@ def conclude(
 
 def _of_manifest(manifest: Manifest) -> tuple[Outcome, str]:
     signature = manifest.signature
-    by = f"Signed by {signature.signer or 'an unnamed signer'}{_when(signature)}"
+    way = "by" if signature.trusted else "in the name of"
+    by = f"Signed {way} {signature.signer or 'an unnamed signer'}{_when(signature)}"
     trust = "" if signature.trusted else f" {_ANYONE}"
     if problem := _break(signature):
         claimed = f" of {signature.signer}" if signature.signer else ""
@@ -71,19 +74,17 @@ def _of_manifest(manifest: Manifest) -> tuple[Outcome, str]:
     statement = _ai_statement(manifest)
     if statement is not None:
         return Outcome.AI, f"{by}, and unchanged since: the record says that {statement}.{trust}"
-    origin = _captured(manifest)
-    if origin is not None and signature.trusted:
-        edits = " and edited afterwards" if len(manifest.actions) > 1 else ""
-        return Outcome.CAPTURE, (
-            f"{by}, and unchanged since: the record says that it was {origin.meaning}{edits}. It "
-            "does not say whether the scene was staged."
+    origin, doubt = _camera(manifest), _doubt(manifest)
+    if origin is None:
+        claim = (
+            f"The record names neither a camera nor AI as its origin.{_origin_of_parent(manifest)}"
         )
-    if origin is not None:
-        claim = f"The record says that it was {origin.meaning}."
-    else:
-        claim = "The record names neither a camera nor AI as its origin."
-        claim += _origin_of_parent(manifest)
-    return Outcome.OTHER, f"{by}, and unchanged since. {claim}{trust}"
+        return Outcome.OTHER, f"{by}, and unchanged since. {claim}{trust}"
+    edits = " and edited afterwards" if len(manifest.actions) > 1 else ""
+    claim = f"{by}, and unchanged since: the record says that it was {origin.meaning}{edits}."
+    if doubt is not None or not signature.trusted:
+        return Outcome.OTHER, f"{claim}{doubt or ''}{trust}"
+    return Outcome.CAPTURE, f"{claim} It does not say whether the scene was staged."
 
 
 def _break(signature: Signature) -> str | None:
@@ -113,17 +114,21 @@ def _ai_statement(manifest: Manifest) -> str | None:
     return None
 
 
-def _captured(manifest: Manifest) -> SourceType | None:
-    """Returns the source type of a camera, if the file began with one and nothing broken went in.
-
-    A broken ingredient keeps its statements back, which may be about AI.
-    """
-    origin = next((a for a in manifest.actions if a.name in _ORIGIN), None)
+def _camera(manifest: Manifest) -> SourceType | None:
+    """Returns the source type of a camera, if the record says that the file began with one."""
+    origin = next((action for action in manifest.actions if action.name in _ORIGIN), None)
     if origin is None or origin.source_type is None or origin.source_type.kind != "capture":
         return None
-    if any(node.state == "broken" for node in _nodes(manifest.ingredients)) or manifest.cut:
-        return None
     return origin.source_type
+
+
+def _doubt(manifest: Manifest) -> str | None:
+    """Returns why it is not known whether AI went into the file; None where it is."""
+    if any(node.state == "broken" for node in _nodes(manifest.ingredients)):
+        return " But another file went into it whose own record does not hold."
+    if manifest.cut:
+        return " But the record is too long to be read whole."
+    return None
 
 
 def _origin_of_parent(manifest: Manifest) -> str:
