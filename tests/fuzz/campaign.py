@@ -1,8 +1,9 @@
-"""Judges damaged media, forged bundles and odd arguments by the thousand, and counts what comes.
+"""Judges damaged media and manifests, forged bundles, odd arguments; counts what comes.
 
     python tests/fuzz/campaign.py --cases 50000
 
-Case N of a kind is the same in each run with the same seed. Every case that ends in neither a
+Case N of a kind is the same in each run with the same seed, but for manifests: each run has keys of
+its own. Every case that ends in neither a
 verdict nor a clear error is kept, with a line on how to run it again.
 """
 
@@ -33,8 +34,9 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from judging import Answer  # noqa: E402
 from media_seeds import make_seeds  # noqa: E402
 from mutations import mutate  # noqa: E402
+from signed_seeds import SignedSeed, make_signed_seeds  # noqa: E402
 
-KINDS = ("media", "bundle", "arguments")
+KINDS = ("media", "bundle", "arguments", "provenance")
 #: Outcomes that the program promises.
 GOOD = ("verdict", "error")
 #: Seconds of processor time that one case may take, and seconds after which it is given up.
@@ -157,11 +159,13 @@ class Campaign:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._seeds = [(path.suffix, path.read_bytes()) for path in make_seeds(work / "media")]
+        self._signed: list[SignedSeed] = []
         self.bundle = build_bundle(work / "bundle")
         self.face = work / "media" / "plain.jpg"
 
     def run(self, kind: str, cases: range, jobs: int) -> None:
         """Judges the cases of a kind in so many processes at once."""
+        self._prepare(kind)
         shares = [cases[job::jobs] for job in range(jobs)]
         with ThreadPoolExecutor(jobs) as pool:
             running = [pool.submit(self._judge, kind, n, share) for n, share in enumerate(shares)]
@@ -201,7 +205,13 @@ class Campaign:
 
     def make(self, kind: str, case: int, folder: Path) -> tuple[str, Path]:
         """Writes a case into a folder; returns its sort and its path."""
+        self._prepare(kind)
         random_ = random.Random(f"{self.seed}:{kind}:{case}")
+        if kind == "provenance":
+            seed = random_.choice(self._signed)
+            path = folder / f"case{seed.suffix}"
+            path.write_bytes(seed.damaged(random_))
+            return kind, path
         if kind == "media":
             suffix, data = random_.choice(self._seeds)
             path = folder / f"case{suffix}"
@@ -214,6 +224,11 @@ class Campaign:
             shutil.copytree(self.bundle, path)
             forge(path, random_)
         return kind, path
+
+    def _prepare(self, kind: str) -> None:
+        """Signs the files that the cases of a kind start from: others need no library for it."""
+        if kind == "provenance" and not self._signed:
+            self._signed = make_signed_seeds(self._work / "signed")
 
     def _note(self, kind: str, case: int, sort: str, path: Path, answer: Answer) -> None:
         """Remembers a failure by its kind, and keeps the first inputs of each."""
@@ -291,11 +306,12 @@ def main() -> int:
         "--cases",
         type=int,
         default=5000,
-        help="damaged media; with them come 2/5 bundles, 1/10 calls",
+        help="damaged media; with them come 2/5 bundles, 1/10 calls, 1/5 manifests",
     )
     parser.add_argument("--media", type=int, help="damaged media files")
     parser.add_argument("--bundles", type=int, help="forged bundles")
     parser.add_argument("--arguments", type=int, help="calls with odd arguments")
+    parser.add_argument("--provenance", type=int, help="signed files with damaged manifests")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -308,9 +324,10 @@ def main() -> int:
         if options.case:
             _show_case(campaign, options.case, Path(folder), options.keep)
             return 0
-        wanted = (options.media, options.bundles, options.arguments)
-        if wanted == (None, None, None):
-            wanted = (options.cases, options.cases * 2 // 5, options.cases // 10)
+        wanted = (options.media, options.bundles, options.arguments, options.provenance)
+        if wanted == (None,) * len(KINDS):
+            cases = options.cases
+            wanted = (cases, cases * 2 // 5, cases // 10, cases // 5)
         start_s = time.perf_counter()
         try:
             for kind, count in zip(KINDS, wanted, strict=True):

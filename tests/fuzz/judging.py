@@ -112,6 +112,8 @@ class Cases:
 
             with Detector.load(path) as detector:
                 return _checked(detector.analyze(Path(path).parent / "face.jpg"))
+        if kind == "provenance":
+            return _provenance(path)
         if kind == "arguments":
             return _call(self._detector, random.Random(case))
         return _misbehave(kind)
@@ -135,6 +137,20 @@ def _checked(verdict: Any) -> str:
     if not (math.isfinite(verdict.duration_s) and verdict.duration_s >= 0.0):
         raise AssertionError(f"a duration of {verdict.duration_s}")
     return str(verdict.label)
+
+
+def _provenance(path: str) -> str:
+    """The outcome of a signed file, whose record is clean."""
+    from dfd_edge import SourceError, read_provenance
+
+    provenance = read_provenance(path)
+    json.dumps(provenance.to_record(), allow_nan=False)
+    for text in (provenance.summary, provenance.error or ""):
+        if not text.isprintable() or "fault of ours" in text or "not read within" in text:
+            raise AssertionError(text)
+    if provenance.error is not None:
+        raise SourceError("clip", provenance.error)
+    return provenance.outcome.value
 
 
 def _call(detector: Any, random_: random.Random) -> str:
