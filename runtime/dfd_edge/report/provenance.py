@@ -20,7 +20,7 @@ BADGES = {
     "signed_other": Badge("Signed", "◆", "origin"),
     "signed_broken": Badge("Signature broken", "!", "origin broken"),
     "unsigned_marks": Badge("Unsigned marks", "◇", "origin"),
-    "nothing": Badge("Says nothing", "□", "origin"),
+    "nothing": Badge("No origin stated", "□", "origin"),
     "error": Badge("Could not be read", "✕", "origin"),
 }
 """Badges by outcome: none has the colour of a verdict, since none says `real` or `fake`."""
@@ -30,7 +30,7 @@ ALWAYS = (
 )
 """Said of every outcome."""
 _SIGNED = (
-    "The signature shows that {signer} signed exactly these bytes. Signed does not mean true: it "
+    "The signature shows that {signer} signed these bytes. Signed does not mean true: it "
     "vouches for the file, not for what can be seen in it."
 )
 _UNTRUSTED = (

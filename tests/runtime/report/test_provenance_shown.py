@@ -64,7 +64,7 @@ WORDS = {
             "Signed record (C2PA) in the file itself",
         ),
         "created c2pa.created 2026-10-02 08:15:29 UTC with ExampleCam captured by a camera",
-        "Example Cameras Inc. signed exactly these bytes. Signed does not mean true",
+        "Example Cameras Inc. signed these bytes. Signed does not mean true",
         "A camera signs a picture of a screen",
     ),
     Outcome.AI: (
