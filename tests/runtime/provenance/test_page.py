@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def signed(signer: str, codes: Codes, kind: str) -> Provenance:
     )
     created = "c2pa.created"
     actions = (Action(created, action_meaning(created), source_type=source_type(kind)),)
-    manifest = Manifest("embedded", None, None, signature, actions, (source_type(kind),))
+    program = f"{signer} 3.1"
+    manifest = Manifest("embedded", program, None, signature, actions, (source_type(kind),))
     return conclude(manifest)
 
 
@@ -47,3 +49,8 @@ def test_each_outcome_has_its_example_on_the_page() -> None:
     rows = re.findall(r"^\| `(\w+)` \| .*? \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
     assert [(example.outcome.value, example.summary) for example in EXAMPLES] == rows
     assert {example.outcome for example in EXAMPLES} == {*Outcome}
+
+
+def test_the_record_on_the_page_is_that_of_its_example() -> None:
+    (printed,) = re.findall(r"```json\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert json.loads(printed) == json.loads(json.dumps(EXAMPLES[1].to_record()))
