@@ -193,7 +193,10 @@ def _facts(manifest: Record) -> list[Fact]:
     }[signature["bytes_match"]]
     trust_list = signature["trust_list"]
     facts = [
-        Fact("Signed by", _text(signature["signer"]) or "no name could be read"),
+        Fact(
+            "Signed by" if signature["trusted"] else "Signed in the name of",
+            _text(signature["signer"]) or "no name could be read",
+        ),
         Fact("Certificate issued by", _text(signature["issuer"]) or "no name could be read"),
         Fact("Signed at", _signed_at(signature)),
         Fact(
