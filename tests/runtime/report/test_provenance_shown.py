@@ -96,7 +96,7 @@ WORDS = {
         "png.parameters a face, Steps: 20 known mark of Stable Diffusion web UI; settings of a",
         *("exif.Make Example Cameras", "hint to follow up, not proof"),
     ),
-    Outcome.NOTHING: ("speaks neither for nor against it",),
+    Outcome.NOTHING: ("Few cameras and programs write such statements",),
     Outcome.ERROR: ("neither for nor against the file",),
 }
 
@@ -233,4 +233,5 @@ def test_a_signature_that_does_not_fit_and_bytes_not_compared_are_named():
     other = replace(CAPTURED, signature=replace(CAPTURED.signature, holds=False, bytes_match=None))
     said = shown(replace(STATED[Outcome.BROKEN], manifest=other))
     assert "Signature does not fit the signed record" in said
+    assert "Signed in the name of Example Cameras Inc." in said
     assert "could not be compared with those that were signed" in said
