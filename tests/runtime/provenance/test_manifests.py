@@ -25,6 +25,7 @@ from signing import (
 from dfd_edge import Provenance, read_provenance
 from dfd_edge.errors import SourceNotFoundError, UsageError
 from dfd_edge.provenance import manifests
+from dfd_edge.provenance.reading import read_here
 from dfd_edge.provenance.record import Outcome
 from dfd_edge.provenance.trust import TrustList
 
@@ -315,16 +316,17 @@ def test_a_deep_tree_is_cut(media, camera, trust, tmp_path):
 
 
 def test_many_actions_and_ingredients_are_cut(media, camera, trust, tmp_path, monkeypatch):
+    # Read in this process, in which the limits are changed.
     monkeypatch.setattr(manifests, "MOST_ACTIONS", 3)
     signed = tmp_path / "signed.jpg"
     sign(media("jpg"), signed, camera, actions=[action("created"), *[action("edited")] * 3])
-    found = read_provenance(signed, trust_list=trust)
+    found = read_here(signed, trust)
     assert len(found.manifest.actions) == 3
     assert found.manifest.cut
     monkeypatch.setattr(manifests, "MOST_INGREDIENTS", 2)
     parts = [({"title": str(n), "relationship": "inputTo"}, media("png")) for n in range(3)]
     sign(media("jpg"), signed, camera, actions=[action("created")], ingredients=parts)
-    found = read_provenance(signed, trust_list=trust)
+    found = read_here(signed, trust)
     assert len(found.manifest.ingredients) == 2
     assert found.manifest.cut
 
