@@ -23,6 +23,7 @@ from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.sandbox.messages import receive_message, send_object
 from dfd_edge.sandbox.process import ChildProcess, name_of_signal, unavailable
 from dfd_edge.schema import SchemaError, from_plain, parse_json
+from dfd_edge.sinks.text import cleaned
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ MEMORY_BYTES = 1 << 30
 _FUNCTION = "dfd_edge.provenance.reading:read_request"
 #: Longest start of a process, and its delay beyond the time of a file.
 _START_S, _GRACE_S = 60.0, 5.0
+_LONGEST_TEXT = 4000
 
 
 class _Failed(Exception):
@@ -42,7 +44,7 @@ class _Failed(Exception):
 
 
 class _Died(_Failed):
-    """The process that reads ended or fell silent."""
+    """The process that reads has ended."""
 
 
 def read_bounded(
@@ -161,7 +163,8 @@ class _Reader(Closing):
             that may be taken over.
 
         Raises:
-            _Died: The process has ended, or was silent for too long.
+            _Died: The process has ended.
+            _Failed: It was silent for too long, or sent no sense.
         """
         try:
             send_object(self._process.control, request)
@@ -188,7 +191,7 @@ class _Reader(Closing):
             answer = bytearray(size)
             receive(memoryview(answer))
         except TimeoutError:
-            raise _Died(f"the process that read it said nothing for {within_s:.0f} s") from None
+            raise _Failed(f"the process that read it said nothing for {within_s:.0f} s") from None
         except EOFError:
             raise _Died(self._cause_of_death()) from None
         except ValueError:
@@ -231,9 +234,20 @@ def _provenance_of(answer: bytes, request: Request) -> Provenance:
             )
         if "fault" in fields:
             raise _Failed(f"reading it failed through a fault of ours ({fields['fault']!s:.100})")
-        return from_plain(Provenance, fields.get("provenance"))
+        return from_plain(Provenance, _printable(fields.get("provenance")))
     except (SchemaError, UnicodeDecodeError, RecursionError):
         raise _Failed("the process that read it sent no sense") from None
+
+
+def _printable(value: object) -> object:
+    """Returns JSON whose texts are clean, as they are already unless a worker was taken over."""
+    if isinstance(value, str):
+        return cleaned(value, _LONGEST_TEXT)
+    if isinstance(value, dict):
+        return {key: _printable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_printable(entry) for entry in value]
+    return value
 
 
 def _size_of(path: Path) -> int:
@@ -243,8 +257,8 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-#: Processes that wait for the next file; more are ended as they come back.
-_idle: deque[_Reader] = deque(maxlen=2)
+#: Processes that wait for the next file, as many as files were read at once; more are ended.
+_idle: deque[_Reader] = deque(maxlen=8)
 if hasattr(os, "register_at_fork"):
     # A copy of this process must not listen to the same pipes.
     os.register_at_fork(after_in_child=_idle.clear)

@@ -94,8 +94,7 @@ def _bmff_boxes(descriptor: int, size: int) -> Iterator[_Box]:
     """Yields the top-level boxes (ISO/IEC 14496-12, 4.2)."""
     at = 0
     for _ in range(_MOST_BOXES):
-        head = os.pread(descriptor, 16, at)
-        if len(head) < 8:
+        if at >= size or len(head := os.pread(descriptor, 16, at)) < 8:
             return
         length, name, head_bytes = *struct.unpack(">I4s", head[:8]), 8
         if length == _LONG and len(head) == 16:
@@ -103,7 +102,7 @@ def _bmff_boxes(descriptor: int, size: int) -> Iterator[_Box]:
         elif length == _TO_THE_END:
             length = size - at
         if length < head_bytes:
-            raise BoxError(f"a box of its says that it is {length} bytes long, at byte {at:,}")
+            raise BoxError(f"one of its boxes says that it is {length} bytes long, at byte {at:,}")
         yield _Box(name, at + head_bytes, at + length)
         at += length
     raise BoxError(f"it has more than {_MOST_BOXES:,} boxes")
@@ -127,7 +126,9 @@ def _of_jpeg(descriptor: int, size: int) -> Iterator[_Box]:
             return
         (length,) = struct.unpack(">H", head[2:4])
         if length < 2:
-            raise BoxError(f"a segment of its says that it is {length} bytes long, at byte {at:,}")
+            raise BoxError(
+                f"one of its segments says that it is {length} bytes long, at byte {at:,}"
+            )
         if marker == _APP11 and head[4:6] == b"JP":
             yield _Box(b"JP", at + 4, at + 2 + length)
             whole = _whole_box(descriptor, at + 6)
@@ -155,8 +156,7 @@ def _png_chunks(descriptor: int, size: int) -> Iterator[_Box]:
     """Yields the chunks up to the last, `IEND`."""
     at = len(_PNG)
     for _ in range(_MOST_BOXES):
-        head = os.pread(descriptor, 8, at)
-        if len(head) < 8 or at >= size:
+        if at >= size or len(head := os.pread(descriptor, 8, at)) < 8:
             return
         length, name = struct.unpack(">I4s", head)
         yield _Box(name, at + 8, at + 8 + length)
@@ -170,8 +170,7 @@ def _riff_chunks(descriptor: int, size: int) -> Iterator[_Box]:
     """Yields the chunks of the first list."""
     at = 12
     for _ in range(_MOST_BOXES):
-        head = os.pread(descriptor, 8, at)
-        if len(head) < 8 or at >= size:
+        if at >= size or len(head := os.pread(descriptor, 8, at)) < 8:
             return
         name, length = struct.unpack("<4sI", head)
         yield _Box(name, at + 8, at + 8 + length)

@@ -63,6 +63,7 @@ class Request:
 def main(control: int, answers: int, lifeline: int, function: str) -> None:
     """Reads what is asked for until the parent ends."""
     confining.end_with_parent(lifeline, of_thread=False)
+    confining.die_first()
     confining.leave_network()
     try:
         read = loaded(function)

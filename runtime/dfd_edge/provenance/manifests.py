@@ -130,6 +130,7 @@ def _read(path: Path, file: BinaryIO, sidecar: bytes | None, trust: TrustList) -
 def _cause(text: str) -> str:
     """Puts an error of the parser, such as `Io: failed to fill whole buffer`, into plain words."""
     kind, _, detail = cleaned(text, 300).partition(": ")
+    detail = detail.partition(" in path: [")[0]  # of a circle, with every label on it
     if kind == "Io":
         return f"the file ends too early ({detail})"
     damaged = detail.removeprefix("asset could not be parsed: ")

@@ -62,6 +62,10 @@ def _talk(_: str) -> Any:
     return Provenance(Outcome.NOTHING, "x" * (64 << 20))
 
 
+def _escape(_: str) -> Provenance:
+    return Provenance(Outcome.NOTHING, "\x1b[31m\u202ered\n", error="b" * 10_000)
+
+
 def _kill_the_server(_: str) -> None:
     os.kill(os.getppid(), 9)
     _hang(_)

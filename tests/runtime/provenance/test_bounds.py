@@ -116,6 +116,12 @@ def test_a_worker_that_defies_its_clock_is_ended(told, monkeypatch):
     assert told("well").summary == "well"
 
 
+def test_the_texts_of_a_worker_that_was_taken_over_control_no_terminal(told):
+    provenance = told("escape")
+    assert provenance.summary == "[31mred"
+    assert len(provenance.error) == 4000
+
+
 # Confinement
 
 

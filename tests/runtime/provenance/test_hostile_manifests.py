@@ -199,6 +199,7 @@ JUMBF = b"JP\0\x01\0\0\0\x01"
         (FILE_TYPE + struct.pack(">I4s", 99, b"uuid") + C2PA, "91 bytes long, but 16 are left"),
         (FILE_TYPE + struct.pack(">I4s", 0, b"uuid") + C2PA, None),
         (FILE_TYPE + struct.pack(">I4s", 1 << 31, b"mdat"), None),
+        (FILE_TYPE + struct.pack(">I4sQ", 1, b"mdat", (1 << 64) - 1), None),
         (FILE_TYPE + b"\0" * 64, None),
         (FILE_TYPE + box(b"free", b"") * 1000, "more than 1,000 boxes"),
         (boxes._PNG + struct.pack(">I4s", 1 << 30, b"caBX"), "part of its manifest"),
