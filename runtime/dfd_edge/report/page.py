@@ -94,13 +94,13 @@ class Report(FileSink):
         if self._hashes is not None:
             for name, notes in self.collector.sources.items():
                 notes.sha256 = self._hashes.get(name)
-        page = render(self.collector, manifest, spec).encode("utf-8")
+        page = render(self.collector, manifest, spec)
         try:
-            self._partial.write_bytes(page)
+            self._partial.write_text(page, encoding="utf-8", newline="\n")
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         if self._signer is not None:
-            self._sign(self._signer, page)
+            self._sign(self._signer, page.encode("utf-8"))
 
     def _sign(self, signer: Signer, page: bytes) -> None:
         """Writes the manifest of the page to a file beside it."""

@@ -31,6 +31,12 @@ TYPES = {
     "png": "image/png",
     "webp": "image/webp",
 }
+CURVES = {
+    "es256": ec.SECP256R1,
+    "es256k": ec.SECP256K1,  # not one of C2PA's
+    "es384": ec.SECP384R1,
+    "es512": ec.SECP521R1,
+}
 IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -82,7 +88,7 @@ def _issued(issuer, organisation, name, algorithm, purposes, validity_s, extensi
     elif algorithm == "ed25519":
         key = ed25519.Ed25519PrivateKey.generate()
     else:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(CURVES[algorithm]())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
     if organisation is not None:
         attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation))
