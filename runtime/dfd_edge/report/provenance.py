@@ -45,10 +45,7 @@ _MEANINGS = {
         "signed file break its signature too."
     ),
     "unsigned_marks": "A mark that nobody has signed is a hint to follow up, not proof.",
-    "nothing": (
-        "Few cameras and programs write such statements, and many platforms remove them: that a "
-        "file has none speaks neither for nor against it."
-    ),
+    "nothing": ("Few cameras and programs write such statements, and many platforms remove them."),
     "error": "That speaks neither for nor against the file.",
 }
 _RELATIONSHIPS = {
@@ -192,8 +189,12 @@ def _facts(manifest: Record) -> list[Fact]:
         None: "could not be compared with those that were signed",
     }[signature["bytes_match"]]
     trust_list = signature["trust_list"]
+    proven = signature["trusted"] and signature["holds"]
     facts = [
-        Fact("Signed by", _text(signature["signer"]) or "no name could be read"),
+        Fact(
+            "Signed by" if proven else "Signed in the name of",
+            _text(signature["signer"]) or "no name could be read",
+        ),
         Fact("Certificate issued by", _text(signature["issuer"]) or "no name could be read"),
         Fact("Signed at", _signed_at(signature)),
         Fact(

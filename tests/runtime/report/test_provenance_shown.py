@@ -70,6 +70,7 @@ WORDS = {
     Outcome.AI: (
         "not on the trust list (C2PA trust list of 2026-09-24): the name of the signer is only",
         *("it does not show who that was", "Signed record (C2PA) in a file beside it"),
+        "Signed in the name of Somebody",
         "Limits of the signature The signer is not on the trust list.",
         "no time stamp authority confirms it",
         "a composite with parts that AI generated (compositeWithTrainedAlgorithmicMedia)",
@@ -95,7 +96,7 @@ WORDS = {
         "png.parameters a face, Steps: 20 known mark of Stable Diffusion web UI; settings of a",
         *("exif.Make Example Cameras", "hint to follow up, not proof"),
     ),
-    Outcome.NOTHING: ("speaks neither for nor against it",),
+    Outcome.NOTHING: ("Few cameras and programs write such statements",),
     Outcome.ERROR: ("neither for nor against the file",),
 }
 
@@ -153,7 +154,6 @@ def test_of_several_files_the_table_lists_what_each_says():
 def test_what_a_file_says_stays_text(text):
     page = Page(page_of(everywhere(text)))
     plain = Page(page_of(everywhere("plain")))
-    # A name that equals its meaning is printed once.
     assert page.tags == plain.tags
     assert page.programs == plain.programs
     assert "\x1b" not in page.text
@@ -229,9 +229,9 @@ def test_without_scripts_the_tree_still_unfolds(browser, folder):
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_the_signed_capture_is_as_it_is_given():
-    """The counter-proof to the words above: each of them follows from the record."""
+def test_a_signature_that_does_not_fit_and_bytes_not_compared_are_named():
     other = replace(CAPTURED, signature=replace(CAPTURED.signature, holds=False, bytes_match=None))
     said = shown(replace(STATED[Outcome.BROKEN], manifest=other))
     assert "Signature does not fit the signed record" in said
+    assert "Signed in the name of Example Cameras Inc." in said
     assert "could not be compared with those that were signed" in said
