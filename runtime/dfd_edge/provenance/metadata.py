@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from dfd_edge.errors import SourceError
 from dfd_edge.provenance.record import Mark
 from dfd_edge.provenance.statements import MOST_BYTES, Statement
 from dfd_edge.sinks.text import cleaned
@@ -96,7 +97,11 @@ def read_marks(path: Path) -> tuple[Mark, ...]:
     Raises:
         SourceError: The file is missing, unreadable or empty.
     """
-    statements = list(dict.fromkeys(_bounded(_statements(path))))
+    try:
+        statements = list(dict.fromkeys(_bounded(_statements(path))))
+    except OSError as error:
+        cause = f"its metadata cannot be read ({error.strerror or error})"
+        raise SourceError(path, cause) from error
     marks = dict.fromkeys(
         mark for statement in statements if (mark := _mark(statement, statements)) is not None
     )

@@ -451,6 +451,13 @@ def test_hostile_files_cost_little(tmp_path, make):
     assert time.process_time() - begin < 3
 
 
+def test_tags_cannot_be_hidden_behind_heaps_of_xmp(tmp_path):
+    path = film(tmp_path / "a.mp4", {"comment": PARAMETERS, "title": "a"})
+    box = struct.pack(">I4s", 24 + 900_000, b"uuid") + XMP_UUID + 900_000 * b" "
+    path.write_bytes(path.read_bytes() + 20 * box)
+    assert "container.comment" in {mark.field for mark in read_marks(path)}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".avif", ".mp4"])
 def test_damaged_files_give_what_can_be_read_and_never_an_error(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.record import Action, Manifest, Mark, Outcome, Provenance, Signature
 from dfd_edge.provenance.source_types import action_meaning, source_type
+from dfd_edge.provenance.trust import TrustList
 from dfd_edge.provenance.validation import Codes, signature_of
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/provenance.md"
@@ -25,7 +26,7 @@ def signed(signer: str, codes: Codes, kind: str) -> Provenance:
         signer=signer,
         issuer="Example Authority",
         signed_at="2026-11-30T12:00:00Z",
-        trust_list="a list",
+        trust_list=TrustList.shipped().name,
     )
     created = "c2pa.created"
     actions = (Action(created, action_meaning(created), source_type=source_type(kind)),)
