@@ -10,7 +10,10 @@ import os
 import select
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 ANSWER_S = 60.0
@@ -219,3 +222,17 @@ def high(descriptor: int) -> int:
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 20)
     os.close(descriptor)
     return moved
+
+
+def serious_faults(browser: Browser) -> list[dict]:
+    """The serious and critical faults of accessibility that axe finds in the page."""
+    found = find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        pytest.skip("axe-core-python is not installed")
+    axe = Path(found.origin).with_name("axe.min.js").read_text("utf-8")
+    browser.evaluate(f"{axe}; 0")
+    faults = browser.evaluate(
+        """axe.run().then((found) => JSON.stringify(found.violations.map((fault) => ({
+          id: fault.id, impact: fault.impact, where: fault.nodes[0].html.slice(0, 120) }))))"""
+    )
+    return [fault for fault in json.loads(faults) if fault["impact"] in ("serious", "critical")]

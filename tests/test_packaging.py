@@ -114,6 +114,15 @@ def test_wheel_holds_the_clip_that_the_doctor_judges(wheel: zipfile.ZipFile) -> 
     assert CLIP.stat().st_size < 50_000
 
 
+def test_wheel_holds_the_trust_lists_with_their_licence(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "runtime/dfd_edge/provenance/trust_list"
+    assert {path.name for path in folder.iterdir()} == {
+        *("C2PA-TRUST-LIST.pem", "C2PA-TSA-TRUST-LIST.pem", "LICENSE", "NOTICE")
+    }
+    for path in folder.iterdir():
+        assert wheel.read(path.relative_to(ROOT / "runtime").as_posix()) == path.read_bytes()
+
+
 def test_the_same_sources_give_the_same_wheel(tmp_path: Path) -> None:
     """Elsewhere, at another time and with other permissions; SOURCE_DATE_EPOCH sets the date."""
     copy = tmp_path / "elsewhere"

@@ -22,8 +22,7 @@ from dfd_edge.archive.storage import Store, fetch
 from dfd_edge.judging.results import Label
 from dfd_edge.report.figures import FAKE_COLOUR, GREY, REAL_COLOUR, BarChart, Series
 from dfd_edge.report.html import data_uri, render_page
-from dfd_edge.report.views import Badge
-from dfd_edge.report.words import count, spans
+from dfd_edge.report.words import Badge, count, spans
 
 PAGE = "index.html"
 REPORTS = "reports"
@@ -297,7 +296,9 @@ def _options(settings: JudgeSettings) -> list[str]:
         "--frames": settings.max_frames,
         "--faces": settings.faces,
         "--max-pixels": settings.max_pixels,
+        "--trust-list": settings.trust_list,
     }
     options = [f"{name}={value}" for name, value in given.items() if value is not None]
     options += ["--scan"] if settings.scan else []
+    options += ["--provenance"] if settings.provenance else []
     return options + (["--sandbox"] if settings.sandbox else [])

@@ -111,6 +111,7 @@ class SourceNotes:
         events: Gaps, reconnects and drops, the first `MAX_EVENTS`.
         later_events: Number of later events.
         error: Why the source could not be judged, or not to its end; else None.
+        provenance: Record of what the file says of its origin; None where that was not read.
         verdict: Its `verdict` record, None before the verdict.
         pictures_left_out: Whether its pictures were dropped.
         sha256: Hash of its file, hexadecimal; None where it is not known.
@@ -126,6 +127,7 @@ class SourceNotes:
     events: list[Record] = field(default_factory=list)
     later_events: int = 0
     error: str | None = None
+    provenance: Record | None = None
     verdict: Record | None = None
     pictures_left_out: bool = False
     sha256: str | None = None
@@ -196,6 +198,7 @@ class Collector(Sink):
                 _take_event(notes, record)
             elif kind == "verdict":
                 notes.verdict = record
+                notes.provenance = record.get("provenance") or notes.provenance
                 self._bound_pictures()
 
     def frame(self, result: FrameResult) -> None:
@@ -274,6 +277,7 @@ def _take_frame(notes: SourceNotes, record: Record) -> None:
 def _take_event(notes: SourceNotes, record: Record) -> None:
     if record["kind"] == EventKind.ERROR.value:
         notes.error = record["detail"]
+        notes.provenance = record.get("provenance") or notes.provenance
     elif len(notes.events) < MAX_EVENTS:
         notes.events.append(record)
     else:

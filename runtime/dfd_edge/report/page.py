@@ -13,7 +13,7 @@ from dfd_edge.judging.results import Event, FrameResult, Label, Record, Verdict
 from dfd_edge.report import words
 from dfd_edge.report.collector import Collector
 from dfd_edge.report.html import render_page
-from dfd_edge.report.views import NOT_JUDGED, source_views
+from dfd_edge.report.views import NOT_JUDGED, failed_views, source_views
 from dfd_edge.sinks.files import FileSink, written_whole
 from dfd_edge.sinks.note import program
 from dfd_edge.sinks.sink import Images
@@ -140,7 +140,8 @@ def render(collector: Collector, manifest: Manifest, spec: DecisionSpec) -> str:
         "title": _title(collector),
         "summary": words.summary_words(verdicts, len(failed), len(undone)),
         "sources": sources,
-        "failed": failed,
+        "stated": any(notes.provenance for notes in known),
+        "failed": failed_views(failed),
         "undone": undone,
         "not_judged": NOT_JUDGED,
         "spec": spec,

@@ -13,26 +13,14 @@ from dfd_edge.report.collector import PersonNotes, SourceNotes
 from dfd_edge.report.figures import Chart
 from dfd_edge.report.html import data_uri
 from dfd_edge.report.pictures import CropPicture
+from dfd_edge.report.provenance import ProvenanceView
+from dfd_edge.report.words import Badge
 
 MAX_PEOPLE = 12
 """People of one source that are shown in full; the others get one line each."""
 MAX_SEEN_BRIEFLY = 3
 """People shown in full where nobody was seen long enough for a verdict."""
 _ORDER = (Label.FAKE, Label.UNSURE, Label.REAL, Label.NO_FACE)
-
-
-@dataclass(frozen=True, slots=True)
-class Badge:
-    """A verdict as name, symbol and CSS class."""
-
-    name: str
-    symbol: str
-    style: str
-
-    @classmethod
-    def of(cls, label: Label) -> Badge:
-        """Returns the badge of a label."""
-        return cls(words.NAMES[label], words.SYMBOLS[label], label.value)
 
 
 NOT_JUDGED = Badge("Not judged", "✕", "failed")
@@ -71,7 +59,12 @@ class PersonView:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """A judged source; `faces` counts all detected faces, judged or not."""
+    """A judged source.
+
+    Attributes:
+        faces: All detected faces, judged or not.
+        provenance: What the file says of its origin; None where that was not read.
+    """
 
     anchor: str
     name: str
@@ -87,6 +80,25 @@ class SourceView:
     verdict: Record
     people: list[PersonView]
     more_people: list[PersonView]
+    provenance: ProvenanceView | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedView:
+    """A source that could not be judged; `provenance` as of one that was."""
+
+    anchor: str
+    name: str
+    error: str | None
+    provenance: ProvenanceView | None
+
+
+def failed_views(failed: list[SourceNotes]) -> list[FailedView]:
+    """Returns the sources that could not be judged."""
+    return [
+        FailedView(f"failed-{number}", notes.name, notes.error, ProvenanceView.of(notes.provenance))
+        for number, notes in enumerate(failed, start=1)
+    ]
 
 
 def source_views(
@@ -130,6 +142,7 @@ def _source_view(
         verdict=verdict,
         people=[_person_view(anchor, person, notes, spec, step_s) for person in people],
         more_people=[_person_view(anchor, person, notes, spec, step_s) for person in others],
+        provenance=ProvenanceView.of(notes.provenance),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.faces.crop import MIN_FACE_PX
@@ -29,6 +30,20 @@ REASONS = {
 """Explanations of the reasons in the records why a face is not judged."""
 _SHOWN_INTERVALS = 12
 _MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A verdict or another conclusion as name, symbol and CSS class."""
+
+    name: str
+    symbol: str
+    style: str
+
+    @classmethod
+    def of(cls, label: Label) -> Badge:
+        """Returns the badge of a label."""
+        return cls(NAMES[label], SYMBOLS[label], label.value)
 
 
 def score(p: float | None, spec: DecisionSpec) -> str:

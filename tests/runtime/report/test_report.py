@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import zipfile
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -34,9 +33,9 @@ from dfd_edge.sinks.sink import Images, Sink
 from dfd_edge.sinks.text import valid_text
 from dfd_edge.sources import Frame, SourceItem, SourceKind
 from dfd_edge.view.overlay import Scene
+from html_page import HOSTILE, Page
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
-INLINE = ("a", "code", "strong", "span")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -44,55 +43,6 @@ def report_of(path, bundle):
     """A report on no sources."""
     detector = Detector.load(bundle)
     return Report(path, detector, [], detector.run_record())
-
-
-class Page(HTMLParser):
-    """A page as a browser takes it apart: elements, texts, scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.text = ""
-        self._inside: list[str] = []
-        self.feed(text)
-        self.close()
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in INLINE and not self._inside:
-            self.text += " "
-        if tag in ("script", "style"):
-            self._inside.append(tag)
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-
-    def handle_endtag(self, tag):
-        if tag in ("script", "style"):
-            self._inside.pop()
-
-    def handle_data(self, data):
-        if self._inside == ["script"]:
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-        elif not self._inside:
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def data(self, end: str) -> list[dict]:
-        """JSON of the script elements whose id ends or contains so."""
-        return [
-            json.loads(text)
-            for attributes, text in self.scripts
-            if attributes.get("type") == "application/json" and end in (attributes["id"] or "")
-        ]
-
-    @property
-    def programs(self) -> list[str]:
-        return [text for attributes, text in self.scripts if "type" not in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -383,18 +333,6 @@ class TestWrittenWhole:
         assert not path.exists()
 
 
-HOSTILE = [
-    "</script><script>document.title='run'</script>.mp4",
-    "<img src=x onerror=alert(1)>.mp4",
-    "\"' onmouseover=alert(1) x='.mp4",
-    "<!--<script>.mp4",
-    "{{ 7 * 7 }}{% raw %}.mp4",
-    "line\nbreak\x1b[31m\u202egpj.mp4",
-    "not utf-8 \udcff\udc80.mp4",
-    "a" * 5000 + ".mp4",
-]
-
-
 @pytest.fixture
 def rendered(tiny_bundle):
     """Renders the records given, as a run of the test bundle."""
@@ -517,6 +455,7 @@ def test_the_wheel_carries_what_the_page_is_made_of(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (path,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
-        for name in ("base.html", "macros.html", "page.html", "page.css", "page.js"):
+        names = ("base.html", "macros.html", "page.html", "provenance.html", "page.css", "page.js")
+        for name in names:
             source = ROOT / "runtime" / "dfd_edge" / "report" / name
             assert wheel.read(f"dfd_edge/report/{name}") == source.read_bytes()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -14,6 +12,7 @@ from clip_maker import face_frames, portrait, write_clip
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from dfd_edge.serve.settings import CameraSource
+from headless import serious_faults
 from serving import ScriptedWorker, serving
 
 PHONE, DESKTOP = 390, 1280
@@ -317,7 +316,6 @@ PAGES = ["/", "first.webm", *(pytest.param(page, marks=pytest.mark.slow) for pag
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_is_accessible_and_fits_a_phone(browser, served, judged, page):
-    axe = axe_source()
     path = page
     if page in judged:
         path = judged[page]["links"]["page"]
@@ -327,29 +325,11 @@ def test_every_page_is_accessible_and_fits_a_phone(browser, served, judged, page
         browser.open(served.address + path, width=width, dark=dark)
         time.sleep(0.4)  # what scripts add is checked too
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        assert serious(browser, axe) == []
+        assert serious_faults(browser) == []
 
 
 def test_a_fault_would_be_found(browser, served):
     """The counter-proof: axe runs under the pages' own policy, and sees what is wrong."""
-    axe = axe_source()
     browser.open(f"{served.address}/", width=DESKTOP)
     browser.evaluate("document.querySelector('main').append(new Image())")
-    assert [fault["id"] for fault in serious(browser, axe)] == ["image-alt"]
-
-
-def axe_source() -> str:
-    found = find_spec("axe_core_python")
-    if found is None or found.origin is None:
-        pytest.skip("axe-core-python is not installed")
-    return Path(found.origin).with_name("axe.min.js").read_text("utf-8")
-
-
-def serious(browser, axe: str) -> list[dict]:
-    """The serious and critical faults that axe finds in the page."""
-    browser.evaluate(f"{axe}; 0")
-    found = browser.evaluate(
-        """axe.run().then((found) => JSON.stringify(found.violations.map((fault) => ({
-          id: fault.id, impact: fault.impact, where: fault.nodes[0].html.slice(0, 120) }))))"""
-    )
-    return [fault for fault in json.loads(found) if fault["impact"] in ("serious", "critical")]
+    assert [fault["id"] for fault in serious_faults(browser)] == ["image-alt"]

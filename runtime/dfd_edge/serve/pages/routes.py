@@ -57,7 +57,8 @@ def pages_routes(service: Service) -> APIRouter:
     async def home(request: Request) -> HTMLResponse:
         labels = [(label.value, name) for label, name in words.NAMES.items()]
         retention = views.retention_words(service.settings.keep_days)
-        return render(request, "home.html", labels=labels, retention=retention)
+        origins = views.origins_json()
+        return render(request, "home.html", labels=labels, retention=retention, origins=origins)
 
     @router.get("/judgements/{id_}")
     async def judgement(request: Request, id_: str) -> HTMLResponse:

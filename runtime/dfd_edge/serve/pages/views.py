@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from dfd_edge.bundle.manifest import DecisionSpec
 from dfd_edge.judging.decision import Decision
 from dfd_edge.judging.results import Label, Record
 from dfd_edge.report import words
-from dfd_edge.report.views import Badge
+from dfd_edge.report.provenance import BADGES, ProvenanceView
+from dfd_edge.report.words import Badge
 from dfd_edge.serve.judging.store import Judgement, State
 from dfd_edge.serve.pages import explaining
 
@@ -72,7 +73,8 @@ class PendingView:
     name: str
     state: State
     state_words: str
-    error: dict[str, str] | None
+    error: Record | None
+    provenance: ProvenanceView | None
     json: str
 
     @classmethod
@@ -84,6 +86,7 @@ class PendingView:
             state=judgement.state,
             state_words=STATE_WORDS[judgement.state],
             error=judgement.error,
+            provenance=ProvenanceView.of(judgement.provenance),
             json=json.dumps(service.describe(judgement)),
         )
 
@@ -94,6 +97,7 @@ class VerdictView:
 
     Attributes:
         json: The judgement as the API gives it.
+        provenance: What the file says of its origin; None where that was not read.
         limits: Thresholds as text; `limits_json` as numbers, for the timeline.
         media: Address of the original; None where it is not kept.
         kept: Until when it is kept, or why it is not, in words.
@@ -108,6 +112,7 @@ class VerdictView:
     subject: str
     verdict: Record
     badge: Badge
+    provenance: ProvenanceView | None
     headline: str
     text: str
     score: str
@@ -156,6 +161,7 @@ class VerdictView:
             subject="Frame" if manifest.face.detector == "none" else "Face" if still else "Person",
             verdict=verdict,
             badge=Badge.of(Label(verdict["label"])),
+            provenance=ProvenanceView.of(judgement.provenance),
             headline=explaining.headline(verdict),
             text=explaining.text(verdict, spec, still=still),
             score=words.score(verdict["p_fake"], spec),
@@ -198,6 +204,11 @@ def choice_of(judgement: Judgement) -> dict[str, str]:
         "label": label,
         "submitted": _time(judgement.submitted_at),
     }
+
+
+def origins_json() -> str:
+    """Returns the badges of what files say of their origin, by outcome, for the list of files."""
+    return json.dumps({outcome: asdict(badge) for outcome, badge in BADGES.items()})
 
 
 def retention_words(keep_days: float) -> str:

@@ -89,13 +89,12 @@ export const element = (tag, attributes = {}, ...children) => {
   return made;
 };
 
+const drawn = (style, symbol, name) =>
+  element("span", { class: `badge ${style}` }, element("span", { "aria-hidden": "true" }, symbol), ` ${name}`);
 export const badge = (label) =>
-  element(
-    "span",
-    { class: `badge ${label}` },
-    element("span", { "aria-hidden": "true" }, SYMBOLS[label] || "✕"),
-    ` ${NAMES[label] || STATES[label] || label}`,
-  );
+  drawn(label, SYMBOLS[label] || "✕", NAMES[label] || STATES[label] || label);
+// The badge of what a file says of its origin, as the server names its parts.
+export const originBadge = ({ style, symbol, name }) => drawn(`${style} small`, symbol, name);
 
 export const clock = (seconds) => {
   const tenths = Math.round(seconds * 10);

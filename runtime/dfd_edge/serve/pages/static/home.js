@@ -11,6 +11,7 @@ import {
   handIn,
   left,
   listen,
+  originBadge,
   say,
   trying,
   when,
@@ -21,6 +22,7 @@ const PAGE = 20;
 const byId = (id) => document.getElementById(id);
 const queue = byId("queue");
 const table = byId("history");
+const origins = JSON.parse(table.dataset.origins);
 const active = new Map();
 let cursor = null;
 const mine = new Set();
@@ -65,12 +67,18 @@ const entryOf = (one) => {
   return row.item;
 };
 
+// The badge of a file's own statement, apart from that of the verdict; most files have none.
+const statedBy = (one) => {
+  const outcome = one.provenance?.outcome;
+  return outcome && outcome !== "nothing" ? [" ", originBadge(origins[outcome])] : [];
+};
+
 const historyRow = (one) => {
   const link = element("a", { href: `/judgements/${one.id}`, class: "name" }, one.name);
   const shown = one.state === "done" ? badge(one.verdict.label) : badge(one.state);
   const cells = [
     element("th", { scope: "row" }, link),
-    element("td", {}, shown),
+    element("td", {}, shown, ...statedBy(one)),
     element("td", { "data-name": "Added", class: "number" }, when(one.submitted_at)),
     element("td", one.note ? { "data-name": "Note" } : {}, one.note.slice(0, 120)),
   ];
