@@ -112,6 +112,7 @@ def _timed(request: ArchiveRequest, clips: list[Clip]) -> tuple[list[float], lis
             fetched = fetch(clip, folder)
             if fetched.path is not None:
                 worker.judge(fetched.path, clip.source)
+                worker.read_provenance(fetched.path, clip.source)
             fetched.discard()
             seconds.append(time.monotonic() - since_s)
             sizes.append(fetched.clip.size or 0)

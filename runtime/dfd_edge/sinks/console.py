@@ -239,7 +239,8 @@ def verdict_line(verdict: Verdict) -> str:
 def provenance_line(provenance: Provenance) -> str:
     """Returns what a file says of its origin as one line: the conclusion, and the trust list."""
     line = f"provenance: {provenance.summary}"
-    if provenance.manifest is not None:
+    # Nothing in a record that does not hold can be relied on, the name of a trusted signer neither.
+    if provenance.manifest is not None and provenance.outcome.value != "signed_broken":
         signature = provenance.manifest.signature
         trust = "trusted" if signature.trusted else "not trusted"
         line += f"  signer {trust}: {signature.trust_list}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 import threading
@@ -161,6 +162,9 @@ def test_a_line_for_people_names_signer_and_trust(run, stated, face_clip, broken
     said = "provenance: Signed by Maker Ltd., and says that AI generated it."
     assert provenance.strip() == f"{said}  signer not trusted: test list of 2026-09-24"
     assert f"{broken}: {said}" in errors
+    stated["face"] = dataclasses.replace(SIGNED, outcome=Outcome.BROKEN, summary="It is broken.")
+    _, output, _ = run(face_clip, provenance=True)
+    assert output.endswith("provenance: It is broken.\n"), "and no signer of it is called trusted"
 
 
 def test_a_table_has_columns_and_each_file_a_row(
@@ -254,6 +258,20 @@ def test_wrong_options_are_refused_in_a_line(face_clip, arguments, message):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert message in line
+
+
+def test_the_service_refuses_the_same_before_it_starts(tmp_path):
+    pytest.importorskip("fastapi", reason="fastapi is not installed, the extra `serve`")
+    from dfd_edge.serve.command import command as serve
+
+    for options, message in (
+        (["--trust-list", "own.pem"], "--trust-list own.pem is for --provenance"),
+        (["--provenance", "--trust-list", "gone.pem"], "gone.pem"),
+    ):
+        done = CliRunner().invoke(serve, ["--data", str(tmp_path / "data"), *options])
+        assert done.exit_code == UsageError.exit_code
+        assert message in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("library", ["c2pa", "PIL"])
