@@ -296,7 +296,9 @@ def _options(settings: JudgeSettings) -> list[str]:
         "--frames": settings.max_frames,
         "--faces": settings.faces,
         "--max-pixels": settings.max_pixels,
+        "--trust-list": settings.trust_list,
     }
     options = [f"{name}={value}" for name, value in given.items() if value is not None]
     options += ["--scan"] if settings.scan else []
+    options += ["--provenance"] if settings.provenance else []
     return options + (["--sandbox"] if settings.sandbox else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,15 @@ def test_the_index_shows_counts_suspicious_clips_and_failures(copied: Path):
 def test_reports_of_the_most_suspicious_are_linked(copied: Path):
     pytest.importorskip("jinja2", reason="jinja2 is not installed")
     notes: list[str] = []
-    settings = JudgeSettings(duration_s=0.4)
+    readable = find_spec("c2pa") is not None
+    settings = JudgeSettings(duration_s=0.4, provenance=readable)
     write_index(Store(str(copied)), settings, reports=1, note=notes.append)
     assert notes == []
     (report,) = (copied / "reports").glob("*.html")
     first = Totals.of(Store(str(copied))).suspicious[0]["source"]
-    assert Path(first).name in report.read_text("utf-8")
+    text = report.read_text("utf-8")
+    assert Path(first).name in text
+    assert ("Where the file says it comes from" in text) == readable
     assert f'<a href="reports/{report.name}">' in (copied / "index.html").read_text("utf-8")
 
 
