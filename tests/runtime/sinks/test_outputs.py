@@ -22,7 +22,7 @@ from dfd_edge.judging.results import (
     Verdict,
 )
 from dfd_edge.sinks.console import ProgressLine, live_line, verdict_line
-from dfd_edge.sinks.csv_file import COLUMNS, CsvFile
+from dfd_edge.sinks.csv_file import COLUMNS, PROVENANCE_COLUMNS, CsvFile
 from dfd_edge.sinks.files import written_whole
 from dfd_edge.sinks.video_file import VideoFileWriter
 from dfd_edge.sources import VideoFile
@@ -133,7 +133,7 @@ def test_the_columns_of_a_csv_are_documented():
         if line.startswith("| `")
         for name in re.findall(r"`(\w+)`", line.split("|")[1])
     ]
-    assert documented == list(COLUMNS)
+    assert documented == [*COLUMNS, *PROVENANCE_COLUMNS]
 
 
 def drawn_by(overlay, image, time_s, newest, **options):
