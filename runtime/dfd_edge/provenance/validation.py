@@ -60,7 +60,13 @@ _BYTES_MATCH = tuple(
     for kind in ("dataHash", "bmffHash", "boxesHash", "collectionHash", "multiAssetHash")
 )
 #: A certificate with one of these is not to be trusted, whatever list it is on.
-_NO_TRUST = {UNTRUSTED, "signingCredential.expired", "signingCredential.invalid"}
+_NO_TRUST = {
+    UNTRUSTED,
+    _OUTSIDE_VALIDITY,
+    "signingCredential.expired",
+    "signingCredential.invalid",
+    "signingCredential.ocsp.revoked",
+}
 #: A manifest with one of these is not the one that was signed: its statements count for nothing.
 _UNSIGNED = ("ingredient.", "claimSignature.", "claim.", "assertion.hashedURI.", "manifest.")
 
@@ -152,7 +158,9 @@ def unreadable_signature(trust_list: str) -> Signature:
         bytes_match=None,
         trusted=False,
         trust_list=trust_list,
-        problems=("the signature or its certificate is damaged and cannot be read",),
+        problems=(
+            "the signature or its certificate cannot be read: it is damaged, or of an unknown kind",
+        ),
         codes=("signingCredential.invalid",),
     )
 

@@ -166,6 +166,7 @@ def sign(
     remote: str | None = None,
     embedded: bool = True,
     stamps: str | None = None,
+    is_update: bool = False,
 ) -> bytes:
     """Signs a file.
 
@@ -175,20 +176,21 @@ def sign(
         remote: Address at which the manifest is said to be kept.
         embedded: Whether the manifest is written into the file.
         stamps: Address of a server of time stamps.
+        is_update: Whether the file has a manifest, which the new one adds to without any edit.
 
     Returns:
         The manifest store.
     """
-    from c2pa import Builder, C2paSignerInfo, Context, Signer
+    from c2pa import Builder, C2paBuilderIntent, C2paSignerInfo, Context, Signer
 
-    described = {
+    described: dict[str, Any] = {
         "claim_generator_info": [{"name": generator, "version": "1.2"}],
         "title": title,
-        "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": list(actions)}},
-            *assertions,
-        ],
+        "assertions": [*assertions],
     }
+    if not is_update:
+        listed = {"label": "c2pa.actions.v2", "data": {"actions": list(actions)}}
+        described["assertions"].insert(0, listed)
     settings = {
         "version": 1,
         "verify": {"verify_after_sign": False},
@@ -205,6 +207,8 @@ def sign(
         source.open("rb") as unsigned,
         target.open("w+b") as signed,
     ):
+        if is_update:
+            builder.set_intent(C2paBuilderIntent.UPDATE)
         if not embedded:
             builder.set_no_embed()
         if remote is not None:

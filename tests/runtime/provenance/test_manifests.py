@@ -101,6 +101,15 @@ def test_an_authority_of_time_stamps_makes_no_signer_trusted(media, camera, root
     assert found.outcome is Outcome.OTHER
 
 
+def test_an_authority_on_both_lists_makes_its_signers_trusted(media, camera, root, tmp_path):
+    """The parser finds it on either list, by chance."""
+    signed = tmp_path / "signed.jpg"
+    sign(media("jpg"), signed, camera)
+    both = root.pem.decode()
+    found = {read_here(signed, TrustList(f"{n}", both, both)).outcome for n in range(12)}
+    assert found == {Outcome.CAPTURE}
+
+
 def test_a_signer_on_the_list_itself(media, camera, tmp_path):
     signed = tmp_path / "signed.jpg"
     sign(media("jpg"), signed, camera)
@@ -296,6 +305,23 @@ def test_ingredients_as_a_tree(media, camera, root, trust, tmp_path):
     assert parent.ingredients[0].state == "unsigned"
     assert (part.signer, part.source_types[0].kind) == ("Example Generator", "ai")
     assert not found.manifest.cut
+
+
+def test_an_update_keeps_the_bytes_of_its_parent(media, camera, root, trust, tmp_path):
+    """A manifest that only adds statements binds no bytes itself: those of its parent count."""
+    shot, updated = tmp_path / "shot.jpg", tmp_path / "updated.jpg"
+    sign(media("jpg"), shot, camera)
+    sign(shot, updated, root.issue("Example Archive"), is_update=True)
+    found = read_provenance(updated, trust_list=trust)
+    assert found.manifest.signature.signer == "Example Archive"
+    assert found.manifest.signature.bytes_match
+    assert found.outcome is Outcome.OTHER
+    assert "made from a file that Example Cameras signed as taken with a camera" in found.summary
+    data = updated.read_bytes()
+    updated.write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    found = read_provenance(updated, trust_list=trust)
+    assert found.outcome is Outcome.BROKEN
+    assert found.manifest.signature.bytes_match is False
 
 
 def test_a_deep_tree_is_cut(media, camera, trust, tmp_path):

@@ -17,6 +17,7 @@ from dfd_edge.provenance.record import (
     Signature,
 )
 from dfd_edge.provenance.source_types import action_meaning, source_type
+from dfd_edge.provenance.validation import Codes, signature_of
 
 SIGNATURE = Signature(
     signer="Example Cameras",
@@ -207,3 +208,48 @@ def test_source_types(text, code, kind):
     assert found.code == code
     assert found.kind == ("capture", "ai", "ai_part", "other", "unknown")[kind]
     assert found.meaning
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "trusted"),
+    [
+        ("assertion.boxesHash.mismatch", "its bytes are not those that were signed", True),
+        ("assertion.missing", "lacks statements that were signed", True),
+        ("claimSignature.missing", "has no signature", True),
+        ("claimSignature.mismatch", "the signature does not fit", True),
+        ("claimSignature.outsideValidity", "not valid at the time of signing", False),
+        ("signingCredential.expired", "not valid at the time of signing", False),
+        ("signingCredential.invalid", "not one for signing media", False),
+        ("signingCredential.ocsp.revoked", "revoked by its issuer", False),
+        ("algorithm.unsupported", "a method that is not allowed", True),
+        ("com.example.new", r"does not follow the specification of C2PA \(com.example.new\)", True),
+    ],
+)
+def test_codes_of_the_specification_in_words(code, word, trusted):
+    success = ["claimSignature.validated", "signingCredential.trusted", "assertion.dataHash.match"]
+    results = {
+        "success": [{"code": known} for known in success],
+        "failure": [{"code": code}, {"code": "signingCredential.untrusted"}, "no code", {}],
+    }
+    listed = {**results, "failure": results["failure"][:1]}
+    stated = {"signer": "S", "issuer": None, "signed_at": None, "trust_list": "list"}
+    assert signature_of(Codes.of(listed), **stated).trusted is trusted
+    found = signature_of(Codes.of(results), **stated)
+    assert not found.trusted
+    assert found.codes == (code, "signingCredential.untrusted"), "the gravest first"
+    assert re.search(word, found.problems[0])
+    assert conclude(replace(manifest(), signature=found)).outcome is Outcome.BROKEN
+
+
+def test_bytes_that_the_signer_left_out_are_named_and_break_nothing():
+    results = {
+        "success": [
+            {"code": known} for known in ("claimSignature.validated", "assertion.dataHash.match")
+        ],
+        "informational": [{"code": "assertion.dataHash.additionalExclusionsPresent"}],
+    }
+    found = signature_of(
+        Codes.of(results), signer="S", issuer=None, signed_at=None, trust_list="list"
+    )
+    assert "left parts of the file out" in found.problems[0]
+    assert conclude(replace(manifest(), signature=found)).outcome is Outcome.OTHER
