@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from collections.abc import Iterator
@@ -55,10 +56,10 @@ def film_statements(path: Path, head: bytes) -> Iterator[Statement]:
     with path.open("rb") as file:
         try:
             check_fragments(file)
-            if is_mp4(head):
-                yield from _mp4_xmp(file)
-        except (HeaderError, Exhausted):
+        except HeaderError:
             return
+        if is_mp4(head):
+            yield from _mp4_xmp(file)
     yield from _tags(path)
 
 
@@ -66,11 +67,12 @@ def _mp4_xmp(file: BinaryIO) -> Iterator[Statement]:
     """Reads XMP from a box of its own, or from QuickTime's user data."""
     texts = TextReader(file)
     size = file.seek(0, io.SEEK_END)
-    for name, at, end in islice(mp4_boxes(file, 0, size), _MOST_BOXES):
-        if name == b"XMP_":
-            yield from read_xmp(texts.read(at, end - at))
-        elif name == b"uuid" and texts.read(at, _UUID_BYTES) == _XMP_UUID:
-            yield from read_xmp(texts.read(at + _UUID_BYTES, end - at - _UUID_BYTES))
+    with contextlib.suppress(Exhausted):
+        for name, at, end in islice(mp4_boxes(file, 0, size), _MOST_BOXES):
+            if name == b"XMP_":
+                yield from read_xmp(texts.read(at, end - at))
+            elif name == b"uuid" and texts.read(at, _UUID_BYTES) == _XMP_UUID:
+                yield from read_xmp(texts.read(at + _UUID_BYTES, end - at - _UUID_BYTES))
 
 
 def _tags(path: Path) -> Iterator[Statement]:

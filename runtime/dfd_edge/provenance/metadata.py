@@ -9,7 +9,6 @@ it. All others are left out, a place where the file was recorded among them.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from dfd_edge.errors import SourceError
 from dfd_edge.provenance.record import Mark
+from dfd_edge.provenance.source_types import source_type
 from dfd_edge.provenance.statements import MOST_BYTES, Statement
 from dfd_edge.sinks.text import cleaned
 
@@ -65,23 +66,22 @@ class KnownMark:
         )
 
 
-@functools.cache
-def known_marks() -> tuple[KnownMark, ...]:
-    """Returns the known marks; of several that fit a statement, the first counts."""
-    marks = []
+def _known_marks() -> Iterator[KnownMark]:
     for entry in json.loads(_TABLE.read_text(encoding="utf-8"))["marks"]:
         beside = entry.get("beside")
-        marks.append(
-            KnownMark(
-                generator=entry["generator"],
-                fields=tuple(field.lower() for field in entry["fields"]),
-                pattern=re.compile(entry["pattern"]),
-                beside=beside and (beside["field"].lower(), re.compile(beside["pattern"])),
-                meaning=entry["meaning"],
-                source=entry["source"],
-            )
+        yield KnownMark(
+            generator=entry["generator"],
+            fields=tuple(field.lower() for field in entry["fields"]),
+            pattern=re.compile(entry["pattern"]),
+            beside=beside and (beside["field"].lower(), re.compile(beside["pattern"])),
+            meaning=entry["meaning"],
+            source=entry["source"],
         )
-    return tuple(marks)
+
+
+#: The known marks; of several that fit a statement, the first counts. They are loaded with this
+#: module, since a process that reads a stranger's file may not be able to open another one.
+KNOWN_MARKS = tuple(_known_marks())
 
 
 def read_marks(path: Path) -> tuple[Mark, ...]:
@@ -96,7 +96,11 @@ def read_marks(path: Path) -> tuple[Mark, ...]:
     Raises:
         SourceError: The file is missing, unreadable or empty.
     """
-    statements = list(dict.fromkeys(_bounded(_statements(path))))
+    try:
+        statements = list(dict.fromkeys(_bounded(_statements(path))))
+    except OSError as error:
+        cause = f"its metadata cannot be read ({error.strerror or error})"
+        raise SourceError(path, cause) from error
     marks = dict.fromkeys(
         mark for statement in statements if (mark := _mark(statement, statements)) is not None
     )
@@ -132,17 +136,15 @@ def _bounded(statements: Iterator[Statement]) -> Iterator[Statement]:
 def _mark(statement: Statement, others: Sequence[Statement]) -> Mark | None:
     if not (value := cleaned(statement.value)):
         return None
-    known = next((mark for mark in known_marks() if mark.fits(statement, others)), None)
+    known = next((mark for mark in KNOWN_MARKS if mark.fits(statement, others)), None)
     if known is None:
         return None
-    source_type = None
+    stated = None
     meaning = known.meaning
     if statement.field.lower().endswith(".digitalsourcetype"):
-        from dfd_edge.provenance.source_types import source_type as named  # noqa: PLC0415
-
-        source_type = named(value)
-        meaning = source_type.meaning
-    return Mark(statement.field, value, meaning, known.generator, source_type)
+        stated = source_type(value)
+        meaning = stated.meaning
+    return Mark(statement.field, value, meaning, known.generator, stated)
 
 
 def _rank(mark: Mark) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
@@ -51,7 +50,7 @@ def picture_statements(file: BinaryIO, kind: str) -> Iterator[Statement]:
     if kind in _READERS:
         try:
             yield from _READERS[kind](TextReader(file))
-        except (struct.error, IndexError, OverflowError, zlib.error, Exhausted):
+        except (struct.error, IndexError, OverflowError, Exhausted):
             return
 
 

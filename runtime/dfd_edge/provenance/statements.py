@@ -66,13 +66,15 @@ class TextReader:
         return self._counted(self.file.read(max(0, min(length, MOST_VALUE_BYTES))))
 
     def inflated(self, data: bytes) -> bytes:
-        """Returns at most `MOST_VALUE_BYTES` of what a compressed value holds.
+        """Returns at most `MOST_VALUE_BYTES` of what a compressed value holds; damaged, none.
 
         Raises:
             Exhausted: The values before it were too many.
-            zlib.error: It is damaged.
         """
-        return self._counted(zlib.decompressobj().decompress(data, MOST_VALUE_BYTES))
+        try:
+            return self._counted(zlib.decompressobj().decompress(data, MOST_VALUE_BYTES))
+        except zlib.error:
+            return b""
 
     def _counted(self, data: bytes) -> bytes:
         counter = self._whole or self
