@@ -50,8 +50,8 @@ def test_a_tensorflow_that_fails_says_why_and_standard_error_is_back(tmp_path: P
 
 @pytest.mark.parametrize("command", ["dfd_training.cli", "dfd_export.cli", "dfd_benchmarks.cli"])
 def test_every_command_line_loads_it_so(command: str, tmp_path: Path) -> None:
-    # One that does nothing but write what must not be seen: the true one takes seconds to load.
-    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'a note of no interest\\n')\n")
+    """A small TensorFlow that notes something as it loads: the real one takes seconds each time."""
+    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'a note\\n')\n")
     code = (
         f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
         f"from {command} import main\nimport click\n"

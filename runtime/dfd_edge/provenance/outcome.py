@@ -18,6 +18,15 @@ from dfd_edge.provenance.validation import is_harmless
 _AI = ("ai", "ai_part")
 #: Actions by which a file begins.
 _ORIGIN = ("c2pa.created", "c2pa.captured")
+#: Actions that change the form of a file, or where it is kept, and not what can be seen in it.
+_FORMAL = frozenset(
+    f"c2pa.{name}"
+    for name in (
+        *("converted", "copied", "managed", "opened", "published", "repackaged", "saved"),
+        *("transcoded", "version_updated", "watermarked", "watermarked.bound"),
+        "watermarked.unbound",
+    )
+)
 
 _NOTHING = (
     "This file does not say where it comes from. That is the usual case, and says nothing for or "
@@ -80,7 +89,8 @@ def _of_manifest(manifest: Manifest) -> tuple[Outcome, str]:
             f"The record names neither a camera nor AI as its origin.{_origin_of_parent(manifest)}"
         )
         return Outcome.OTHER, f"{by}, and unchanged since. {claim}{trust}"
-    edits = " and edited afterwards" if len(manifest.actions) > 1 else ""
+    edited = any(action.name not in {*_ORIGIN, *_FORMAL} for action in manifest.actions)
+    edits = " and edited afterwards" if edited else ""
     claim = f"{by}, and unchanged since: the record says that it was {origin.meaning}{edits}."
     if doubt is not None or not signature.trusted:
         return Outcome.OTHER, f"{claim}{doubt or ''}{trust}"

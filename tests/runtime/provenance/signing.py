@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -80,6 +81,31 @@ class Credentials:
 def authority(organisation: str = "Example Root") -> Credentials:
     """An authority that signed its own certificate."""
     return _issued(None, organisation, organisation, "es256", (), (-3600, 48 * 3600), ())
+
+
+def sign_and_expire(root: Credentials, use: Callable[[Credentials], None]) -> Credentials:
+    """Signs with a certificate that is out of date when this returns.
+
+    Args:
+        root: Issues it.
+        use: Signs with it. Is called again with one that lasts longer, where a busy machine took
+            so long that the first one was out of date before.
+    """
+    from c2pa import C2paError
+
+    for life_s in (1.0, 5.0, 30.0):
+        brief = root.issue("Brief", end_s=life_s)
+        try:
+            use(brief)
+            break
+        except C2paError.Signature as error:
+            if "not valid at time of signing" not in str(error):
+                raise
+    else:
+        raise AssertionError("no certificate lasted until it had signed")
+    while datetime.now(UTC) <= brief.certificate.not_valid_after_utc + timedelta(seconds=1):
+        time.sleep(0.1)
+    return brief
 
 
 def _issued(issuer, organisation, name, algorithm, purposes, validity_s, extensions):

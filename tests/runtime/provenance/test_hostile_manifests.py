@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,11 +281,10 @@ def test_names_come_out_clean_and_short(plain, root, signed, trust, tmp_path):
 
 
 def test_a_certificate_that_is_out_of_date_does_not_hold(plain, root, trust, tmp_path):
-    from signing import sign
+    from signing import sign, sign_and_expire
 
     path = tmp_path / "case.png"
-    sign(plain, path, root.issue(end_s=3.0))
-    time.sleep(3.5)
+    sign_and_expire(root, lambda brief: sign(plain, path, brief))
     provenance = check(read_provenance(path, trust_list=trust))
     assert provenance.outcome is Outcome.BROKEN
     assert "expired" in provenance.summary or "valid" in provenance.summary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +18,7 @@ from signing import (
     authority,
     served,
     sign,
+    sign_and_expire,
     time_stamps,
 )
 
@@ -200,12 +200,12 @@ def stamped(root, media, tmp_path_factory):
     with time_stamps(folder, stamper, root) as address:
         lasting = root.issue()
         sign(media("jpg"), folder / "lasting.jpg", lasting, stamps=address)
-        brief = root.issue("Brief", end_s=2)
-        sign(media("jpg"), folder / "plain.jpg", brief)
-        sign(media("jpg"), folder / "stamped.jpg", brief, stamps=address)
-    end = brief.certificate.not_valid_after_utc
-    while datetime.now(UTC) <= end + timedelta(seconds=1):
-        time.sleep(0.1)
+
+        def use(brief):
+            sign(media("jpg"), folder / "plain.jpg", brief)
+            sign(media("jpg"), folder / "stamped.jpg", brief, stamps=address)
+
+        sign_and_expire(root, use)
     return folder
 
 
@@ -240,13 +240,12 @@ def test_an_untrusted_time_stamp_dates_nothing(stamped, media, root, tmp_path):
     stamper = stranger.issue("Strange Stamps", purposes=[TIME_STAMPING])
     with time_stamps(folder, stamper, stranger) as address:
         sign(media("jpg"), folder / "lasting.jpg", root.issue(), stamps=address)
-        brief = root.issue("Brief", end_s=1)
-        sign(media("jpg"), folder / "brief.jpg", brief, stamps=address)
+        sign_and_expire(
+            root, lambda brief: sign(media("jpg"), folder / "brief.jpg", brief, stamps=address)
+        )
     lasting = read_provenance(folder / "lasting.jpg", trust_list=trust)
     assert lasting.outcome is Outcome.CAPTURE
     assert not lasting.manifest.signature.time_stamped
-    while datetime.now(UTC) <= brief.certificate.not_valid_after_utc + timedelta(seconds=1):
-        time.sleep(0.1)
     found = read_provenance(folder / "brief.jpg", trust_list=trust)
     assert found.outcome is Outcome.BROKEN
     assert not found.manifest.signature.trusted

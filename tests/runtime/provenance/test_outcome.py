@@ -253,3 +253,15 @@ def test_bytes_that_the_signer_left_out_are_named_and_break_nothing():
     )
     assert "left parts of the file out" in found.problems[0]
     assert conclude(replace(manifest(), signature=found)).outcome is Outcome.OTHER
+
+
+@pytest.mark.parametrize(
+    ("name", "is_edit"),
+    [("c2pa.cropped", True), ("c2pa.transcoded", False), ("c2pa.published", False), ("x.y", True)],
+)
+def test_only_what_changes_the_picture_counts_as_an_edit(name: str, is_edit: bool) -> None:
+    captured = manifest("digitalCapture")
+    actions = (*captured.actions, Action(name, action_meaning(name)))
+    found = conclude(replace(captured, actions=actions))
+    assert found.outcome is Outcome.CAPTURE
+    assert ("edited afterwards" in found.summary) is is_edit
