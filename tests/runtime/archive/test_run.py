@@ -47,6 +47,9 @@ class FakeEngine:
         self.judge = judge
         self.asked: list[str] = []
 
+    def workers_mb(self):
+        return 0.0
+
     def rows(self, clips, known, stop):
         for clip in clips:
             self.asked.append(clip.source)
