@@ -59,7 +59,10 @@ class MemoryLog:
         at_s = time.monotonic() - self._since_s
         if self._samples and at_s - self._samples[-1][0] < self._every_s:
             return
-        self._samples.append((at_s, resident_mb(os.getpid(), below=False), self._workers_mb()))
+        workers_mb = self._workers_mb()
+        if self._samples and not workers_mb:
+            return  # they have ended, and the last rows are being committed
+        self._samples.append((at_s, resident_mb(os.getpid(), below=False), workers_mb))
         if len(self._samples) >= _MOST_SAMPLES:
             del self._samples[1::2]
             self._every_s *= 2

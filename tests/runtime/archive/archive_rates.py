@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ray", action="store_true", help="measure a Ray cluster of this machine")
-    parser.add_argument("--memory", type=Path, metavar="PLOT", help="only draw memory over a run")
+    parser.add_argument("--memory", type=Path, metavar="PLOT", help="draw memory over a run too")
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
     given = parser.parse_args()
     # By default actors make room for everything else on the machine.
@@ -151,12 +151,10 @@ def main() -> None:
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     sources = development_files(given.files, given.clips)
     engines = ["dfd-edge", "archive", *(["ray"] if given.ray else [])]
-    if given.memory is None:
-        print(json.dumps(throughput(sources, given.work, options, engines, given.rounds), indent=2))
-        return
-    print(json.dumps(throughput(sources, given.work, options, ["archive"], 1)))
-    (record,) = read_memory(Store(str(given.work / "archive0")), MEMORY)
-    print(json.dumps(memory(record, given.memory), indent=2))
+    print(json.dumps(throughput(sources, given.work, options, engines, given.rounds), indent=2))
+    if given.memory is not None:
+        (record,) = read_memory(Store(str(given.work / "archive0")), MEMORY)
+        print(json.dumps(memory(record, given.memory), indent=2))
 
 
 if __name__ == "__main__":
