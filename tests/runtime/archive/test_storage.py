@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -74,6 +75,9 @@ class CuttingProxy:
         except OSError:
             pass
         for end in (source, target):
+            # The other thread waits for its next bytes: closing alone would not end that.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             end.close()
 
 
