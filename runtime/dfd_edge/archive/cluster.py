@@ -119,7 +119,7 @@ class RayEngine(Closing):
         self, clips: Iterator[Clip], known: Iterable[bytes], stop: threading.Event
     ) -> Iterator[ClipRow]:
         """Judges clips; see `dfd_edge.archive.engine.Engine`."""
-        judged = set(known)
+        judged = bytearray().join(known)  # a set would take six times the memory
         claims = self._claims(judged)
         try:
             while chunk := list(itertools.islice(clips, _PIPELINE_CLIPS)):
@@ -129,7 +129,7 @@ class RayEngine(Closing):
                         for row in self._pipeline(list(left.values()), claims, stop):
                             del left[row.clip.source]
                             if row.sha256 is not None and row.judgement is not None:
-                                judged.add(contents_key(row.sha256))
+                                judged += contents_key(row.sha256)
                             yield row
                         break
                     except self._ray.exceptions.RayError as error:
@@ -137,6 +137,8 @@ class RayEngine(Closing):
                             raise _refusal(error) from error
                     # Clips whose rows have not come are judged again, by new claims.
                     claims = self._claims(judged)
+                    if not left:
+                        break
                 if stop.is_set():
                     return
         finally:
@@ -153,8 +155,10 @@ class RayEngine(Closing):
             self._began = False
             self._ray.shutdown()
 
-    def _claims(self, judged: Iterable[bytes]) -> Any:  # noqa: ANN401 - a handle of Ray's
-        return self._ray.remote(num_cpus=0, max_restarts=0)(Claims).remote(list(judged))
+    def _claims(self, judged: bytearray) -> Any:  # noqa: ANN401 - a handle of Ray's
+        size = len(contents_key("00" * 32))
+        keys = [bytes(judged[at : at + size]) for at in range(0, len(judged), size)]
+        return self._ray.remote(num_cpus=0, max_restarts=0)(Claims).remote(keys)
 
     def _answers(self, claims: Any) -> bool:  # noqa: ANN401
         """Whether the actor of the claims lives."""
@@ -170,11 +174,11 @@ class RayEngine(Closing):
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         actors = min(self._settings.actors or self._room(), len(chunk))
-        blocks = [
+        tables = [
             pa.table({"clip": [pickle.dumps(clip) for clip in block]})
-            for block in _blocks(chunk, len(chunk) // (actors * _BLOCKS_EACH))
+            for block in blocks(chunk, len(chunk) // (actors * _BLOCKS_EACH))
         ]
-        judged = data.from_arrow(blocks).map_batches(
+        judged = data.from_arrow(tables).map_batches(
             _Judge,
             fn_constructor_args=(self._judge, self._limits, claims, self._settings.scratch),
             batch_size=None,
@@ -252,7 +256,7 @@ class _Judge:
         return list(ray.get(self._claims.claim.remote(clips)))
 
 
-def _blocks(clips: Iterable[Clip], most: int) -> Iterator[list[Clip]]:
+def blocks(clips: Iterable[Clip], most: int) -> Iterator[list[Clip]]:
     """Divides clips into blocks of up to `most`, fewer where they are films."""
     block: list[Clip] = []
     films = 0.0

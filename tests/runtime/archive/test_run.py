@@ -19,7 +19,10 @@ import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
 from dfd_edge import Detector
+from dfd_edge.archive import engine as engine_module
+from dfd_edge.archive.cluster import blocks
 from dfd_edge.archive.dataset import CLIP_COLUMNS, FRAME_COLUMNS, schema_of
+from dfd_edge.archive.engine import Claims, LocalEngine, contents_key, groups
 from dfd_edge.archive.ledger import Ledger, RunFacts
 from dfd_edge.archive.rows import Clip, ClipRow, Failure, Judgement
 from dfd_edge.archive.run import ArchiveRequest, bundle_hash, run_archive
@@ -65,6 +68,59 @@ def instant(clip: Clip) -> ClipRow:
 def unreachable(clip: Clip) -> ClipRow:
     error = Judgement.failed("cut off", Failure.UNREACHABLE)
     return ClipRow(clip=clip, sha256=None, judgement=error, judged_s=time.time())
+
+
+class FakeWorker:
+    """Judges at once, in no process."""
+
+    pid = None
+
+    def __init__(self, judge, limits) -> None: ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None: ...
+
+    def judge(self, path: str, name: str, *, struck: int, on_strike):
+        return Judgement(p_fake=0.5), ()
+
+
+def test_pictures_are_handed_on_in_groups_and_films_alone():
+    names = [*(f"{number}.jpg" for number in range(19)), "a.mp4", "b.mkv", "c.PNG"]
+    clips = [Clip(f"s3://bucket/{name}") for name in names]
+    assert [clip for group in groups(clips) for clip in group] == clips
+    assert [len(group) for group in groups(clips)] == [8, 8, 3, 1, 1, 1]
+    assert [len(block) for block in blocks(clips * 2, most=40)] == [40, 4]
+    films = [Clip(f"{number}.mp4") for number in range(40)]
+    assert [len(block) for block in blocks(films, most=100)] == [16, 16, 8]
+
+
+def test_a_stop_leaves_the_rest_of_a_group_for_the_next_run(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "Worker", FakeWorker)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"{number:02d}.png").write_bytes(number.to_bytes(2, "big"))
+    clips = [Clip(str(path)) for path in sorted(folder.iterdir())]
+    stop = threading.Event()
+    rows = LocalEngine(STILLS, WorkerSettings(), jobs=2).rows(iter(clips), (), stop)
+    first = next(rows)
+    stop.set()
+    judged = [first, *rows]
+    assert len(judged) < len(clips)
+    assert len({row.clip.source for row in judged}) == len(judged)
+    again = LocalEngine(STILLS, WorkerSettings(), jobs=2)
+    assert len(list(again.rows(iter(clips), (), threading.Event()))) == len(clips)
+
+
+def test_contents_are_claimed_once_whoever_asks_how_often():
+    claims = Claims([contents_key("ab" * 32)])
+    asked = [("cd" * 32, "one"), ("cd" * 32, "two"), ("ab" * 32, "three")]
+    assert claims.claim(asked) == [True, False, False]
+    assert claims.claim(asked) == [True, False, False], "as after the loss of an actor"
 
 
 def test_every_clip_has_one_row_with_the_verdict_of_the_detector(
