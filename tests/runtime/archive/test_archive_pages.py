@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the ex
 pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
@@ -25,7 +23,7 @@ from dfd_edge.archive.estimate import estimate
 from dfd_edge.archive.ledger import MEMORY
 from dfd_edge.archive.memory import read_memory
 from dfd_edge.archive.page import Totals, write_index
-from dfd_edge.archive.run import ArchiveRequest, run_archive
+from dfd_edge.archive.run import ArchiveRequest
 from dfd_edge.archive.settings import JudgeSettings
 from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UsageError
@@ -183,15 +181,3 @@ def test_pandas_reads_the_folder(archived: Path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     table = pandas.read_parquet(archived / "clips")
     assert list(table.columns) == [column.name for column in CLIP_COLUMNS]
-
-
-def test_labels_of_a_manifest_come_into_the_rows(media: Path, tmp_path: Path):
-    manifest = tmp_path / "labels.csv"
-    manifest.write_text(f"path,label\n{media}/face0.png,REAL\n{media}/more/plain.jpg,FAKE\n")
-    request = ArchiveRequest(inputs=(str(manifest),), out=str(tmp_path / "out"))
-    run_archive(request, threading.Event())
-    (part,) = (tmp_path / "out" / "clips").glob("*.parquet")
-    table = pq.read_table(part)
-    labels = dict(zip(table["source"].to_pylist(), table["expected"].to_pylist(), strict=True))
-    assert labels == {f"{media}/face0.png": "real", f"{media}/more/plain.jpg": "fake"}
-    assert pc.all(table["complete"]).as_py()

@@ -135,6 +135,7 @@ def test_every_clip_has_one_row_with_the_verdict_of_the_detector(
         assert row["label"] == verdict.label
         assert row["p_fake"] == pytest.approx(verdict.p_fake, abs=1e-6)
         assert row["frames"] == verdict.frames
+        assert row["complete"] == verdict.complete
         assert [person["track"] for person in row["people"]] == [p.track for p in verdict.people]
         assert row["bundle"] == detector.bundle.sha256
         assert row["size"] == (media / name).stat().st_size
@@ -238,6 +239,18 @@ def test_limit_and_resume_judge_each_clip_once(media: Path, tmp_path: Path, sour
         )
     assert len(engine.asked) == len(set(engine.asked)) == len(sources)
     assert len(rows_of(tmp_path / "out")) == len(sources)
+
+
+def test_labels_of_a_manifest_come_into_the_rows(media: Path, tmp_path: Path):
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text(f"path,label\n{media}/face0.png,REAL\n{media}/more/plain.jpg,FAKE\n")
+    run_archive(
+        request(manifest, tmp_path / "out"),
+        threading.Event(),
+        engine=lambda ledger: FakeEngine(instant),
+    )
+    labels = {source: row["expected"] for source, row in rows_of(tmp_path / "out").items()}
+    assert labels == {f"{media}/face0.png": "real", f"{media}/more/plain.jpg": "fake"}
 
 
 def test_failed_clips_are_judged_again_on_request(media: Path, tmp_path: Path, sources):
