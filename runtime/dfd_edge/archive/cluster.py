@@ -44,8 +44,13 @@ _MOST_LOST = 3
 _ANSWER_S = 30.0
 #: An actor that has sent no rows for so long is not counted any more.
 _SILENT_S = 600.0
-#: Object store of a cluster of this machine alone: blocks are small.
-_STORE_BYTES = 200 << 20
+#: Options of a cluster that is started here: blocks are small, and by default Ray's processes give
+#: way to all others of the machine.
+_OWN_CLUSTER: dict[str, Any] = {
+    "include_dashboard": False,
+    "object_store_memory": 200 << 20,
+    "_system_config": {"worker_niceness": 0},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,8 @@ class RayEngine(Closing):
     def __init__(
         self, judge: JudgeSettings, limits: WorkerSettings, settings: ClusterSettings
     ) -> None:
+        # Ray reports nothing home, unless that is set to 1.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray  # noqa: PLC0415 - an extra of its own
             import ray.data  # noqa: PLC0415
@@ -100,13 +107,11 @@ class RayEngine(Closing):
         self._began = not ray.is_initialized()
         if self._began:
             try:
-                alone = settings.address == "local"
-                own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
                 self._ray.init(
                     address=settings.address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    **(own if alone else {}),
+                    **(_OWN_CLUSTER if settings.address == "local" else {}),
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 cause = str(error).splitlines()[0]

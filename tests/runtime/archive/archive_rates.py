@@ -146,8 +146,6 @@ def main() -> None:
     parser.add_argument("--memory", type=Path, metavar="PLOT", help="draw memory over a run too")
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
     given = parser.parse_args()
-    # By default actors make room for everything else on the machine.
-    os.environ.update({"RAY_worker_niceness": "0"})
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     sources = development_files(given.files, given.clips)
     engines = ["dfd-edge", "archive", *(["ray"] if given.ray else [])]
