@@ -1,7 +1,7 @@
 """Measures rates of `dfd-edge` and of both engines of `dfd-edge archive`, and memory over a run.
 
-    python tests/runtime/archive/archive_rates.py --files 1000 --clips 0 --ray --work FOLDER
-    python tests/runtime/archive/archive_rates.py --files 8000 --memory PLOT --work FOLDER
+    python tests/runtime/archive/archive_rates.py --files 1000 --clips 0 --work FOLDER
+    python tests/runtime/archive/archive_rates.py --engine archive --memory PLOT --work FOLDER
 
 The files come from the data folder (DFD_DATA), without copies. Elapsed times are worth something on
 an idle machine only. The plot needs matplotlib.
@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from dfd_edge.archive.ledger import MEMORY
 from dfd_edge.archive.memory import MemoryRecord, read_memory
 from dfd_edge.archive.storage import Store
 
+#: `dfd-edge`, `dfd-edge archive`, and that with a Ray cluster of this machine.
+ENGINES = ("dfd-edge", "archive", "ray")
 #: The rate without start and end is that of this part of the clips.
 _STEADY = (0.1, 0.9)
 
@@ -84,7 +87,8 @@ def throughput(
     """Rates of each engine for the same files, by turns, and ratios of the medians."""
     folder = work / "once"
     folder.mkdir(parents=True)
-    for number, source in enumerate(sources):
+    mixed = random.Random(0).sample(sources, len(sources))
+    for number, source in enumerate(mixed):
         (folder / f"{number:05d}{source.suffix}").symlink_to(source)
     measured: dict[str, list[Rates]] = {engine: [] for engine in engines}
     for turn in range(rounds):
@@ -142,13 +146,17 @@ def main() -> None:
     parser.add_argument("--clips", type=float, default=0.1, help="share of clips among files")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--ray", action="store_true", help="measure a Ray cluster of this machine")
-    parser.add_argument("--memory", type=Path, metavar="PLOT", help="draw memory over a run too")
+    parser.add_argument(
+        "--engine", action="append", choices=ENGINES, help="default: dfd-edge and archive"
+    )
+    parser.add_argument(
+        "--memory", type=Path, metavar="PLOT", help="draw memory over a run of the engine archive"
+    )
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
     given = parser.parse_args()
     options = ["--jobs", str(given.jobs), "--duration", "2"]
     sources = development_files(given.files, given.clips)
-    engines = ["dfd-edge", "archive", *(["ray"] if given.ray else [])]
+    engines = given.engine or ["dfd-edge", "archive"]
     print(json.dumps(throughput(sources, given.work, options, engines, given.rounds), indent=2))
     if given.memory is not None:
         (record,) = read_memory(Store(str(given.work / "archive0")), MEMORY)
