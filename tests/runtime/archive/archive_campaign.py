@@ -309,12 +309,12 @@ def main() -> None:
         return done
 
     plain = judged("local", [])
-    span_s = max(3.0, 2 * plain.wall_s / max(1, given.kills))
+    span_s = max(1.0, plain.wall_s / max(1, given.kills))
     judged("local killed", [], kills=given.kills, span_s=span_s)
     if given.ray:
         with two_nodes() as (address, mark):
             cluster = judged("ray", ["--ray", address])
-            span_s = max(3.0, 2 * cluster.wall_s / max(1, given.kills))
+            span_s = max(1.0, cluster.wall_s / max(1, given.kills))
             more = {"kills": given.kills, "span_s": span_s, "mark": mark}
             judged("ray killed", ["--ray", address], **more)
     assert rows is not None
