@@ -14,7 +14,12 @@ from typing import Any, NoReturn, TypeVar, Union, cast
 
 T = TypeVar("T")
 
+Converter = Callable[[object, str], object]
+"""Converts a parsed value, whose name in messages comes second; raises SchemaError."""
+
 _MOST_WHOLE = 2**63 - 1
+#: Values of these types are plain already.
+_PLAIN = frozenset((str, int, float, bool))
 
 
 class SchemaError(ValueError):
@@ -23,8 +28,11 @@ class SchemaError(ValueError):
 
 def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON is whatever it is
     """Converts dataclasses, enums and tuples to plain JSON values."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = _names(cast(Hashable, type(value)))
+        return {name: to_plain(getattr(value, name)) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):
@@ -79,63 +87,92 @@ def from_plain(cls: type[T], value: object, where: str = "") -> T:
     Raises:
         SchemaError: A field is missing, unknown, of another type, or refused by the dataclass.
     """
-    return cast(T, _convert(cls, value, where))
-
-
-def _convert(kind: Any, value: object, where: str) -> object:  # noqa: ANN401
-    origin = typing.get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _convert_union(kind, value, where)
-    if origin in (list, tuple):
-        return _convert_array(kind, value, where)
-    if origin is dict:
-        fields = _object(value, where)
-        item = typing.get_args(kind)[1]
-        return {key: _convert(item, entry, _join(where, key)) for key, entry in fields.items()}
-    if dataclasses.is_dataclass(kind):
-        return _convert_dataclass(cast(type[Any], kind), value, where)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _convert_enum(kind, value, where)
-    return _SCALARS[kind](value, where)
-
-
-def _convert_union(kind: Any, value: object, where: str) -> object:  # noqa: ANN401
-    options = [option for option in typing.get_args(kind) if option is not type(None)]
-    return None if value is None else _convert(options[0], value, where)
-
-
-def _convert_array(kind: Any, value: object, where: str) -> object:  # noqa: ANN401
-    if not isinstance(value, list):
-        _refuse(where, value, "a list")
-    items = typing.get_args(kind)
-    if typing.get_origin(kind) is list:
-        return [_convert(items[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if items[-1] is Ellipsis:
-        items = (items[0],) * len(value)
-    if len(value) != len(items):
-        _refuse(where, value, f"a list of {len(items)}")
-    pairs = enumerate(zip(items, value, strict=True))
-    return tuple(_convert(item, entry, f"{where}[{i}]") for i, (item, entry) in pairs)
+    return cast(T, _converter(cast(Hashable, cls))(value, where))
 
 
 @functools.cache
-def _hints(cls: Hashable) -> dict[str, Any]:
-    """Returns the types of a dataclass's fields; cached, as compiling them from text is slow."""
-    return typing.get_type_hints(cls)
+def _converter(kind: Any) -> Converter:  # noqa: ANN401
+    """Returns what converts values to a type; cached, as archives convert millions."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        option = next(option for option in arguments if option is not type(None))
+        return functools.partial(_convert_optional, _converter(option))
+    if origin in (list, tuple):
+        return _array_converter(origin, arguments)
+    if origin is dict:
+        return functools.partial(_convert_dict, _converter(arguments[1]))
+    if dataclasses.is_dataclass(kind):
+        return functools.partial(_convert_dataclass, cast(type[Any], kind))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return functools.partial(_convert_enum, kind)
+    return _SCALARS.get(kind, _nothing)
+
+
+def _array_converter(origin: type[Any], arguments: tuple[Any, ...]) -> Converter:
+    if origin is list:
+        return functools.partial(_convert_list, _converter(arguments[0]))
+    if arguments[-1] is Ellipsis:
+        return functools.partial(_convert_tuple, _converter(arguments[0]))
+    return functools.partial(_convert_fixed, tuple(map(_converter, arguments)))
+
+
+def _convert_optional(option: Converter, value: object, where: str) -> object:
+    return None if value is None else option(value, where)
+
+
+def _convert_list(item: Converter, value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        _refuse(where, value, "a list")
+    return [item(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
+
+
+def _convert_tuple(item: Converter, value: object, where: str) -> tuple[object, ...]:
+    return tuple(_convert_list(item, value, where))
+
+
+def _convert_fixed(items: tuple[Converter, ...], value: object, where: str) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        _refuse(where, value, "a list")
+    if len(value) != len(items):
+        _refuse(where, value, f"a list of {len(items)}")
+    pairs = enumerate(zip(items, value, strict=True))
+    return tuple(item(entry, f"{where}[{i}]") for i, (item, entry) in pairs)
+
+
+def _convert_dict(item: Converter, value: object, where: str) -> dict[str, object]:
+    entries = _object(value, where)
+    return {key: item(entry, _join(where, key)) for key, entry in entries.items()}
+
+
+@functools.cache
+def _names(cls: Hashable) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cast(Any, cls)))
+
+
+@functools.cache
+def _fields(cls: Hashable) -> dict[str, tuple[Converter, bool]]:
+    """Returns by name what converts each field of a dataclass, and whether it must be there."""
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: (
+            _converter(hints[field.name]),
+            field.default is field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(cast(Any, cls))
+    }
 
 
 def _convert_dataclass(cls: type[Any], value: object, where: str) -> object:
     entries = _object(value, where)
-    hints = _hints(cast(Hashable, cls))
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = _fields(cast(Hashable, cls))
     for name in entries:
         if name not in fields:
             raise SchemaError(f"{_join(where, name)} is unknown")
     values = {}
-    for name, field in fields.items():
+    for name, (converter, needed) in fields.items():
         if name in entries:
-            values[name] = _convert(hints[name], entries[name], _join(where, name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            values[name] = converter(entries[name], _join(where, name))
+        elif needed:
             raise SchemaError(f"{_join(where, name)} is missing")
     try:
         return cls(**values)
@@ -180,7 +217,12 @@ def _boolean(value: object, where: str) -> bool:
     return value if isinstance(value, bool) else _refuse(where, value, "true or false")
 
 
-_SCALARS: dict[Any, Callable[[object, str], object]] = {
+def _nothing(value: object, where: str) -> NoReturn:
+    """Refuses values of types that JSON does not have, such as bytes."""
+    _refuse(where, value, "null")
+
+
+_SCALARS: dict[Any, Converter] = {
     str: _string,
     int: _integer,
     float: _number,

@@ -79,7 +79,7 @@ def _answer(
         thumbnail = judgement.thumbnail or b""
         message = {"judgement": to_plain(replace(judgement, thumbnail=None))}
         message["thumbnail"] = len(thumbnail)
-        rows = json.dumps(frames).encode()
+        rows = json.dumps(frames).encode() if frames else b""
         send_message(answers, message, [memoryview(thumbnail), memoryview(rows)])
 
 

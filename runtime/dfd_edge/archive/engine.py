@@ -6,24 +6,29 @@ Both judge with `judge_clip`.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from dfd_edge.archive.inputs import source_key
+from dfd_edge.archive.memory import resident_mb
 from dfd_edge.archive.rows import Clip, ClipRow
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
 from dfd_edge.archive.storage import Fetched, fetch
 from dfd_edge.archive.worker import Worker
+from dfd_edge.sources.containers import IMAGE_SUFFIXES
 
 T = TypeVar("T")
 
 _POLL_S = 0.1
+#: Most pictures of a group: their rows come together, and so many wait for one worker at the end.
+_GROUP_CLIPS = 8
 
 
 class Claims:
@@ -37,14 +42,19 @@ class Claims:
         self._holders: dict[bytes, bytes] = dict.fromkeys(known, b"")
         self._lock = threading.Lock()
 
-    def claim(self, sha256: str, source: str) -> bool:
-        """Whether a clip is the one of its contents that is to be judged.
+    def claim(self, clips: Sequence[tuple[str, str]]) -> list[bool]:
+        """Returns for clips whether each is the one of its contents that is to be judged.
 
         It stays so when asked again, as after a worker's death.
+
+        Args:
+            clips: Hash and source of each.
         """
-        key, holder = contents_key(sha256), source_key(source)
         with self._lock:
-            return self._holders.setdefault(key, holder) == holder
+            return [
+                self._holders.setdefault(contents_key(sha256), holder) == holder
+                for sha256, holder in ((sha256, source_key(source)) for sha256, source in clips)
+            ]
 
 
 def contents_key(sha256: str) -> bytes:
@@ -66,21 +76,69 @@ class Engine(Protocol):
             stop: Set it to end after the clips that are being judged.
         """
 
+    def workers_mb(self) -> float:
+        """Returns the resident memory of the workers that run now, in megabytes."""
+
+
+def groups(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    """Groups clips that go through threads and messages together.
+
+    A picture takes so little time that handing it on alone would be a tenth of it. Up to
+    `_GROUP_CLIPS` pictures that follow one another are a group, and each film is one.
+    """
+    group: list[Clip] = []
+    for clip in clips:
+        if not is_picture(clip):
+            yield from ([group] if group else [])
+            yield [clip]
+            group = []
+            continue
+        group.append(clip)
+        if len(group) == _GROUP_CLIPS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def is_picture(clip: Clip) -> bool:
+    """Whether a clip is a picture, by the suffix of its name."""
+    return os.path.splitext(clip.source)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - addresses
+
+
+def bring(
+    clips: Sequence[Clip], scratch: str, claim: Callable[[Sequence[tuple[str, str]]], list[bool]]
+) -> list[Fetched]:
+    """Fetches clips and claims their contents.
+
+    Args:
+        clips: The clips.
+        scratch: Folder for copies of those from object storage.
+        claim: `Claims.claim`, or what asks it elsewhere.
+    """
+    found = [fetch(clip, scratch) for clip in clips]
+    whole = [(file.sha256, file.clip.source) for file in found if file.sha256 is not None]
+    if not whole:
+        return found
+    firsts = iter(claim(whole))
+    return [
+        file if file.sha256 is None or next(firsts) else replace(file, repeated=True)
+        for file in found
+    ]
+
 
 def judge_clip(
     fetched: Fetched,
     worker: Worker,
-    claim: Callable[[str, str], bool],
     *,
     struck: int = 0,
     on_strike: Callable[[int], None] = lambda strikes: None,
 ) -> ClipRow:
-    """Judges a clip that was fetched, unless another one with the same contents is.
+    """Judges a clip that was brought, unless another one with the same contents is.
 
     Args:
         fetched: The clip; its copy is removed.
         worker: Judges.
-        claim: `Claims.claim`, or what asks it elsewhere.
         struck: Workers that this clip has ended before.
         on_strike: Called with their number when there is one more.
     """
@@ -88,7 +146,7 @@ def judge_clip(
     try:
         if fetched.error is not None or fetched.path is None or sha256 is None:
             return ClipRow(clip=clip, sha256=None, judgement=fetched.error, judged_s=time.time())
-        if not claim(sha256, clip.source):
+        if fetched.repeated:
             return ClipRow(clip=clip, sha256=sha256, judgement=None, judged_s=time.time())
         judgement, frames = worker.judge(
             fetched.path, clip.source, struck=struck, on_strike=on_strike
@@ -105,7 +163,7 @@ def judge_clip(
 class LocalEngine:
     """Judges on this machine: worker processes, each with its own session.
 
-    Clips are fetched and hashed ahead of their judgement, as many as there are workers.
+    Groups of clips are fetched and hashed ahead of their judgement, as many as there are workers.
 
     Args:
         judge: How clips are judged.
@@ -132,6 +190,7 @@ class LocalEngine:
         self._strikes_of = strikes_of
         self._strike = strike
         self._scratch = scratch
+        self._workers: set[Worker] = set()
 
     def rows(
         self, clips: Iterator[Clip], known: Iterable[bytes], stop: threading.Event
@@ -144,22 +203,34 @@ class LocalEngine:
             finally:
                 run.close()
 
+    def workers_mb(self) -> float:
+        """Returns the resident memory of the worker processes; see `Engine`."""
+        return sum(resident_mb(worker.pid) for worker in tuple(self._workers))
+
     def judge_all(self, run: _LocalRun) -> None:
         """Judges what is fetched until there is no more; runs in a thread of its own."""
         with Worker(self._judge, self._limits) as worker:
-            while (fetching := run.next_clip()) is not None:
-                fetched = fetching.result()
-                source = fetched.clip.source
+            self._workers.add(worker)
+            try:
+                while (fetching := run.next_group()) is not None:
+                    self._judge_group(fetching.result(), worker, run)
+            finally:
+                self._workers.discard(worker)
 
-                def on_strike(strikes: int, source: str = source) -> None:
-                    self._strike(source, strikes)
+    def _judge_group(self, group: list[Fetched], worker: Worker, run: _LocalRun) -> None:
+        rows: list[ClipRow] = []
+        for fetched in group:
+            if run.is_over():
+                fetched.discard()
+                continue
+            source = fetched.clip.source
 
-                struck = self._strikes_of(source)
-                run.give(
-                    judge_clip(
-                        fetched, worker, run.claims.claim, struck=struck, on_strike=on_strike
-                    )
-                )
+            def on_strike(strikes: int, source: str = source) -> None:
+                self._strike(source, strikes)
+
+            struck = self._strikes_of(source)
+            rows.append(judge_clip(fetched, worker, struck=struck, on_strike=on_strike))
+        run.give(rows)
 
     @property
     def jobs(self) -> int:
@@ -183,8 +254,8 @@ class _LocalRun:
         self._stop = stop
         self._folder = folder
         self._over = threading.Event()
-        self._fetching: queue.Queue[Future[Fetched] | None] = queue.Queue(engine.jobs)
-        self._rows: queue.Queue[ClipRow | BaseException | None] = queue.Queue(2 * engine.jobs)
+        self._fetching: queue.Queue[Future[list[Fetched]] | None] = queue.Queue(engine.jobs)
+        self._rows: queue.Queue[list[ClipRow] | BaseException | None] = queue.Queue(2 * engine.jobs)
         self._fetchers = ThreadPoolExecutor(engine.jobs, "archive fetch")
         self._threads = [
             threading.Thread(target=self._work, name=f"archive job {number}", daemon=True)
@@ -206,18 +277,22 @@ class _LocalRun:
             elif isinstance(given, BaseException):
                 raise given
             else:
-                yield given
+                yield from given
 
-    def next_clip(self) -> Future[Fetched] | None:
-        """Returns the next clip to judge, or None at the end."""
-        while not (self._stop.is_set() or self._over.is_set()):
+    def is_over(self) -> bool:
+        """Whether no more clips are to be judged."""
+        return self._stop.is_set() or self._over.is_set()
+
+    def next_group(self) -> Future[list[Fetched]] | None:
+        """Returns the next clips to judge, or None at the end."""
+        while not self.is_over():
             with contextlib.suppress(queue.Empty):
                 return self._fetching.get(timeout=_POLL_S)
         return None
 
-    def give(self, row: ClipRow | BaseException | None) -> None:
-        """Passes on a row."""
-        self._put(self._rows, row)
+    def give(self, rows: list[ClipRow] | BaseException | None) -> None:
+        """Passes on rows."""
+        self._put(self._rows, rows)
 
     def close(self) -> None:
         """Ends all threads, after the clips that they are judging."""
@@ -229,10 +304,11 @@ class _LocalRun:
 
     def _feed(self, clips: Iterator[Clip]) -> None:
         try:
-            for clip in clips:
-                if self._stop.is_set() or self._over.is_set():
+            for group in groups(clips):
+                if self.is_over():
                     return
-                self._put(self._fetching, self._fetchers.submit(fetch, clip, self._folder))
+                fetching = self._fetchers.submit(bring, group, self._folder, self.claims.claim)
+                self._put(self._fetching, fetching)
             for _ in self._threads:
                 self._put(self._fetching, None)
         except BaseException as error:  # raised again by `rows`

@@ -22,6 +22,7 @@ from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, OutputError, UsageError
 
 FOLDER = "_ledger"
+MEMORY = f"{FOLDER}/memory"
 _RUN = f"{FOLDER}/run.json"
 _STRIKES = f"{FOLDER}/strikes"
 #: A lock in object storage is renewed this often, and void when it is so old.

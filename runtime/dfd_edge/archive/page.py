@@ -16,11 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from dfd_edge.archive.dataset import read_clips
+from dfd_edge.archive.ledger import MEMORY
+from dfd_edge.archive.memory import MemoryRecord, read_memory
 from dfd_edge.archive.rows import Clip
 from dfd_edge.archive.settings import JudgeSettings
 from dfd_edge.archive.storage import Store, fetch
 from dfd_edge.judging.results import Label
-from dfd_edge.report.figures import FAKE_COLOUR, GREY, REAL_COLOUR, BarChart, Series
+from dfd_edge.report.figures import (
+    FAKE_COLOUR,
+    GREY,
+    REAL_COLOUR,
+    BarChart,
+    Chart,
+    Figure,
+    Series,
+    layout,
+    line,
+)
 from dfd_edge.report.html import data_uri, render_page
 from dfd_edge.report.words import Badge, count, spans
 
@@ -160,12 +172,16 @@ def write_index(
             "p_fake_counts": [totals.bins[number] for number in range(_BINS)],
         }
     )
-    page = render_page(_TEMPLATE, _values(store, totals, there), records=records, charts=True)
+    memory = list(read_memory(store, MEMORY))
+    values = _values(store, totals, there, memory)
+    page = render_page(_TEMPLATE, values, records=records, charts=True)
     store.write(PAGE, page.encode())
     return f"{store}/{PAGE}"
 
 
-def _values(store: Store, totals: Totals, reports: set[str]) -> dict[str, Any]:
+def _values(
+    store: Store, totals: Totals, reports: set[str], memory: list[MemoryRecord]
+) -> dict[str, Any]:
     judged = totals.clips - totals.copies
     words = [
         f"{number:,} {label.replace('_', ' ')}" for label, number in totals.labels.most_common()
@@ -192,7 +208,7 @@ def _values(store: Store, totals: Totals, reports: set[str]) -> dict[str, Any]:
         "title": Path(store.address).name or store.address,
         "summary": f"{totals.clips:,} clips: {', '.join(words)}.",
         "facts": facts,
-        "drawings": [chart.chart() for chart in _charts(totals)],
+        "drawings": [*(chart.chart() for chart in _charts(totals)), *_memory_charts(memory)],
         "suspicious": suspicious,
         "pictures": any(row["picture"] for row in suspicious),
         "total": f"{totals.clips:,}",
@@ -249,6 +265,36 @@ def _charts(totals: Totals) -> list[BarChart]:
             upright=True,
         ),
     ]
+
+
+def _memory_charts(records: list[MemoryRecord]) -> list[Chart]:
+    """Returns the chart of memory over the time of all runs, one after the other, if there is one.
+
+    Lines are broken between two runs.
+    """
+    minutes: list[float | None] = []
+    main_mb: list[float | None] = []
+    workers_mb: list[float | None] = []
+    before_s = 0.0
+    for record in records:
+        minutes += [(before_s + at_s) / 60 for at_s in record.seconds] + [None]
+        main_mb += [*record.main_mb, None]
+        workers_mb += [*record.workers_mb, None]
+        before_s += record.seconds[-1]
+    if not minutes:
+        return []
+    highest = (max(mb for mb in column if mb is not None) for column in (main_mb, workers_mb))
+    words = "The main process had {:,.0f} MB at most, its workers together {:,.0f} MB"
+    figure: Figure = {
+        "data": [
+            line("main process", minutes, main_mb, 0),
+            line("workers together", minutes, workers_mb, 1),
+        ],
+        "layout": layout("minutes of all runs", "resident memory, MB"),
+    }
+    figure["layout"]["yaxis"]["rangemode"] = "tozero"
+    caption = f"{words.format(*highest)}; pages that they share count in each."
+    return [Chart("figure-memory", "Memory over time", caption, figure)]
 
 
 def _report_name(row: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from dfd_edge.archive.dataset import Dataset, Place
 from dfd_edge.archive.engine import Engine, LocalEngine, contents_key
 from dfd_edge.archive.inputs import ManifestColumns, Selection, clips_of, source_key
-from dfd_edge.archive.ledger import Ledger, RunFacts
+from dfd_edge.archive.ledger import MEMORY, Ledger, RunFacts
+from dfd_edge.archive.memory import MemoryLog
 from dfd_edge.archive.progress import Progress
 from dfd_edge.archive.rows import Clip, ClipRow, Failure
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
@@ -134,13 +135,15 @@ def run_archive(
         if request.retry_failed:
             ledger.forget_strikes()
             note(f"{dataset.drop_failed()} clips that failed are judged again")
-        book = _Book(dataset, ledger)
+        chosen = (engine or request.engine)(ledger)
+        memory = MemoryLog(store, MEMORY, shard, chosen.workers_mb)
+        book = _Book(dataset, ledger, memory)
         progress = Progress(request.clips, book.is_done, note, limit=request.limit)
         pending = (clip for clip in request.clips() if not book.is_done(clip))
         clips = islice(pending, request.limit)
-        chosen = (engine or request.engine)(ledger)
         try:
             for row in chosen.rows(clips, book.contents(), stop):
+                memory.sample()
                 book.add(row)
                 progress.show(book.outcome)
             book.end()
@@ -154,10 +157,11 @@ def run_archive(
 class _Book:
     """The clips that are done, and the rows that wait for their commit."""
 
-    def __init__(self, dataset: Dataset, ledger: Ledger) -> None:
+    def __init__(self, dataset: Dataset, ledger: Ledger, memory: MemoryLog) -> None:
         self.outcome = Outcome()
         self._dataset = dataset
         self._ledger = ledger
+        self._memory = memory
         self._done: set[bytes] = set()
         self._places: dict[bytes, int] = {}
         self._fresh: dict[bytes, ClipRow] = {}
@@ -231,6 +235,7 @@ class _Book:
         self._rows.clear()
         self._fresh.clear()
         self._frame_rows = 0
+        self._memory.write()
 
     def _take_reachable(self) -> None:
         unreachable, self._unreachable = self._unreachable, []

@@ -104,6 +104,7 @@ class Fetched:
         sha256: Hash of its contents, hexadecimal; None where they could not be read.
         error: Why it could not be read.
         temporary: Whether the file is a copy, to be removed after use.
+        repeated: Whether another clip with the same contents is judged in its place.
     """
 
     clip: Clip
@@ -111,6 +112,7 @@ class Fetched:
     sha256: str | None = None
     error: Judgement | None = None
     temporary: bool = False
+    repeated: bool = False
 
     def discard(self) -> None:
         """Removes the copy."""

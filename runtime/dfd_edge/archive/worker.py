@@ -34,6 +34,8 @@ LIVES = 3
 _START_S = 600.0
 _TOO_LITTLE_MEMORY = "there is not enough memory to judge it"
 _MOST_PAYLOAD = 1 << 28
+#: Most bytes of one read: an answer without frames and thumbnail comes with one.
+_READ_BYTES = 1 << 16
 _FRAME_ROW_KEYS = frozenset(
     ("time_s", "track", "box", "p_frame", "p_step", "p_fake", "judged", "reason", "label")
 )
@@ -65,6 +67,7 @@ class Worker(Closing):
         self._process: subprocess.Popen[bytes] | None = None
         self._pipes: tuple[int, int, int] = (-1, -1, -1)
         self._trust_list: TrustList | None = None
+        self._unread = memoryview(b"")
 
     @property
     def pid(self) -> int | None:
@@ -208,6 +211,7 @@ class Worker(Closing):
             for descriptor in given:
                 os.close(descriptor)
         self._pipes = (to_child, from_child, held)
+        self._unread = memoryview(b"")
 
     def _ask(self, path: str, name: str) -> tuple[Judgement, tuple[dict[str, Any], ...]]:
         self._send({"path": path, "name": name})
@@ -215,7 +219,7 @@ class Worker(Closing):
         try:
             judgement = from_plain(Judgement, message["judgement"])
             length = message["thumbnail"]
-            thumbnail, rows = payload[:length], json.loads(payload[length:])
+            thumbnail, rows = payload[:length], json.loads(payload[length:] or b"[]")
             frames = tuple({key: row[key] for key in _FRAME_ROW_KEYS} for row in rows)
         except (KeyError, TypeError, SchemaError, json.JSONDecodeError) as error:
             raise _Died(f"an answer that cannot be read ({error})") from error
@@ -232,13 +236,11 @@ class Worker(Closing):
 
         def receive(buffer: memoryview) -> None:
             while buffer:
-                left_s = until_s - time.monotonic()
-                if left_s <= 0.0 or not select.select([self._pipes[1]], [], [], left_s)[0]:
-                    raise _Late
-                count = os.readv(self._pipes[1], [buffer])
-                if not count:
-                    raise self._ending()
-                buffer = buffer[count:]
+                if not self._unread:
+                    self._unread = self._read(until_s)
+                taken = self._unread[: len(buffer)]
+                buffer[: len(taken)] = taken
+                buffer, self._unread = buffer[len(taken) :], self._unread[len(taken) :]
 
         try:
             message, size = receive_message(receive)
@@ -249,6 +251,16 @@ class Worker(Closing):
         payload = bytearray(size)
         receive(memoryview(payload))
         return message, bytes(payload)
+
+    def _read(self, until_s: float) -> memoryview:
+        """Returns what the process has written, as much as there is."""
+        left_s = until_s - time.monotonic()
+        if left_s <= 0.0 or not select.select([self._pipes[1]], [], [], left_s)[0]:
+            raise _Late
+        data = os.read(self._pipes[1], _READ_BYTES)
+        if not data:
+            raise self._ending()
+        return memoryview(data)
 
     def _ending(self) -> Exception:
         """Returns how the process ended, to be raised."""

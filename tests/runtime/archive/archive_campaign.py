@@ -2,8 +2,9 @@
 
     python tests/runtime/archive/archive_campaign.py --files 2000 --kills 10 --ray --work FOLDER
 
-The files come from the data folder (DFD_DATA): clips and face crops, copies under other names, and
-damaged ones. Needs the extras `archive` and, for --ray, `archive-ray`.
+Runs that are killed commit every second, so that most kills come after a commit. The files come
+from the data folder (DFD_DATA): clips and face crops, copies under other names, and damaged ones.
+Needs the extras `archive` and, for --ray, `archive-ray`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER.parents[1] / "fuzz")]
@@ -30,7 +33,8 @@ from mutations import mutate  # noqa: E402
 COPIES, BROKEN, CLIPS = 0.2, 0.05, 0.1
 #: Rows of two runs may differ by this.
 TOLERANCE = 1e-5
-_SAMPLE_S = 1.0
+#: Killed runs commit so often.
+_COMMIT_S = 1.0
 _COMPARED = ("label", "complete", "frames", "failure", "sha256", "expected")
 
 
@@ -41,14 +45,14 @@ class Run:
     Attributes:
         wall_s: Seconds.
         processor_s: Processor time of all processes that ended with it.
-        kills: Processes that were killed on the way.
-        memory: Seconds since the start and resident megabytes of the main process.
+        kills: Processes that were killed on the way, by their kind.
+        resumed: Starts that found rows of an earlier one.
     """
 
     wall_s: float
     processor_s: float
-    kills: int
-    memory: list[tuple[float, float]]
+    kills: Counter[str]
+    resumed: int
 
 
 def build(sources: Sequence[Path], folder: Path, files: int, seed: int = 0) -> list[Path]:
@@ -90,7 +94,22 @@ def development_files(files: int, clips_share: float = CLIPS) -> list[Path]:
 
 def command(inputs: Path, out: Path, options: Sequence[str]) -> list[str]:
     """The command of a run."""
-    return [sys.executable, "-m", "dfd_edge", "archive", str(inputs), "--out", str(out), *options]
+    return [sys.executable, "-m", "dfd_edge", *arguments(inputs, out, options)]
+
+
+def arguments(inputs: Path, out: Path, options: Sequence[str]) -> list[str]:
+    """The arguments of `dfd-edge` for a run."""
+    return ["archive", str(inputs), "--out", str(out), *options]
+
+
+def committing(commit_s: float, inputs: Path, out: Path, options: Sequence[str]) -> list[str]:
+    """The command of a run that commits its rows after so many seconds."""
+    program = (
+        f"import sys; from dfd_edge.archive import run; run._COMMIT_S = {commit_s}\n"
+        "run._COMMIT_SHARE = 0.0; sys.argv[0] = 'dfd-edge'\n"
+        "from dfd_edge.cli import main; main()"
+    )
+    return [sys.executable, "-c", program, *arguments(inputs, out, options)]
 
 
 def run(
@@ -101,6 +120,7 @@ def run(
     kills: int = 0,
     span_s: float = 10.0,
     seed: int = 0,
+    mark: str | None = None,
 ) -> Run:
     """Runs to the end; on the way processes are killed at random moments, and the run resumed.
 
@@ -108,34 +128,60 @@ def run(
         inputs: The folder to judge.
         out: The results.
         options: More options of the command.
-        kills: Processes to kill: every other time the main one, otherwise a worker.
-        span_s: A kill comes within this after the last one, or after the start.
-        seed: Chooses moments and workers.
+        kills: Processes to kill, by turns of each kind that `victims` knows.
+        span_s: A kill comes within this after workers are there again.
+        seed: Chooses moments and victims.
+        mark: Variable that all processes of a Ray cluster have; None for the local engine.
     """
     random_ = random.Random(seed)
-    memory: list[tuple[float, float]] = []
-    killed = 0
+    killed: Counter[str] = Counter()
+    resumed = 0
     began_s, used_s = time.monotonic(), _children_s()
+    words = committing(_COMMIT_S, inputs, out, options) if kills else command(inputs, out, options)
     while True:
-        process = subprocess.Popen(command(inputs, out, options), stderr=subprocess.DEVNULL)
-        due_s = time.monotonic() + random_.uniform(1.0, span_s)
+        resumed += any((out / "clips").glob("*.parquet"))
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        due_s: float | None = None
         while process.poll() is None:
             time.sleep(0.05)
-            now_s = time.monotonic()
-            if not memory or now_s - began_s - memory[-1][0] >= _SAMPLE_S:
-                memory.append((now_s - began_s, _resident_mb(process.pid)))
-            if killed < kills and now_s >= due_s:
-                workers = children_of(process.pid)
-                main = killed % 2 == 0 or not workers
-                victim = process.pid if main else random_.choice(workers)
-                os.kill(victim, signal.SIGKILL)
-                killed += 1
-                due_s = now_s + random_.uniform(1.0, span_s)
+            if killed.total() >= kills or (due_s is not None and time.monotonic() < due_s):
+                continue
+            there = victims(process.pid, mark)
+            kind = list(there)[killed.total() % len(there)]
+            if due_s is None:
+                due_s = time.monotonic() + random_.uniform(0.0, span_s) if there["worker"] else None
+            elif there[kind]:
+                os.kill(random_.choice(there[kind]), signal.SIGKILL)
+                killed[kind] += 1
+                due_s = None
         if process.returncode in (0, 1):  # 1: a clip failed
             wall_s = time.monotonic() - began_s
-            return Run(wall_s, _children_s() - used_s, killed, memory)
+            return Run(wall_s, _children_s() - used_s, killed, resumed)
         if process.returncode != -signal.SIGKILL:
             raise SystemExit(f"the run ended with {process.returncode}")
+
+
+def victims(main: int, mark: str | None) -> dict[str, list[int]]:
+    """The processes of a run by their kind.
+
+    Args:
+        main: The main process.
+        mark: Variable that all processes of a Ray cluster have; None for the local engine.
+    """
+    if mark is None:
+        return {"main process": [main], "worker": children_of(main)}
+    kinds = {"actor": b"MapWorker", "claims": b"ray::Claims", "worker": b"dfd_edge.archive.child"}
+    found: dict[str, list[int]] = {**{kind: [] for kind in kinds}, "main process": [main]}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            kind = next((kind for kind, word in kinds.items() if word in words), None)
+            if kind is None or mark.encode() not in (folder / "environ").read_bytes():
+                continue
+        except OSError:
+            continue
+        found[kind].append(int(folder.name))
+    return found
 
 
 def rows_of(out: Path) -> dict[str, dict[str, object]]:
@@ -194,39 +240,21 @@ def compare(one: dict[str, dict[str, object]], two: dict[str, dict[str, object]]
 
 
 @contextmanager
-def two_nodes(cpus: int = 1) -> Iterator[str]:
-    """A Ray cluster of two nodes on this machine; gives its address."""
+def two_nodes(cpus: int = 1) -> Iterator[tuple[str, str]]:
+    """A Ray cluster of two nodes on this machine; gives its address and its mark for `run`."""
     from ray.cluster_utils import Cluster
 
-    # By default actors make room for everything else on the machine.
-    os.environ.update({"RAY_worker_niceness": "0"})
+    # By default actors make room for everything else on the machine. Workers inherit variables
+    # that begin with ORT_.
+    mark = f"ORT_ARCHIVE_TEST={os.getpid()}"
+    os.environ.update([mark.split("="), ("RAY_worker_niceness", "0")])
     memory = {"object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, **memory})
     try:
         cluster.add_node(num_cpus=cpus, **memory)
-        yield cluster.address
+        yield cluster.address, mark
     finally:
         cluster.shutdown()
-
-
-def throughput(sources: Sequence[Path], work: Path, options: Sequence[str], rounds: int) -> object:
-    """Processor time of `dfd-edge` and of `dfd-edge archive` for the same files, by turns."""
-    folder = work / "once"
-    folder.mkdir(parents=True)
-    for number, source in enumerate(sources):
-        (folder / f"{number:05d}{source.suffix}").symlink_to(source)
-    used: dict[str, list[float]] = {"dfd-edge": [], "dfd-edge archive": []}
-    for turn in range(rounds):
-        for name, seconds in used.items():
-            since_s = _children_s()
-            if name == "dfd-edge":
-                words = [sys.executable, "-m", "dfd_edge", "--json", *options, str(folder)]
-            else:
-                words = command(folder, work / f"once{turn}", options)
-            subprocess.run(words, check=False, capture_output=True)
-            seconds.append(round(_children_s() - since_s, 2))
-    plain, archived = (sum(seconds) for seconds in used.values())
-    return {"processor_s": used, "throughput_ratio": round(plain / archived, 3)}
 
 
 def children_of(pid: int) -> list[int]:
@@ -240,81 +268,59 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
-def _resident_mb(pid: int) -> float:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def _children_s() -> float:
     times = os.times()
     return times.children_user + times.children_system
 
 
+def figures_of(run: Run, rows: dict[str, dict[str, object]], plain: object) -> dict[str, object]:
+    """Figures of a run, beside the rows of the undisturbed one."""
+    return {
+        "wall_s": round(run.wall_s, 1),
+        "kills": run.kills,
+        "resumed": run.resumed,
+        "rows": len(rows),
+        "largest_difference": None if plain is None else compare(plain, rows),
+    }
+
+
 def main() -> None:
-    """Runs the campaign and prints its figures as JSON."""
+    """Runs the campaign and prints its figures as JSON, one run a line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--ray", action="store_true", help="run on two nodes of Ray too")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True, help="a new folder")
-    parser.add_argument(
-        "--throughput", action="store_true", help="only compare with dfd-edge, copies left out"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="of --throughput")
     parser.add_argument("--clips", type=float, default=CLIPS, help="share of clips among files")
     given = parser.parse_args()
     work: Path = given.work
-    if given.throughput:
-        options = ["--jobs", str(given.jobs), "--duration", "2"]
-        sources = development_files(given.files, given.clips)
-        print(json.dumps(throughput(sources, work, options, given.rounds), indent=2))
-        return
     files = build(development_files(given.files, given.clips), work / "files", given.files)
     options = ["--jobs", str(given.jobs), "--duration", "2"]
-    plain = run(work / "files", work / "plain", options)
-    rows = rows_of(work / "plain")
-    check(files, rows)
-    labels = [row["label"] for row in rows.values()]
-    figures: dict[str, object] = {
-        "files": len(files),
-        "labels": {str(label): labels.count(label) for label in dict.fromkeys(labels)},
-        "copies": sum(row["duplicate_of"] is not None for row in rows.values()),
-        "local": {"wall_s": round(plain.wall_s, 1), "processor_s": round(plain.processor_s, 1)},
-    }
-    with (work / "memory.csv").open("w", newline="") as table:
-        writer = csv.writer(table)
-        writer.writerow(["seconds", "resident_mb"])
-        writer.writerows((f"{at:.1f}", f"{mb:.1f}") for at, mb in plain.memory)
-    print(json.dumps(figures), flush=True)
-    killed = run(
-        work / "files",
-        work / "killed",
-        options,
-        kills=given.kills,
-        span_s=max(2.0, plain.wall_s / given.kills),
-    )
-    again = rows_of(work / "killed")
-    check(files, again)
-    figures["killed"] = {
-        "kills": killed.kills,
-        "largest_difference": compare(rows, again),
-        "processor_s": round(killed.processor_s, 1),
-    }
-    print(json.dumps(figures), flush=True)
-    if given.ray:
-        with two_nodes() as address:
-            cluster = run(work / "files", work / "ray", [*options, "--ray", address])
-        there = rows_of(work / "ray")
+    rows: dict[str, dict[str, object]] | None = None
+
+    def judged(name: str, more: Sequence[str], **settings: Any) -> Run:
+        nonlocal rows
+        done = run(work / "files", work / name, [*options, *more], **settings)
+        there = rows_of(work / name)
         check(files, there)
-        figures["ray"] = {
-            "wall_s": round(cluster.wall_s, 1),
-            "largest_difference": compare(rows, there),
-        }
-    print(json.dumps(figures, indent=2))
+        print(json.dumps({name: figures_of(done, there, rows)}), flush=True)
+        rows = rows or there
+        return done
+
+    plain = judged("local", [])
+    span_s = max(1.0, plain.wall_s / max(1, given.kills))
+    judged("local killed", [], kills=given.kills, span_s=span_s)
+    if given.ray:
+        with two_nodes() as (address, mark):
+            cluster = judged("ray", ["--ray", address])
+            span_s = max(1.0, cluster.wall_s / max(1, given.kills))
+            more = {"kills": given.kills, "span_s": span_s, "mark": mark}
+            judged("ray killed", ["--ray", address], **more)
+    assert rows is not None
+    labels = Counter(str(row["label"]) for row in rows.values())
+    copies = sum(row["duplicate_of"] is not None for row in rows.values())
+    print(json.dumps({"labels": labels, "copies": copies}))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,18 +15,20 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: it is of the ex
 pytest.importorskip("fsspec", reason="fsspec is not installed: it is of the extra `archive`")
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
 from dfd_edge.archive.compare import compare, drift_of
 from dfd_edge.archive.dataset import CLIP_COLUMNS, FRAME_COLUMNS
 from dfd_edge.archive.estimate import estimate
+from dfd_edge.archive.ledger import MEMORY
+from dfd_edge.archive.memory import read_memory
 from dfd_edge.archive.page import Totals, write_index
-from dfd_edge.archive.run import ArchiveRequest, run_archive
+from dfd_edge.archive.run import ArchiveRequest
 from dfd_edge.archive.settings import JudgeSettings
 from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UsageError
+from dfd_edge.schema import to_plain
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "archive.md"
 
@@ -61,6 +64,28 @@ def test_the_index_shows_counts_suspicious_clips_and_failures(copied: Path):
     ]
     assert places == sorted(places), "the most suspicious comes first"
     assert "data:image/jpeg" in page
+
+
+def test_the_index_draws_the_memory_of_the_main_process_and_of_the_workers(copied: Path):
+    pytest.importorskip("jinja2", reason="jinja2 is not installed")
+    store = Store(str(copied))
+    (record,) = read_memory(store, MEMORY)
+    if not any(record.main_mb):
+        pytest.skip("no /proc on this system")
+    assert len(record.seconds) == len(record.main_mb) == len(record.workers_mb)
+    assert min(record.main_mb) > 20.0
+    assert max(record.workers_mb) > 50.0, "a worker holds the bundle"
+    later = replace(record, seconds=(1.0, 61.0), main_mb=(70.0, 4321.0), workers_mb=(1.0, 2.0))
+    store.write(f"{MEMORY}/9{record.began_s:.0f}-1-1.json", json.dumps(to_plain(later)).encode())
+    store.write(f"{MEMORY}/torn.json", b"{")
+    write_index(store, JudgeSettings())
+    page = (copied / "index.html").read_text("utf-8")
+    assert "The main process had 4,321 MB at most" in page
+    text = page.partition('id="figure-memory">')[2].partition("</script>")[0]
+    main, workers = json.loads(text)["data"]
+    assert main["y"] == [*record.main_mb, None, 70.0, 4321.0, None]
+    assert main["x"] == workers["x"]
+    assert main["x"][-2] == pytest.approx((record.seconds[-1] + 61.0) / 60, abs=1e-3)
 
 
 def test_reports_of_the_most_suspicious_are_linked(copied: Path):
@@ -160,15 +185,3 @@ def test_pandas_reads_the_folder(archived: Path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     table = pandas.read_parquet(archived / "clips")
     assert list(table.columns) == [column.name for column in CLIP_COLUMNS]
-
-
-def test_labels_of_a_manifest_come_into_the_rows(media: Path, tmp_path: Path):
-    manifest = tmp_path / "labels.csv"
-    manifest.write_text(f"path,label\n{media}/face0.png,REAL\n{media}/more/plain.jpg,FAKE\n")
-    request = ArchiveRequest(inputs=(str(manifest),), out=str(tmp_path / "out"))
-    run_archive(request, threading.Event())
-    (part,) = (tmp_path / "out" / "clips").glob("*.parquet")
-    table = pq.read_table(part)
-    labels = dict(zip(table["source"].to_pylist(), table["expected"].to_pylist(), strict=True))
-    assert labels == {f"{media}/face0.png": "real", f"{media}/more/plain.jpg": "fake"}
-    assert pc.all(table["complete"]).as_py()

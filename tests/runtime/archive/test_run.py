@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 from archive_campaign import rows_of
 
 from dfd_edge import Detector
+from dfd_edge.archive import engine as engine_module
+from dfd_edge.archive.cluster import blocks
 from dfd_edge.archive.dataset import CLIP_COLUMNS, FRAME_COLUMNS, schema_of
-from dfd_edge.archive.engine import judge_clip
+from dfd_edge.archive.engine import Claims, LocalEngine, contents_key, groups, judge_clip
 from dfd_edge.archive.ledger import Ledger, RunFacts
 from dfd_edge.archive.rows import Clip, ClipRow, Failure, Judgement
 from dfd_edge.archive.run import ArchiveRequest, bundle_hash, run_archive
@@ -49,6 +51,9 @@ class FakeEngine:
         self.judge = judge
         self.asked: list[str] = []
 
+    def workers_mb(self):
+        return 0.0
+
     def rows(self, clips, known, stop):
         for clip in clips:
             self.asked.append(clip.source)
@@ -66,6 +71,59 @@ def unreachable(clip: Clip) -> ClipRow:
     return ClipRow(clip=clip, sha256=None, judgement=error, judged_s=time.time())
 
 
+class FakeWorker:
+    """Judges at once, in no process."""
+
+    pid = None
+
+    def __init__(self, judge, limits) -> None: ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None: ...
+
+    def judge(self, path: str, name: str, *, struck: int, on_strike):
+        return Judgement(p_fake=0.5), ()
+
+
+def test_pictures_are_handed_on_in_groups_and_films_alone():
+    names = [*(f"{number}.jpg" for number in range(19)), "a.mp4", "b.mkv", "c.PNG"]
+    clips = [Clip(f"s3://bucket/{name}") for name in names]
+    assert [clip for group in groups(clips) for clip in group] == clips
+    assert [len(group) for group in groups(clips)] == [8, 8, 3, 1, 1, 1]
+    assert [len(block) for block in blocks(clips * 2, most=40)] == [40, 4]
+    films = [Clip(f"{number}.mp4") for number in range(40)]
+    assert [len(block) for block in blocks(films, most=100)] == [16, 16, 8]
+
+
+def test_a_stop_leaves_the_rest_of_a_group_for_the_next_run(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "Worker", FakeWorker)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"{number:02d}.png").write_bytes(number.to_bytes(2, "big"))
+    clips = [Clip(str(path)) for path in sorted(folder.iterdir())]
+    stop = threading.Event()
+    rows = LocalEngine(STILLS, WorkerSettings(), jobs=2).rows(iter(clips), (), stop)
+    first = next(rows)
+    stop.set()
+    judged = [first, *rows]
+    assert len(judged) < len(clips)
+    assert len({row.clip.source for row in judged}) == len(judged)
+    again = LocalEngine(STILLS, WorkerSettings(), jobs=2)
+    assert len(list(again.rows(iter(clips), (), threading.Event()))) == len(clips)
+
+
+def test_contents_are_claimed_once_whoever_asks_how_often():
+    claims = Claims([contents_key("ab" * 32)])
+    asked = [("cd" * 32, "one"), ("cd" * 32, "two"), ("ab" * 32, "three")]
+    assert claims.claim(asked) == [True, False, False]
+    assert claims.claim(asked) == [True, False, False], "as after the loss of an actor"
+
+
 def test_every_clip_has_one_row_with_the_verdict_of_the_detector(
     archived: Path, media: Path, sources
 ):
@@ -78,6 +136,7 @@ def test_every_clip_has_one_row_with_the_verdict_of_the_detector(
         assert row["label"] == verdict.label
         assert row["p_fake"] == pytest.approx(verdict.p_fake, abs=1e-6)
         assert row["frames"] == verdict.frames
+        assert row["complete"] == verdict.complete
         assert [person["track"] for person in row["people"]] == [p.track for p in verdict.people]
         assert row["bundle"] == detector.bundle.sha256
         assert row["size"] == (media / name).stat().st_size
@@ -181,6 +240,18 @@ def test_limit_and_resume_judge_each_clip_once(media: Path, tmp_path: Path, sour
         )
     assert len(engine.asked) == len(set(engine.asked)) == len(sources)
     assert len(rows_of(tmp_path / "out")) == len(sources)
+
+
+def test_labels_of_a_manifest_come_into_the_rows(media: Path, tmp_path: Path):
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text(f"path,label\n{media}/face0.png,REAL\n{media}/more/plain.jpg,FAKE\n")
+    run_archive(
+        request(manifest, tmp_path / "out"),
+        threading.Event(),
+        engine=lambda ledger: FakeEngine(instant),
+    )
+    labels = {source: row["expected"] for source, row in rows_of(tmp_path / "out").items()}
+    assert labels == {f"{media}/face0.png": "real", f"{media}/more/plain.jpg": "fake"}
 
 
 def test_failed_clips_are_judged_again_on_request(media: Path, tmp_path: Path, sources):

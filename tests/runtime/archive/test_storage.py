@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import socket
+import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +75,9 @@ class CuttingProxy:
         except OSError:
             pass
         for end in (source, target):
+            # The other thread waits for its next bytes: closing alone would not end that.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             end.close()
 
 
@@ -110,21 +118,20 @@ def upload(folder: Path, address: str) -> None:
         filesystem.pipe_file(f"{path}/{file.relative_to(folder)}", file.read_bytes())
 
 
-def test_an_archive_in_s3_is_judged_into_s3_with_a_cut_connection(
-    proxy: CuttingProxy, media: Path, archived: Path, sources, tmp_path: Path
-):
-    upload(media, "s3://archive/media")
+def judge_within(
+    bucket: str, media: Path, archived: Path, sources: frozenset[str], scratch: Path
+) -> None:
+    """Judges the small archive from a bucket into it: the rows are those of the local one."""
+    upload(media, f"{bucket}/media")
     settings = JudgeSettings(frame_rows=True, thumbnails=True, duration_s=1.0)
     request = ArchiveRequest(
-        inputs=("s3://archive/media",),
-        out="s3://archive/results",
+        inputs=(f"{bucket}/media",),
+        out=f"{bucket}/results",
         judge=settings,
         jobs=2,
-        scratch=str(tmp_path),
+        scratch=str(scratch),
     )
-    proxy.cut(down=60_000)  # in the middle of a clip: everything else is smaller
     run_archive(request, threading.Event())
-    assert proxy.cuts == 1
     columns = ["source", "sha256", "label", "p_fake", "failure"]
 
     def rows(out: str, root: str) -> dict[str, tuple[object, ...]]:
@@ -134,13 +141,104 @@ def test_an_archive_in_s3_is_judged_into_s3_with_a_cut_connection(
             for row in batch.to_pylist()
         }
 
-    there = rows("s3://archive/results", "s3://archive/media/")
+    there = rows(f"{bucket}/results", f"{bucket}/media/")
     assert set(there) == sources
     assert there == rows(str(archived), f"{media}/")
-    assert list(tmp_path.iterdir()) == [], "copies are removed"
+    assert list(scratch.iterdir()) == [], "copies are removed"
     again = run_archive(request, threading.Event())
     assert (again.judged, again.before) == (0, len(sources))
-    assert Store("s3://archive/results").read("_ledger/lock-1") is None
+    assert Store(f"{bucket}/results").read("_ledger/lock-1") is None
+
+
+def test_an_archive_in_s3_is_judged_into_s3_with_a_cut_connection(
+    proxy: CuttingProxy, media: Path, archived: Path, sources, tmp_path: Path
+):
+    proxy.cut(down=60_000)  # in the middle of a clip: everything else is smaller
+    judge_within("s3://archive", media, archived, sources, tmp_path)
+    assert proxy.cuts == 1
+
+
+@pytest.fixture
+def azure(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Iterator[str]:
+    """An Azure Blob server with an empty container; gives its address."""
+    pytest.importorskip("adlfs", reason="adlfs is not installed")
+    program = os.environ.get("AZURITE") or shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("no azurite-blob: run `npm install azurite` and set AZURITE to its path")
+    port = free_port()
+    server = subprocess.Popen(
+        [program, "--silent", "--inMemoryPersistence", "--disableTelemetry"]
+        + ["--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port)],
+        cwd=tmp_path_factory.mktemp("azurite"),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(port)
+        # The account that every Azurite has, whose key is in its documentation.
+        name = "devstoreaccount1"
+        key = (
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsu"
+            "Fq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+        )
+        monkeypatch.setenv(
+            "AZURE_STORAGE_CONNECTION_STRING",
+            f"DefaultEndpointsProtocol=http;AccountName={name};AccountKey={key};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/{name};",
+        )
+        open_filesystem("az://archive")[0].mkdir("archive")
+        yield "az://archive"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Google Cloud Storage server with an empty bucket; gives its address."""
+    pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+    emulator = pytest.importorskip(
+        "gcp_storage_emulator.server", reason="gcp-storage-emulator is not installed"
+    )
+    port = free_port()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="archive")
+    server.start()
+    try:
+        yield "gs://archive"
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    until_s = time.monotonic() + 30.0
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < until_s, "the server does not answer"
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["azure", "google"])
+def test_archives_in_other_storage_are_judged_where_they_are(
+    server: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    media: Path,
+    archived: Path,
+    sources,
+    tmp_path: Path,
+):
+    monkeypatch.setattr(ledger, "_SETTLE_S", 0.05)
+    judge_within(request.getfixturevalue(server), media, archived, sources, tmp_path)
 
 
 def test_a_cut_upload_leaves_the_whole_object(proxy: CuttingProxy):
