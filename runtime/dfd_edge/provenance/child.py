@@ -32,7 +32,7 @@ _CHUNK = 1 << 16
 #: them starts a thread, without which no process should fork.
 _MODULES = (
     *("c2pa", "av", "cv2", "PIL.Image", "pillow_heif"),
-    *("dfd_edge.provenance.films", "dfd_edge.provenance.pictures"),
+    *("dfd_edge.provenance.metadata.films", "dfd_edge.provenance.metadata.pictures"),
 )
 
 Read = Callable[["Request"], Any]

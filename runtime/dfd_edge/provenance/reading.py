@@ -11,7 +11,7 @@ from dfd_edge.provenance.bounded import read_bounded
 from dfd_edge.provenance.boxes import BoxError, check_store
 from dfd_edge.provenance.child import Request
 from dfd_edge.provenance.manifests import Found, UnreadableManifest, read_manifest
-from dfd_edge.provenance.metadata import read_marks
+from dfd_edge.provenance.metadata.marks import read_marks
 from dfd_edge.provenance.outcome import conclude
 from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.provenance.trust import TrustList

@@ -29,9 +29,9 @@ from tagged import (
 
 from dfd_edge import read_provenance
 from dfd_edge.errors import SourceError
-from dfd_edge.provenance.metadata import KNOWN_MARKS, MOST_MARKS, read_marks
+from dfd_edge.provenance.metadata.marks import KNOWN_MARKS, MOST_MARKS, read_marks
+from dfd_edge.provenance.metadata.statements import Statement
 from dfd_edge.provenance.record import Outcome
-from dfd_edge.provenance.statements import Statement
 
 AIGC = (
     '{"Label":"LABEL","ContentProducer":"001191110108335469089C10100","ProduceID":"ID",'
@@ -509,7 +509,7 @@ def test_pictures_need_no_library_of_pictures(tmp_path):
     path = png(tmp_path / "a.png", {"Software": "NovelAI"})
     code = (
         "import sys, pathlib\n"
-        "from dfd_edge.provenance.metadata import read_marks\n"
+        "from dfd_edge.provenance.metadata.marks import read_marks\n"
         f"print(read_marks(pathlib.Path({str(path)!r}))[0].generator, 'PIL' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

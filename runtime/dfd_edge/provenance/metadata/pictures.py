@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
 
-from dfd_edge.provenance.statements import Exhausted, Statement, TextReader, decoded
-from dfd_edge.provenance.xmp import read_xmp
+from dfd_edge.provenance.metadata.statements import Exhausted, Statement, TextReader, decoded
+from dfd_edge.provenance.metadata.xmp import read_xmp
 from dfd_edge.sources.headers import jpeg_segments, mp4_boxes, png_chunks, riff_chunks
 
 #: Metadata stand before the pixels in a JPEG or GIF file.

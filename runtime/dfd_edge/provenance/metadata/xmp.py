@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from xml.parsers import expat
 
-from dfd_edge.provenance.statements import MOST_VALUE_BYTES, Statement
+from dfd_edge.provenance.metadata.statements import MOST_VALUE_BYTES, Statement
 
 _MOST_DEPTH = 64
 _MOST_ELEMENTS = 20_000

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import av
 
-from dfd_edge.provenance.statements import (
+from dfd_edge.provenance.metadata.statements import (
     MOST_VALUE_BYTES,
     Exhausted,
     Statement,
     TextReader,
     decoded,
 )
-from dfd_edge.provenance.xmp import read_xmp
+from dfd_edge.provenance.metadata.xmp import read_xmp
 from dfd_edge.sources.containers import (
     FORMAT_WHITELIST,
     is_mp4,

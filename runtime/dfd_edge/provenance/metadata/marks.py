@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 
 from dfd_edge.errors import SourceError
+from dfd_edge.provenance.metadata.statements import MOST_BYTES, Statement
 from dfd_edge.provenance.record import Mark
 from dfd_edge.provenance.source_types import source_type
-from dfd_edge.provenance.statements import MOST_BYTES, Statement
 from dfd_edge.sinks.text import cleaned
 
 #: Marks of one file that are kept.
@@ -113,11 +113,11 @@ def _statements(path: Path) -> Iterator[Statement]:
     head = read_head(path)
     kind = "gif" if head.startswith(b"GIF8") else image_format(head)
     if kind is None:
-        from dfd_edge.provenance.films import film_statements  # noqa: PLC0415
+        from dfd_edge.provenance.metadata.films import film_statements  # noqa: PLC0415
 
         yield from film_statements(path, head)
     else:
-        from dfd_edge.provenance.pictures import picture_statements  # noqa: PLC0415
+        from dfd_edge.provenance.metadata.pictures import picture_statements  # noqa: PLC0415
 
         with path.open("rb") as file:
             yield from picture_statements(file, kind)

@@ -1,0 +1,1 @@
+"""Plain metadata of a file: unsigned statements, which anyone can write."""
