@@ -21,11 +21,10 @@ nox.options.tags = ["matrix"]
 
 ROOT = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-RUNTIME = [
-    *PROJECT["dependencies"],
-    *PROJECT["optional-dependencies"]["cpu"],
-    *PROJECT["optional-dependencies"]["report"],
-]
+EXTRAS = PROJECT["optional-dependencies"]
+RUNTIME = [*PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["report"]]
+#: What the tests' environments have beside those.
+TESTED = [*RUNTIME, *EXTRAS["provenance"]]
 #: Python and the end of the ranges; the first two are what CI runs.
 CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))
 #: Required; the other interpreters are skipped where they are missing.
@@ -50,6 +49,7 @@ TESTS = [
         *("decoding", "skimming", "sources", "images", "raw", "interrupting"),
         *("face_detector", "tracker", "stream", "threads", "outputs", "report_parts"),
         *("cli", "doctor", "imports", "privacy"),
+        *("manifests", "tampered", "bounds", "marks"),
     )
 ]
 
@@ -86,7 +86,7 @@ def corner(version: str, end: str) -> None:
             if version == NEEDED:
                 session.error(advice)
             session.skip(advice)
-        wanted = oldest(RUNTIME) if end == "oldest" else RUNTIME
+        wanted = oldest(TESTED) if end == "oldest" else TESTED
         session.install("--upgrade", *wanted, *TOOLS)
         session.install("--no-deps", ".")
         session.run("python", "-m", "pip", "list", "--disable-pip-version-check")

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from clip_maker import plain_frames, run_ffmpeg, write_clip
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -172,9 +173,8 @@ def write_media(folder: Path, suffix: str) -> Path:
     from PIL import Image
 
     if suffix == "heic":
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+        heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+        heif.register_heif_opener()
     Image.fromarray(plain_frames(1, size=(64, 64))[0]).save(path)
     return path
 

@@ -32,8 +32,6 @@ from dfd_edge.provenance.trust import TrustList
 
 @pytest.mark.parametrize("suffix", TYPES)
 def test_a_signed_file_of_every_format(suffix, media, camera, trust, tmp_path):
-    if suffix == "heic":
-        pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
     signed = tmp_path / f"signed.{suffix}"
     sign(media(suffix), signed, camera, actions=[action("created", "digitalCapture")])
     found = read_provenance(signed, trust_list=trust)
