@@ -1,8 +1,9 @@
 """Sessions in environments of their own: the test matrix, audit, licences and bill of materials.
 
 `make test-matrix` runs the runtime's tests with the oldest and the newest versions of its
-dependencies that pyproject.toml allows, without TensorFlow and Keras. `make audit`, `make licences`
-and `make sbom` look at everything that `pip install dfd-edge[cpu,report]` installs.
+dependencies that pyproject.toml allows, without TensorFlow and Keras. `make audit` and `make
+licences` look at everything that runs beside judging too, `make sbom` at everything that
+`pip install dfd-edge[cpu,report]` installs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ ROOT = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIME = [*PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["report"]]
-#: What the tests' environments have beside those.
+#: Everything that parses what strangers send, or serves them.
+EXPOSED = RUNTIME + [
+    requirement
+    for extra in ("provenance", "serve", "archive", "heic")
+    for requirement in EXTRAS[extra]
+    if not requirement.startswith("dfd-edge")
+]
+#: What the tests of the matrix need.
 TESTED = [*RUNTIME, *EXTRAS["provenance"]]
 #: Python and the end of the ranges; the first two are what CI runs.
 CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))
@@ -102,15 +110,16 @@ for version, end in CORNERS:
 def audit(session: nox.Session) -> None:
     """Looks up known vulnerabilities of the runtime's dependencies; fails if it cannot."""
     session.install("pip-audit>=2.7")
-    session.run("pip-audit", "--strict", "--path", lean(session, "purelib"))
+    session.run("pip-audit", "--strict", "--path", lean(session, "purelib", EXPOSED))
 
 
 @nox.session
 def licences(session: nox.Session) -> None:
     """Lists the licences of the runtime's dependencies; fails on an unknown one."""
     session.install("pip-licenses>=5")
+    scripts = lean(session, "scripts", EXPOSED)
     session.run(
-        *("pip-licenses", f"--python={lean(session, 'scripts')}/python", "--format=markdown"),
+        *("pip-licenses", f"--python={scripts}/python", "--format=markdown"),
         *("--with-urls", "--order=license", "--fail-on=UNKNOWN"),
     )
 
@@ -121,7 +130,7 @@ def sbom(session: nox.Session) -> None:
     session.install("build>=1.2", "cyclonedx-bom>=7")
     dist = ROOT / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(ROOT))
-    scripts = lean(session, "scripts")
+    scripts = lean(session, "scripts", RUNTIME)
     # By name: a path to install from would stand in the list.
     session.run(
         *(f"{scripts}/python", "-m", "pip", "install", "-q", "--no-deps", "--no-index"),
@@ -135,11 +144,11 @@ def sbom(session: nox.Session) -> None:
     )
 
 
-def lean(session: nox.Session, path: str) -> str:
-    """Makes an environment with the runtime's dependencies alone; returns one of its folders."""
+def lean(session: nox.Session, path: str, requirements: list[str]) -> str:
+    """Creates an environment with these requirements alone; returns one of its folders."""
     folder = Path(session.create_tmp()) / "lean"
     session.run("python", "-m", "venv", "--clear", str(folder))
     python = folder / "bin" / "python"
-    session.run(str(python), "-m", "pip", "install", "-q", *RUNTIME, external=True)
+    session.run(str(python), "-m", "pip", "install", "-q", *requirements, external=True)
     ask = f"import sysconfig; print(sysconfig.get_path({path!r}))"
     return str(session.run(str(python), "-c", ask, external=True, silent=True)).strip()
