@@ -89,7 +89,9 @@ demo: $(INSTALLED)-cpu  ## judge the sample clips: one verdict a clip
 serve: $(INSTALLED)-cpu,serve  ## start the service and its pages (SERVE_ARGS='--port 9000' for options)
 	@$(BIN)/dfd-edge serve $(SERVE_ARGS)
 
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# One more than there are cores, up to four: many tests wait for streams and processes.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: test
 test: $(INSTALLED)-dev  ## run the tests for every change (PYTEST_ARGS=tests/runtime for some of them)

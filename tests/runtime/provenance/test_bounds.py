@@ -176,8 +176,10 @@ def test_a_server_outlives_the_thread_that_started_it(told):
 
 
 PROGRAM = """
-    import os, pathlib, sys, threading, time
+    import os, pathlib, signal, sys
     from dfd_edge.provenance.bounded import read_bounded
+    # Ignored where the tests themselves run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     path = pathlib.Path(sys.argv[1])
     path.write_text("count")
     server = read_bounded(path, None, function="ill_readers:read").summary.split()[0]
