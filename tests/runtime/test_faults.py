@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from clip_maker import face_frames, write_clip
 
+from dfd_edge.cli import command
 from dfd_edge.errors import OutputError, UsageError
 from dfd_edge.sinks.csv_file import CsvFile
 from dfd_edge.sinks.files import check_outputs, written_whole
@@ -446,13 +447,26 @@ class TestLimits:
         with contextlib.suppress(FileNotFoundError):
             assert done.returncode == 0 or not out.exists()
 
+    @pytest.mark.parametrize("message", ["can't start new thread", "a fault"])
+    def test_a_thread_that_cannot_start_is_too_little_memory(
+        self, monkeypatch, capsys, message
+    ):
+        def fail(**options: object) -> None:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(command, "command", fail)
+        with pytest.raises(RuntimeError if message == "a fault" else SystemExit):
+            command.main()
+        short = "dfd-edge: error: there is not enough memory"
+        assert (short in capsys.readouterr().err) == (message != "a fault")
+
     def test_little_memory(self, dfd, face_clip):
         """From too little to start to enough: a verdict, or an error that says what failed.
 
-        Not between 480 and 600 MB, where libraries in C++ end the process themselves at times.
+        Not between 420 and 600 MB, where libraries in C++ end the process themselves at times.
         """
         ends = []
-        for mebibytes in (300, 430, 900, 4000):
+        for mebibytes in (300, 400, 900, 4000):
             limit = (resource.RLIMIT_AS, mebibytes << 20)
             done = dfd(face_clip, limit=limit)
             assert done.returncode >= 0, f"{mebibytes} MB: {done.stderr}"

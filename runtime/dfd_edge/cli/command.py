@@ -20,7 +20,7 @@ from dfd_edge.cli.options import (
     take_provider_flags,
     take_source_flags,
 )
-from dfd_edge.errors import BrokenOutput, DfdError
+from dfd_edge.errors import BrokenOutput, DfdError, is_out_of_memory
 from dfd_edge.inference.machine_settings import settings_flag
 from dfd_edge.inference.threads import MAX_THREADS
 from dfd_edge.judging.results import Label
@@ -292,7 +292,9 @@ def main() -> None:
     except ImportError as error:
         _complain(import_advice(error))
         sys.exit(1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):  # which no thread can be started for either
+            raise
         _complain("there is not enough memory")
         sys.exit(1)
     except OSError as error:
