@@ -99,7 +99,9 @@ test: $(INSTALLED)-dev  ## run the tests for every change (PYTEST_ARGS=tests/run
 
 .PHONY: test-rest
 test-rest: $(INSTALLED)-dev  ## run the tests that `make test` leaves out
-	@$(PYTEST) -m 'slow or exhaustive' $(PYTEST_ARGS) || test $$? -eq 5  # 5: none among these
+	@# In their order: the files of a single test are the longest, and came last one by one.
+	@$(PYTEST) --no-loadscope-reorder -m 'slow or exhaustive' $(PYTEST_ARGS) \
+	  || test $$? -eq 5  # 5: none among these
 
 .PHONY: test-all
 test-all: test test-rest  ## run every test
