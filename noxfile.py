@@ -31,7 +31,7 @@ EXPOSED = RUNTIME + [
     for requirement in EXTRAS[extra]
     if not requirement.startswith("dfd-edge")
 ]
-#: What the tests of the matrix need.
+#: Requirements of the matrix's tests.
 TESTED = [*RUNTIME, *EXTRAS["provenance"]]
 #: Python and the end of the ranges; the first two are what CI runs.
 CORNERS = (("3.11", "oldest"), ("3.13", "newest"), ("3.12", "newest"))

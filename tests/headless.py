@@ -101,7 +101,7 @@ class Browser:
         self, page: Path | str, *, width: int, dark: bool = False, scripts: bool = True
     ) -> None:
         """Shows a page, a file or an address, at a width, and waits until it is loaded."""
-        # What the page before still asks for must not count among this one's events.
+        # Requests of the previous page must not count among this one's.
         self._go_to("about:blank")
         self.events.clear()
         self.call(

@@ -8,6 +8,7 @@ that one dies, the driver starts another from what has come back.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -140,7 +141,10 @@ class RayEngine(Closing):
                     except self._ray.exceptions.RayError as error:
                         if attempt == _MOST_LOST or self._answers(claims):
                             raise _refusal(error) from error
-                    # Clips whose rows have not come are judged again, by new claims.
+                    # Clips whose rows have not come are judged again, by new claims. The old ones
+                    # may live on where a node is out of reach, with all their keys.
+                    with contextlib.suppress(Exception):
+                        self._ray.kill(claims)
                     claims = self._claims(judged)
                     if not left:
                         break
@@ -174,6 +178,7 @@ class RayEngine(Closing):
         return True
 
     def _pipeline(self, chunk: list[Clip], claims: Any, stop: threading.Event) -> Iterator[ClipRow]:  # noqa: ANN401
+        self._resident.clear()  # the actors of the pipeline before have ended
         data = self._ray.data
         context = data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -21,8 +21,7 @@ from dfd_edge.archive.rows import SCHEMA_VERSION, ClipRow, Failure, Judgement, P
 from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label
-from dfd_edge.schema import from_plain, to_plain
-from dfd_edge.sinks.provenance_columns import ProvenanceColumns
+from dfd_edge.schema import to_plain
 from dfd_edge.sinks.text import valid_text
 
 CLIPS, FRAMES = "clips", "frames"
@@ -292,12 +291,12 @@ def record_of(row: ClipRow) -> dict[str, Any]:
         "provider": judgement.provider,
         "precision": judgement.precision,
         "thumbnail": judgement.thumbnail,
-        "provenance": None if judgement.provenance is None else to_plain(judgement.provenance),
+        "provenance": None if row.provenance is None else to_plain(row.provenance),
     }
 
 
 def _judgement(record: dict[str, Any]) -> Judgement:
-    """Returns the judgement of a record: the opposite of `record_of`."""
+    """Returns the judgement of a record of `record_of`."""
     people = tuple(
         Person(**{**person, "label": Label(person["label"]), "intervals": _spans(person)})
         for person in record["people"]
@@ -307,7 +306,6 @@ def _judgement(record: dict[str, Any]) -> Judgement:
         people=people,
         intervals=_spans(record),
         failure=None if record["failure"] is None else Failure(record["failure"]),
-        provenance=_provenance(record["provenance"]),
         **{name: record[name] for name in _PLAIN},
     )
 
@@ -316,10 +314,6 @@ _PLAIN = (
     *("p_fake", "logit", "coverage", "complete", "reason", "frames", "duration_s", "kind"),
     *("provider", "precision", "seconds", "attempts", "error", "thumbnail"),
 )
-
-
-def _provenance(record: dict[str, Any] | None) -> ProvenanceColumns | None:
-    return None if record is None else from_plain(ProvenanceColumns, record)
 
 
 def _spans(record: dict[str, Any]) -> tuple[Span, ...]:

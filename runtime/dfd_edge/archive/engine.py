@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dfd_edge.archive.inputs import source_key
 from dfd_edge.archive.memory import resident_mb
-from dfd_edge.archive.rows import Clip, ClipRow
+from dfd_edge.archive.rows import Clip, ClipRow, Judgement
 from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
 from dfd_edge.archive.storage import Fetched, fetch
 from dfd_edge.archive.worker import Worker
@@ -136,6 +136,8 @@ def judge_clip(
 ) -> ClipRow:
     """Judges a clip that was brought, unless another one with the same contents is.
 
+    Its provenance is read in any case, since a sidecar belongs to one clip and not to its copies.
+
     Args:
         fetched: The clip; its copy is removed.
         worker: Judges.
@@ -146,15 +148,19 @@ def judge_clip(
     try:
         if fetched.error is not None or fetched.path is None or sha256 is None:
             return ClipRow(clip=clip, sha256=None, judgement=fetched.error, judged_s=time.time())
-        if fetched.repeated:
-            return ClipRow(clip=clip, sha256=sha256, judgement=None, judged_s=time.time())
-        judgement, frames = worker.judge(
-            fetched.path, clip.source, struck=struck, on_strike=on_strike
-        )
-        provenance = worker.read_provenance(fetched.path, clip.source)
-        judgement = replace(judgement, provenance=provenance)
+        judgement: Judgement | None = None
+        frames: tuple[dict[str, Any], ...] = ()
+        if not fetched.repeated:
+            judgement, frames = worker.judge(
+                fetched.path, clip.source, struck=struck, on_strike=on_strike
+            )
         return ClipRow(
-            clip=clip, sha256=sha256, judgement=judgement, judged_s=time.time(), frames=frames
+            clip=clip,
+            sha256=sha256,
+            judgement=judgement,
+            judged_s=time.time(),
+            frames=frames,
+            provenance=worker.read_provenance(fetched.path, clip.source),
         )
     finally:
         fetched.discard()

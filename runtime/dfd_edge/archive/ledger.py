@@ -17,9 +17,11 @@ from typing import IO, Any
 
 from dfd_edge.archive.inputs import source_key
 from dfd_edge.archive.rows import SCHEMA_VERSION
+from dfd_edge.archive.settings import JudgeSettings
 from dfd_edge.archive.storage import Store
 from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, OutputError, UsageError
+from dfd_edge.schema import to_plain
 
 FOLDER = "_ledger"
 MEMORY = f"{FOLDER}/memory"
@@ -30,6 +32,8 @@ _RENEW_S = 20.0
 _VOID_S = 120.0
 #: Two that lock at the same moment both write; the last one holds it after this.
 _SETTLE_S = 2.0
+#: Values of the settings that an archive was begun without, because they came later.
+_DEFAULTS: dict[str, Any] = to_plain(JudgeSettings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Ledger(Closing):
             return
         try:
             found = json.loads(text)
-            known = {**found, **found["settings"]}
+            known = {**_DEFAULTS, **found, **found["settings"]}
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{self._store}/{_RUN}: cannot be read ({error})") from error
         for name, value in {**wanted, **facts.settings}.items():

@@ -277,6 +277,8 @@ def _memory_charts(records: list[MemoryRecord]) -> list[Chart]:
     workers_mb: list[float | None] = []
     before_s = 0.0
     for record in records:
+        if not record.seconds:
+            continue
         minutes += [(before_s + at_s) / 60 for at_s in record.seconds] + [None]
         main_mb += [*record.main_mb, None]
         workers_mb += [*record.workers_mb, None]

@@ -100,7 +100,6 @@ class Judgement:
         error: Why there is no verdict, in one line.
         failure: The kind of that.
         thumbnail: JPEG of the most suspicious crop with its evidence map, where asked for.
-        provenance: What the clip says of its origin, where asked for, with or without a verdict.
     """
 
     label: Label | None = None
@@ -121,7 +120,6 @@ class Judgement:
     error: str | None = None
     failure: Failure | None = None
     thumbnail: bytes | None = field(default=None, repr=False)
-    provenance: ProvenanceColumns | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, verdict: Verdict, *, kind: str, precision: str) -> Judgement:
@@ -176,6 +174,8 @@ class ClipRow:
         judged_s: When it was judged, in seconds since 1970.
         duplicate_of: Source of the clip whose judgement this is, where the contents are the same.
         frames: Rows of its judged frames, by the names of `FRAME_COLUMNS`.
+        provenance: What the clip says of its origin, where asked for, with or without a verdict.
+            Read for each copy too: a sidecar lies beside one name, not beside the contents.
     """
 
     clip: Clip
@@ -184,6 +184,7 @@ class ClipRow:
     judged_s: float
     duplicate_of: str | None = None
     frames: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    provenance: ProvenanceColumns | None = field(default=None, repr=False)
 
 
 def _joined(spans: list[Span]) -> tuple[Span, ...]:

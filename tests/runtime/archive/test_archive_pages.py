@@ -78,6 +78,8 @@ def test_the_index_draws_the_memory_of_the_main_process_and_of_the_workers(copie
     later = replace(record, seconds=(1.0, 61.0), main_mb=(70.0, 4321.0), workers_mb=(1.0, 2.0))
     store.write(f"{MEMORY}/9{record.began_s:.0f}-1-1.json", json.dumps(to_plain(later)).encode())
     store.write(f"{MEMORY}/torn.json", b"{")
+    empty = replace(record, seconds=(), main_mb=(), workers_mb=())
+    store.write(f"{MEMORY}/empty.json", json.dumps(to_plain(empty)).encode())
     write_index(store, JudgeSettings())
     page = (copied / "index.html").read_text("utf-8")
     assert "The main process had 4,321 MB at most" in page

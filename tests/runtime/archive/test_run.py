@@ -214,6 +214,29 @@ def test_a_copy_that_comes_later_takes_the_judgement_from_the_results(
         assert later[name] == first[name]
 
 
+def test_an_archive_from_before_a_setting_and_its_column_is_resumed(
+    archived: Path, media: Path, tmp_path: Path
+):
+    out = shutil.copytree(archived, tmp_path / "out")
+    for part in (out / "clips").glob("*.parquet"):
+        pq.write_table(pq.read_table(part).drop_columns(["provenance"]), part)
+    begun = json.loads((out / "_ledger" / "run.json").read_text())
+    for name in ("provenance", "trust_list"):
+        del begun["settings"][name]
+    (out / "_ledger" / "run.json").write_text(json.dumps(begun))
+    later = shutil.copy(media / "face1.png", tmp_path / "later.png")
+    idle = Worker(STILLS, WorkerSettings())
+    copies = FakeEngine(lambda clip: judge_clip(replace(fetch(clip, ""), repeated=True), idle))
+    settings = JudgeSettings(frame_rows=True, thumbnails=True, duration_s=1.0)
+    asked = request(later, out, judge=settings)
+    run_archive(asked, threading.Event(), engine=lambda ledger: copies)
+    rows = rows_of(out)
+    assert rows[str(later)]["duplicate_of"] == str(media / "face1.png")
+    assert rows[str(later)]["p_fake"] == rows[str(media / "face1.png")]["p_fake"]
+    with pytest.raises(UsageError, match="begun with provenance False, now True"):
+        run_archive(replace(asked, judge=replace(settings, provenance=True)), threading.Event())
+
+
 def test_other_settings_are_refused(archived: Path, media: Path, tmp_path: Path):
     out = shutil.copytree(archived, tmp_path / "out")
     with pytest.raises(UsageError, match=r"begun with duration_s 1\.0, now None: resume with"):
@@ -398,38 +421,45 @@ def test_a_worker_gets_no_credentials(monkeypatch: pytest.MonkeyPatch, media: Pa
         assert b"AWS_" not in environment.read_bytes()
 
 
-def test_rows_carry_provenance_where_asked_for_and_copies_take_it_over(
-    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("first_name", ["face0.png", "more/copy.png"])
+def test_rows_carry_provenance_where_asked_for_and_copies_have_their_own(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_name: str
 ):
     for library in ("c2pa", "PIL"):
         pytest.importorskip(library, reason=f"{library} is not installed: extra `provenance`")
     from dfd_edge.provenance import beside
-    from dfd_edge.provenance.record import Mark, Outcome, Provenance
+    from dfd_edge.provenance.record import Manifest, Mark, Outcome, Provenance, Signature
 
+    signature = Signature("a signer", None, None, False, True, True, False, "a list")
     marks = (Mark("png.parameters", "steps: 20", generator="a generator"),)
-    stated = Provenance(Outcome.MARKS, "A mark.", marks=marks)
-    monkeypatch.setattr(beside, "read_provenance", lambda path, *, trust_list: stated)
+    plain = Provenance(Outcome.MARKS, "A mark.", marks=marks)
+    signed = replace(
+        plain, outcome=Outcome.OTHER, manifest=Manifest("sidecar", None, None, signature)
+    )
+    found = {"face0.png": signed, "copy.png": plain}
+    monkeypatch.setattr(beside, "read_provenance", lambda path, *, trust_list: found[path.name])
     settings = JudgeSettings(provenance=True)
     worker = Worker(settings, WorkerSettings())
     monkeypatch.setattr(worker, "judge", lambda *given, **options: (Judgement(p_fake=0.5), ()))
-    (tmp_path / "copies").mkdir()
 
     def judge(clip: Clip) -> ClipRow:
-        return judge_clip(fetch(clip, str(tmp_path / "copies")), worker)
+        fetched = fetch(clip, str(tmp_path))
+        return judge_clip(replace(fetched, repeated=not clip.source.endswith(first_name)), worker)
 
-    out = tmp_path / "out"
-    asked = request(media / "face0.png", out, judge=settings)
-    run_archive(asked, threading.Event(), engine=lambda ledger: FakeEngine(judge))
-    copies = FakeEngine(lambda clip: replace(judge(clip), judgement=None))
-    asked = request(media / "more" / "copy.png", out, judge=settings)
-    run_archive(asked, threading.Event(), engine=lambda ledger: copies)
-    rows = by_name(out, media)
-    first, copy = rows["face0.png"]["provenance"], rows["more/copy.png"]["provenance"]
-    assert rows["more/copy.png"]["duplicate_of"] == str(media / "face0.png")
-    assert first == copy
-    assert (first["outcome"], first["generators"]) == ("unsigned_marks", ["a generator"])
-    assert first["trusted"] is None
-    assert json.loads(first["record"])["marks"][0]["value"] == "steps: 20"
+    manifest = tmp_path / "copies.csv"
+    manifest.write_text(f"path\n{media}/face0.png\n{media}/more/copy.png\n")
+    asked = request(manifest, tmp_path / "out", judge=settings)
+    outcome = run_archive(asked, threading.Event(), engine=lambda ledger: FakeEngine(judge))
+    assert (outcome.judged, outcome.duplicates) == (2, 1)
+    rows = by_name(tmp_path / "out", media)
+    assert rows[first_name]["duplicate_of"] is None
+    assert {row["p_fake"] for row in rows.values()} == {0.5}
+    beside_it, without = rows["face0.png"]["provenance"], rows["more/copy.png"]["provenance"]
+    assert (beside_it["outcome"], beside_it["signer"]) == ("signed_other", "a signer")
+    assert (without["outcome"], without["signer"]) == ("unsigned_marks", None)
+    assert without["generators"] == ["a generator"]
+    assert without["trusted"] is None
+    assert json.loads(without["record"])["marks"][0]["value"] == "steps: 20"
 
 
 def test_without_it_no_row_has_a_provenance(archived: Path, media: Path):
