@@ -186,6 +186,8 @@ def codes_by_manifest(results: Iterable[tuple[Any, str]]) -> dict[str, Codes]:
 def found_on_list(results: Any, name: str) -> frozenset[str]:  # noqa: ANN401
     """Returns the labels of the manifests whose signers the parser found on the list of a name.
 
+    Only its explanations name the list. Where they are worded otherwise, nothing is found.
+
     Args:
         results: All validation results of the parser.
         name: Name of the list, as the parser knows it.
