@@ -58,7 +58,10 @@ EDITED = Manifest(
     ),
     source_types=(COMPOSITE, GENERATED),
     ingredients=(
-        Ingredient("street.jpg", "image/jpeg", "parentOf", "signed", "Example Cameras Inc."),
+        Ingredient(
+            *("street.jpg", "image/jpeg", "parentOf", "signed", "Example Cameras Inc."),
+            trusted=True,
+        ),
         Ingredient(
             *("face.png", "image/png", "componentOf", "broken"),
             *("Example Generator Ltd.", "Generator 3", (GENERATED,)),

@@ -234,9 +234,11 @@ def _provenance_of(answer: bytes, request: Request) -> Provenance:
             )
         if "fault" in fields:
             raise _Failed(f"reading it failed through a fault of ours ({fields['fault']!s:.100})")
-        return from_plain(Provenance, _printable(fields.get("provenance")))
+        found = from_plain(Provenance, _printable(fields.get("provenance")))
     except (SchemaError, UnicodeDecodeError, RecursionError):
         raise _Failed("the process that read it sent no sense") from None
+    # Outcome and summary follow from the rest, whatever a worker that was taken over answers.
+    return conclude(found.manifest, found.remote, found.marks, found.error)
 
 
 def _printable(value: object) -> object:

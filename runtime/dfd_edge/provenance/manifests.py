@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dfd_edge.provenance.record import Action, Ingredient, Manifest, SourceType
 from dfd_edge.provenance.source_types import action_meaning, source_type
-from dfd_edge.provenance.validation import UNTRUSTED, Codes, signature_of, unreadable_signature
+from dfd_edge.provenance.validation import (
+    TRUSTED,
+    UNTRUSTED,
+    Codes,
+    codes_by_manifest,
+    found_on_list,
+    signature_of,
+    unreadable_signature,
+)
 from dfd_edge.sinks.text import cleaned
 
 if TYPE_CHECKING:
@@ -67,8 +75,9 @@ class Found:
 def sidecar_of(path: Path) -> Path | None:
     """Returns the sidecar of a file, if there is one: `clip.mp4.c2pa`, else `clip.c2pa`."""
     for candidate in (path.with_name(f"{path.name}.c2pa"), path.with_suffix(".c2pa")):
-        if candidate != path and candidate.is_file():
-            return candidate
+        with suppress(OSError):  # no system has files of names so long
+            if candidate != path and candidate.is_file():
+                return candidate
     return None
 
 
@@ -103,17 +112,18 @@ def _read(path: Path, file: BinaryIO, sidecar: bytes | None, trust: TrustList) -
     media_type = mimetypes.guess_type(path.name)[0] or ""
     try:
         with Reader(media_type, file, sidecar, context=_context(trust)) as reader:
-            if _list_of_signer(reader) in (_SIGNERS, "", None):
-                return Found(_manifest(reader, where, trust))
-        # The parser takes authorities for time stamps as authorities for signers, too. Where it
-        # found a signer through one of them, the list of signers' authorities alone decides.
-        file.seek(0)
-        alone = _context(replace(trust, time_stampers=""))
-        with Reader(media_type, file, sidecar, context=alone) as reader:
-            is_listed = _list_of_signer(reader) is not None
-        file.seek(0)
-        with Reader(media_type, file, sidecar, context=_context(trust)) as reader:
-            return Found(_manifest(reader, where, trust, is_listed=is_listed))
+            store, certificates = _dict(json.loads(reader.json())), _certificates(reader)
+        listed = _listed(store, certificates)
+        # The parser takes authorities for time stamps as authorities for signers, too. Where it may
+        # have found a signer through one of them, the list of signers' authorities alone decides.
+        unsure = listed - found_on_list(store.get("validation_results"), _SIGNERS)
+        if unsure and trust.time_stampers:
+            file.seek(0)
+            alone = _context(replace(trust, time_stampers=""))
+            with Reader(media_type, file, sidecar, context=alone) as reader:
+                results = reader.get_validation_results()
+            listed -= unsure - _listed({**store, "validation_results": results}, certificates)
+        return Found(_manifest(store, certificates, listed, where, trust))
     except C2paError as error:
         text = str(error)
         if elsewhere := _KEPT_ELSEWHERE.search(text):
@@ -169,28 +179,72 @@ def _context(trust: TrustList) -> Context:
     )
 
 
-def _list_of_signer(reader: Reader) -> str | None:
-    """Returns the name of the list on which the signer's authority is; None where on none."""
-    results = _dict(reader.get_validation_results())
-    if "signingCredential.trusted" not in Codes.of(results.get("activeManifest")).success:
-        return None
-    return str(results.get("trustListUri", ""))
+def _listed(store: Json, certificates: dict[str, Json]) -> frozenset[str]:
+    """Returns the labels of the manifests whose signers are on a trust list.
+
+    The parser reports on an ingredient only what no signer has recorded, wherever in the file: so a
+    record that a signer is trusted counts only where none says the contrary.
+
+    Args:
+        store: All manifests, and the validation results of the parser.
+        certificates: Issuer and validity of the signer's certificate by label of the manifest.
+    """
+    manifests = _dict(store.get("manifests"))
+    results = _dict(store.get("validation_results"))
+    entries = [
+        _dict(entry)
+        for manifest in manifests.values()
+        for entry in _list(_dict(manifest).get("ingredients"))
+    ]
+    recorded = codes_by_manifest(
+        (entry.get(key), str(entry.get("active_manifest")))
+        for entry in entries
+        for key in ("validation_results", "validation_status")
+    )
+    now = codes_by_manifest([(results.get("ingredientDeltas"), "")])
+    listed = set()
+    for label in {str(entry.get("active_manifest")) for entry in entries} & manifests.keys():
+        news, before = now.get(label, Codes()), recorded.get(label, Codes())
+        signed = _dict(_dict(manifests[label]).get("signature_info"))
+        is_dated = "time" not in signed or news.is_time_trusted_after(before)
+        if news.is_trusted_after(before) and (
+            is_dated or _is_valid_now(certificates.get(label, {}))
+        ):
+            listed.add(label)
+    if TRUSTED in Codes.of(results.get("activeManifest")).success:
+        listed.add(str(store.get("active_manifest")))
+    return frozenset(listed)
 
 
-def _manifest(reader: Reader, where: str, trust: TrustList, *, is_listed: bool = True) -> Manifest:
-    store = _dict(json.loads(reader.json()))
+def _manifest(
+    store: Json,
+    certificates: dict[str, Json],
+    listed: frozenset[str],
+    where: str,
+    trust: TrustList,
+) -> Manifest:
+    """Returns the active manifest.
+
+    Args:
+        store: All manifests, and the validation results of the parser.
+        certificates: Issuer and validity of the signer's certificate by label of the manifest.
+        listed: Labels of the manifests whose signers are on the trust list.
+        where: `embedded` or `sidecar`.
+        trust: The trust list.
+    """
     manifests = _dict(store.get("manifests"))
     label = str(store.get("active_manifest"))
     active = _dict(manifests.get(label))
     results = _dict(store.get("validation_results"))
     signed = _dict(active.get("signature_info"))
-    tree = Tree(manifests, _deltas(results))
+    tree = Tree(manifests, _deltas(results), listed)
     actions, left_out = _actions(active)
+    types, types_left_out = _source_types(active)
     ingredients = tree.ingredients_of(label)
-    certificate = _certificate(reader, label)
+    certificate = certificates.get(label, {})
     issuer = _dict(certificate.get("issuer"))
     signature = signature_of(
-        _codes(results, certificate, is_listed=is_listed, is_stamped="time" in signed),
+        _codes(results, certificate, is_listed=label in listed, is_stamped="time" in signed),
         signer=_signer(signed),
         issuer=_text(issuer.get("O")) or _text(issuer.get("CN")),
         signed_at=_time(signed.get("time")),
@@ -203,9 +257,9 @@ def _manifest(reader: Reader, where: str, trust: TrustList, *, is_listed: bool =
         title=_text(active.get("title")),
         signature=signature,
         actions=actions,
-        source_types=_source_types(active, actions),
+        source_types=types,
         ingredients=ingredients,
-        cut=left_out or tree.cut,
+        cut=left_out or types_left_out or tree.cut,
     )
 
 
@@ -224,15 +278,18 @@ def _codes(results: Json, certificate: Json, *, is_listed: bool, is_stamped: boo
     """
     codes = Codes.of(results.get("activeManifest"))
     added = set()
-    if not is_listed:
+    if not is_listed and TRUSTED in codes.success:
         added.add(UNTRUSTED)
-    if is_stamped and "timeStamp.trusted" not in codes.success:
-        validity = _dict(certificate.get("validity"))
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        begin, end = _time(validity.get("notBefore")), _time(validity.get("notAfter"))
-        if begin is None or end is None or not begin <= now <= end:
-            added.add("signingCredential.expired")
+    if is_stamped and "timeStamp.trusted" not in codes.success and not _is_valid_now(certificate):
+        added.add("signingCredential.expired")
     return codes | Codes(failure=frozenset(added))
+
+
+def _is_valid_now(certificate: Json) -> bool:
+    validity = _dict(certificate.get("validity"))
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    begin, end = _time(validity.get("notBefore")), _time(validity.get("notAfter"))
+    return begin is not None and end is not None and begin <= now <= end
 
 
 class Tree:
@@ -241,15 +298,22 @@ class Tree:
     Args:
         manifests: Manifests by label.
         deltas: Codes by label of the manifest and of its ingredient assertion.
+        listed: Labels of the manifests whose signers are on the trust list.
 
     Attributes:
         cut: Whether anything was left out, for number, depth or a circle.
     """
 
-    def __init__(self, manifests: Json, deltas: dict[tuple[str, str], Codes]) -> None:
+    def __init__(
+        self,
+        manifests: Json,
+        deltas: dict[tuple[str, str], Codes],
+        listed: frozenset[str] = frozenset(),
+    ) -> None:
         self.cut = False
         self._manifests = manifests
         self._deltas = deltas
+        self._listed = listed
         self._left = MOST_INGREDIENTS
 
     def ingredients_of(self, label: str, above: tuple[str, ...] = ()) -> tuple[Ingredient, ...]:
@@ -280,7 +344,8 @@ class Tree:
         state = "broken" if codes.is_broken else "signed" if signed else "unsigned"
         types: tuple[SourceType, ...] = ()
         if signed and codes.is_signed:
-            types = _source_types(manifest, _actions(manifest)[0])
+            types, left_out = _source_types(manifest)
+            self.cut = self.cut or left_out
         return Ingredient(
             title=_text(entry.get("title")),
             format=_text(entry.get("format"), 100),
@@ -290,6 +355,7 @@ class Tree:
             claim_generator=_claim_generator(manifest),
             source_types=types,
             ingredients=self.ingredients_of(label, (*above, parent)),
+            trusted=codes.is_signed and label in self._listed,
         )
 
     def _codes(self, entry: Json, parent: str) -> Codes:
@@ -318,24 +384,29 @@ def _deltas(results: Json) -> dict[tuple[str, str], Codes]:
 def _actions(manifest: Json) -> tuple[tuple[Action, ...], bool]:
     """Returns the actions of a manifest in order, and whether some were left out."""
     actions: list[Action] = []
+    for action, agents in _action_entries(manifest):
+        if len(actions) == MOST_ACTIONS:
+            return tuple(actions), True
+        name = _text(action.get("action"), 100) or "unknown"
+        stated = action.get("digitalSourceType")
+        actions.append(
+            Action(
+                name=name,
+                meaning=action_meaning(name),
+                when=_time(action.get("when")),
+                software=_software(action, agents),
+                source_type=source_type(stated) if isinstance(stated, str) else None,
+            )
+        )
+    return tuple(actions), False
+
+
+def _action_entries(manifest: Json) -> Iterator[tuple[Json, list[Any]]]:
+    """Yields all actions of a manifest, each with the programs that it may refer to."""
     for data in _assertions(manifest, "c2pa.actions"):
         agents = _list(data.get("softwareAgents"))
         for entry in _list(data.get("actions")):
-            if len(actions) == MOST_ACTIONS:
-                return tuple(actions), True
-            action = _dict(entry)
-            name = _text(action.get("action"), 100) or "unknown"
-            stated = action.get("digitalSourceType")
-            actions.append(
-                Action(
-                    name=name,
-                    meaning=action_meaning(name),
-                    when=_time(action.get("when")),
-                    software=_software(action, agents),
-                    source_type=source_type(stated) if isinstance(stated, str) else None,
-                )
-            )
-    return tuple(actions), False
+            yield _dict(entry), agents
 
 
 def _software(action: Json, agents: list[Any]) -> str | None:
@@ -346,15 +417,21 @@ def _software(action: Json, agents: list[Any]) -> str | None:
     return _program(agent)
 
 
-def _source_types(manifest: Json, actions: tuple[Action, ...]) -> tuple[SourceType, ...]:
-    """Returns the source types of the actions and of signed metadata, without repetition."""
-    types = [action.source_type for action in actions if action.source_type is not None]
+def _source_types(manifest: Json) -> tuple[tuple[SourceType, ...], bool]:
+    """Returns the source types of all actions and of signed metadata, and whether some are missing.
+
+    Each is there once, and those of the vocabulary come first: however many others a file invents,
+    none of these is left out.
+    """
+    stated = [action.get("digitalSourceType") for action, _ in _action_entries(manifest)]
     for label in _METADATA:
         for data in _assertions(manifest, label):
             for key, value in data.items():
-                if key.rpartition(":")[2] == "DigitalSourceType" and isinstance(value, str):
-                    types.append(source_type(value))
-    return tuple(dict.fromkeys(types))[:_MOST_SOURCE_TYPES]
+                if key.rpartition(":")[2] == "DigitalSourceType":
+                    stated.append(value)
+    codes = dict.fromkeys(value for value in stated if isinstance(value, str))
+    types = sorted(dict.fromkeys(map(source_type, codes)), key=lambda one: one.kind == "unknown")
+    return tuple(types[:_MOST_SOURCE_TYPES]), len(types) > _MOST_SOURCE_TYPES
 
 
 def _assertions(manifest: Json, label: str) -> Iterator[Json]:
@@ -382,14 +459,17 @@ def _signer(signed: Json) -> str | None:
     return _text(signed.get("issuer")) or _text(signed.get("common_name"))
 
 
-def _certificate(reader: Reader, label: str) -> Json:
-    """Returns issuer and validity of the certificate that signed a manifest."""
+def _certificates(reader: Reader) -> dict[str, Json]:
+    """Returns issuer and validity of the certificates that signed the manifests, by label."""
     from c2pa import C2paError  # noqa: PLC0415
 
     with suppress(C2paError, ValueError, RecursionError):
-        for manifest in map(_dict, _list(_dict(json.loads(reader.crjson())).get("manifests"))):
-            if manifest.get("label") == label:
-                return _dict(_dict(manifest.get("signature")).get("certificateInfo"))
+        return {
+            str(manifest.get("label")): _dict(
+                _dict(manifest.get("signature")).get("certificateInfo")
+            )
+            for manifest in map(_dict, _list(_dict(json.loads(reader.crjson())).get("manifests")))
+        }
     return {}
 
 

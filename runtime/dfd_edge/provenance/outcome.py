@@ -52,12 +52,12 @@ def conclude(
         marks: Statements of plain metadata.
         error: Why manifest or metadata could not be read whole.
     """
-    marks = tuple(sorted(marks, key=lambda mark: not _is_of_generator(mark)))
+    marks = tuple(sorted(marks, key=lambda mark: not _names_generator(mark)))
     if manifest is not None:
-        outcome, summary = _of_manifest(manifest)
-        if outcome is not Outcome.AI and marks and _is_of_generator(marks[0]):
+        outcome, summary = _manifest_conclusion(manifest)
+        if outcome is not Outcome.AI and marks and _names_generator(marks[0]):
             summary += f" {_marks_summary(marks[0])}"
-    elif marks and _is_of_generator(marks[0]):
+    elif marks and _names_generator(marks[0]):
         outcome, summary = Outcome.MARKS, _marks_summary(marks[0])
     elif error is not None:
         outcome = Outcome.ERROR
@@ -69,7 +69,7 @@ def conclude(
     return Provenance(outcome, summary, manifest, remote, marks, error)
 
 
-def _of_manifest(manifest: Manifest) -> tuple[Outcome, str]:
+def _manifest_conclusion(manifest: Manifest) -> tuple[Outcome, str]:
     signature = manifest.signature
     way = "by" if signature.trusted else "in the name of"
     by = f"Signed {way} {signature.signer or 'an unnamed signer'}{_when(signature)}"
@@ -85,8 +85,10 @@ def _of_manifest(manifest: Manifest) -> tuple[Outcome, str]:
         return Outcome.AI, f"{by}, and unchanged since: the record says that {statement}.{trust}"
     origin, doubt = _camera(manifest), _doubt(manifest)
     if origin is None:
+        read = ", as far as it was read: it is too long to be read whole" if manifest.cut else ""
         claim = (
-            f"The record names neither a camera nor AI as its origin.{_origin_of_parent(manifest)}"
+            f"The record names neither a camera nor AI as its origin{read}."
+            f"{_origin_of_parent(manifest)}"
         )
         return Outcome.OTHER, f"{by}, and unchanged since. {claim}{trust}"
     edited = any(action.name not in {*_ORIGIN, *_FORMAL} for action in manifest.actions)
@@ -134,10 +136,15 @@ def _camera(manifest: Manifest) -> SourceType | None:
 
 def _doubt(manifest: Manifest) -> str | None:
     """Returns why it is not known whether AI went into the file; None where it is."""
-    if any(node.state == "broken" for node in _nodes(manifest.ingredients)):
+    nodes = tuple(_nodes(manifest.ingredients))
+    if any(node.state == "broken" for node in nodes):
         return " But another file went into it whose own record does not hold."
     if manifest.cut:
         return " But the record is too long to be read whole."
+    if any(node.state == "unsigned" for node in nodes):
+        return " But another file went into it that has no signed record of its own."
+    if not all(node.trusted for node in nodes):
+        return " But another file went into it whose own record anyone can have signed."
     return None
 
 
@@ -150,7 +157,12 @@ def _origin_of_parent(manifest: Manifest) -> str:
         captured = next((found for found in node.source_types if found.kind == "capture"), None)
         if captured is not None and node.state == "signed":
             signer = node.signer or "an unnamed signer"
-            return f" It was made from a file that {signer} signed as {captured.meaning}."
+            if node.trusted:
+                return f" It was made from a file that {signer} signed as {captured.meaning}."
+            return (
+                f" It was made from a file that was signed as {captured.meaning} in the name of "
+                f"{signer}, which anyone can have done."
+            )
     return ""
 
 
@@ -171,7 +183,7 @@ def _when(signature: Signature) -> str:
     return f" on {signature.signed_at[:10]}"
 
 
-def _is_of_generator(mark: Mark) -> bool:
+def _names_generator(mark: Mark) -> bool:
     stated = mark.source_type
     return mark.generator is not None or (stated is not None and stated.kind in _AI)
 

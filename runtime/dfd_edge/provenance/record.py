@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from dfd_edge.schema import to_plain
+from dfd_edge.schema import check, to_plain
 
 Record = dict[str, Any]
 
@@ -47,6 +47,10 @@ class SourceType:
     code: str
     meaning: str
     kind: str
+
+    def __post_init__(self) -> None:
+        kinds = ("capture", "ai", "ai_part", "other", "unknown")
+        check(self.kind in kinds, f"kind: {self.kind!r} is none of {', '.join(kinds)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class Ingredient:
         claim_generator: Program that wrote that manifest; None where it has none.
         source_types: Digital source types that that manifest names.
         ingredients: Its own ingredients.
+        trusted: Whether the certificate that signed that manifest leads to the trust list; else
+            anyone can have signed in the name of `signer`.
     """
 
     title: str | None
@@ -120,6 +126,11 @@ class Ingredient:
     claim_generator: str | None = None
     source_types: tuple[SourceType, ...] = ()
     ingredients: tuple[Ingredient, ...] = ()
+    trusted: bool = False
+
+    def __post_init__(self) -> None:
+        states = ("signed", "broken", "unsigned")
+        check(self.state in states, f"state: {self.state!r} is none of {', '.join(states)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +143,11 @@ class Manifest:
         title: Title that it gives the file; None where none is stated.
         signature: The signature over it.
         actions: Actions in order.
-        source_types: Digital source types of those actions, without repetition.
+        source_types: Digital source types of all actions and of signed metadata, each once, those
+            that the vocabulary lacks last.
         ingredients: Files that went into this one, as a tree.
-        cut: Whether actions or ingredients were left out for their number or depth.
+        cut: Whether actions, source types that the vocabulary lacks, or ingredients were left out
+            for their number or depth.
     """
 
     where: str
@@ -145,6 +158,10 @@ class Manifest:
     source_types: tuple[SourceType, ...] = ()
     ingredients: tuple[Ingredient, ...] = ()
     cut: bool = False
+
+    def __post_init__(self) -> None:
+        places = ("embedded", "sidecar")
+        check(self.where in places, f"where: {self.where!r} is none of {', '.join(places)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +185,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a file says of its own origin.
+    """Statements of a file on its own origin.
 
     Attributes:
         outcome: The conclusion.

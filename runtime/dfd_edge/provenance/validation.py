@@ -5,7 +5,8 @@ Source of the codes: C2PA Technical Specification 2.2, section 15.2, "Returning 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from dfd_edge.sinks.text import cleaned
 
 #: The signer is not on the trust list, which alone breaks nothing.
 UNTRUSTED = "signingCredential.untrusted"
+#: The signer is on a trust list.
+TRUSTED = "signingCredential.trusted"
 
 _BYTES = "the file was changed after signing: its bytes are not those that were signed"
 _OTHER_FILE = "the sidecar was signed for another file, or the file was changed after signing"
@@ -108,6 +111,27 @@ class Codes:
         """Whether the statements of the manifest are those that were signed."""
         return not any(code.startswith(_UNSIGNED) for code in self.failure)
 
+    def is_trusted_after(self, recorded: Codes) -> bool:
+        """Whether the signer is on the trust list.
+
+        Args:
+            recorded: Codes that a stranger noted before: of them, these here have only the news.
+        """
+        if (self.failure | recorded.failure) & (_NO_TRUST - {UNTRUSTED}):
+            return False
+        return self._holds_after(recorded, TRUSTED, UNTRUSTED)
+
+    def is_time_trusted_after(self, recorded: Codes) -> bool:
+        """Whether a trusted authority vouches for the time of signing; `recorded` as above."""
+        return self._holds_after(recorded, "timeStamp.trusted", "timeStamp.untrusted")
+
+    def _holds_after(self, recorded: Codes, code: str, contrary: str) -> bool:
+        denied = self.failure | self.informational
+        if contrary in denied:
+            return False
+        noted = recorded.failure | recorded.informational
+        return code in self.success or (code in recorded.success and contrary not in noted)
+
 
 def signature_of(
     codes: Codes,
@@ -135,11 +159,63 @@ def signature_of(
         time_stamped=signed_at is not None and "timeStamp.trusted" in codes.success,
         holds="claimSignature.validated" in codes.success and not broken,
         bytes_match=False if mismatch else True if match else None,
-        trusted="signingCredential.trusted" in codes.success and not failure & _NO_TRUST,
+        trusted=TRUSTED in codes.success and not failure & _NO_TRUST,
         trust_list=trust_list,
         problems=tuple(dict.fromkeys(problems)),
         codes=tuple(reported),
     )
+
+
+def codes_by_manifest(results: Iterable[tuple[Any, str]]) -> dict[str, Codes]:
+    """Collects the codes on each manifest.
+
+    Args:
+        results: JSON of the parser, nested in any way, whose objects have a `code`, and an `url`
+            that holds the label of the manifest; each with the label of those without one.
+    """
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for value, owner in results:
+        for kind, status in _statuses(value, "failure"):
+            found[_label(status) or owner][kind].add(cleaned(status["code"], 100))
+    return {
+        label: Codes(**{kind: frozenset(codes) for kind, codes in kinds.items()})
+        for label, kinds in found.items()
+    }
+
+
+def found_on_list(results: Any, name: str) -> frozenset[str]:  # noqa: ANN401
+    """Returns the labels of the manifests whose signers the parser found on the list of a name.
+
+    Only its explanations name the list. Where they are worded otherwise, nothing is found.
+
+    Args:
+        results: All validation results of the parser.
+        name: Name of the list, as the parser knows it.
+    """
+    return frozenset(
+        _label(status)
+        for kind, status in _statuses(results, "failure")
+        if (kind, status["code"]) == ("success", TRUSTED)
+        and f"[{name}]" in str(status.get("explanation"))
+    )
+
+
+def _label(status: dict[str, Any]) -> str:
+    """Returns the label of the manifest that a status is on; empty where it names none."""
+    return str(status.get("url")).partition("/c2pa/")[2].partition("/")[0]
+
+
+def _statuses(value: Any, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
+    """Yields all statuses in a value, each with its kind."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from _statuses(entry, kind)
+    elif isinstance(value, dict):
+        if isinstance(value.get("code"), str):
+            yield "success" if value.get("success") is True else kind, value
+            return
+        for key, entry in value.items():
+            yield from _statuses(entry, key if key in Codes.__slots__ else kind)
 
 
 def is_harmless(code: str) -> bool:

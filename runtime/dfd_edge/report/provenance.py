@@ -1,4 +1,4 @@
-"""Data of the templates for what a file says of its own origin, apart from the verdict.
+"""Data of the templates for the statements of a file on its own origin, apart from the verdict.
 
 The view is built from the JSON object of a `Provenance`, so that records of any age can be shown
 without importing what reads them.
@@ -28,7 +28,7 @@ ALWAYS = (
     "This is what the file says of itself. It stands beside the verdict, and changes neither that "
     "nor the score."
 )
-"""Said of every outcome."""
+"""Shown with every outcome."""
 _SIGNED = (
     "The signature shows that {signer} signed these bytes. Signed does not mean true: it "
     "vouches for the file, not for what can be seen in it."
@@ -88,7 +88,7 @@ class IngredientView:
         title: Its title.
         state: Whether it is signed, by whom, and whether that holds.
         broken: Whether it does not hold.
-        details: How it went in, and what its own manifest says.
+        details: How it went in, and statements of its own manifest.
         ingredients: Files that went into it.
     """
 
@@ -110,7 +110,7 @@ class MarkView:
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceView:
-    """What a file says of its own origin, in words.
+    """Statements of a file on its own origin, in words.
 
     Attributes:
         badge: The outcome.
@@ -181,7 +181,7 @@ def _meaning(outcome: str, signature: Record) -> str:
 
 
 def _facts(manifest: Record) -> list[Fact]:
-    """Returns what the manifest says of its signer, the signature and itself."""
+    """Returns the facts on signer, signature and manifest."""
     signature = manifest["signature"]
     bytes_match = {
         True: "those that were signed",
@@ -242,7 +242,12 @@ def _ingredient(record: Record) -> IngredientView:
     signer, program = record["signer"], record["claim_generator"]
     relationship = record["relationship"]
     state = _STATES[record["state"]]
+    if signer:
+        proven = record["state"] == "signed" and record.get("trusted", False)
+        state += f" ({'signer:' if proven else 'in the name of'} {_text(signer)})"
     details = [_RELATIONSHIPS.get(relationship, _text(relationship))]
+    if record["state"] == "signed" and record.get("trusted") is False:
+        details.append("the signer is not on the trust list, so anyone can have signed it")
     if program:
         details.append(f"written with {_text(program)}")
     if record["source_types"]:
@@ -251,7 +256,7 @@ def _ingredient(record: Record) -> IngredientView:
         details.append(_text(record["format"]))
     return IngredientView(
         title=_text(record["title"]) or "without a title",
-        state=f"{state} (signer: {_text(signer)})" if signer else state,
+        state=state,
         broken=record["state"] == "broken",
         details=details,
         ingredients=[_ingredient(one) for one in record["ingredients"]],

@@ -21,7 +21,11 @@ def read(request: Request) -> Any:
     ill = globals().get(f"_{told.partition(' ')[0]}")
     if ill is not None:
         return ill(told.partition(" ")[2])
-    return Provenance(Outcome.NOTHING, told)
+    return _said(told)
+
+
+def _said(text: str, error: str | None = None) -> Provenance:
+    return Provenance(Outcome.NOTHING, "", marks=(Mark("said", text),), error=error)
 
 
 def _hang(_: str) -> None:
@@ -59,11 +63,38 @@ def _babble(_: str) -> Any:
 
 
 def _talk(_: str) -> Any:
-    return Provenance(Outcome.NOTHING, "x" * (64 << 20))
+    return _said("x" * (64 << 20))
 
 
 def _escape(_: str) -> Provenance:
-    return Provenance(Outcome.NOTHING, "\x1b[31m\u202ered\n", error="b" * 10_000)
+    return _said("\x1b[31m\u202ered\n", error="b" * 10_000)
+
+
+def _lie(_: str) -> Provenance:
+    return Provenance(Outcome.CAPTURE, "It is real.")
+
+
+def _invent(field: str) -> dict[str, Any]:
+    """An answer with a word outside the vocabulary of that field."""
+    kind = {"code": "c", "meaning": "m", "kind": "x" if field == "kind" else "other"}
+    ingredient = {
+        **dict.fromkeys(("title", "format", "signer", "claim_generator")),
+        **{"relationship": "parentOf", "state": "x" if field == "state" else "signed"},
+        **{"source_types": [kind], "ingredients": [], "trusted": True},
+    }
+    signature = {
+        **dict.fromkeys(("signer", "issuer", "signed_at")),
+        **dict.fromkeys(("time_stamped", "holds", "bytes_match", "trusted"), True),
+        **{"trust_list": "", "problems": [], "codes": []},
+    }
+    manifest = {
+        **{"where": "x" if field == "where" else "sidecar", "claim_generator": None, "title": None},
+        **{"signature": signature, "actions": [], "source_types": [], "cut": False},
+        "ingredients": [ingredient],
+    }
+    outcome = "x" if field == "outcome" else "signed_other"
+    rest = {"remote": None, "marks": [], "error": None}
+    return {"outcome": outcome, "summary": "", "manifest": manifest, **rest}
 
 
 def _kill_the_server(_: str) -> None:
@@ -79,26 +110,26 @@ def _open(path: str) -> Provenance:
     try:
         Path(path).read_bytes()
     except OSError as error:
-        return Provenance(Outcome.NOTHING, type(error).__name__)
-    return Provenance(Outcome.NOTHING, "read")
+        return _said(type(error).__name__)
+    return _said("read")
 
 
 def _write(path: str) -> Provenance:
     try:
         Path(path).write_text("x")
     except OSError as error:
-        return Provenance(Outcome.NOTHING, type(error).__name__)
-    return Provenance(Outcome.NOTHING, "written")
+        return _said(type(error).__name__)
+    return _said("written")
 
 
 def _connect(port: str) -> Provenance:
     try:
         socket.create_connection(("127.0.0.1", int(port)), 1.0).close()
     except OSError:
-        return Provenance(Outcome.NOTHING, "no network")
-    return Provenance(Outcome.NOTHING, "connected")
+        return _said("no network")
+    return _said("connected")
 
 
 def _count(_: str) -> Provenance:
     threads = len(threading.enumerate())
-    return Provenance(Outcome.NOTHING, f"{os.getppid()} {threads}")
+    return _said(f"{os.getppid()} {threads}")

@@ -199,6 +199,7 @@ def sign(
     embedded: bool = True,
     stamps: str | None = None,
     is_update: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> bytes:
     """Signs a file.
 
@@ -209,6 +210,7 @@ def sign(
         embedded: Whether the manifest is written into the file.
         stamps: Address of a server of time stamps.
         is_update: Whether the file has a manifest, which the new one adds to without any edit.
+        settings: Further settings of the library.
 
     Returns:
         The manifest store.
@@ -227,6 +229,7 @@ def sign(
         "version": 1,
         "verify": {"verify_after_sign": False},
         "builder": {"thumbnail": {"enabled": False}},
+        **(settings or {}),
     }
     information = C2paSignerInfo(
         credentials.algorithm, credentials.pem, credentials.key_pem, stamps

@@ -43,8 +43,15 @@ def told(tmp_path):
     return ask
 
 
+def said(provenance: Provenance) -> str:
+    """The answer of a reader that does as it was told."""
+    (mark,) = provenance.marks
+    assert mark.field == "said"
+    return mark.value
+
+
 def server(told) -> int:
-    return int(told("count").summary.split()[0])
+    return int(said(told("count")).split()[0])
 
 
 def children() -> set[int]:
@@ -105,7 +112,7 @@ def test_one_that_died_while_it_waited_costs_no_file(told):
     before = server(told)
     os.kill(before, signal.SIGKILL)
     wait_until_gone(before)
-    assert told("well").summary == "well"
+    assert said(told("well")) == "well"
 
 
 def test_a_worker_that_defies_its_clock_is_ended(told, monkeypatch):
@@ -113,13 +120,25 @@ def test_a_worker_that_defies_its_clock_is_ended(told, monkeypatch):
     provenance = told("deaf", timeout_s=0.2)
     assert says("said nothing for", provenance.error)
     monkeypatch.undo()
-    assert told("well").summary == "well"
+    assert said(told("well")) == "well"
 
 
 def test_the_texts_of_a_worker_that_was_taken_over_control_no_terminal(told):
     provenance = told("escape")
-    assert provenance.summary == "[31mred"
+    assert said(provenance) == "[31mred"
     assert len(provenance.error) == 4000
+
+
+def test_the_outcome_follows_from_the_rest(told):
+    provenance = told("lie")
+    assert provenance.outcome is Outcome.NOTHING
+    assert "real" not in provenance.summary
+
+
+@pytest.mark.parametrize("field", ["outcome", "where", "state", "kind"])
+def test_words_outside_the_vocabularies_are_no_sense(told, field):
+    assert told("invent nothing").manifest is not None
+    assert says("sent no sense", told(f"invent {field}").error)
 
 
 # Confinement
@@ -128,18 +147,18 @@ def test_the_texts_of_a_worker_that_was_taken_over_control_no_terminal(told):
 def test_it_reads_that_file_alone_and_writes_none(told, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("secret")
-    if told(f"open {other}").summary == "read":
+    if said(told(f"open {other}")) == "read":
         pytest.skip("this system has no Landlock")
-    assert told(f"open {other}").summary == "PermissionError"
-    assert told(f"write {tmp_path / 'new.txt'}").summary == "PermissionError"
-    assert told(f"open {tmp_path / 'clip.txt'}").summary == "read"
+    assert said(told(f"open {other}")) == "PermissionError"
+    assert said(told(f"write {tmp_path / 'new.txt'}")) == "PermissionError"
+    assert said(told(f"open {tmp_path / 'clip.txt'}")) == "read"
     (tmp_path / "clip.c2pa").write_text("sidecar")
-    assert told(f"open {tmp_path / 'clip.c2pa'}").summary == "read"
+    assert said(told(f"open {tmp_path / 'clip.c2pa'}")) == "read"
 
 
 def test_it_has_no_network(told):
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        answer = told(f"connect {listening.getsockname()[1]}").summary
+        answer = said(told(f"connect {listening.getsockname()[1]}"))
     if answer == "connected":
         pytest.skip("this system gives no process a network of its own")
     assert answer == "no network"
@@ -155,7 +174,9 @@ def test_threads_read_at_once_and_may_end(told, tmp_path):
         path = tmp_path / f"{number}.txt"
         for _ in range(5):
             path.write_text(f"text {number}")
-            answers.append(read_bounded(path, None, function=FUNCTION).summary == f"text {number}")
+            answers.append(
+                read_bounded(path, None, function=FUNCTION).marks[0].value == f"text {number}"
+            )
 
     threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -182,7 +203,7 @@ PROGRAM = """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     path = pathlib.Path(sys.argv[1])
     path.write_text("count")
-    server = read_bounded(path, None, function="ill_readers:read").summary.split()[0]
+    server = read_bounded(path, None, function="ill_readers:read").marks[0].value.split()[0]
     print(server, flush=True)
     if sys.argv[2] == "hang":
         path.write_text("hang")
@@ -190,11 +211,12 @@ PROGRAM = """
     if sys.argv[2] == "fork":
         if os.fork() == 0:
             path.write_text("count")
-            mine = read_bounded(path, None, function="ill_readers:read").summary.split()[0]
+            mine = read_bounded(path, None, function="ill_readers:read").marks[0].value.split()[0]
             print("shared" if mine == server else "own", flush=True)
             sys.exit()
         os.wait()
-        print(read_bounded(path, None, function="ill_readers:read").summary.split()[0] == server)
+        found = read_bounded(path, None, function="ill_readers:read")
+        print(found.marks[0].value.split()[0] == server)
 """
 
 
@@ -241,7 +263,7 @@ def test_a_copy_of_a_program_starts_its_own(program):
 def test_a_frozen_program_reads_by_itself(told, monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     before = children()
-    assert told("well").summary == "well"
+    assert said(told("well")) == "well"
     provenance = told("raise")
     assert provenance.outcome is Outcome.ERROR
     assert says("IndexError", provenance.error)

@@ -152,6 +152,14 @@ def test_a_large_sidecar_is_not_read(media, tmp_path):
     assert "clip.c2pa is larger than 32 MB" in found.error
 
 
+def test_a_name_too_long_for_a_sidecar(media, camera, trust, tmp_path):
+    clip = tmp_path / f"{'n' * 248}.jpg"
+    sign(media("jpg"), clip, camera)
+    assert read_provenance(clip, trust_list=trust).outcome is Outcome.CAPTURE
+    clip.write_bytes(media("jpg").read_bytes())
+    assert read_provenance(clip, trust_list=trust).outcome is Outcome.NOTHING
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "jpg", "png", "webp"])
 def test_nothing_is_fetched(suffix, media, root, trust, tmp_path):
     """Neither a manifest kept elsewhere, nor the state or the issuer of a certificate."""
@@ -202,6 +210,8 @@ def stamped(root, media, tmp_path_factory):
         def use(brief):
             sign(media("jpg"), folder / "plain.jpg", brief)
             sign(media("jpg"), folder / "stamped.jpg", brief, stamps=address)
+            for name in ("plain", "stamped"):
+                wrapped(folder / f"{name}.jpg", folder / f"from_{name}.jpg", lasting)
 
         sign_and_expire(root, use)
     return folder
@@ -304,6 +314,77 @@ def test_ingredients_as_a_tree(media, camera, root, trust, tmp_path):
     assert not found.manifest.cut
 
 
+PARENT = {"title": "parent", "relationship": "parentOf", "label": "parent"}
+OPENED = action("opened", parameters={"ingredientIds": ["parent"]})
+
+
+def wrapped(source, target, signer, *parts, settings=None):
+    """Signs a file that was made from another, and from further parts."""
+    sign(
+        *(source, target, signer),
+        actions=[OPENED],
+        ingredients=[(PARENT, source), *parts],
+        settings=settings,
+    )
+
+
+def test_the_name_on_an_untrusted_parent_is_only_claimed(media, root, trust, tmp_path):
+    claimed, signed = tmp_path / "claimed.jpg", tmp_path / "signed.jpg"
+    sign(media("jpg"), claimed, authority("Own Root").issue("Leica"))
+    wrapped(claimed, signed, root.issue("Editors"))
+    found = read_provenance(signed, trust_list=trust)
+    assert found.manifest.signature.trusted
+    (parent,) = found.manifest.ingredients
+    assert (parent.state, parent.signer, parent.trusted) == ("signed", "Leica", False)
+    assert "that Leica signed" not in found.summary
+    assert "in the name of Leica, which anyone can have done" in found.summary
+
+
+@pytest.mark.parametrize(("name", "is_trusted"), [("stamped", True), ("plain", False)])
+def test_a_parent_whose_certificate_expired_since(name, is_trusted, stamped, trust):
+    found = read_provenance(stamped / f"from_{name}.jpg", trust_list=trust)
+    assert found.manifest.signature.trusted
+    (parent,) = found.manifest.ingredients
+    assert parent.trusted is is_trusted
+    assert ("It was made from a file that Brief signed" in found.summary) is is_trusted
+
+
+@pytest.mark.parametrize("is_outer", [True, False])
+def test_an_authority_for_time_stamps_vouches_for_no_signer(is_outer, media, root, tmp_path):
+    """Whether the other signer of the file is listed, or not."""
+    stamps = authority("Stamp Root")
+    trust = TrustList("test", signers=root.pem.decode(), time_stampers=stamps.pem.decode())
+    source, signed = tmp_path / "source.jpg", tmp_path / "signed.jpg"
+    sign(media("jpg"), source, (root if is_outer else stamps).issue("Inner"))
+    wrapped(source, signed, (stamps if is_outer else root).issue("Outer"))
+    found = read_provenance(signed, trust_list=trust).manifest
+    assert found.signature.trusted is not is_outer
+    assert found.ingredients[0].trusted is is_outer
+
+
+def test_what_a_stranger_recorded_of_a_signer_is_not_believed(media, root, trust, tmp_path):
+    """The parser reports no news of an ingredient that another record has found untrusted."""
+    own = authority("Own Root")
+    claimed, middle, signed = (tmp_path / f"{name}.jpg" for name in ("claimed", "middle", "signed"))
+    sign(media("jpg"), claimed, own.issue("Leica"))
+    believed = {
+        "verify": {"verify_after_sign": False, "verify_trust": True},
+        "trust": {
+            "anchors": [
+                {"trust_kind": "manifest", "trust_uri": "x", "trust_anchors": own.pem.decode()}
+            ],
+            "trust_config": manifests._PURPOSES,
+        },
+    }
+    wrapped(claimed, middle, own.issue("Middle"), settings=believed)
+    part = {"title": "part", "relationship": "componentOf", "label": "part"}
+    wrapped(middle, signed, root.issue("Editors"), (part, claimed))
+    parent, part = read_provenance(signed, trust_list=trust).manifest.ingredients
+    (below,) = parent.ingredients
+    assert {node.signer for node in (part, below)} == {"Leica"}
+    assert not any(node.trusted for node in (parent, part, below))
+
+
 def test_an_update_keeps_the_bytes_of_its_parent(media, camera, root, trust, tmp_path):
     """A manifest that only adds statements binds no bytes itself: those of its parent count."""
     shot, updated = tmp_path / "shot.jpg", tmp_path / "updated.jpg"
@@ -352,6 +433,35 @@ def test_many_actions_and_ingredients_are_cut(media, camera, trust, tmp_path, mo
     found = read_here(signed, trust)
     assert len(found.manifest.ingredients) == 2
     assert found.manifest.cut
+
+
+INVENTED = [action("edited", f"invented{number}") for number in range(60)]
+
+
+def test_invented_source_types_hide_no_ai(media, camera, trust, tmp_path):
+    signed, newer = tmp_path / "signed.jpg", tmp_path / "newer.jpg"
+    edited = action("edited", "compositeWithTrainedAlgorithmicMedia")
+    captured = action("created", "digitalCapture")
+    sign(media("jpg"), signed, camera, actions=[captured, *INVENTED, edited])
+    found = read_provenance(signed, trust_list=trust)
+    assert found.outcome is Outcome.AI
+    assert found.manifest.cut
+    codes = [known.code for known in found.manifest.source_types]
+    assert codes[:3] == ["digitalCapture", "compositeWithTrainedAlgorithmicMedia", "invented0"]
+    wrapped(signed, newer, camera)
+    found = read_provenance(newer, trust_list=trust)
+    assert found.outcome is Outcome.AI
+    assert found.manifest.cut
+
+
+def test_actions_that_are_not_kept_hide_no_ai(media, camera, trust, tmp_path):
+    signed = tmp_path / "signed.jpg"
+    many = [action("edited")] * manifests.MOST_ACTIONS
+    edited = action("edited", "compositeSynthetic")
+    sign(media("jpg"), signed, camera, actions=[action("created", "print"), *many, edited])
+    found = read_provenance(signed, trust_list=trust)
+    assert found.manifest.cut
+    assert found.outcome is Outcome.AI
 
 
 def test_a_circle_of_ingredients_is_cut():

@@ -56,11 +56,20 @@ def manifest(
     return Manifest("embedded", "Camera 1", None, signature, actions, types, ingredients)
 
 
-def part(*codes: str, state: str = "signed", relationship: str = "componentOf", below=()):
+def part(
+    *codes: str,
+    state: str = "signed",
+    relationship: str = "componentOf",
+    below: tuple[Ingredient, ...] = (),
+    trusted: bool = True,
+) -> Ingredient:
     types = tuple(source_type(code) for code in codes)
     return Ingredient(
-        "part", "image/jpeg", relationship, state, "Part Signer", None, types, tuple(below)
+        "part", "image/jpeg", relationship, state, "Part Signer", None, types, below, trusted
     )
+
+
+UNSIGNED = part(state="unsigned", trusted=False)
 
 
 SIGNER_MARK = Mark("exif.Make", "Example")
@@ -91,7 +100,7 @@ AI_MARK = Mark("xmp.DigitalSourceType", "x", source_type=source_type("trainedAlg
             "something that AI generated went into it",
         ),
         (
-            manifest("digitalCapture", ingredients=(part(below=[part("compositeSynthetic")]),)),
+            manifest("digitalCapture", ingredients=(part(below=(part("compositeSynthetic"),)),)),
             Outcome.AI,
             "something that AI edited",
         ),
@@ -101,9 +110,38 @@ AI_MARK = Mark("xmp.DigitalSourceType", "x", source_type=source_type("trainedAlg
             "But another file went into it whose own record does not hold",
         ),
         (
+            manifest("digitalCapture", ingredients=(part("digitalCapture"),)),
+            Outcome.CAPTURE,
+            "taken with a camera",
+        ),
+        (
+            manifest("digitalCapture", ingredients=(UNSIGNED,)),
+            Outcome.OTHER,
+            "But another file went into it that has no signed record of its own",
+        ),
+        (
+            manifest("digitalCapture", ingredients=(part("digitalCapture", below=(UNSIGNED,)),)),
+            Outcome.OTHER,
+            "But another file went into it that has no signed record of its own",
+        ),
+        (
+            manifest("digitalCapture", ingredients=(part("digitalCapture", trusted=False),)),
+            Outcome.OTHER,
+            "But another file went into it whose own record anyone can have signed",
+        ),
+        (
             manifest(ingredients=(part("digitalCapture", relationship="parentOf"),)),
             Outcome.OTHER,
             "made from a file that Part Signer signed as taken with a camera",
+        ),
+        (
+            manifest(
+                ingredients=(
+                    part("print", "digitalCapture", relationship="parentOf", trusted=False),
+                )
+            ),
+            Outcome.OTHER,
+            "recording device in the name of Part Signer, which anyone can have done",
         ),
         (
             manifest(ingredients=(part(state="broken", relationship="parentOf"),)),
@@ -111,6 +149,11 @@ AI_MARK = Mark("xmp.DigitalSourceType", "x", source_type=source_type("trainedAlg
             "record of the file that it was made from does not hold",
         ),
         (replace(manifest("digitalCapture"), cut=True), Outcome.OTHER, "too long to be read whole"),
+        (
+            replace(manifest(), cut=True),
+            Outcome.OTHER,
+            "neither a camera nor AI as its origin, as far as it was read: it is too long",
+        ),
         (
             manifest("digitalCapture", signature=replace(SIGNATURE, bytes_match=None)),
             Outcome.BROKEN,

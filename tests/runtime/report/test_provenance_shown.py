@@ -78,7 +78,7 @@ WORDS = {
         "converted to another format c2pa.transcoded no time at all",
         "Files that went into it, and theirs: 3",
         "street.jpg signed (signer: Example Cameras Inc.) the file that became this one",
-        "face.png signed, but that signature does not hold (signer: Example Generator Ltd.)",
+        "face.png signed, but that signature does not hold (in the name of Example Generator Ltd.)",
         "without a title not signed input of what generated or changed this one",
     ),
     Outcome.OTHER: (
@@ -227,6 +227,13 @@ def test_without_scripts_the_tree_still_unfolds(browser, folder):
         assert box["nodeId"]
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_name_on_an_untrusted_ingredient_is_only_claimed():
+    parent = replace(EDITED.ingredients[0], trusted=False)
+    said = shown(replace(STATED[Outcome.AI], manifest=replace(EDITED, ingredients=(parent,))))
+    assert "street.jpg signed (in the name of Example Cameras Inc.)" in said
+    assert "the signer is not on the trust list, so anyone can have signed it" in said
 
 
 def test_a_signature_that_does_not_fit_and_bytes_not_compared_are_named():

@@ -105,7 +105,7 @@ class Judgement:
 
     @property
     def provenance(self) -> Record | None:
-        """What the file says of its origin, as in records; None where it was not read."""
+        """Statements of the file on its origin, as in records; None where it was not read."""
         return (self.verdict or self.error or {}).get("provenance")
 
 
