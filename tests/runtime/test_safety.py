@@ -38,7 +38,7 @@ def test_an_output_never_replaces_its_source(tmp_path: Path) -> None:
     link = tmp_path / "link.mp4"
     link.symlink_to(clip)
     for name in ("clip.mp4", "link.mp4", "./clip.mp4"):
-        with pytest.raises(UsageError, match="is a file to be judged"):
+        with pytest.raises(UsageError, match="is a file that is read"):
             check_outputs({"--csv": tmp_path / name}, [clip])
     result = dfd_edge("--csv", str(clip), str(clip))
     assert result.returncode == 2

@@ -60,6 +60,9 @@ def judge(request: RunRequest) -> int:
         sinks = Sinks(JsonLines(printer), console) if request.as_json else console
         _report_missing(sinks, errors, events)
         return EXIT_SOURCE_FAILED
+    trust_list = check_provenance_flags(
+        provenance=request.provenance, trust_list=request.trust_list
+    )
     signer = _check(request, items)
     if request.provenance:
         events += _unread(items)
@@ -83,7 +86,16 @@ def judge(request: RunRequest) -> int:
             _note_settings(request, detector, printer)
             _report_missing(sinks, errors, events)
             request = dataclasses.replace(request, window=_wants_window(request, live, printer))
-            run = Run(detector, request, sinks, printer, stop=stop, hashes=hashes, signer=signer)
+            run = Run(
+                detector,
+                request,
+                sinks,
+                printer,
+                stop=stop,
+                hashes=hashes,
+                signer=signer,
+                trust_list=trust_list,
+            )
             run.files(files)
             if live and not stop.is_set():
                 run.live(live)
@@ -109,7 +121,6 @@ def _check(request: RunRequest, items: list[SourceItem]) -> Signer | None:
         raise UsageError("--cropped is for images that are face crops: give one")
     if request.max_frames is not None or request.scan:
         _check_moments(request, items)
-    check_provenance_flags(provenance=request.provenance, trust_list=request.trust_list)
     on_disk = (SourceKind.VIDEO, SourceKind.IMAGE)
     read = [Path(str(item.location)) for item in items if item.kind in on_disk]
     if request.provenance and not read:
@@ -123,7 +134,8 @@ def _check(request: RunRequest, items: list[SourceItem]) -> Signer | None:
         from dfd_edge.provenance.signing import sidecar_for
 
         outputs["--sign"] = sidecar_for(request.report_path)
-    check_outputs(outputs, read)
+    own = [path for path in (*(request.sign or ()), request.trust_list) if path is not None]
+    check_outputs(outputs, [*read, *own])
     if request.save_video is not None:
         from dfd_edge.sinks.video_file import check_suffix
 
@@ -154,11 +166,7 @@ def _signer(request: RunRequest, items: list[SourceItem], certificate: Path, key
             "--sign names the judged file as the origin of the annotated video, and a live source "
             "or standard input is no file: leave --sign or --save-video out"
         )
-    read = {certificate.resolve(), key.resolve()}
-    for output in (video, report):
-        if output is not None and output.resolve() in read:
-            raise UsageError(f"--sign: {output} would be overwritten; give the output another name")
-    return Signer.load(certificate, key)
+    return Signer.load(certificate, key, carries=not request.source_options.sandbox)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from dfd_edge.inference.threads import MAX_THREADS
 
 if TYPE_CHECKING:
     from dfd_edge.inference.provider_options import ProviderOptions
+    from dfd_edge.provenance.trust import TrustList
     from dfd_edge.sources import SourceItem, SourceOptions
 
 
@@ -223,8 +224,11 @@ def provenance_flags(command: _Command) -> _Command:
     return command
 
 
-def check_provenance_flags(*, provenance: bool, trust_list: Path | None) -> None:
+def check_provenance_flags(*, provenance: bool, trust_list: Path | None) -> TrustList | None:
     """Refuses a list without what it is for, a missing extra, and a list that cannot be read.
+
+    Returns:
+        The certificates that are trusted; None without `--provenance`.
 
     Raises:
         UsageError: It is refused.
@@ -232,11 +236,12 @@ def check_provenance_flags(*, provenance: bool, trust_list: Path | None) -> None
     if provenance:
         from dfd_edge.provenance.beside import open_trust_list
 
-        open_trust_list(trust_list)
-    elif trust_list is not None:
+        return open_trust_list(trust_list)
+    if trust_list is not None:
         raise UsageError(
             f"--trust-list {trust_list} is for --provenance: give that too, or leave it out"
         )
+    return None
 
 
 def provider_flags(command: _Command) -> _Command:

@@ -125,6 +125,7 @@ class Run:
         hashes: Takes the hash of each file before it is judged; None hashes those alone of which
             an annotated video is written.
         signer: Signs annotated videos; None leaves them unsigned.
+        trust_list: Certificates that are trusted where provenance is read; None reads none.
 
     Attributes:
         verdicts: The verdicts so far.
@@ -142,6 +143,7 @@ class Run:
         stop: threading.Event | None = None,
         hashes: SourceHashes | None = None,
         signer: Signer | None = None,
+        trust_list: TrustList | None = None,
     ) -> None:
         self.verdicts: list[Verdict] = []
         self.failures = 0
@@ -152,6 +154,7 @@ class Run:
         self._printer = printer
         self._hashes = hashes
         self._signer = signer
+        self._trust_list = trust_list
         self._lock = threading.Lock()
 
     def files(self, items: list[SourceItem]) -> None:
@@ -216,8 +219,9 @@ class Run:
             OutputError: Results cannot be printed any more.
         """
         sink.begin(item.name, live=False)
-        reading = self._begin_reading(item)
+        reading: Reading | None = None
         try:
+            reading = self._begin_reading(item)
             if reading is not None and self._request.csv_path is not None:
                 self._pass_on_provenance(item, reading, sink)
             self._file(item, sink, reading)
@@ -230,17 +234,11 @@ class Run:
     def _begin_reading(self, item: SourceItem) -> Reading | None:
         """Begins to read the provenance of a file, where that is asked for."""
         on_disk = item.kind in (SourceKind.VIDEO, SourceKind.IMAGE)
-        if not (self._request.provenance and on_disk):
+        if self._trust_list is None or not on_disk:
             return None
         from dfd_edge.provenance.beside import Reading
 
         return Reading(Path(str(item.location)), item.name, self._trust_list)
-
-    @functools.cached_property
-    def _trust_list(self) -> TrustList:
-        from dfd_edge.provenance.beside import open_trust_list
-
-        return open_trust_list(self._request.trust_list)
 
     def _pass_on_provenance(self, item: SourceItem, reading: Reading, sink: Sink) -> None:
         """Passes on a file's provenance before its first frame."""

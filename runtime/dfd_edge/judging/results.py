@@ -147,7 +147,7 @@ class Event:
         kind: What happened.
         detail: One line for the reader.
         provenance: Of an `error`: what the file says of its origin, where it was read all the
-            same; else None.
+            same; else None. Records of other kinds leave it out.
     """
 
     source: str
@@ -158,14 +158,16 @@ class Event:
 
     def to_record(self) -> Record:
         """Returns the JSON Lines object of this event."""
-        return {
+        record: Record = {
             "record": "event",
             "source": self.source,
             "time_s": round(self.time_s, _TIME_DIGITS),
             "kind": self.kind.value,
             "detail": self.detail,
-            "provenance": _provenance(self.provenance),
         }
+        if self.kind is EventKind.ERROR:
+            record["provenance"] = _provenance(self.provenance)
+        return record
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,19 +55,23 @@ class Signer:
             `ps256` or `ed25519`.
         chain: The certificate and those above it, PEM.
         key: The private key, PKCS#8 in PEM without a passphrase.
+        carries: Whether signed films carry the manifest of the judged file on, for which this
+            process parses it.
     """
 
     algorithm: str
     chain: bytes = field(repr=False)
     key: bytes = field(repr=False)
+    carries: bool = True
 
     @classmethod
-    def load(cls, certificate: Path, key: Path) -> Signer:
+    def load(cls, certificate: Path, key: Path, *, carries: bool = True) -> Signer:
         """Reads a certificate and its key, and tries a signature.
 
         Args:
             certificate: PEM file: the signer's certificate, then those that issued it.
             key: PEM file with the private key, without a passphrase.
+            carries: Whether signed films carry the manifest of the judged file on.
 
         Raises:
             UsageError: The extra `provenance` is missing, a file cannot be read or is no such
@@ -76,6 +80,7 @@ class Signer:
         """
         try:
             import c2pa  # noqa: F401, PLC0415 - an extra
+            from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
             from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         except ImportError as error:
             raise UsageError(
@@ -88,7 +93,14 @@ class Signer:
         public = serialization.PublicFormat.SubjectPublicKeyInfo
         der = serialization.Encoding.DER
         of_key = private.public_key().public_bytes(der, public)
-        if chain[0].public_key().public_bytes(der, public) != of_key:
+        try:
+            certified = chain[0].public_key().public_bytes(der, public)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise UsageError(
+                f"--sign: the key in {certificate} is damaged, or of a kind that C2PA does not "
+                f"take ({error}): {_KEYS} do"
+            ) from error
+        if certified != of_key:
             raise UsageError(
                 f"--sign: {key} is not the key of {certificate}: its public half differs from that "
                 "of the first certificate there"
@@ -101,6 +113,7 @@ class Signer:
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             ),
+            carries,
         )
         try:
             signer.sign_page(b"trial", "trial", "trial")
@@ -111,7 +124,7 @@ class Signer:
     def sign_video(self, unsigned: Path, signed: Path, title: str, note: CopyNote) -> None:
         """Writes a signed copy of an annotated film, which names the judged file as its parent.
 
-        Where the judged file carries a C2PA manifest, the copy carries that on.
+        Where the judged file carries a C2PA manifest, the copy carries that on if `carries`.
 
         Args:
             unsigned: The film; its suffix is one of `SIGNED_VIDEO`.
@@ -139,7 +152,7 @@ class Signer:
             },
         ]
         with _as_error(), _builder(title, kind, actions) as builder:
-            _add_source(builder, note)
+            _add_source(builder, note, carries=self.carries)
             with unsigned.open("rb") as plain, signed.open("w+b") as out:
                 builder.sign(self._native(), kind, plain, out)
 
@@ -190,18 +203,18 @@ def _builder(title: str, kind: str, actions: list[dict[str, Any]]) -> Iterator[c
         yield builder
 
 
-def _add_source(builder: c2pa.Builder, note: CopyNote) -> None:
-    """Names the judged file as the parent, with the manifest that it carries.
+def _add_source(builder: c2pa.Builder, note: CopyNote, *, carries: bool) -> None:
+    """Names the judged file as the parent, with the manifest that it carries where `carries`.
 
-    A file that could not be read within the bounds of `read_provenance` is not parsed here, and
-    is named without a manifest.
+    c2pa parses that manifest in this process, without limits. A file that could not be read within
+    the bounds of `read_provenance` is not parsed here, and is named without a manifest.
     """
     import c2pa  # noqa: PLC0415 - an extra
 
     title = short_name(note.source)
     about = {"title": title, "relationship": "parentOf", "label": _SOURCE}
     kind = mimetypes.guess_type(title)[0] or _UNKNOWN_TYPE
-    if note.path is not None and _is_readable(note.path):
+    if carries and note.path is not None and _is_readable(note.path):
         with contextlib.suppress(c2pa.C2paError, OSError), note.path.open("rb") as file:
             builder.add_ingredient(about, kind, file)
             return

@@ -18,11 +18,11 @@ def check_outputs(outputs: dict[str, Path | None], sources: Iterable[Path]) -> N
 
     Args:
         outputs: Path by option; None where the option was not given.
-        sources: The files that are to be judged.
+        sources: The files that are read: those to be judged, certificates, keys.
 
     Raises:
-        UsageError: A path is empty, no ordinary file, one of the sources, or given twice, or its
-            folder does not exist or cannot be written to.
+        UsageError: A path is empty, no ordinary file, one of the files that are read, or given
+            twice, or its folder does not exist or cannot be written to.
     """
     wanted = {option: path for option, path in outputs.items() if path is not None}
     seen: dict[Path, str] = {}
@@ -37,7 +37,7 @@ def check_outputs(outputs: dict[str, Path | None], sources: Iterable[Path]) -> N
         except OSError as error:
             raise UsageError(f"{option}: {path} cannot be written ({error.strerror})") from error
         if target in read:
-            raise UsageError(f"{option}: {path} is a file to be judged; give another name")
+            raise UsageError(f"{option}: {path} is a file that is read; give another name")
         if target in seen:
             raise UsageError(f"{option}: {path} is also given to {seen[target]}")
         seen[target] = option

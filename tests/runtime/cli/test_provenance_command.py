@@ -19,6 +19,7 @@ import dfd_edge
 from dfd_edge.cli.command import command
 from dfd_edge.cli.judge import judge
 from dfd_edge.cli.run import RunRequest
+from dfd_edge.detector import Detector
 from dfd_edge.errors import UsageError
 from dfd_edge.provenance.record import (
     Action,
@@ -209,6 +210,51 @@ def test_whatever_is_raised_while_it_is_read_leaves_the_verdict(run, stated, fac
     assert verdict["label"] in {"real", "fake", "unsure"}
     assert verdict["provenance"]["outcome"] == "error"
     assert verdict["provenance"]["error"] == str(error)
+
+
+def test_a_list_that_is_gone_after_the_start_changes_nothing(
+    run, stated, face_clip, tmp_path, monkeypatch
+):
+    own = tmp_path / "own.pem"
+    own.write_text(beside.open_trust_list(None).signers)
+    load = Detector.load
+
+    def load_later(*arguments, **options):
+        own.unlink()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Detector, "load", load_later)
+    code, output, _ = run(face_clip, as_json=True, provenance=True, trust_list=own)
+    assert code == 0
+    (verdict,) = of_kind(records(output), "verdict").values()
+    assert verdict["provenance"]["outcome"] == "signed_ai"
+
+
+def test_a_thread_that_cannot_start_is_an_error_of_that_file(
+    run, stated, face_clip, plain_clip, monkeypatch
+):
+    class Refused(beside.Reading):
+        def __init__(self, path, name, trust_list):
+            if name == str(face_clip):
+                raise RuntimeError("can't start new thread")
+            super().__init__(path, name, trust_list)
+
+    monkeypatch.setattr(beside, "Reading", Refused)
+    code, output, _ = run(face_clip, plain_clip, as_json=True, provenance=True, jobs=1)
+    assert code == 1
+    rows = records(output)
+    (error,) = of_kind(rows, "event").values()
+    assert (error["source"], error["kind"]) == (str(face_clip), "error")
+    assert list(of_kind(rows, "verdict")) == ["plain.mp4"], "the next file is judged"
+
+
+def test_an_output_never_replaces_the_list(run, face_clip, tmp_path):
+    own = tmp_path / "own.pem"
+    own.write_text(beside.open_trust_list(None).signers)
+    content = own.read_bytes()
+    with pytest.raises(UsageError, match="is a file that is read"):
+        run(face_clip, provenance=True, trust_list=own, csv_path=own)
+    assert own.read_bytes() == content
 
 
 def test_a_wait_for_it_ends_with_the_run(monkeypatch, face_clip):

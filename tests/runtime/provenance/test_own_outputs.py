@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import os
@@ -246,6 +247,19 @@ class TestSigned:
         assert parent.claim_generator.startswith("Generator")
         assert [kind.code for kind in parent.source_types] == ["trainedAlgorithmicMedia"]
 
+    def test_with_a_sandbox_the_file_is_named_without_its_manifest(
+        self, dfd, media, credentials, camera, trust, tmp_path
+    ):
+        from signing import sign
+
+        source, out = tmp_path / "signed.mp4", tmp_path / "out.mp4"
+        sign(media("mp4"), source, camera)
+        done = dfd("--sandbox", "--save-video", out, "--sign", *credentials, source)
+        assert done.exit_code == 0, done.output
+        (parent,) = read_provenance(out, trust_list=trust).manifest.ingredients
+        assert (parent.title, parent.state) == ("signed.mp4", "unsigned")
+        assert hashlib.sha256(source.read_bytes()).hexdigest() in descriptions(out)[1]
+
     def test_a_file_whose_signature_is_broken_is_named_as_that(
         self, media, signed_copy, camera, trust, tmp_path
     ):
@@ -377,13 +391,22 @@ class TestRefused:
         assert message in done.stderr
         assert not done.stdout
 
-    def test_an_output_in_the_place_of_the_key(self, files, dfd, clip):
-        key = files / "key.mp4"
-        key.write_bytes((files / "good.key").read_bytes())
-        done = dfd("--save-video", key, "--sign", files / "good.cert", key, clip)
+    @pytest.mark.parametrize(
+        ("name", "outputs"),
+        [
+            ("key.mp4", ["--save-video", "key.mp4"]),
+            ("key.pem", ["--csv", "key.pem", "--report", "page.html"]),
+            ("page.html.c2pa", ["--report", "page.html"]),
+        ],
+    )
+    def test_an_output_in_the_place_of_the_key(self, name, outputs, files, dfd, clip, monkeypatch):
+        monkeypatch.chdir(files)
+        key = (files / "good.key").rename(name)
+        content = key.read_bytes()
+        done = dfd(*outputs, "--sign", "good.cert", key, clip)
         assert done.exit_code == 2
-        assert "key.mp4 would be overwritten" in done.stderr
-        assert key.read_bytes() == (files / "good.key").read_bytes()
+        assert f"{name} is a file that is read; give another name" in done.stderr
+        assert key.read_bytes() == content
 
     def test_a_live_source_is_no_file_to_name(self, files, dfd):
         options = ("--save-video", files / "out.mp4", "--sign", files / "good.cert")
@@ -398,6 +421,33 @@ class TestRefused:
         assert done.exit_code == 2
         (line,) = done.stderr.splitlines()
         assert "pip install 'dfd-edge[provenance]'" in line
+
+    @pytest.mark.parametrize(
+        ("algorithm", "known", "changed"),
+        [
+            ("ed25519", bytes.fromhex("06032b6570"), bytes.fromhex("06032b657f")),
+            ("es256", bytes.fromhex("034200") + b"\4", bytes.fromhex("034200") + b"\5"),
+        ],
+        ids=["unknown kind", "no point of its curve"],
+    )
+    def test_a_certificate_of_a_key_that_is_not_known(
+        self, algorithm, known, changed, files, root, dfd, clip
+    ):
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        issued = root.issue(algorithm=algorithm)
+        certificate, *_ = x509.load_pem_x509_certificates(issued.pem)
+        der = certificate.public_bytes(Encoding.DER)
+        assert known in der
+        odd = base64.encodebytes(der.replace(known, changed)).decode()
+        path = files / "unknown.cert"
+        path.write_text(f"-----BEGIN CERTIFICATE-----\n{odd}-----END CERTIFICATE-----\n")
+        (files / "unknown.key").write_bytes(issued.key_pem)
+        done = dfd("--report", files / "page.html", "--sign", path, files / "unknown.key", clip)
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
+        assert f"the key in {path} is damaged, or of a kind that C2PA does not take" in line
 
     def test_a_signer_does_not_show_its_key(self, files):
         signer = Signer.load(files / "good.cert", files / "good.key")

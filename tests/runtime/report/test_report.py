@@ -256,7 +256,7 @@ class TestAskedForWrongly:
         clip = tmp_path / "clip.html"
         shutil.copy(face_clip, clip)
         before = clip.read_bytes()
-        assert "is a file to be judged" in dfd("--report", clip, clip).stderr
+        assert "is a file that is read" in dfd("--report", clip, clip).stderr
         assert clip.read_bytes() == before
 
 

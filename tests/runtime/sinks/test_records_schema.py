@@ -20,6 +20,7 @@ import pytest
 from clip_maker import face_frames, portrait, write_clip
 
 import dfd_edge
+from dfd_edge.judging.results import Event, EventKind
 from dfd_edge.sinks.text import json_line, printable, valid_text
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
@@ -208,7 +209,8 @@ class TestTheSchema:
         assert len(found) >= 10, "one for each kind of object"
         for schema in found:
             assert schema["additionalProperties"] is False
-            assert set(schema["required"]) == set(schema["properties"])
+            of_errors = {"provenance"} if schema is SCHEMA["$defs"]["event"] else set()
+            assert set(schema["required"]) == set(schema["properties"]) - of_errors
             for name, field in schema["properties"].items():
                 home = SCHEMA["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else {}
                 text = field.get("description") or home.get("description", "")
@@ -220,11 +222,20 @@ class TestTheSchema:
 
     def test_refuses_a_field_that_it_does_not_know(self):
         row = {"record": "event", "source": "a", "time_s": 0.0, "kind": "gap", "detail": ""}
-        row["provenance"] = None
         VALIDATOR.validate(row)
         for change in ({"more": 1}, {"kind": "pause"}, {"time_s": "0"}, {"record": "vent"}):
             assert not VALIDATOR.is_valid({**row, **change})
         assert not VALIDATOR.is_valid({k: v for k, v in row.items() if k != "detail"})
+
+    @pytest.mark.parametrize("kind", EventKind)
+    def test_errors_alone_say_what_the_file_says_of_its_origin(self, kind):
+        row = Event("a", 0.0, kind, "a line").to_record()
+        VALIDATOR.validate(row)
+        assert ("provenance" in row) is (kind is EventKind.ERROR)
+        other = {**row, "provenance": None}
+        if kind is EventKind.ERROR:
+            del other["provenance"]
+        assert not VALIDATOR.is_valid(other)
 
 
 def test_the_examples_in_the_documentation_are_records():
