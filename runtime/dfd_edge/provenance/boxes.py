@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dfd_edge.sources.headers import png_chunks, riff_chunks
-
 #: Largest manifest store that is parsed; thumbnails of ingredients take some hundred kilobytes.
 MOST_STORE_BYTES = 32 << 20
 #: Boxes, chunks or segments at the top level of a file: hours of film in fragments.
@@ -79,6 +77,9 @@ def check_store(path: Path) -> None:
 
 def _stores(file: BinaryIO, size: int) -> Iterator[_Box]:
     """Yields the boxes that hold the manifest store, or parts of it."""
+    # It brings all decoders, which the process that asks for provenance does without.
+    from dfd_edge.sources.headers import png_chunks, riff_chunks  # noqa: PLC0415
+
     head = _at(file, 0, 12)
     if head.startswith(b"\xff\xd8"):
         yield from _of_jpeg(file, size)
