@@ -40,7 +40,7 @@ NEEDED = "3.11"
 #: What the tests themselves need.
 TOOLS = (
     *("pytest>=8.3", "pytest-timeout>=2.3", "hypothesis>=6.100", "jsonschema>=4.18"),
-    *("imageio-ffmpeg>=0.5", "onnx>=1.17", "scikit-image"),
+    *("imageio-ffmpeg>=0.5", "onnx>=1.17", "pillow>=11.3", "scikit-image"),
 )
 
 

@@ -116,9 +116,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Loads a public name on first use, so that `import dfd_edge` costs next to nothing."""
     if name == "__version__":
-        from dfd_edge.version import version_of  # noqa: PLC0415
+        from dfd_edge.version import own_version  # noqa: PLC0415
 
-        return version_of("dfd-edge") or "unknown"
+        return own_version()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

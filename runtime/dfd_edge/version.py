@@ -15,6 +15,11 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
+def own_version() -> str:
+    """Returns the version of this program, or "unknown" where it is run from its sources."""
+    return version_of("dfd-edge") or "unknown"
+
+
 def requirement_of(distribution: str) -> str:
     """Returns the requirement of a library for pip: its name and the allowed versions."""
     from importlib import metadata  # noqa: PLC0415

@@ -31,8 +31,9 @@ def run(code):
     return done.stdout.split()
 
 
-def test_importing_the_package_loads_no_library():
-    loaded = run("import sys, dfd_edge; print(*{name.partition('.')[0] for name in sys.modules})")
+@pytest.mark.parametrize("module", ["dfd_edge", "dfd_edge.provenance.reading"])
+def test_importing_the_package_loads_no_library(module):
+    loaded = run(f"import sys, {module}; print(*{{n.partition('.')[0] for n in sys.modules}})")
     assert not set(loaded) & {*HEAVY, "onnxruntime", "av", "cv2", "numpy"}
 
 

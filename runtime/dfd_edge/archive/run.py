@@ -20,7 +20,7 @@ from dfd_edge.archive.settings import JudgeSettings, WorkerSettings
 from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UnreachableError
 from dfd_edge.schema import to_plain
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 #: Rows are committed at least this often, later at every hundredth of the run's length, so that
 #: the parts of a long run are few.
@@ -129,7 +129,7 @@ def run_archive(
     facts = RunFacts(bundle, to_plain(request.judge), shards)
     with Ledger(store, facts, shard) as ledger:
         prefix = f"part-{shard}of{shards}"
-        version = version_of("dfd-edge") or "unknown"
+        version = own_version()
         dataset = Dataset(store, prefix, bundle=bundle, version=version)
         dataset.remove_orphans()
         if request.retry_failed:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from dfd_edge.archive.settings import JudgeSettings, WorkerSettings, worker_envi
 from dfd_edge.closing import Closing
 from dfd_edge.errors import DfdError, UsageError
 from dfd_edge.sandbox.messages import receive_message, send_message
+from dfd_edge.sandbox.process import name_of_signal
 from dfd_edge.schema import SchemaError, from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -273,12 +273,7 @@ class Worker(Closing):
             return _Died("it closed its pipe")
         if code == OUT_OF_MEMORY:
             return _Full("it had too little memory")
-        if code >= 0:
-            return _Died(f"exit code {code}")
-        try:
-            return _Died(signal.Signals(-code).name)
-        except ValueError:
-            return _Died(f"signal {-code}")
+        return _Died(f"exit code {code}" if code >= 0 else name_of_signal(code))
 
 
 def _refusal(message: dict[str, Any]) -> DfdError:

@@ -25,7 +25,7 @@ from dfd_edge.inference.machine_settings import settings_flag
 from dfd_edge.inference.threads import MAX_THREADS
 from dfd_edge.judging.results import Label
 from dfd_edge.libraries import check_opencv, import_advice
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 _FIRST_CAMERA = "0"
 _EPILOG = (
@@ -95,7 +95,7 @@ def _camera(value: str) -> int | str:
 
 def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"dfd-edge {version_of('dfd-edge') or 'unknown'}")
+        click.echo(f"dfd-edge {own_version()}")
         context.exit()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 from pathlib import Path
@@ -15,8 +14,6 @@ from dfd_edge.provenance.trust import TrustList
 
 logger = logging.getLogger(__name__)
 
-#: Import names of the libraries of the extra.
-_LIBRARIES = ("c2pa", "PIL")
 _POLL_S = 0.05
 
 
@@ -27,16 +24,15 @@ def open_trust_list(path: Path | None) -> TrustList:
         path: Certificates in PEM; None for the list that is shipped.
 
     Raises:
-        UsageError: A library of the extra is missing, or the list cannot be read.
+        UsageError: The library of the extra is missing, or the list cannot be read.
     """
-    for library in _LIBRARIES:
-        try:
-            importlib.import_module(library)
-        except ImportError as error:
-            raise UsageError(
-                f"--provenance needs {library}, which cannot be imported ({error}): run "
-                "`pip install 'dfd-edge[provenance]'`"
-            ) from error
+    try:
+        import c2pa  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"--provenance needs c2pa, which cannot be imported ({error}): run "
+            "`pip install 'dfd-edge[provenance]'`"
+        ) from error
     return TrustList.shipped() if path is None else TrustList.load(path)
 
 

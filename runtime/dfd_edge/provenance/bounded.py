@@ -107,13 +107,15 @@ def _read(request: Request, function: str) -> Provenance:
         return _provenance_of(answer_of(loaded(function), request), request)
     try:
         return _ask(request, function)
-    except _Died:  # a process that waited may have died of anything
-        return _ask(request, function)
+    except _Died:
+        # A process that waited may have died of anything, and so may the others that wait: those
+        # are ended first where memory runs out.
+        return _ask(request, function, fresh=True)
 
 
-def _ask(request: Request, function: str) -> Provenance:
+def _ask(request: Request, function: str, *, fresh: bool = False) -> Provenance:
     try:
-        reader = _idle.pop()
+        reader = _Reader(function) if fresh else _idle.pop()
     except IndexError:
         reader = _Reader(function)
     if reader.function != function:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 #: Largest manifest store that is parsed; thumbnails of ingredients take some hundred kilobytes.
 MOST_STORE_BYTES = 32 << 20
@@ -59,10 +60,9 @@ def check_store(path: Path) -> None:
         OSError: The file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        descriptor = file.fileno()
-        size = os.fstat(descriptor).st_size
+        size = os.fstat(file.fileno()).st_size
         store_bytes = 0
-        for box in _stores(descriptor, size):
+        for box in _stores(file, size):
             if box.end > size:
                 raise BoxError(
                     f"a part of its manifest says that it is {box.end - box.start:,} bytes long, "
@@ -75,26 +75,48 @@ def check_store(path: Path) -> None:
                 )
 
 
-def _stores(descriptor: int, size: int) -> Iterator[_Box]:
+def _stores(file: BinaryIO, size: int) -> Iterator[_Box]:
     """Yields the boxes that hold the manifest store, or parts of it."""
-    head = os.pread(descriptor, 12, 0)
+    # It brings all decoders, which the process that asks for provenance does without.
+    from dfd_edge.sources.headers import png_chunks, riff_chunks  # noqa: PLC0415
+
+    head = _at(file, 0, 12)
     if head.startswith(b"\xff\xd8"):
-        yield from _of_jpeg(descriptor, size)
+        yield from _of_jpeg(file, size)
     elif head.startswith(_PNG):
-        yield from (b for b in _png_chunks(descriptor, size) if b.name == b"caBX")
+        yield from _named(b"caBX", png_chunks(file), last=b"IEND")
     elif head.startswith(b"RIFF"):
-        yield from (b for b in _riff_chunks(descriptor, size) if b.name == b"C2PA")
+        yield from _named(b"C2PA", riff_chunks(file))
     elif head[4:8] in _BMFF:
-        for box in _bmff_boxes(descriptor, size):
-            if box.name == b"uuid" and os.pread(descriptor, 16, box.start) == _UUID_C2PA:
+        for box in _bmff_boxes(file, size):
+            if box.name == b"uuid" and _at(file, box.start, 16) == _UUID_C2PA:
                 yield box
 
 
-def _bmff_boxes(descriptor: int, size: int) -> Iterator[_Box]:
+def _at(file: BinaryIO, at: int, count: int) -> bytes:
+    """Returns bytes of a file, fewer at its end."""
+    file.seek(at)  # `os.pread` is not there on Windows
+    return file.read(count)
+
+
+def _named(
+    wanted: bytes, chunks: Iterable[tuple[bytes, int, int]], last: bytes | None = None
+) -> Iterator[_Box]:
+    """Yields the chunks of a name, up to the one that is the last."""
+    for number, (name, at, length) in enumerate(chunks):
+        if number >= _MOST_BOXES:
+            raise BoxError(f"it has more than {_MOST_BOXES:,} chunks")
+        if name == wanted:
+            yield _Box(name, at, at + length)
+        if name == last:
+            return
+
+
+def _bmff_boxes(file: BinaryIO, size: int) -> Iterator[_Box]:
     """Yields the top-level boxes (ISO/IEC 14496-12, 4.2)."""
     at = 0
     for _ in range(_MOST_BOXES):
-        if at >= size or len(head := os.pread(descriptor, 16, at)) < 8:
+        if at >= size or len(head := _at(file, at, 16)) < 8:
             return
         length, name, head_bytes = *struct.unpack(">I4s", head[:8]), 8
         if length == _LONG and len(head) == 16:
@@ -108,11 +130,11 @@ def _bmff_boxes(descriptor: int, size: int) -> Iterator[_Box]:
     raise BoxError(f"it has more than {_MOST_BOXES:,} boxes")
 
 
-def _of_jpeg(descriptor: int, size: int) -> Iterator[_Box]:
+def _of_jpeg(file: BinaryIO, size: int) -> Iterator[_Box]:
     """Yields the APP11 segments with JUMBF (ISO/IEC 19566-5) before the picture begins."""
     at = 2
     for _ in range(_MOST_BOXES):
-        head = os.pread(descriptor, 6, at)
+        head = _at(file, at, 6)
         if len(head) < 2 or head[0] != 0xFF:
             return
         marker = head[1]
@@ -131,48 +153,22 @@ def _of_jpeg(descriptor: int, size: int) -> Iterator[_Box]:
             )
         if marker == _APP11 and head[4:6] == b"JP":
             yield _Box(b"JP", at + 4, at + 2 + length)
-            whole = _whole_box(descriptor, at + 6)
+            whole = _whole_box(file, at + 6)
             if whole is not None and whole.end > size:
                 yield whole
         at += 2 + length
     raise BoxError(f"it has more than {_MOST_BOXES:,} segments")
 
 
-def _whole_box(descriptor: int, at: int) -> _Box | None:
+def _whole_box(file: BinaryIO, at: int) -> _Box | None:
     """Returns the box whose first segment this is; None for one that goes on.
 
     It may be longer than a segment: only the file bounds its length.
     """
-    head = os.pread(descriptor, 22, at)
+    head = _at(file, at, 22)
     if len(head) < 22:
         return None
     _, number, length, name, long_length = struct.unpack(">HII4sQ", head)
     if number != 1:
         return None
     return _Box(name, at + 6, at + 6 + (long_length if length == _LONG else length))
-
-
-def _png_chunks(descriptor: int, size: int) -> Iterator[_Box]:
-    """Yields the chunks up to the last, `IEND`."""
-    at = len(_PNG)
-    for _ in range(_MOST_BOXES):
-        if at >= size or len(head := os.pread(descriptor, 8, at)) < 8:
-            return
-        length, name = struct.unpack(">I4s", head)
-        yield _Box(name, at + 8, at + 8 + length)
-        if name == b"IEND":
-            return
-        at += 12 + length
-    raise BoxError(f"it has more than {_MOST_BOXES:,} chunks")
-
-
-def _riff_chunks(descriptor: int, size: int) -> Iterator[_Box]:
-    """Yields the chunks of the first list."""
-    at = 12
-    for _ in range(_MOST_BOXES):
-        if at >= size or len(head := os.pread(descriptor, 8, at)) < 8:
-            return
-        name, length = struct.unpack("<4sI", head)
-        yield _Box(name, at + 8, at + 8 + length)
-        at += 8 + length + length % 2
-    raise BoxError(f"it has more than {_MOST_BOXES:,} chunks")

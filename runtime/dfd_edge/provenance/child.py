@@ -25,13 +25,14 @@ from dfd_edge.sandbox import confining
 from dfd_edge.sandbox.messages import read_all, receive_object, send_message, write_all
 from dfd_edge.schema import to_plain
 
-#: Longest answer: ten times that of the largest tree that is kept.
+#: Longest answer; a longer one becomes an error. Lists and texts are cut as they are read, so that
+#: only hostile files come near it.
 MOST_ANSWER_BYTES = 16 << 20
 _CHUNK = 1 << 16
 #: Modules that readers import where they need them: loaded once, else by each worker anew. None of
 #: them starts a thread, without which no process should fork.
 _MODULES = (
-    *("c2pa", "av", "cv2", "PIL.Image", "pillow_heif"),
+    *("c2pa", "av", "cv2"),
     *("dfd_edge.provenance.metadata.films", "dfd_edge.provenance.metadata.pictures"),
 )
 

@@ -20,7 +20,7 @@ from dfd_edge.serve.routes.submissions import submission_routes
 from dfd_edge.serve.safety.guard import check_exposure, install_guard
 from dfd_edge.serve.safety.login import login_routes
 from dfd_edge.serve.service import MakeWorkers, Service, process_workers
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,7 +56,7 @@ def create_app(settings: ServiceSettings, make_workers: MakeWorkers = process_wo
 
     app = FastAPI(
         title="dfd-edge",
-        version=version_of("dfd-edge") or "unknown",
+        version=own_version(),
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,

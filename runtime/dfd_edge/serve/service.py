@@ -22,7 +22,7 @@ from dfd_edge.serve.metrics import Metrics
 from dfd_edge.serve.routes.models import JudgementModel
 from dfd_edge.serve.routes.problems import Problem, error_of
 from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Service:
     ) -> None:
         settings.prepare()
         self.settings = settings
-        self.version = version_of("dfd-edge") or "unknown"
+        self.version = own_version()
         self._lock = FolderLock(settings)
         try:
             self.store = Store(settings.data / "judgements.sqlite3")

@@ -9,14 +9,14 @@ from pathlib import Path, PurePath
 
 from dfd_edge.sinks.text import printable
 from dfd_edge.sources.expand import SourceItem, SourceKind
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 _BLOCK_BYTES = 1 << 20
 
 
 def program() -> tuple[str, str]:
     """Returns the name and the version of this program."""
-    return "dfd-edge", version_of("dfd-edge") or "unknown"
+    return "dfd-edge", own_version()
 
 
 def short_name(source: str) -> str:
@@ -102,7 +102,10 @@ def file_of(item: SourceItem) -> Path | None:
 
 
 def sha256_of(path: Path, stop: threading.Event | None = None) -> str | None:
-    """Returns the SHA-256 of a file, hexadecimal; None when `stop` is set or it is unreadable."""
+    """Returns the SHA-256 of a file, hexadecimal; None when `stop` is set or it is unreadable.
+
+    `hashlib.file_digest` would not end before the file does, minutes for hours of film.
+    """
     digest = hashlib.sha256()
     block = memoryview(bytearray(_BLOCK_BYTES))
     try:

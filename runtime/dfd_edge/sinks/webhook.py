@@ -23,7 +23,7 @@ from dfd_edge.judging.decision import HeldLabel
 from dfd_edge.judging.results import FrameResult, Label, Record, Verdict
 from dfd_edge.sinks.sink import Sink
 from dfd_edge.sinks.text import json_line
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 _SCHEMES = ("http", "https")
 _UNQUOTED = "%/:=&?~+!$,;'@()*[]-._"
@@ -117,7 +117,7 @@ class Endpoint:
         """
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": f"dfd-edge/{version_of('dfd-edge') or 'unknown'}",
+            "User-Agent": f"dfd-edge/{own_version()}",
         }
         if self.authorization is not None:
             headers["Authorization"] = self.authorization

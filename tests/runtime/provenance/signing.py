@@ -254,6 +254,21 @@ def sign(
         return bytes(builder.sign(signer, media_type, unsigned, signed))
 
 
+def changed(data: bytes, position: int) -> bytes:
+    """The same bytes with one bit of one byte changed."""
+    return data[:position] + bytes([data[position] ^ 0x01]) + data[position + 1 :]
+
+
+def texts(value: object) -> Iterator[str]:
+    """All texts in a record."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for item in value.values() for text in texts(item))
+    elif isinstance(value, list | tuple):
+        yield from (text for item in value for text in texts(item))
+
+
 @contextmanager
 def served(answer) -> Iterator[str]:
     """A server on the loopback address; `answer(path, body)` gives what it replies."""

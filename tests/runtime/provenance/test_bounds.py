@@ -115,6 +115,16 @@ def test_one_that_died_while_it_waited_costs_no_file(told):
     assert said(told("well")) == "well"
 
 
+def test_two_that_died_while_they_waited_cost_no_file(told):
+    bounded._idle.clear()
+    bounded._idle.extend(bounded._Reader(FUNCTION) for _ in range(2))
+    waiting = [reader._process.pid for reader in bounded._idle]
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
+    assert told("well").summary == "well"
+
+
 def test_a_worker_that_defies_its_clock_is_ended(told, monkeypatch):
     monkeypatch.setattr(bounded, "_GRACE_S", 0.3)
     provenance = told("deaf", timeout_s=0.2)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
 from jumbf import box, chain, label_of, manifests_of, png_with, store_of, superbox, with_claim
 
 from dfd_edge import Provenance, read_provenance
-from dfd_edge.provenance import boxes
+from dfd_edge.provenance import bounded, boxes
 from dfd_edge.provenance.bounded import read_bounded
 from dfd_edge.provenance.boxes import BoxError, check_store
 from dfd_edge.provenance.record import Outcome
@@ -46,18 +47,10 @@ def store(plain, signed, camera, tmp_path_factory) -> bytes:
     return sign(plain, target, camera, ingredients=parts)
 
 
-def texts(value: object) -> Iterator[str]:
-    """All texts in a record."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for item in value.values() for text in texts(item))
-    elif isinstance(value, list | tuple):
-        yield from (text for item in value for text in texts(item))
-
-
 def check(provenance: Provenance) -> Provenance:
     """Checks what holds for every record."""
+    from signing import texts
+
     assert "within" not in (provenance.error or ""), "it was ended for its time"
     for text in texts(provenance.to_record()):
         assert text.isprintable()
@@ -203,7 +196,11 @@ JUMBF = b"JP\0\x01\0\0\0\x01"
         (FILE_TYPE + box(b"free", b"") * 1000, "more than 1,000 boxes"),
         (boxes._PNG + struct.pack(">I4s", 1 << 30, b"caBX"), "part of its manifest"),
         (boxes._PNG + struct.pack(">I4s", 1 << 30, b"IDAT"), None),
+        (boxes._PNG + struct.pack(">I4sI", 0, b"tEXt", 0) * 1001, "more than 1,000 chunks"),
+        (boxes._PNG + struct.pack(">I4sII4s", 0, b"IEND", 0, 1 << 30, b"caBX"), None),
         (RIFF + struct.pack("<4sI", b"C2PA", 0xFFFFFFFF), "4,294,967,295 bytes long, but 0 are"),
+        (RIFF + struct.pack("<4sI", b"JUNK", 0xFFFFFFFF), None),
+        (RIFF + struct.pack("<4sI", b"JUNK", 0) * 1001, "more than 1,000 chunks"),
         (b"\xff\xd8\xff\xeb\0\x01", "1 bytes long, at byte 2"),
         (b"\xff\xd8\xff\xeb\0\x40" + JUMBF, "part of its manifest"),
         (
@@ -297,6 +294,31 @@ def test_a_limit_of_time_is_named(signed, trust):
     provenance = read_bounded(signed, trust, timeout_s=1e-4)
     assert provenance.outcome is Outcome.ERROR
     assert "0.0001 s" in str(provenance.error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks for each file")
+def test_the_process_that_forks_has_one_thread(signed, trust):
+    assert read_bounded(signed, trust).outcome is Outcome.CAPTURE
+    server = bounded._idle[-1]
+    assert server.function == bounded._FUNCTION
+    status = Path(f"/proc/{server._process.pid}/status").read_text()
+    assert "\nThreads:\t1\n" in status
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "mp4"])
+def test_it_is_read_where_no_process_can_be_started(
+    media, camera, trust, tmp_path, monkeypatch, suffix
+):
+    from signing import sign
+
+    path = tmp_path / f"signed.{suffix}"
+    sign(media(suffix), path, camera)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.delattr(os, "pread", raising=False)  # as on Windows
+    provenance = check(read_provenance(path, trust_list=trust))
+    assert provenance.outcome is Outcome.CAPTURE
+    monkeypatch.setattr(boxes, "MOST_STORE_BYTES", 1000)
+    assert "larger than" in str(check(read_provenance(path, trust_list=trust)).error)
 
 
 def test_a_limit_takes_no_marks(media, trust, tmp_path):

@@ -19,6 +19,7 @@ from signing import (
     served,
     sign,
     sign_and_expire,
+    texts,
     time_stamps,
 )
 
@@ -507,20 +508,11 @@ def test_texts_of_the_file_come_out_clean_and_cut(media, root, trust, tmp_path):
     sign(media("jpg"), signed, signer, actions=actions, title=HOSTILE, generator=HOSTILE)
     found = read_provenance(signed, trust_list=trust)
     assert found.manifest.signature.signer == "[31mEvil <b>&"
-    texts = list(walked(found.to_record()))
-    assert len(texts) > 15
-    for text in texts:
+    all_texts = list(texts(found.to_record()))
+    assert len(all_texts) > 15
+    for text in all_texts:
         assert text.isprintable(), text
         assert len(text) < 600, text
-
-
-def walked(value):
-    if isinstance(value, str):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else ():
-        yield from walked(inner)
-    for inner in value if isinstance(value, (list, tuple)) else ():
-        yield from walked(inner)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from signing import TYPES, action, sign
+from signing import TYPES, action, changed, sign
 
 from dfd_edge import read_provenance
 from dfd_edge.provenance.record import Outcome
@@ -27,10 +27,6 @@ def signed(media, camera, tmp_path_factory):
         return path.read_bytes()
 
     return signed_as
-
-
-def changed(data: bytes, position: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ 0x01]) + data[position + 1 :]
 
 
 def encoded(credentials) -> bytes:

@@ -27,7 +27,7 @@ from dfd_edge.serve.safety.addresses import (
 )
 from dfd_edge.serve.safety.uploads import check_free_name, plain_name
 from dfd_edge.sources.address import redact
-from dfd_edge.version import version_of
+from dfd_edge.version import own_version
 
 if TYPE_CHECKING:
     from dfd_edge.serve.settings import ServiceSettings
@@ -270,7 +270,7 @@ def _too_large(name: str, policy: AddressPolicy) -> FileTooLargeError:
 def _headers(parts: SplitResult) -> dict[str, str]:
     return {
         "Host": parts.netloc,
-        "User-Agent": f"dfd-edge/{version_of('dfd-edge') or 'unknown'}",
+        "User-Agent": f"dfd-edge/{own_version()}",
         "Accept": "video/*, image/*, application/octet-stream",
         "Accept-Encoding": "identity",
         "Connection": "close",
