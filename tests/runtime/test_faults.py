@@ -448,9 +448,7 @@ class TestLimits:
             assert done.returncode == 0 or not out.exists()
 
     @pytest.mark.parametrize("message", ["can't start new thread", "a fault"])
-    def test_a_thread_that_cannot_start_is_too_little_memory(
-        self, monkeypatch, capsys, message
-    ):
+    def test_a_thread_that_cannot_start_is_too_little_memory(self, monkeypatch, capsys, message):
         def fail(**options: object) -> None:
             raise RuntimeError(message)
 
