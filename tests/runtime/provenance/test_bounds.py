@@ -122,7 +122,7 @@ def test_two_that_died_while_they_waited_cost_no_file(told):
     for pid in waiting:
         os.kill(pid, signal.SIGKILL)
         wait_until_gone(pid)
-    assert told("well").summary == "well"
+    assert said(told("well")) == "well"
 
 
 def test_a_worker_that_defies_its_clock_is_ended(told, monkeypatch):
