@@ -325,7 +325,7 @@ def verify(path: Path, provider: str) -> None:
 
     Prints a line a check. Ends with code 5 where one fails.
     """
-    from dfd_edge.sinks.text import printable
+    from dfd_edge.text import printable
     from dfd_export.inspect.verification import verify_bundle
 
     checked = Bundle.load(path)

@@ -18,7 +18,6 @@ from dfd_edge.faces.selection import parse_faces
 from dfd_edge.inference.names import Provider
 from dfd_edge.inference.provider_options import ProviderOptions
 from dfd_edge.schema import SchemaError
-from dfd_edge.sinks.text import json_line, printable
 from dfd_edge.sources import CameraOptions, RawFormat, SourceItem, expand
 from dfd_edge.sources.address import PROTOCOLS, redact
 from dfd_edge.sources.frames import MIN_SPACING, Sampler
@@ -26,6 +25,7 @@ from dfd_edge.sources.image import read_image
 from dfd_edge.sources.options import RAW_PIXELS
 from dfd_edge.sources.orientation import Orientation
 from dfd_edge.sources.timing import Timeline
+from dfd_edge.text import json_line, printable
 
 #: Seconds of the largest time stamp that a container holds.
 LARGEST_S = float(1 << 63)

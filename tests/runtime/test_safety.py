@@ -15,8 +15,8 @@ from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label, PersonVerdict, Verdict
 from dfd_edge.sinks.console import verdict_line
 from dfd_edge.sinks.files import check_outputs, written_whole
-from dfd_edge.sinks.text import printable
 from dfd_edge.sources.address import redact
+from dfd_edge.text import printable
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "no_face.mp4"
 

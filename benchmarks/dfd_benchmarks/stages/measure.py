@@ -39,9 +39,9 @@ from dfd_edge.inference.session import MAX_BATCH, Session
 from dfd_edge.judging.people import Observation
 from dfd_edge.judging.results import FrameResult
 from dfd_edge.judging.stream import Stream
-from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.frames import DueFrames, Foreseeable, Frame
 from dfd_edge.sources.video import VideoFile
+from dfd_edge.text import json_line
 
 #: Decoded frames that are held in memory for the stages behind the decoder.
 MAX_HELD_FRAMES = 60

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from dfd_edge.bundle import METADATA_PREFIX, Bundle
 from dfd_edge.bundle.onnx_file import read_onnx
 from dfd_edge.errors import BundleError
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 from dfd_export.bundles.card import render_card
 from dfd_training.evaluation.graph_cost import LayerCost, Stored, measure
 

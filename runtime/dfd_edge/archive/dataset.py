@@ -22,7 +22,7 @@ from dfd_edge.archive.storage import Store
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Label
 from dfd_edge.schema import to_plain
-from dfd_edge.sinks.text import valid_text
+from dfd_edge.text import valid_text
 
 CLIPS, FRAMES = "clips", "frames"
 _VERSION_KEY = b"dfd_edge_archive_schema"

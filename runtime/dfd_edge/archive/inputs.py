@@ -19,8 +19,8 @@ from typing import Any
 from dfd_edge.archive.rows import Clip
 from dfd_edge.archive.storage import is_remote, modified_s, open_filesystem, retried
 from dfd_edge.errors import SourceNotFoundError, UsageError
-from dfd_edge.sinks.text import valid_text
 from dfd_edge.sources.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from dfd_edge.text import valid_text
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".jsonl", ".ndjson")
 #: Names of the column of addresses, where none is given.

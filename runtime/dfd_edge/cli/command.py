@@ -323,7 +323,7 @@ def _complain(error: str) -> None:
     """Prints an error, if standard error can be written."""
     if not error.isprintable():
         with contextlib.suppress(Exception):  # the error may be about what this imports
-            from dfd_edge.sinks.text import printable
+            from dfd_edge.text import printable
 
             error = printable(error)
     with contextlib.suppress(OSError):

@@ -36,7 +36,7 @@ class CommandGroup(click.Group):
 
 
 def _fail(ctx: click.Context, error: DfdError) -> None:
-    from dfd_edge.sinks.text import printable
+    from dfd_edge.text import printable
 
     click.echo(f"error: {printable(str(error))}", err=True)
     ctx.exit(error.exit_code)

@@ -23,7 +23,7 @@ from dfd_edge.provenance.record import Mark, Provenance
 from dfd_edge.sandbox.messages import receive_message, send_object
 from dfd_edge.sandbox.process import ChildProcess, name_of_signal, unavailable
 from dfd_edge.schema import SchemaError, from_plain, parse_json
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 logger = logging.getLogger(__name__)
 

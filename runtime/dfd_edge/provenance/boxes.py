@@ -82,7 +82,7 @@ def _stores(file: BinaryIO, size: int) -> Iterator[_Box]:
 
     head = _at(file, 0, 12)
     if head.startswith(b"\xff\xd8"):
-        yield from _of_jpeg(file, size)
+        yield from _jpeg_segments(file, size)
     elif head.startswith(_PNG):
         yield from _named(b"caBX", png_chunks(file), last=b"IEND")
     elif head.startswith(b"RIFF"):
@@ -130,7 +130,7 @@ def _bmff_boxes(file: BinaryIO, size: int) -> Iterator[_Box]:
     raise BoxError(f"it has more than {_MOST_BOXES:,} boxes")
 
 
-def _of_jpeg(file: BinaryIO, size: int) -> Iterator[_Box]:
+def _jpeg_segments(file: BinaryIO, size: int) -> Iterator[_Box]:
     """Yields the APP11 segments with JUMBF (ISO/IEC 19566-5) before the picture begins."""
     at = 2
     for _ in range(_MOST_BOXES):

@@ -27,7 +27,7 @@ from dfd_edge.provenance.validation import (
     signature_of,
     unreadable_signature,
 )
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 if TYPE_CHECKING:
     from c2pa import Context, Reader

@@ -153,14 +153,14 @@ def _origin_of_parent(manifest: Manifest) -> str:
         if node.relationship != "parentOf":
             continue
         if node.state == "broken":
-            return " The record of the file that it was made from does not hold."
+            return " The record of the file that it comes from does not hold."
         captured = next((found for found in node.source_types if found.kind == "capture"), None)
         if captured is not None and node.state == "signed":
             signer = node.signer or "an unnamed signer"
             if node.trusted:
-                return f" It was made from a file that {signer} signed as {captured.meaning}."
+                return f" It comes from a file that {signer} signed as {captured.meaning}."
             return (
-                f" It was made from a file that was signed as {captured.meaning} in the name of "
+                f" It comes from a file that was signed as {captured.meaning} in the name of "
                 f"{signer}, which anyone can have done."
             )
     return ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dfd_edge.errors import DfdError, SourceError, UsageError
 from dfd_edge.provenance.reading import read_provenance
 from dfd_edge.sinks.note import CopyNote, program, short_name
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 
 if TYPE_CHECKING:
     import c2pa

@@ -9,7 +9,7 @@ them), with the two terms that C2PA adds to it; C2PA Technical Specification 2.2
 from __future__ import annotations
 
 from dfd_edge.provenance.record import SourceType
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 _VOCABULARY = {
     "capture": {

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from dfd_edge.errors import UsageError
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 _FOLDER = Path(__file__).parent / "trust_list"
 #: Date of the lists in that folder.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfd_edge.provenance.record import Signature
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 #: The signer is not on the trust list, which alone breaks nothing.
 UNTRUSTED = "signingCredential.untrusted"

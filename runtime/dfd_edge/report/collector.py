@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Record, Verdict
 from dfd_edge.report.pictures import CropPicture, KeptCrops
 from dfd_edge.sinks.sink import Images, Sink
-from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.text import json_line
 
 if TYPE_CHECKING:
     from dfd_edge.view.overlay import Scene

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfd_edge.sinks.files import written_whole
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -26,9 +26,9 @@ from dfd_edge.closing import Closing
 from dfd_edge.errors import UnsupportedError, UsageError, source_error
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Record
 from dfd_edge.serve.judging.hub import ServerEvent
-from dfd_edge.sinks.text import json_line
 from dfd_edge.sources.expand import SourceItem
 from dfd_edge.sources.frames import resized
+from dfd_edge.text import json_line
 from dfd_edge.view.overlay import Overlay, Scene
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import click
 from dfd_edge.errors import BrokenOutput, OutputError
 from dfd_edge.judging.results import Event, EventKind, FrameResult, Label, Verdict
 from dfd_edge.sinks.sink import Sink
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 
 if TYPE_CHECKING:
     from dfd_edge.provenance.record import Provenance

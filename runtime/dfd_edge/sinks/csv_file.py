@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from dfd_edge.errors import OutputError
 from dfd_edge.judging.results import Event, EventKind, FrameResult, PersonResult, Verdict
 from dfd_edge.sinks.files import FileSink
-from dfd_edge.sinks.text import printable, valid_text
+from dfd_edge.text import printable, valid_text
 
 if TYPE_CHECKING:
     from dfd_edge.provenance.record import Provenance

@@ -8,7 +8,7 @@ from typing import Any
 from dfd_edge.judging.results import Event, FrameResult, Record, Verdict
 from dfd_edge.sinks.console import Printer
 from dfd_edge.sinks.sink import Sink
-from dfd_edge.sinks.text import json_line
+from dfd_edge.text import json_line
 
 
 class JsonLines(Sink):

@@ -7,8 +7,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from dfd_edge.sinks.text import printable
 from dfd_edge.sources.expand import SourceItem, SourceKind
+from dfd_edge.text import printable
 from dfd_edge.version import own_version
 
 _BLOCK_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfd_edge.sinks.text import json_line
+from dfd_edge.text import json_line
 
 if TYPE_CHECKING:  # tables without provenance load none of it
     from dfd_edge.provenance.record import Provenance, SourceType

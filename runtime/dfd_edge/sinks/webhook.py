@@ -22,7 +22,7 @@ from dfd_edge.errors import UsageError
 from dfd_edge.judging.decision import HeldLabel
 from dfd_edge.judging.results import FrameResult, Label, Record, Verdict
 from dfd_edge.sinks.sink import Sink
-from dfd_edge.sinks.text import json_line
+from dfd_edge.text import json_line
 from dfd_edge.version import own_version
 
 _SCHEMES = ("http", "https")

@@ -18,7 +18,7 @@ import click
 from dfd_edge.judging.results import FrameResult, Label, PersonResult
 from dfd_edge.sinks.console import STYLES, Printer
 from dfd_edge.sinks.sink import Sink, SourceState
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 from dfd_edge.view.overlay import clock
 from dfd_edge.view.timeline import judging_rate
 

@@ -21,8 +21,8 @@ import cv2
 from dfd_edge.libraries import opens_windows
 from dfd_edge.sinks.note import program, short_name
 from dfd_edge.sinks.sink import Images, Sink, SourceState
-from dfd_edge.sinks.text import printable
 from dfd_edge.sources.frames import Image
+from dfd_edge.text import printable
 from dfd_edge.view.overlay import Scene, ViewSettings, draw_help
 
 _OTHERS = re.compile(r"[^\w.-]+")

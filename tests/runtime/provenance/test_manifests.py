@@ -320,7 +320,7 @@ OPENED = action("opened", parameters={"ingredientIds": ["parent"]})
 
 
 def wrapped(source, target, signer, *parts, settings=None):
-    """Signs a file that was made from another, and from further parts."""
+    """Signs a file that comes from another one and further parts."""
     sign(
         *(source, target, signer),
         actions=[OPENED],
@@ -347,7 +347,7 @@ def test_a_parent_whose_certificate_expired_since(name, is_trusted, stamped, tru
     assert found.manifest.signature.trusted
     (parent,) = found.manifest.ingredients
     assert parent.trusted is is_trusted
-    assert ("It was made from a file that Brief signed" in found.summary) is is_trusted
+    assert ("It comes from a file that Brief signed" in found.summary) is is_trusted
 
 
 @pytest.mark.parametrize("is_outer", [True, False])
@@ -395,7 +395,7 @@ def test_an_update_keeps_the_bytes_of_its_parent(media, camera, root, trust, tmp
     assert found.manifest.signature.signer == "Example Archive"
     assert found.manifest.signature.bytes_match
     assert found.outcome is Outcome.OTHER
-    assert "made from a file that Example Cameras signed as taken with a camera" in found.summary
+    assert "comes from a file that Example Cameras signed as taken with a camera" in found.summary
     data = updated.read_bytes()
     updated.write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
     found = read_provenance(updated, trust_list=trust)

@@ -18,17 +18,9 @@ from dfd_edge.provenance.record import (
 )
 from dfd_edge.provenance.source_types import action_meaning, source_type
 from dfd_edge.provenance.validation import Codes, signature_of
+from stated_origins import SIGNATURE as SIGNED
 
-SIGNATURE = Signature(
-    signer="Example Cameras",
-    issuer="Example Root",
-    signed_at="2026-03-01T08:00:00Z",
-    time_stamped=True,
-    holds=True,
-    bytes_match=True,
-    trusted=True,
-    trust_list="list of 2026-09-24",
-)
+SIGNATURE = replace(SIGNED, signer="Example Cameras", signed_at="2026-03-01T08:00:00Z")
 UNTRUSTED = replace(
     SIGNATURE,
     trusted=False,
@@ -132,7 +124,7 @@ AI_MARK = Mark("xmp.DigitalSourceType", "x", source_type=source_type("trainedAlg
         (
             manifest(ingredients=(part("digitalCapture", relationship="parentOf"),)),
             Outcome.OTHER,
-            "made from a file that Part Signer signed as taken with a camera",
+            "comes from a file that Part Signer signed as taken with a camera",
         ),
         (
             manifest(
@@ -146,7 +138,7 @@ AI_MARK = Mark("xmp.DigitalSourceType", "x", source_type=source_type("trainedAlg
         (
             manifest(ingredients=(part(state="broken", relationship="parentOf"),)),
             Outcome.OTHER,
-            "record of the file that it was made from does not hold",
+            "record of the file that it comes from does not hold",
         ),
         (replace(manifest("digitalCapture"), cut=True), Outcome.OTHER, "too long to be read whole"),
         (

@@ -163,7 +163,7 @@ def test_a_byte_of_an_ingredient_is_not_the_files_own_break(media, camera, trust
     found = read(tmp_path, "jpg", changed(data, data.index(b"digitalCapture") + 9), trust)
     assert found.outcome is Outcome.OTHER
     assert found.manifest.signature.problems == ()
-    assert "record of the file that it was made from does not hold" in found.summary
+    assert "record of the file that it comes from does not hold" in found.summary
     (ingredient,) = found.manifest.ingredients
     assert ingredient.state == "broken"
     assert ingredient.source_types == (), "statements that were not signed are not repeated"

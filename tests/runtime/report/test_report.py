@@ -30,8 +30,8 @@ from dfd_edge.report.page import Report, render
 from dfd_edge.report.pictures import PICTURE_PX
 from dfd_edge.sinks.console import Printer
 from dfd_edge.sinks.sink import Images, Sink
-from dfd_edge.sinks.text import valid_text
 from dfd_edge.sources import Frame, SourceItem, SourceKind
+from dfd_edge.text import valid_text
 from dfd_edge.view.overlay import Scene
 from html_page import HOSTILE, Page
 

@@ -37,8 +37,8 @@ from dfd_edge.report.pictures import (
 )
 from dfd_edge.report.views import MAX_PEOPLE as MAX_PEOPLE_SHOWN
 from dfd_edge.report.views import source_views
-from dfd_edge.sinks.text import json_line
 from dfd_edge.sources import SourceItem, SourceKind
+from dfd_edge.text import json_line
 from dfd_edge.view.drawing import COLOURS
 from dfd_edge.view.overlay import Scene
 

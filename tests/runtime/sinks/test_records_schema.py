@@ -21,7 +21,7 @@ from clip_maker import face_frames, portrait, write_clip
 
 import dfd_edge
 from dfd_edge.judging.results import Event, EventKind
-from dfd_edge.sinks.text import json_line, printable, valid_text
+from dfd_edge.text import json_line, printable, valid_text
 
 COMMAND = [sys.executable, "-m", "dfd_edge"]
 SCHEMA = dfd_edge.records_schema()

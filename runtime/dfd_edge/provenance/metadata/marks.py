@@ -20,7 +20,7 @@ from dfd_edge.errors import SourceError
 from dfd_edge.provenance.metadata.statements import MOST_BYTES, Statement
 from dfd_edge.provenance.record import Mark
 from dfd_edge.provenance.source_types import source_type
-from dfd_edge.sinks.text import cleaned
+from dfd_edge.text import cleaned
 
 #: Marks of one file that are kept.
 MOST_MARKS = 200

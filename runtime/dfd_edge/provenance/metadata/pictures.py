@@ -164,10 +164,10 @@ def _tiff(texts: TextReader) -> Iterator[Statement]:
             text = value[:length]
             if length > 4:
                 text = texts.read(struct.unpack(order + "I", value)[0], length)
-            yield from _of_tag(tag, text, order)
+            yield from _tag_statements(tag, text, order)
 
 
-def _of_tag(tag: int, text: bytes, order: str) -> Iterator[Statement]:
+def _tag_statements(tag: int, text: bytes, order: str) -> Iterator[Statement]:
     if tag == _XMP_TAG:
         yield from read_xmp(text)
     elif tag == _USER_COMMENT:

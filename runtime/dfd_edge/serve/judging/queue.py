@@ -21,7 +21,7 @@ from dfd_edge.serve.judging.worker import Worker, WorkerDied
 from dfd_edge.serve.metrics import Metrics
 from dfd_edge.serve.routes.problems import error_of
 from dfd_edge.serve.settings import ServiceSettings
-from dfd_edge.sinks.text import json_line
+from dfd_edge.text import json_line
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 from dfd_edge.closing import Closing
 from dfd_edge.errors import UsageError
 from dfd_edge.judging.results import Record
-from dfd_edge.sinks.text import json_line, valid_text
+from dfd_edge.text import json_line, valid_text
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from dfd_edge.errors import SourceError, UnreachableError, UsageError
-from dfd_edge.sinks.text import printable
 from dfd_edge.sources.address import redact
+from dfd_edge.text import printable
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from dfd_edge.serve.judging.store import Upload
 from dfd_edge.serve.routes.problems import Problem
-from dfd_edge.sinks.text import printable
+from dfd_edge.text import printable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
